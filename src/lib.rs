@@ -1,0 +1,7 @@
+//! ckpt
+pub mod data;
+pub mod dtype;
+pub mod error;
+pub mod limits;
+pub mod progress;
+pub mod source;

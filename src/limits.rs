@@ -1,0 +1,66 @@
+//! Every bound on what a hostile file can make us do, in one place, with its unit in its name.
+
+/// Bounds on memory, disk and time. [`Limits::default`] suits files that real programs wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Objects that one file's pickles may make, whatever it inflates to (`--max-objects`). What an uncompressed file
+    /// holds is bounded by its size already; see [`Limits::objects_for`].
+    pub max_objects: u64,
+    /// How deep names and containers may nest (`--max-depth-limit`).
+    pub max_depth: usize,
+    /// Tensors and values one file may list (`--max-entries`).
+    pub max_entries: u64,
+    /// Bytes of all names of one listing together.
+    pub max_name_bytes: u64,
+    /// Bytes that compressed input or standard input may take on disk once expanded (`--max-expanded-bytes`).
+    pub max_expanded_bytes: u64,
+    /// How many times larger than its compressed form a stream may become before `min_expanded_bytes` stops mattering.
+    pub max_expansion_ratio: u64,
+    /// Compressed data may always expand to this much, whatever the ratio.
+    pub min_expanded_bytes: u64,
+    /// Bytes of a JSON header (safetensors, indexes).
+    pub max_header_bytes: u64,
+    /// Members one archive may have.
+    pub max_members: u64,
+    /// Bytes of one tensor's elements that will be read, when it is larger than its storage (`--max-read-bytes`).
+    pub max_read_bytes: u64,
+    /// Names listed in `shares_with`.
+    pub max_shared_names: usize,
+    /// Characters of a value's `repr`.
+    pub max_repr_chars: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_objects: 4 << 20,
+            max_depth: 1000,
+            max_entries: 1_000_000,
+            max_name_bytes: 256 << 20,
+            max_expanded_bytes: 1 << 40,
+            max_expansion_ratio: 256,
+            min_expanded_bytes: 128 << 20,
+            max_header_bytes: 100 << 20,
+            max_members: 4_000_000,
+            max_read_bytes: 64 << 30,
+            max_shared_names: 100,
+            max_repr_chars: 200,
+        }
+    }
+}
+
+impl Limits {
+    /// How many objects the pickles of a file of `disk_bytes` on disk may make: linear in what was really stored, so
+    /// that a deflate bomb runs into it and an honest file never does.
+    pub fn objects_for(&self, disk_bytes: u64) -> u64 {
+        self.max_objects.saturating_add(disk_bytes.saturating_mul(2))
+    }
+
+    /// How many bytes `compressed_bytes` of compressed data may expand to.
+    pub fn expanded_for(&self, compressed_bytes: u64) -> u64 {
+        compressed_bytes
+            .saturating_mul(self.max_expansion_ratio)
+            .max(self.min_expanded_bytes)
+            .min(self.max_expanded_bytes)
+    }
+}
