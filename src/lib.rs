@@ -3,5 +3,6 @@ pub mod data;
 pub mod dtype;
 pub mod error;
 pub mod limits;
+pub mod pickle;
 pub mod progress;
 pub mod source;

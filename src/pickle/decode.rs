@@ -1,0 +1,702 @@
+//! Opcodes to the object graph: an unpickler that builds descriptions instead of calling anything.
+//!
+//! The rules are CPython's `Lib/pickle.py` (`_Unpickler`) and `Modules/_pickle.c`. One loop, one explicit stack; every
+//! error says at which byte.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::pickle::graph::{Change, Construct, Entry, Graph, Node, NodeId, Object, StreamId};
+use crate::pickle::opcode::{self as op};
+use crate::pickle::reader::Reader;
+use crate::pickle::text::Encoding;
+use crate::source::SharedSource;
+
+/// Strings up to this many bytes pass through memory; longer ones are only measured.
+const KEEP: u64 = 4096;
+/// Lines that must be understood at once (numbers, names) may be this long.
+const MAX_LINE: usize = 1 << 20;
+
+/// What one pickle gave.
+#[derive(Debug, Clone, Copy)]
+pub struct Decoded {
+    /// The object.
+    pub root: NodeId,
+    /// The byte after `STOP`, in the stream.
+    pub end: u64,
+    /// The protocol that `PROTO` announces, else 1 when an opcode of protocol 1 was used, else 0.
+    pub protocol: u8,
+}
+
+/// Knows of raw data that some libraries (joblib) put into the stream right after an object's `BUILD`.
+pub trait Inline {
+    /// Looks at an object that has just been built; `position` is the next byte of its stream.
+    fn after_build(&self, graph: &Graph, object: NodeId, source: &SharedSource, position: u64) -> Result<Follows>;
+}
+
+/// What follows an object in the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    /// The next opcode.
+    Opcodes,
+    /// `padding` bytes, then `len` bytes of data.
+    Bytes {
+        /// Bytes to skip.
+        padding: u64,
+        /// Bytes of data.
+        len: u64,
+    },
+    /// A whole pickle.
+    Pickle,
+}
+
+/// Nothing is ever inline: plain pickles.
+#[derive(Debug, Clone, Copy)]
+pub struct NothingInline;
+
+impl Inline for NothingInline {
+    fn after_build(&self, _: &Graph, _: NodeId, _: &SharedSource, _: u64) -> Result<Follows> {
+        Ok(Follows::Opcodes)
+    }
+}
+
+/// Reads one pickle at `position` of a stream into the graph. `max_objects` bounds the nodes of the whole graph.
+pub fn decode(
+    graph: &mut Graph,
+    stream: StreamId,
+    position: u64,
+    max_objects: u64,
+    inline: &dyn Inline,
+) -> Result<Decoded> {
+    let source = graph.stream(stream).cloned().ok_or_else(|| Error::malformed("no such stream"))?;
+    let name = graph.stream_name(stream).to_owned();
+    let decoded = Decoder::new(graph, stream, &source, position, max_objects, inline).run();
+    decoded.map_err(|e| if name.is_empty() { e } else { e.in_member(&name) })
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    node: NodeId,
+    /// Where the opcode lies that pushed it.
+    at: u64,
+}
+
+struct Decoder<'a> {
+    graph: &'a mut Graph,
+    stream: StreamId,
+    source: &'a SharedSource,
+    reader: Reader<'a>,
+    inline: &'a dyn Inline,
+    max_objects: u64,
+    stack: Vec<Slot>,
+    marks: Vec<usize>,
+    memo: Memo,
+    protocol: u8,
+    /// Where the opcode in hand lies.
+    at: u64,
+    /// Its code.
+    code: u8,
+}
+
+impl<'a> Decoder<'a> {
+    fn new(
+        graph: &'a mut Graph,
+        stream: StreamId,
+        source: &'a SharedSource,
+        position: u64,
+        max_objects: u64,
+        inline: &'a dyn Inline,
+    ) -> Self {
+        Decoder {
+            graph,
+            stream,
+            source,
+            reader: Reader::new(source, position),
+            inline,
+            max_objects,
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: Memo::default(),
+            protocol: 0,
+            at: position,
+            code: 0,
+        }
+    }
+
+    fn run(mut self) -> Result<Decoded> {
+        loop {
+            self.at = self.reader.position();
+            self.code = self.reader.byte().map_err(|e| match self.reader.remaining() {
+                0 => Error::truncated("the pickle ends without STOP").at(self.source.absolute(self.at)),
+                _ => e,
+            })?;
+            if self.code == op::STOP {
+                let root = self.pop()?;
+                return Ok(Decoded { root, end: self.reader.position(), protocol: self.protocol });
+            }
+            self.step()?;
+            if self.graph.len() as u64 > self.max_objects {
+                let message =
+                    format!("the pickle makes more than {} objects; --max-objects raises it", self.max_objects);
+                return Err(Error::limit(message).at(self.source.absolute(self.at)));
+            }
+        }
+    }
+
+    fn fail(&self, what: &str) -> Error {
+        Error::malformed(format!("{}: {what}", op::name(self.code))).at(self.source.absolute(self.at))
+    }
+
+    // ---- the stack
+
+    fn fence(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn push(&mut self, node: NodeId) {
+        self.stack.push(Slot { node, at: self.at });
+    }
+
+    fn push_node(&mut self, node: Node) -> Result<()> {
+        let id = self.graph.push(node)?;
+        self.push(id);
+        Ok(())
+    }
+
+    fn pop_slot(&mut self) -> Result<Slot> {
+        if self.stack.len() <= self.fence() {
+            return Err(self.fail("the stack is empty"));
+        }
+        self.stack.pop().ok_or_else(|| self.fail("the stack is empty"))
+    }
+
+    fn pop(&mut self) -> Result<NodeId> {
+        self.pop_slot().map(|slot| slot.node)
+    }
+
+    fn top(&self) -> Result<NodeId> {
+        match self.stack.last() {
+            Some(slot) if self.stack.len() > self.fence() => Ok(slot.node),
+            _ => Err(self.fail("the stack is empty")),
+        }
+    }
+
+    fn pop_mark(&mut self) -> Result<Vec<Slot>> {
+        let mark = self.marks.pop().ok_or_else(|| self.fail("there is no MARK on the stack"))?;
+        if mark > self.stack.len() {
+            return Err(self.fail("the stack is shorter than its MARK"));
+        }
+        Ok(self.stack.split_off(mark))
+    }
+
+    fn pop_mark_nodes(&mut self) -> Result<Vec<NodeId>> {
+        Ok(self.pop_mark()?.into_iter().map(|slot| slot.node).collect())
+    }
+
+    // ---- arguments
+
+    /// The length that stands before a text, in `N` bytes, little-endian.
+    fn length<const N: usize>(&mut self) -> Result<u64> {
+        let bytes = self.reader.array::<N>()?;
+        Ok(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+
+    fn unsigned<const N: usize>(&mut self) -> Result<u64> {
+        self.length::<N>()
+    }
+
+    /// A text of `len` bytes that begins here.
+    fn text(&mut self, len: u64, encoding: Encoding) -> Result<crate::pickle::TextId> {
+        let begin = self.reader.position();
+        let bytes = self.reader.take(len, KEEP).map_err(|e| {
+            Error::new(e.kind(), format!("{} of {len} bytes: {}", op::name(self.code), e.message()))
+                .at(self.source.absolute(self.at))
+        })?;
+        self.graph.add_text(self.stream, begin, len, bytes, encoding)
+    }
+
+    fn small_line(&mut self) -> Result<Vec<u8>> {
+        let (_, line) = self.reader.line(MAX_LINE)?;
+        line.ok_or_else(|| self.fail("a line of more than a mebibyte"))
+    }
+
+    fn line_text(&mut self, encoding: Encoding) -> Result<crate::pickle::TextId> {
+        let begin = self.reader.position();
+        let (len, line) = self.reader.line(usize::try_from(KEEP).unwrap_or(0))?;
+        self.graph.add_text(self.stream, begin, len, line.as_deref(), encoding)
+    }
+
+    fn index_line(&mut self) -> Result<u64> {
+        let line = self.small_line()?;
+        let text = String::from_utf8_lossy(&line);
+        text.trim()
+            .parse()
+            .map_err(|_| self.fail(&format!("{:?} is no memo index", text.chars().take(40).collect::<String>())))
+    }
+
+    // ---- the opcodes
+
+    fn step(&mut self) -> Result<()> {
+        match self.code {
+            op::PROTO => self.proto(),
+            op::FRAME => {
+                let len = self.length::<8>()?;
+                if len > self.reader.remaining() {
+                    let what = format!("announces a frame of {len} bytes, {} are left", self.reader.remaining());
+                    return Err(Error::truncated(format!("FRAME: {what}")).at(self.source.absolute(self.at)));
+                }
+                Ok(())
+            }
+            op::NONE => self.constant(Graph::NONE),
+            op::NEWTRUE => self.constant(Graph::TRUE),
+            op::NEWFALSE => self.constant(Graph::FALSE),
+            op::EMPTY_TUPLE => self.constant(Graph::EMPTY_TUPLE),
+            op::INT | op::LONG | op::FLOAT => self.number_line(),
+            op::BININT => {
+                let value = i32::from_le_bytes(self.reader.array()?);
+                self.push_node(Node::Int(i64::from(value)))
+            }
+            op::BININT1 => self.small_int::<1>(),
+            op::BININT2 => self.small_int::<2>(),
+            op::LONG1 => self.long::<1>(),
+            op::LONG4 => self.long::<4>(),
+            op::BINFLOAT => {
+                let value = f64::from_be_bytes(self.reader.array()?);
+                self.push_node(Node::Float(value))
+            }
+            op::STRING => self.quoted_string(),
+            op::UNICODE => {
+                let text = self.line_text(Encoding::RawUnicodeEscape)?;
+                self.push_node(Node::Str(text))
+            }
+            op::BINSTRING => self.sized::<4>(Encoding::Python2, Node::Str),
+            op::SHORT_BINSTRING => self.sized::<1>(Encoding::Python2, Node::Str),
+            op::BINUNICODE => self.sized::<4>(Encoding::Utf8, Node::Str),
+            op::SHORT_BINUNICODE => self.sized::<1>(Encoding::Utf8, Node::Str),
+            op::BINUNICODE8 => self.sized::<8>(Encoding::Utf8, Node::Str),
+            op::BINBYTES => self.sized::<4>(Encoding::Raw, Node::Bytes),
+            op::SHORT_BINBYTES => self.sized::<1>(Encoding::Raw, Node::Bytes),
+            op::BINBYTES8 => self.sized::<8>(Encoding::Raw, Node::Bytes),
+            op::BYTEARRAY8 => self.sized::<8>(Encoding::Raw, Node::ByteArray),
+            op::NEXT_BUFFER => self.push_node(Node::Buffer),
+            op::READONLY_BUFFER => {
+                let buffer = self.pop()?;
+                self.push_node(Node::ReadOnlyBuffer(buffer))
+            }
+            op::MARK => {
+                self.marks.push(self.stack.len());
+                Ok(())
+            }
+            op::POP => match self.stack.len() > self.fence() {
+                true => self.pop().map(drop),
+                false => self.pop_mark().map(drop),
+            },
+            op::POP_MARK => self.pop_mark().map(drop),
+            op::DUP => {
+                let top = self.top()?;
+                self.constant(top)
+            }
+            op::EMPTY_LIST => self.push_node(Node::List(Box::default())),
+            op::EMPTY_DICT => self.push_node(Node::Dict(Box::default())),
+            op::EMPTY_SET => self.push_node(Node::Set(Box::default())),
+            op::LIST => {
+                let items = self.pop_mark_nodes()?;
+                self.push_node(Node::List(Box::new(items)))
+            }
+            op::DICT => {
+                let slots = self.pop_mark()?;
+                let entries = self.pairs(&slots)?;
+                self.push_node(Node::Dict(Box::new(entries)))
+            }
+            op::FROZENSET => {
+                let items = self.pop_mark_nodes()?;
+                let node = self.graph.push_frozenset(&items)?;
+                self.constant(node)
+            }
+            op::TUPLE => {
+                let items = self.pop_mark_nodes()?;
+                self.tuple(&items)
+            }
+            op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => self.short_tuple(),
+            op::APPEND => {
+                let item = self.pop()?;
+                self.extend(&[item])
+            }
+            op::APPENDS => {
+                let items = self.pop_mark_nodes()?;
+                self.extend(&items)
+            }
+            op::SETITEM => {
+                let value = self.pop_slot()?;
+                let key = self.pop_slot()?;
+                self.set_items(&[key, value])
+            }
+            op::SETITEMS => {
+                let slots = self.pop_mark()?;
+                self.set_items(&slots)
+            }
+            op::ADDITEMS => self.add_items(),
+            op::GLOBAL => {
+                let (module, name) = self.global_lines()?;
+                self.push_node(Node::Global { module, name })
+            }
+            op::STACK_GLOBAL => {
+                let name = self.pop()?;
+                let module = self.pop()?;
+                if !matches!((self.graph.node(module), self.graph.node(name)), (Node::Str(_), Node::Str(_))) {
+                    return Err(self.fail("module and name must be strings"));
+                }
+                self.push_node(Node::Global { module, name })
+            }
+            op::EXT1 => self.extension::<1>(),
+            op::EXT2 => self.extension::<2>(),
+            op::EXT4 => self.extension::<4>(),
+            op::PERSID => {
+                let text = self.line_text(Encoding::Utf8)?;
+                let pid = self.graph.push(Node::Str(text))?;
+                let node = self.graph.push_persistent(pid)?;
+                self.constant(node)
+            }
+            op::BINPERSID => {
+                let pid = self.pop()?;
+                let node = self.graph.push_persistent(pid)?;
+                self.constant(node)
+            }
+            op::REDUCE | op::NEWOBJ | op::NEWOBJ_EX | op::INST | op::OBJ => self.construct(),
+            op::BUILD => self.build(),
+            op::GET => {
+                let index = self.index_line()?;
+                self.get(index)
+            }
+            op::BINGET => {
+                let index = self.unsigned::<1>()?;
+                self.get(index)
+            }
+            op::LONG_BINGET => {
+                let index = self.unsigned::<4>()?;
+                self.get(index)
+            }
+            op::PUT => {
+                let index = self.index_line()?;
+                self.put(index)
+            }
+            op::BINPUT => {
+                let index = self.unsigned::<1>()?;
+                self.put(index)
+            }
+            op::LONG_BINPUT => {
+                let index = self.unsigned::<4>()?;
+                self.put(index)
+            }
+            op::MEMOIZE => {
+                let index = self.memo.len();
+                self.put(index)
+            }
+            code => {
+                Err(Error::malformed(format!("0x{code:02x} is no pickle opcode")).at(self.source.absolute(self.at)))
+            }
+        }?;
+        if self.protocol == 0 && op::describe(self.code).is_some_and(|(_, protocol)| protocol == 1) {
+            self.protocol = 1;
+        }
+        Ok(())
+    }
+
+    fn proto(&mut self) -> Result<()> {
+        let version = self.reader.byte()?;
+        if version > 5 {
+            let message = format!("pickle protocol {version}; 5 is the newest there is");
+            return Err(Error::unsupported(message).at(self.source.absolute(self.at)));
+        }
+        self.protocol = version;
+        Ok(())
+    }
+
+    fn constant(&mut self, node: NodeId) -> Result<()> {
+        self.push(node);
+        Ok(())
+    }
+
+    fn small_int<const N: usize>(&mut self) -> Result<()> {
+        let value = self.unsigned::<N>()?;
+        self.push_node(Node::Int(i64::try_from(value).unwrap_or(i64::MAX)))
+    }
+
+    fn number_line(&mut self) -> Result<()> {
+        let begin = self.reader.position();
+        let line = self.small_line()?;
+        let text = String::from_utf8_lossy(&line).into_owned();
+        let trimmed = text.trim();
+        let node = match (self.code, trimmed) {
+            (op::INT, "00") => Some(Node::Bool(false)),
+            (op::INT, "01") => Some(Node::Bool(true)),
+            (op::FLOAT, number) => number.parse().ok().map(Node::Float),
+            (code, number) => {
+                let digits = if code == op::LONG { number.strip_suffix('L').unwrap_or(number) } else { number };
+                let plain = digits.strip_prefix(['-', '+']).unwrap_or(digits);
+                if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_digit()) {
+                    None
+                } else if let Ok(value) = digits.parse::<i64>() {
+                    Some(Node::Int(value))
+                } else {
+                    let bytes = digits.as_bytes();
+                    Some(Node::Long(self.graph.add_text(
+                        self.stream,
+                        begin,
+                        bytes.len() as u64,
+                        Some(bytes),
+                        Encoding::Decimal,
+                    )?))
+                }
+            }
+        };
+        match node {
+            Some(Node::Bool(value)) => self.constant(if value { Graph::TRUE } else { Graph::FALSE }),
+            Some(node) => self.push_node(node),
+            None => Err(self.fail(&format!("{:?} is no number", trimmed.chars().take(40).collect::<String>()))),
+        }
+    }
+
+    fn long<const N: usize>(&mut self) -> Result<()> {
+        let len = self.length::<N>()?;
+        if N == 4 && len > u64::from(u32::MAX >> 1) {
+            return Err(self.fail("a negative length"));
+        }
+        let text = self.text(len, Encoding::TwosComplement)?;
+        let raw =
+            if len <= 8 { self.graph.raw_text(text)?.into_owned() } else { return self.push_node(Node::Long(text)) };
+        let fill = if raw.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
+        let mut bytes = [fill; 8];
+        bytes.iter_mut().zip(&raw).for_each(|(to, from)| *to = *from);
+        self.push_node(Node::Int(i64::from_le_bytes(bytes)))
+    }
+
+    fn sized<const N: usize>(&mut self, encoding: Encoding, make: fn(crate::pickle::TextId) -> Node) -> Result<()> {
+        let len = self.length::<N>()?;
+        if self.code == op::BINSTRING && len > u64::from(u32::MAX >> 1) {
+            return Err(self.fail("a negative length"));
+        }
+        let text = self.text(len, encoding)?;
+        self.push_node(make(text))
+    }
+
+    fn quoted_string(&mut self) -> Result<()> {
+        let begin = self.reader.position();
+        let (len, line) = self.reader.line(usize::try_from(KEEP).unwrap_or(0))?;
+        let quoted = match &line {
+            Some(line) => {
+                let trimmed = line.trim_ascii_end();
+                (trimmed.len() >= 2
+                    && matches!(trimmed.first(), Some(b'"' | b'\''))
+                    && trimmed.first() == trimmed.last())
+                .then_some(trimmed.len() as u64)
+            }
+            None => {
+                let mut ends = [0; 2];
+                let (first, last) = ends.split_at_mut(1);
+                self.source.read_at(begin, first)?;
+                self.source.read_at(begin + len - 1, last)?;
+                (first == last && matches!(first, [b'"' | b'\''])).then_some(len)
+            }
+        };
+        let Some(quoted) = quoted else { return Err(self.fail("the string is not in quotes")) };
+        let inner = line.as_ref().and_then(|line| line.get(1..usize::try_from(quoted).ok()? - 1));
+        let text = self.graph.add_text(self.stream, begin + 1, quoted - 2, inner, Encoding::Python2Escaped)?;
+        self.push_node(Node::Str(text))
+    }
+
+    fn global_lines(&mut self) -> Result<(NodeId, NodeId)> {
+        let module = self.line_text(Encoding::Utf8)?;
+        let name = self.line_text(Encoding::Utf8)?;
+        Ok((self.graph.push(Node::Str(module))?, self.graph.push(Node::Str(name))?))
+    }
+
+    fn extension<const N: usize>(&mut self) -> Result<()> {
+        let code = self.unsigned::<N>()?;
+        match u32::try_from(code) {
+            Ok(code) if code > 0 => self.push_node(Node::Extension(code)),
+            _ => Err(self.fail("extension code 0")),
+        }
+    }
+
+    fn tuple(&mut self, items: &[NodeId]) -> Result<()> {
+        let node = self.graph.push_tuple(items)?;
+        self.constant(node)
+    }
+
+    fn short_tuple(&mut self) -> Result<()> {
+        let len = usize::from(self.code - op::TUPLE1) + 1;
+        let from = self.stack.len().checked_sub(len).filter(|from| *from >= self.fence());
+        let from = from.ok_or_else(|| self.fail("the stack is empty"))?;
+        let items: Vec<NodeId> = self.stack.split_off(from).into_iter().map(|slot| slot.node).collect();
+        self.tuple(&items)
+    }
+
+    fn extend(&mut self, items: &[NodeId]) -> Result<()> {
+        let target = self.top()?;
+        self.refuse_plain(target)?;
+        if let Some(Node::List(list)) = self.graph.node_mut(target) {
+            list.extend_from_slice(items);
+        } else {
+            items.iter().for_each(|item| self.graph.change(target, Change::Append(*item)));
+        }
+        Ok(())
+    }
+
+    fn pairs(&self, slots: &[Slot]) -> Result<Vec<Entry>> {
+        let (pairs, rest) = slots.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(self.fail("a key without a value"));
+        }
+        Ok(pairs.iter().map(|[key, value]| Entry { key: key.node, value: value.node, key_at: key.at }).collect())
+    }
+
+    fn set_items(&mut self, slots: &[Slot]) -> Result<()> {
+        let entries = self.pairs(slots)?;
+        let target = self.top()?;
+        self.refuse_plain(target)?;
+        if let Some(Node::Dict(dict)) = self.graph.node_mut(target) {
+            dict.extend(entries);
+        } else {
+            entries.into_iter().for_each(|entry| self.graph.change(target, Change::Item(entry)));
+        }
+        Ok(())
+    }
+
+    fn add_items(&mut self) -> Result<()> {
+        let items = self.pop_mark_nodes()?;
+        let target = self.top()?;
+        self.refuse_plain(target)?;
+        if let Some(Node::Set(set)) = self.graph.node_mut(target) {
+            set.extend(items);
+        } else {
+            items.into_iter().for_each(|item| self.graph.change(target, Change::Add(item)));
+        }
+        Ok(())
+    }
+
+    /// Numbers, strings and tuples cannot be changed.
+    fn refuse_plain(&self, target: NodeId) -> Result<()> {
+        let kind = match self.graph.node(target) {
+            Node::None => "None",
+            Node::Bool(_) => "a bool",
+            Node::Int(_) | Node::Long(_) => "an int",
+            Node::Float(_) => "a float",
+            Node::Str(_) => "a str",
+            Node::Bytes(_) => "bytes",
+            Node::Tuple(_) => "a tuple",
+            Node::FrozenSet(_) => "a frozenset",
+            _ => return Ok(()),
+        };
+        Err(self.fail(&format!("{kind} cannot be changed")))
+    }
+
+    fn construct(&mut self) -> Result<()> {
+        let mut kwargs = None;
+        let (how, callable, args) = match self.code {
+            op::REDUCE => {
+                let args = self.pop()?;
+                (Construct::Reduce, self.pop()?, args)
+            }
+            op::NEWOBJ => {
+                let args = self.pop()?;
+                (Construct::NewObj, self.pop()?, args)
+            }
+            op::NEWOBJ_EX => {
+                kwargs = Some(self.pop()?);
+                let args = self.pop()?;
+                (Construct::NewObjEx, self.pop()?, args)
+            }
+            op::INST => {
+                let (module, name) = self.global_lines()?;
+                let args = self.pop_mark_nodes()?;
+                (Construct::Inst, self.graph.push(Node::Global { module, name })?, self.graph.push_tuple(&args)?)
+            }
+            _ => {
+                let items = self.pop_mark_nodes()?;
+                let (class, args) = items.split_first().ok_or_else(|| self.fail("no class after MARK"))?;
+                (Construct::Obj, *class, self.graph.push_tuple(args)?)
+            }
+        };
+        if self.graph.tuple(args).is_none()
+            && !matches!(self.graph.node(args), Node::None | Node::List(_) | Node::Object(_))
+        {
+            return Err(self.fail("the arguments are not a tuple"));
+        }
+        self.push_node(Node::Object(Box::new(Object { how, callable, args, kwargs, changes: Vec::new() })))
+    }
+
+    fn build(&mut self) -> Result<()> {
+        let state = self.pop()?;
+        let target = self.top()?;
+        self.refuse_plain(target)?;
+        self.graph.change(target, Change::Build(state));
+        let position = self.reader.position();
+        match self.inline.after_build(self.graph, target, self.source, position)? {
+            Follows::Opcodes => {}
+            Follows::Bytes { padding, len } => {
+                let begin = position.saturating_add(padding);
+                if begin.checked_add(len).is_none_or(|end| end > self.source.len()) {
+                    let message = format!("an array of {len} bytes in the stream reaches past its end");
+                    return Err(Error::truncated(message).at(self.source.absolute(position)));
+                }
+                self.graph.set_inline_bytes(target, self.stream, begin, len);
+                self.reader.seek(begin + len);
+            }
+            Follows::Pickle => {
+                // a plain pickle by its library's rules: nothing inline in it, so this goes one level deep
+                let inner = decode(self.graph, self.stream, position, self.max_objects, &NothingInline)?;
+                self.graph.set_inline_pickle(target, inner.root);
+                self.reader.seek(inner.end);
+            }
+        }
+        Ok(())
+    }
+
+    fn get(&mut self, index: u64) -> Result<()> {
+        match self.memo.get(index) {
+            Some(node) => self.constant(node),
+            None => Err(self.fail(&format!("nothing was stored in the memo as {index}"))),
+        }
+    }
+
+    fn put(&mut self, index: u64) -> Result<()> {
+        let top = self.top()?;
+        self.memo.put(index, top);
+        Ok(())
+    }
+}
+
+/// What PUT stored: a vector as long as indexes come in order, a map for the others, so that a huge index costs nothing.
+#[derive(Default)]
+struct Memo {
+    dense: Vec<Option<NodeId>>,
+    sparse: HashMap<u64, NodeId>,
+    stored: u64,
+}
+
+impl Memo {
+    fn len(&self) -> u64 {
+        self.stored
+    }
+
+    fn get(&self, index: u64) -> Option<NodeId> {
+        let dense = usize::try_from(index).ok().and_then(|index| self.dense.get(index).copied().flatten());
+        dense.or_else(|| self.sparse.get(&index).copied())
+    }
+
+    fn put(&mut self, index: u64, node: NodeId) {
+        self.stored += u64::from(self.get(index).is_none());
+        match usize::try_from(index).ok().filter(|index| (*index as u64) < 2 * self.stored + 1024) {
+            Some(place) => {
+                if place >= self.dense.len() {
+                    self.dense.resize(place + 1, None);
+                }
+                if let Some(slot) = self.dense.get_mut(place) {
+                    *slot = Some(node);
+                }
+            }
+            None => drop(self.sparse.insert(index, node)),
+        }
+    }
+}
