@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_long_latin1_array_reads_at_any_place() {
-        let data: Vec<u8> = (0..3_000_000u32).map(|i| (i * 2_654_435_761 >> 13) as u8).collect();
+        let data: Vec<u8> = (0..3_000_000u32).map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
         let text: String = data.iter().map(|b| char::from(*b)).collect();
         for source in [
             source(text.as_bytes(), Encoding::Utf8, Some(3_000_000)).unwrap(),
