@@ -1,0 +1,212 @@
+//! `nn.Module` objects, pickled whole or by TorchScript: what their `state_dict()` would give, and what else they hold.
+//!
+//! Sources: `torch/nn/modules/module.py` (`_save_to_state_dict`), `torch/csrc/jit/serialization/import.cpp`. Hooks and
+//! `get_extra_state()` are code: they cannot be run.
+
+use std::collections::HashSet;
+
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::names::{Budget, Element};
+use crate::checkpoint::object::{Child, Label};
+use crate::checkpoint::tensor::TensorId;
+use crate::error::{Error, Result};
+use crate::pickle::{Graph, Node, NodeId};
+
+/// One tensor of a module.
+#[derive(Debug)]
+pub(super) struct ModuleTensor {
+    /// Below the module: the whole name as one element, then elements inside attributes.
+    pub path: Vec<Element>,
+    pub node: NodeId,
+    pub id: TensorId,
+    pub in_state_dict: bool,
+}
+
+/// What a module holds.
+#[derive(Debug, Default)]
+pub(super) struct ModuleContents {
+    pub tensors: Vec<ModuleTensor>,
+    /// Names (empty for the module itself) and classes, outer ones first.
+    pub modules: Vec<(String, String)>,
+}
+
+/// True for objects with the three dicts every `nn.Module` has, and for TorchScript's modules.
+pub(super) fn is_module(checkpoint: &Checkpoint, node: NodeId) -> bool {
+    let objects = checkpoint.objects();
+    if checkpoint.graph.object(node).is_none() {
+        return false;
+    }
+    if let Some(script) = &checkpoint.script {
+        return objects.class(node).is_some_and(|(module, name)| script.is_module(&module, &name));
+    }
+    let (dicts, _) = objects.states(node);
+    let has = |name: &str| {
+        dicts.iter().any(|dict| dict.iter().any(|entry| checkpoint.graph.str_or_bytes(entry.key).as_deref() == Some(name)))
+    };
+    !dicts.is_empty() && has("_parameters") && has("_buffers") && has("_modules")
+}
+
+/// A module's own tensors and submodules by name, in `state_dict()` order, and its other attributes.
+struct Own {
+    /// Parameters, then persistent buffers.
+    tensors: Vec<(String, NodeId)>,
+    modules: Vec<(String, NodeId)>,
+    others: Vec<(String, NodeId)>,
+}
+
+fn own(checkpoint: &Checkpoint, node: NodeId) -> Own {
+    match &checkpoint.script {
+        Some(_) => own_of_script(checkpoint, node),
+        None => own_of_pickle(checkpoint, node),
+    }
+}
+
+/// A dict's string keys with their values, `None`s left out.
+fn named_items(checkpoint: &Checkpoint, node: Option<NodeId>) -> Vec<(String, NodeId)> {
+    let objects = checkpoint.objects();
+    let items = node.and_then(|node| objects.items(node)).unwrap_or_default();
+    let named = items.iter().filter(|entry| entry.value != Graph::NONE);
+    named.map(|entry| (checkpoint.element(Label::Key(entry.key)).to_string(), objects.unwrap(entry.value))).collect()
+}
+
+fn own_of_pickle(checkpoint: &Checkpoint, node: NodeId) -> Own {
+    let objects = checkpoint.objects();
+    let set = objects.attribute(node, "_non_persistent_buffers_set");
+    let hidden: HashSet<String> = set
+        .and_then(|set| objects.set_elements(set))
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|name| checkpoint.graph.str_or_bytes(*name).map(|name| name.into_owned()))
+        .collect();
+    let mut tensors = named_items(checkpoint, objects.attribute(node, "_parameters"));
+    let buffers = named_items(checkpoint, objects.attribute(node, "_buffers"));
+    let (mut others, buffers): (Vec<_>, Vec<_>) = buffers.into_iter().partition(|(name, _)| hidden.contains(name));
+    tensors.extend(buffers);
+    for Child { label, node } in objects.children(node) {
+        let name = checkpoint.element(label).to_string();
+        if !["_parameters", "_buffers", "_modules"].contains(&name.as_str()) {
+            others.push((name, node));
+        }
+    }
+    Own { tensors, modules: named_items(checkpoint, objects.attribute(node, "_modules")), others }
+}
+
+fn own_of_script(checkpoint: &Checkpoint, node: NodeId) -> Own {
+    let objects = checkpoint.objects();
+    let described = checkpoint.script.as_ref().zip(objects.class(node));
+    let described = described.and_then(|(script, (module, name))| script.class(&module, &name));
+    let mut out = Own { tensors: Vec::new(), modules: Vec::new(), others: Vec::new() };
+    let mut left = Vec::new();
+    for Child { label, node } in objects.children(node) {
+        let name = checkpoint.element(label).to_string();
+        match objects.unwrap(node) {
+            node if is_module(checkpoint, node) => out.modules.push((name, node)),
+            node => left.push((name, node)),
+        }
+    }
+    let is_tensor = |node: NodeId| checkpoint.tensors.of(node).is_some();
+    let (parameters, buffers) = match described {
+        Some(class) => (class.parameters.clone(), class.buffers.clone()),
+        None => (Vec::new(), None),
+    };
+    // files without `__buffers__` count every other tensor attribute as a buffer
+    let buffers = buffers.unwrap_or_else(|| {
+        let others = left.iter().filter(|(name, node)| is_tensor(*node) && !parameters.contains(name));
+        others.map(|(name, _)| name.clone()).collect()
+    });
+    for wanted in parameters.iter().chain(&buffers) {
+        if let Some(at) = left.iter().position(|(name, node)| name == wanted && is_tensor(*node)) {
+            out.tensors.push(left.remove(at));
+        }
+    }
+    out.others = left;
+    out
+}
+
+fn qualified(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
+}
+
+/// Everything a module holds: the tensors of `state_dict()` in its order, then every other tensor once.
+pub(super) fn walk(checkpoint: &Checkpoint, root: NodeId, budget: &mut Budget) -> Result<ModuleContents> {
+    let mut out = ModuleContents::default();
+    let mut seen = HashSet::new();
+    let mut others = Vec::new();
+    // a submodule under two names gives its tensors twice, as state_dict() does; one inside itself ends there
+    let mut stack = vec![(root, String::new(), 0)];
+    let mut open: Vec<NodeId> = Vec::new();
+    while let Some((node, prefix, depth)) = stack.pop() {
+        budget.visit()?;
+        open.truncate(depth);
+        if open.contains(&node) {
+            continue;
+        }
+        if depth >= checkpoint.limits.max_depth {
+            let max = checkpoint.limits.max_depth;
+            return Err(Error::limit(format!("modules nest more than {max} deep; --max-depth raises it")));
+        }
+        open.push(node);
+        let own = own(checkpoint, node);
+        out.modules.push((prefix.clone(), class_name(checkpoint, node)));
+        for (name, node) in own.tensors {
+            if let Some(id) = checkpoint.tensors.of(node) {
+                seen.insert(node);
+                let path = vec![Element::Text(qualified(&prefix, &name))];
+                budget.path(&path)?;
+                out.tensors.push(ModuleTensor { path, node, id, in_state_dict: true });
+            }
+        }
+        others.extend(own.others.into_iter().map(|(name, node)| (qualified(&prefix, &name), node)));
+        let submodules = own.modules.into_iter().rev().map(|(name, node)| (node, qualified(&prefix, &name), depth + 1));
+        stack.extend(submodules);
+    }
+    for (name, node) in others {
+        hold(checkpoint, name, node, &mut seen, budget, &mut out)?;
+    }
+    Ok(out)
+}
+
+/// A TorchScript class is mangled when two share a name: `___torch_mangle_3` is no part of it.
+fn class_name(checkpoint: &Checkpoint, node: NodeId) -> String {
+    checkpoint.objects().class_name(node).unwrap_or_default()
+}
+
+/// The tensors below an attribute that have not been listed yet; each object is looked at once.
+fn hold(
+    checkpoint: &Checkpoint,
+    name: String,
+    node: NodeId,
+    seen: &mut HashSet<NodeId>,
+    budget: &mut Budget,
+    out: &mut ModuleContents,
+) -> Result<()> {
+    let objects = checkpoint.objects();
+    let mut stack = vec![(node, vec![Element::Text(name)])];
+    while let Some((node, path)) = stack.pop() {
+        let node = objects.unwrap(node);
+        if matches!(checkpoint.graph.node(node), Node::None | Node::Bool(_) | Node::Int(_) | Node::Float(_) | Node::Str(_))
+            || !seen.insert(node)
+        {
+            continue;
+        }
+        budget.visit()?;
+        if let Some(id) = checkpoint.tensors.of(node) {
+            budget.path(&path)?;
+            out.tensors.push(ModuleTensor { path, node, id, in_state_dict: false });
+            continue;
+        }
+        if path.len() >= checkpoint.limits.max_depth {
+            return Err(Error::limit("a module's attributes nest too deep; --max-depth raises it"));
+        }
+        for child in objects.children(node).into_iter().rev() {
+            // what holds no more objects needs no path
+            if !objects.is_plain_scalar(child.node) {
+                let mut path = path.clone();
+                path.push(checkpoint.element(child.label));
+                budget.path(&path)?;
+                stack.push((child.node, path));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! Names: walking the object graph in file order, giving every tensor and value its path.
+//!
+//! A graph is small where the tree it stands for may be endless (shared lists of shared lists, lists that contain
+//! themselves): the walk is iterative, and depth, visits and bytes of names are bounded.
+
+use std::collections::HashSet;
+
+use crate::checkpoint::module;
+use crate::checkpoint::object::{Child, Label};
+use crate::checkpoint::tensor::TensorId;
+use crate::checkpoint::{Checkpoint, Root};
+use crate::error::{Error, Result};
+use crate::pickle::{Node, NodeId};
+
+/// One step from an object to a part of it, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Element {
+    /// A dict's string key, an attribute, a whole name of a module, or the `repr` of another key.
+    Text(String),
+    /// A place in a sequence, or an integer key.
+    Int(i64),
+    /// A boolean key.
+    Bool(bool),
+}
+
+impl std::fmt::Display for Element {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Element::Text(text) => f.write_str(text),
+            Element::Int(value) => write!(f, "{value}"),
+            Element::Bool(value) => f.write_str(if *value { "True" } else { "False" }),
+        }
+    }
+}
+
+/// A path's elements joined with `.`: the name.
+pub fn join(path: &[Element]) -> String {
+    path.iter().map(ToString::to_string).collect::<Vec<_>>().join(".")
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item {
+    /// A tensor; whether `state_dict()` would give it, where it is a module's.
+    Tensor(TensorId, bool),
+    /// A value.
+    Value,
+    /// A list, dict or object that contains itself.
+    Recursion,
+}
+
+/// One name of a checkpoint.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// How to get there from the root of the walk.
+    pub path: Vec<Element>,
+    /// The object.
+    pub node: NodeId,
+    /// What it is.
+    pub item: Item,
+    /// It lies in an optimizer's state: a dict with `state` and `param_groups`.
+    pub in_optimizer: bool,
+}
+
+impl Entry {
+    /// The name.
+    pub fn name(&self) -> String {
+        join(&self.path)
+    }
+}
+
+/// Everything a checkpoint names, in file order.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// Tensors and values.
+    pub entries: Vec<Entry>,
+    /// Modules: path and class name, outer ones first.
+    pub modules: Vec<(Vec<Element>, String)>,
+}
+
+/// What one walk may spend.
+#[derive(Debug)]
+pub(super) struct Budget {
+    visits: u64,
+    name_bytes: u64,
+    max_visits: u64,
+}
+
+impl Budget {
+    pub(super) fn new(limits: &crate::limits::Limits) -> Self {
+        Budget { visits: limits.max_entries, name_bytes: limits.max_name_bytes, max_visits: limits.max_entries }
+    }
+
+    /// One more object is looked at.
+    pub(super) fn visit(&mut self) -> Result<()> {
+        self.visits = self.visits.checked_sub(1).ok_or_else(|| {
+            Error::limit(format!("more than {} tensors and values to list; --max-entries raises it", self.max_visits))
+        })?;
+        Ok(())
+    }
+
+    /// One more path is kept.
+    pub(super) fn path(&mut self, path: &[Element]) -> Result<()> {
+        let bytes: usize = path
+            .iter()
+            .map(|element| match element {
+                Element::Text(text) => text.len() + 8,
+                _ => 8,
+            })
+            .sum();
+        let left = self.name_bytes.checked_sub(bytes as u64);
+        self.name_bytes = left.ok_or_else(|| Error::limit("the names of this file are too long to list"))?;
+        Ok(())
+    }
+}
+
+struct Frame {
+    node: NodeId,
+    children: Vec<Child>,
+    next: usize,
+    in_optimizer: bool,
+}
+
+impl Checkpoint {
+    /// Every tensor and value below `root`, with paths relative to it. Fails when a bound of [`crate::limits::Limits`]
+    /// is met.
+    pub fn names(&self, root: &Root) -> Result<Names> {
+        let mut walk = Walk {
+            checkpoint: self,
+            budget: Budget::new(&self.limits),
+            out: Names::default(),
+            path: Vec::new(),
+            frames: Vec::new(),
+            open: HashSet::new(),
+        };
+        walk.run(root.node, root.in_optimizer)?;
+        if root.node == self.root {
+            for (path, node) in &self.attached {
+                walk.path.clone_from(path);
+                if let Some(id) = self.tensors.of(*node) {
+                    walk.push(*node, Item::Tensor(id, false), false)?;
+                }
+            }
+        }
+        Ok(walk.out)
+    }
+
+    /// A label as it is shown.
+    pub(super) fn element(&self, label: Label) -> Element {
+        let key = match label {
+            Label::Index(index) => return Element::Int(i64::try_from(index).unwrap_or(i64::MAX)),
+            Label::State => return Element::Text("__state__".into()),
+            Label::Key(key) | Label::Attribute(key) => key,
+        };
+        match self.graph.node(key) {
+            Node::Str(text) => Element::Text(self.graph.text_lossy(*text).unwrap_or_default().into_owned()),
+            Node::Int(value) => Element::Int(*value),
+            Node::Bool(value) => Element::Bool(*value),
+            _ => Element::Text(self.objects().repr(key, MAX_KEY_CHARS)),
+        }
+    }
+}
+
+const MAX_KEY_CHARS: usize = 4096;
+
+struct Walk<'a> {
+    checkpoint: &'a Checkpoint,
+    budget: Budget,
+    out: Names,
+    path: Vec<Element>,
+    frames: Vec<Frame>,
+    /// Objects on the way from the root to here.
+    open: HashSet<NodeId>,
+}
+
+impl Walk<'_> {
+    fn run(&mut self, root: NodeId, in_optimizer: bool) -> Result<()> {
+        self.visit(root, in_optimizer)?;
+        while let Some(frame) = self.frames.last_mut() {
+            // a frame at depth n stands for a path of n - 1 elements below it
+            let Some(child) = frame.children.get(frame.next).copied() else {
+                let node = frame.node;
+                self.frames.pop();
+                self.open.remove(&node);
+                self.path.pop();
+                continue;
+            };
+            frame.next += 1;
+            let in_optimizer = frame.in_optimizer;
+            self.path.push(self.checkpoint.element(child.label));
+            let depth = self.frames.len();
+            self.visit(child.node, in_optimizer)?;
+            if self.frames.len() == depth {
+                self.path.pop();
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists the object, or opens a frame for what lies below it.
+    fn visit(&mut self, node: NodeId, in_optimizer: bool) -> Result<()> {
+        self.budget.visit()?;
+        let objects = self.checkpoint.objects();
+        let node = objects.unwrap(node);
+        if let Some(id) = self.checkpoint.tensors.of(node) {
+            self.push(node, Item::Tensor(id, true), in_optimizer)?;
+            return self.visit_state(node, id, in_optimizer);
+        }
+        if self.open.contains(&node) {
+            return self.push(node, Item::Recursion, in_optimizer);
+        }
+        if module::is_module(self.checkpoint, node) {
+            return self.visit_module(node, in_optimizer);
+        }
+        if objects.is_value(node) {
+            return self.push(node, Item::Value, in_optimizer);
+        }
+        let children = objects.children(node);
+        if children.is_empty() {
+            return self.push(node, Item::Value, in_optimizer);
+        }
+        let in_optimizer = in_optimizer || self.checkpoint.is_optimizer(&children);
+        self.open_frame(node, children, in_optimizer)
+    }
+
+    fn open_frame(&mut self, node: NodeId, children: Vec<Child>, in_optimizer: bool) -> Result<()> {
+        if self.frames.len() >= self.checkpoint.limits.max_depth {
+            let depth = self.checkpoint.limits.max_depth;
+            return Err(Error::limit(format!("objects nest more than {depth} deep; --max-depth raises it")));
+        }
+        self.open.insert(node);
+        self.frames.push(Frame { node, children, next: 0, in_optimizer });
+        Ok(())
+    }
+
+    fn push(&mut self, node: NodeId, item: Item, in_optimizer: bool) -> Result<()> {
+        self.budget.path(&self.path)?;
+        self.out.entries.push(Entry { path: self.path.clone(), node, item, in_optimizer });
+        Ok(())
+    }
+
+    /// A parameter or subclass lists its state where that holds other tensors.
+    fn visit_state(&mut self, node: NodeId, id: TensorId, in_optimizer: bool) -> Result<()> {
+        let Some(tensor) = self.checkpoint.tensors.get(id) else { return Ok(()) };
+        let Some(state) = tensor.state else { return Ok(()) };
+        if self.open.contains(&node) {
+            return Ok(());
+        }
+        let shown = tensor.storage();
+        let objects = self.checkpoint.objects();
+        let mut dicts = vec![state];
+        if let Some(parts) = self.checkpoint.graph.tuple(state) {
+            dicts = parts.to_vec();
+        }
+        let children: Vec<Child> = dicts.iter().flat_map(|dict| objects.children(*dict)).collect();
+        let holding: Vec<Child> = children
+            .into_iter()
+            .filter(|child| match self.checkpoint.tensors.of(child.node) {
+                // the tensor whose facts the subclass shows is not listed twice
+                Some(inner) => self.checkpoint.tensors.get(inner).is_none_or(|t| t.storage().is_none() || t.storage() != shown),
+                None => self.checkpoint.holds_tensors(child.node),
+            })
+            .map(|child| match child.label {
+                Label::Key(key) => Child { label: Label::Attribute(key), ..child },
+                _ => child,
+            })
+            .collect();
+        if holding.is_empty() { Ok(()) } else { self.open_frame(node, holding, in_optimizer) }
+    }
+
+    fn visit_module(&mut self, node: NodeId, in_optimizer: bool) -> Result<()> {
+        let found = module::walk(self.checkpoint, node, &mut self.budget)?;
+        if found.tensors.is_empty() {
+            return self.push(node, Item::Value, in_optimizer);
+        }
+        let depth = self.path.len();
+        for (name, class) in found.modules {
+            self.path.extend((!name.is_empty()).then_some(Element::Text(name)));
+            self.budget.path(&self.path)?;
+            self.out.modules.push((self.path.clone(), class));
+            self.path.truncate(depth);
+        }
+        for tensor in found.tensors {
+            self.path.extend(tensor.path);
+            self.push(tensor.node, Item::Tensor(tensor.id, tensor.in_state_dict), in_optimizer)?;
+            self.path.truncate(depth);
+        }
+        Ok(())
+    }
+}
+
+impl Checkpoint {
+    /// True for the children of a dict with `state` and `param_groups`: what `optimizer.state_dict()` gives.
+    pub(super) fn is_optimizer(&self, children: &[Child]) -> bool {
+        let has = |name: &str| {
+            children.iter().any(|child| match child.label {
+                Label::Key(key) => self.graph.str_or_bytes(key).as_deref() == Some(name),
+                _ => false,
+            })
+        };
+        children.len() < 64 && has("state") && has("param_groups")
+    }
+
+    /// Whether a tensor lies anywhere below an object.
+    pub(super) fn holds_tensors(&self, node: NodeId) -> bool {
+        let objects = self.objects();
+        let mut seen = HashSet::from([node]);
+        let mut open = vec![node];
+        while let Some(node) = open.pop() {
+            if self.tensors.of(node).is_some() {
+                return true;
+            }
+            let below = objects.children(node).into_iter().map(|child| objects.unwrap(child.node));
+            open.extend(below.filter(|child| seen.insert(*child)));
+        }
+        false
+    }
+}

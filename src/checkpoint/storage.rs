@@ -1,0 +1,217 @@
+//! Storages: the byte ranges that tensors are views of, and the persistent ids that name them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use crate::container::zip::Zip;
+use crate::dtype::{ByteOrder, DType};
+use crate::error::{Error, Result};
+use crate::pickle::{Graph, Node, NodeId};
+use crate::source::SharedSource;
+
+/// A storage's place in [`Storages`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StorageId(pub(super) u32);
+
+/// One storage.
+#[derive(Debug)]
+pub struct Storage {
+    /// Its key in the file; storages of nested streams have the stream's number before it.
+    pub key: String,
+    /// The storage class (`FloatStorage`).
+    pub class: String,
+    /// The type its class stands for.
+    pub dtype: DType,
+    /// The device tag: `cpu`, `cuda:0`, `meta`.
+    pub location: String,
+    /// Elements, as the pickle says.
+    pub numel: u64,
+    /// In which order the bytes of an element lie.
+    pub byte_order: ByteOrder,
+    pub(super) bytes: Bytes,
+}
+
+/// Where a storage's bytes lie.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    /// Known: a part of the file.
+    Here(SharedSource),
+    /// A member of a zip, opened when it is needed.
+    Member { zip: Arc<Zip>, index: usize, opened: OnceLock<SharedSource> },
+    /// Nowhere: why.
+    Missing(String),
+}
+
+impl Storage {
+    /// Bytes that are really there; `None` when they are missing.
+    pub fn available(&self) -> Option<u64> {
+        match &self.bytes {
+            Bytes::Here(source) => Some(source.len()),
+            Bytes::Member { zip, index, .. } => zip.members().get(*index).map(|member| member.size),
+            Bytes::Missing(_) => None,
+        }
+    }
+
+    /// The bytes. Fails when they are missing or their member cannot be opened.
+    pub fn source(&self) -> Result<SharedSource> {
+        match &self.bytes {
+            Bytes::Here(source) => Ok(Arc::clone(source)),
+            Bytes::Member { zip, index, opened } => {
+                if let Some(source) = opened.get() {
+                    return Ok(Arc::clone(source));
+                }
+                let member = zip.members().get(*index).ok_or_else(|| Error::data("no such member"))?;
+                let source = zip.member_source(member)?;
+                Ok(Arc::clone(opened.get_or_init(|| source)))
+            }
+            Bytes::Missing(why) => Err(Error::data(why.clone())),
+        }
+    }
+
+    /// Why the bytes cannot be read, when that is known without reading.
+    pub fn missing(&self) -> Option<&str> {
+        match &self.bytes {
+            Bytes::Missing(why) => Some(why),
+            _ => None,
+        }
+    }
+}
+
+/// What a persistent id of torch means.
+#[derive(Debug, Clone)]
+pub(super) enum Persistent {
+    /// A storage, or a window of one that begins `view_offset` elements into it.
+    Storage { id: StorageId, view_offset: u64 },
+    /// A tensor by number (tar of torch < 0.1.10).
+    Tensor(u64),
+    /// A module class that was saved with its source.
+    Class(NodeId),
+}
+
+/// `('storage', class, key, location, numel[, view_metadata])`, as `torch/serialization.py` writes it.
+pub(super) struct StorageTuple {
+    pub class: String,
+    pub key: String,
+    pub location: String,
+    pub numel: u64,
+    /// `(view key, offset, size)`, in elements: this storage is a window of the one with `key`.
+    pub view: Option<(String, u64, u64)>,
+}
+
+/// Reads a storage's persistent id; an error says what is odd about it.
+pub(super) fn storage_tuple(graph: &Graph, pid: NodeId) -> Result<Option<StorageTuple>> {
+    let Some([tag, class, key, location, numel, rest @ ..]) = graph.tuple(pid) else { return Ok(None) };
+    if graph.str_or_bytes(*tag).as_deref() != Some("storage") {
+        return Ok(None);
+    }
+    let class = match graph.global(*class) {
+        Some((_, name)) => name.rsplit('.').next().unwrap_or_default().to_owned(),
+        None => return Err(Error::malformed("a storage's persistent id has no class")),
+    };
+    let text = |node: NodeId| match graph.node(node) {
+        Node::Int(value) => Some(value.to_string()),
+        _ => graph.str_or_bytes(node).map(|text| text.into_owned()),
+    };
+    let key = text(*key).ok_or_else(|| Error::malformed("a storage's persistent id has no key"))?;
+    let size = |node: NodeId| {
+        let value = graph.int(node);
+        value.and_then(|value| u64::try_from(value).ok()).ok_or_else(|| {
+            Error::malformed(format!("storage {key:?} has {} elements", value.map_or("no number of".into(), |v| v.to_string())))
+        })
+    };
+    let numel = size(*numel)?;
+    let view = match rest.first().and_then(|view| graph.sequence(*view)) {
+        Some([view_key, offset, len]) => Some((text(*view_key).unwrap_or_default(), size(*offset)?, size(*len)?)),
+        _ => None,
+    };
+    Ok(Some(StorageTuple { class, location: text(*location).unwrap_or_default(), numel, view, key }))
+}
+
+/// All storages of a checkpoint, and which persistent ids name them.
+#[derive(Debug, Default)]
+pub struct Storages {
+    all: Vec<Storage>,
+    by_node: HashMap<NodeId, Persistent>,
+}
+
+impl Storages {
+    /// The storage of `id`.
+    pub fn get(&self, id: StorageId) -> Option<&Storage> {
+        self.all.get(id.0 as usize)
+    }
+
+    /// All of them, in the order they were first named.
+    pub fn iter(&self) -> impl Iterator<Item = (StorageId, &Storage)> {
+        self.all.iter().zip(0..).map(|(storage, id)| (StorageId(id), storage))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn add(&mut self, storage: Storage) -> Result<StorageId> {
+        let id = u32::try_from(self.all.len()).map_err(|_| Error::limit("more than 4 billion storages"))?;
+        self.all.push(storage);
+        Ok(StorageId(id))
+    }
+
+    pub(super) fn meaning(&self, node: NodeId) -> Option<&Persistent> {
+        self.by_node.get(&node)
+    }
+
+    /// Gives the persistent ids from number `from` on their meaning. `locate` says where the bytes of a key lie, given
+    /// its class; it is asked once for each key.
+    pub(super) fn resolve(
+        &mut self,
+        graph: &Graph,
+        from: usize,
+        prefix: &str,
+        mut locate: impl FnMut(&str, u64, &DType) -> (Bytes, ByteOrder),
+    ) -> Result<()> {
+        let mut by_key: HashMap<String, StorageId> = HashMap::new();
+        for node in graph.persistents().get(from..).unwrap_or_default() {
+            let Node::Persistent(pid) = graph.node(*node) else { continue };
+            let meaning = if let Some(found) = storage_tuple(graph, *pid)? {
+                let id = match by_key.get(&found.key) {
+                    Some(id) => *id,
+                    None => {
+                        let dtype = DType::from_storage_class(&found.class);
+                        let (bytes, byte_order) = locate(&found.key, found.numel, &dtype);
+                        let id = self.add(Storage {
+                            key: format!("{prefix}{}", found.key),
+                            class: found.class,
+                            dtype,
+                            location: found.location,
+                            numel: found.numel,
+                            byte_order,
+                            bytes,
+                        })?;
+                        by_key.insert(found.key, id);
+                        id
+                    }
+                };
+                Persistent::Storage { id, view_offset: found.view.map_or(0, |view| view.1) }
+            } else if let Some(meaning) = other_meaning(graph, *pid) {
+                meaning
+            } else {
+                continue;
+            };
+            self.by_node.insert(*node, meaning);
+        }
+        Ok(())
+    }
+}
+
+fn other_meaning(graph: &Graph, pid: NodeId) -> Option<Persistent> {
+    if let Some([tag, class, ..]) = graph.tuple(pid) {
+        return (graph.str_or_bytes(*tag).as_deref() == Some("module")).then_some(Persistent::Class(*class));
+    }
+    let number = graph.int(pid).map(|n| n.to_string()).or_else(|| graph.str_or_bytes(pid).map(|t| t.into_owned()));
+    number?.parse().ok().map(Persistent::Tensor)
+}

@@ -1,0 +1,277 @@
+//! What is known of one tensor: its facts as pickled, and where its elements lie.
+
+use crate::checkpoint::storage::{StorageId, Storages};
+use crate::data::Elements;
+use crate::dtype::{ByteOrder, Class, DType};
+use crate::error::{Error, Result};
+use crate::pickle::NodeId;
+use crate::source::SharedSource;
+
+/// A tensor's place in a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TensorId(pub(super) u32);
+
+/// What kind of object it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// `torch.Tensor` or a subclass.
+    #[default]
+    Tensor,
+    /// `torch.nn.Parameter`.
+    Parameter,
+    /// A numpy array.
+    NdArray,
+}
+
+impl Kind {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Tensor => "tensor",
+            Kind::Parameter => "parameter",
+            Kind::NdArray => "ndarray",
+        }
+    }
+}
+
+/// Where a tensor's elements lie.
+#[derive(Debug, Clone, Default)]
+pub enum Data {
+    /// In a storage, from an offset in elements on.
+    Storage {
+        /// Which.
+        id: StorageId,
+        /// The first element.
+        offset: u64,
+    },
+    /// An array's own bytes.
+    Array {
+        /// The bytes, first element first.
+        source: SharedSource,
+        /// Their byte order.
+        byte_order: ByteOrder,
+    },
+    /// In other tensors (sparse ones: their indices and values).
+    Parts(Vec<NodeId>),
+    /// Nowhere: a meta tensor, or an object array.
+    #[default]
+    Nothing,
+}
+
+/// Scale and zero point of a quantized tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quantizer {
+    /// torch's scheme: `per_tensor_affine`, `per_channel_affine`, ….
+    pub scheme: String,
+    /// The arguments after the scheme: scale(s), zero point(s), axis.
+    pub arguments: Vec<NodeId>,
+}
+
+/// One tensor, as the file describes it. Sizes, strides and offsets are in elements.
+#[derive(Debug, Clone, Default)]
+pub struct Tensor {
+    /// Tensor, parameter or array.
+    pub kind: Kind,
+    /// The class of a tensor subclass.
+    pub class: Option<String>,
+    /// The type of an element; `None` when the file does not say.
+    pub dtype: Option<DType>,
+    /// Extents. Negative ones are kept as the file has them, and are a [`Tensor::problem`].
+    pub shape: Vec<i64>,
+    /// Steps; `None` for layouts that have none.
+    pub stride: Option<Vec<i64>>,
+    /// The first element in the storage, as pickled.
+    pub storage_offset: Option<i64>,
+    /// torch's layout name: `strided`, `sparse_coo`, ….
+    pub layout: &'static str,
+    /// The device, where the file says.
+    pub device: Option<String>,
+    /// As pickled; `None` for arrays.
+    pub requires_grad: Option<bool>,
+    /// Lazily conjugated.
+    pub conj: bool,
+    /// Lazily negated.
+    pub neg: bool,
+    /// How a quantized tensor's integers are to be read.
+    pub quantizer: Option<Quantizer>,
+    /// Where the elements lie.
+    pub data: Data,
+    /// The global shape of a tensor that is distributed, when it differs.
+    pub global_shape: Option<Vec<i64>>,
+    /// State of a parameter or subclass: what else it carries.
+    pub state: Option<NodeId>,
+    /// Why its elements cannot be trusted.
+    pub problem: Option<String>,
+}
+
+impl Tensor {
+    /// Elements, when the shape makes sense.
+    pub fn numel(&self) -> Option<u64> {
+        match self.shape.iter().map(|size| u64::try_from(*size).ok()).collect::<Option<Vec<u64>>>()? {
+            // an extent of zero makes the others harmless
+            sizes if sizes.contains(&0) => Some(0),
+            sizes => sizes.iter().try_fold(1u64, |product, size| product.checked_mul(*size)),
+        }
+    }
+
+    /// Bytes of all elements; `None` when the shape or the element's size is unknown or overflows.
+    pub fn bytes(&self) -> Option<u64> {
+        self.numel()?.checked_mul(u64::from(self.dtype.as_ref()?.size()?))
+    }
+
+    /// The storage it is a view of.
+    pub fn storage(&self) -> Option<StorageId> {
+        match self.data {
+            Data::Storage { id, .. } => Some(id),
+            _ => None,
+        }
+    }
+
+    /// True for layouts whose elements are kept in other tensors.
+    pub fn is_sparse(&self) -> bool {
+        self.layout != STRIDED
+    }
+
+    /// Where the elements lie, for reading. Fails with the tensor's problem when there is one, or when it holds no
+    /// elements of its own (meta, sparse, object arrays).
+    pub fn elements(&self, storages: &Storages) -> Result<Elements> {
+        if let Some(problem) = &self.problem {
+            return Err(Error::data(problem.clone()));
+        }
+        let dtype = self.dtype.clone().ok_or_else(|| Error::data("its dtype is unknown"))?;
+        let size = |value: &i64| u64::try_from(*value).map_err(|_| Error::data("a negative size or stride"));
+        let shape = self.shape.iter().map(size).collect::<Result<Vec<_>>>()?;
+        let stride = self.stride.iter().flatten().map(size).collect::<Result<Vec<_>>>()?;
+        let (source, byte_order, offset) = match &self.data {
+            Data::Storage { id, offset } => {
+                let storage = storages.get(*id).ok_or_else(|| Error::data("no such storage"))?;
+                (storage.source()?, storage.byte_order, *offset)
+            }
+            Data::Array { source, byte_order } => (source.clone(), *byte_order, 0),
+            Data::Parts(_) => return Err(Error::data(format!("a {} tensor has no elements of its own", self.layout))),
+            Data::Nothing if self.device.as_deref() == Some("meta") => {
+                return Err(Error::data("a meta tensor has no data"));
+            }
+            Data::Nothing => return Err(Error::data("its elements are not in the file as numbers")),
+        };
+        Ok(Elements { source, dtype, shape, stride, offset, byte_order, conj: self.conj, neg: self.neg })
+    }
+
+    /// Finds out, without reading data, whether the elements lie where they should; sets `problem` if not.
+    pub(super) fn inspect(&mut self, storages: &Storages) {
+        if self.problem.is_none() {
+            self.problem = self.find_problem(storages);
+        }
+    }
+
+    fn find_problem(&self, storages: &Storages) -> Option<String> {
+        if let Some(size) = self.shape.iter().find(|size| **size < 0) {
+            return Some(format!("has a negative size ({size})"));
+        }
+        let Some(stride) = &self.stride else { return None };
+        if stride.len() != self.shape.len() {
+            return Some(format!("has {} sizes but {} strides", self.shape.len(), stride.len()));
+        }
+        if let Some(step) = stride.iter().find(|step| **step < 0) {
+            return Some(format!("has a negative stride ({step})"));
+        }
+        if self.storage_offset.is_some_and(|offset| offset < 0) {
+            return Some(format!("has a negative storage offset ({})", self.storage_offset.unwrap_or_default()));
+        }
+        let Some(numel) = self.numel() else { return Some("has more elements than 64 bits can count".into()) };
+        let size = u64::from(self.dtype.as_ref()?.size()?);
+        if numel.checked_mul(size).is_none() {
+            return Some("has more bytes than 64 bits can count".into());
+        }
+        let (available, offset, name) = match &self.data {
+            Data::Storage { id, offset } => {
+                let storage = storages.get(*id)?;
+                match storage.missing() {
+                    Some(why) if numel > 0 || storage.numel > 0 => return Some(why.to_owned()),
+                    Some(_) => return None,
+                    None => (storage.available()?, *offset, format!("storage {}", storage.key)),
+                }
+            }
+            Data::Array { source, .. } => (source.len(), 0, "its data".into()),
+            Data::Parts(_) | Data::Nothing => return None,
+        };
+        if numel == 0 {
+            return None;
+        }
+        let last = self.shape.iter().zip(stride).try_fold(offset, |last, (extent, step)| {
+            let steps = u64::try_from(extent - 1).ok()?.checked_mul(u64::try_from(*step).ok()?)?;
+            last.checked_add(steps)
+        });
+        let end = last.and_then(|last| last.checked_add(1)?.checked_mul(size));
+        match (last, end) {
+            (Some(_), Some(end)) if end <= available => None,
+            (Some(last), _) => {
+                Some(format!("reaches element {last} of {name}, which has {}", available / size.max(1)))
+            }
+            _ => Some(format!("reaches outside {name}")),
+        }
+    }
+
+    /// True when the elements lie one after the other in row-major order.
+    pub fn is_contiguous(&self) -> bool {
+        self.stride.as_ref().is_none_or(|stride| {
+            let wanted = contiguous(&self.shape);
+            self.shape.iter().zip(stride.iter().zip(&wanted)).all(|(extent, (have, want))| *extent <= 1 || have == want)
+        })
+    }
+
+    /// True for quantized types.
+    pub fn is_quantized(&self) -> bool {
+        self.dtype.as_ref().and_then(DType::class) == Some(Class::Quantized)
+    }
+}
+
+/// The ordinary layout's name.
+pub const STRIDED: &str = "strided";
+
+/// Row-major strides, as torch counts them (an extent of 0 counts as 1).
+pub fn contiguous(shape: &[i64]) -> Vec<i64> {
+    let mut step = 1i64;
+    let mut stride: Vec<i64> = shape
+        .iter()
+        .rev()
+        .map(|extent| {
+            let here = step;
+            step = step.saturating_mul((*extent).max(1));
+            here
+        })
+        .collect();
+    stride.reverse();
+    stride
+}
+
+/// Column-major strides (numpy's `order='F'`).
+pub fn fortran(shape: &[i64]) -> Vec<i64> {
+    let reversed: Vec<i64> = shape.iter().rev().copied().collect();
+    let mut stride = contiguous(&reversed);
+    stride.reverse();
+    stride
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strides_of_both_orders() {
+        assert_eq!(contiguous(&[4, 3, 2]), [6, 2, 1]);
+        assert_eq!(fortran(&[4, 3, 2]), [1, 4, 12]);
+        assert_eq!(contiguous(&[3, 0, 2]), [2, 2, 1]);
+        assert_eq!(contiguous(&[]), [0i64; 0]);
+    }
+
+    #[test]
+    fn counting_elements_never_overflows() {
+        let with = |shape: &[i64]| Tensor { shape: shape.to_vec(), ..Tensor::default() }.numel();
+        assert_eq!(with(&[]), Some(1));
+        assert_eq!(with(&[1 << 40, 1 << 40]), None);
+        assert_eq!(with(&[1 << 40, 1 << 40, 0]), Some(0));
+        assert_eq!(with(&[-1]), None);
+        assert_eq!(with(&[-1, 0]), None);
+    }
+}
