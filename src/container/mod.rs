@@ -1,0 +1,12 @@
+//! One file's framing: which container the bytes are, and where in it the pickles and the raw bytes lie.
+//!
+//! Nothing here knows of names, tensors or torch's objects; what these modules hand up are [`crate::source::Source`]s
+//! and plain descriptions. [`detect::detect`] decides by the bytes alone, since `.pt`, `.pth`, `.tar`, `.ckpt` and
+//! `.bin` are all used for every container. A new container is one file here, a [`detect::Framing`] and a line in
+//! detection's table.
+
+pub mod compress;
+pub mod detect;
+pub mod spool;
+pub mod tar;
+pub mod zip;

@@ -1,0 +1,229 @@
+//! The members of a tar archive: torch's own container before 0.1.10, and archives that only hold checkpoints.
+//!
+//! The `tar` crate decodes header fields; the walk is ours, so that nothing is read or kept beyond a bound and every
+//! error knows its offset. Names too long for a header come from GNU (`L`) or PAX (`x`) records; sparse files, links
+//! and devices are passed over.
+
+use ::tar::{EntryType, Header, PaxExtensions};
+
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::source::{SharedSource, Window, read_vec};
+
+const BLOCK_BYTES: u64 = 512;
+/// Bytes of a record that only names the next member.
+const MAX_NAME_RECORD_BYTES: u64 = 64 << 10;
+
+/// One regular file of the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name, with what is not UTF-8 replaced.
+    pub name: String,
+    /// Its first byte in the archive.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// An archive's table of contents.
+#[derive(Debug, Clone)]
+pub struct Tar {
+    source: SharedSource,
+    /// The regular files, in the archive's order.
+    pub members: Vec<Member>,
+}
+
+impl Tar {
+    /// Reads all headers of `source`.
+    pub fn open(source: SharedSource, limits: &Limits) -> Result<Self> {
+        let mut tar = Tar { source, members: Vec::new() };
+        let mut next = 0;
+        let mut extended = Extended::default();
+        while let Some(block) = tar.block(next)? {
+            let header = decode(&block).ok_or_else(|| Error::malformed("bad tar header").at(tar.source.absolute(next)));
+            let read = header.and_then(|header| tar.record(next, &header, &mut extended));
+            next = read.map_err(|e| e.at(tar.source.absolute(next)))?;
+            if tar.members.len() as u64 > limits.max_members {
+                return Err(Error::limit(format!("has more than {} members", limits.max_members)).at(next));
+            }
+        }
+        Ok(tar)
+    }
+
+    /// The header block at `at`; nothing at the end mark or the end of the file.
+    fn block(&self, at: u64) -> Result<Option<Vec<u8>>> {
+        let left = self.source.len().saturating_sub(at).min(BLOCK_BYTES);
+        let block = read_vec(self.source.as_ref(), at, left)?;
+        if block.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        if left < BLOCK_BYTES {
+            return Err(Error::truncated("ends inside a tar header").at(self.source.absolute(at)));
+        }
+        Ok(Some(block))
+    }
+
+    /// Takes the record whose header is at `at`; returns where the next one is.
+    fn record(&mut self, at: u64, header: &Header, extended: &mut Extended) -> Result<u64> {
+        let offset = at + BLOCK_BYTES;
+        let kind = header.entry_type();
+        let names_next = kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions();
+        let size = extended.size.take_if(|_| !names_next);
+        let size =
+            size.map_or_else(|| header.entry_size(), Ok).map_err(|_| Error::malformed("bad size in a tar header"))?;
+        let name = || String::from_utf8_lossy(&header.path_bytes()).into_owned();
+        let end = offset.checked_add(size).filter(|end| *end <= self.source.len()).ok_or_else(|| {
+            let message = format!("ends early: tar member `{}` has {size} bytes", name().escape_debug());
+            Error::truncated(message)
+        })?;
+        if names_next {
+            if size > MAX_NAME_RECORD_BYTES {
+                return Err(Error::limit(format!("a tar name record of {size} bytes")));
+            }
+            let body = read_vec(self.source.as_ref(), offset, size)?;
+            extended.take(kind, &body)?;
+        } else {
+            let Extended { name: long, sparse, .. } = std::mem::take(extended);
+            let name = long.unwrap_or_else(name);
+            if (kind.is_file() || kind.is_contiguous()) && !sparse && !name.ends_with('/') {
+                self.members.push(Member { name, offset, size });
+            }
+        }
+        end.checked_next_multiple_of(BLOCK_BYTES).ok_or_else(|| Error::malformed("bad size in a tar header"))
+    }
+
+    /// The member of this name; of several the last, as Python's `tarfile` does.
+    pub fn find(&self, name: &str) -> Option<&Member> {
+        self.members.iter().rev().find(|member| member.name == name)
+    }
+
+    /// The bytes of a member.
+    pub fn member_source(&self, member: &Member) -> Result<SharedSource> {
+        Window::shared(&self.source, member.offset, member.size).map_err(|e| e.in_member(&member.name))
+    }
+
+    /// Whether it is what `torch.save` wrote before 0.1.10 (`torch/serialization.py`, `legacy_load`).
+    pub fn is_torch(&self) -> bool {
+        ["pickle", "storages", "tensors"].iter().all(|name| self.find(name).is_some())
+    }
+}
+
+/// What records before a header say of the member after it.
+#[derive(Debug, Default)]
+struct Extended {
+    name: Option<String>,
+    size: Option<u64>,
+    sparse: bool,
+}
+
+impl Extended {
+    fn take(&mut self, kind: EntryType, body: &[u8]) -> Result<()> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if kind.is_gnu_longname() {
+            let end = body.iter().position(|byte| *byte == 0).unwrap_or(body.len());
+            self.name = body.get(..end).map(text);
+        } else if kind.is_pax_local_extensions() {
+            for extension in PaxExtensions::new(body) {
+                let extension = extension.map_err(|_| Error::malformed("bad PAX record in a tar archive"))?;
+                match extension.key_bytes() {
+                    b"path" => self.name = Some(text(extension.value_bytes())),
+                    b"size" => {
+                        let size = extension.value().ok().and_then(|value| value.parse().ok());
+                        self.size = Some(size.ok_or_else(|| Error::malformed("bad size in a PAX record"))?);
+                    }
+                    key => self.sparse |= key.starts_with(b"GNU.sparse."),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the bytes start with a tar header: `ustar` at 257, or a right checksum for the older format.
+pub fn is_header(head: &[u8]) -> bool {
+    let Some(block) = head.get(..512) else { return false };
+    block.get(257..262) == Some(b"ustar") || decode(block).is_some()
+}
+
+/// The header, if its checksum is right; old programs summed signed bytes.
+fn decode(block: &[u8]) -> Option<Header> {
+    let mut header = Header::new_old();
+    if header.as_bytes().len() != block.len() {
+        return None;
+    }
+    header.as_mut_bytes().copy_from_slice(block);
+    let stored = i64::from(header.cksum().ok()?);
+    let sum = |value: fn(u8) -> i64| {
+        let bytes = block.iter().enumerate();
+        bytes.map(|(at, byte)| value(if (148..156).contains(&at) { b' ' } else { *byte })).sum::<i64>()
+    };
+    (stored == sum(i64::from) || stored == sum(|byte| i64::from(byte.cast_signed()))).then_some(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::source::MemorySource;
+
+    fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = ::tar::Builder::new(Vec::new());
+        for (name, bytes) in members {
+            let mut header = Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            builder.append_data(&mut header, name, *bytes).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn open(bytes: Vec<u8>) -> Result<Tar> {
+        Tar::open(Arc::new(MemorySource::new(bytes)), &Limits::default())
+    }
+
+    #[test]
+    fn lists_members_with_their_places() {
+        let long = "d/".repeat(80) + "pickle";
+        let bytes = archive(&[("pickle", b"one"), (&long, b"second"), ("storages", b"")]);
+        let tar = open(bytes).unwrap();
+        let names: Vec<&str> = tar.members.iter().map(|member| member.name.as_str()).collect();
+        assert_eq!(names, ["pickle", &long, "storages"]);
+        let body = tar.member_source(&tar.members[1]).unwrap();
+        assert_eq!(read_vec(body.as_ref(), 0, body.len()).unwrap(), b"second");
+        assert!(!tar.is_torch());
+        assert!(open(archive(&[("tensors", b""), ("pickle", b""), ("storages", b"")])).unwrap().is_torch());
+    }
+
+    #[test]
+    fn pax_records_name_and_measure_the_next_member() {
+        let mut builder = ::tar::Builder::new(Vec::new());
+        builder.append_pax_extensions([("path", &b"long name"[..]), ("size", &b"3"[..])]).unwrap();
+        let mut header = Header::new_ustar();
+        header.set_path("short").unwrap();
+        header.set_size(3);
+        header.set_cksum();
+        builder.append(&header, &b"abc"[..]).unwrap();
+        let tar = open(builder.into_inner().unwrap()).unwrap();
+        assert_eq!((tar.members[0].name.as_str(), tar.members[0].size), ("long name", 3));
+    }
+
+    #[test]
+    fn damage_and_truncation_say_where() {
+        let bytes = archive(&[("a", &[1; 700]), ("b", &[2; 700])]);
+        let e = open(bytes[..1000].to_vec()).unwrap_err();
+        assert_eq!((e.kind(), e.offset()), (ErrorKind::Truncated, Some(0)));
+        let e = open(bytes[..1700].to_vec()).unwrap_err();
+        assert_eq!((e.kind(), e.offset()), (ErrorKind::Truncated, Some(1536)));
+        let mut bad = bytes;
+        bad[1536] ^= 1;
+        let e = open(bad).unwrap_err();
+        assert_eq!((e.kind(), e.offset()), (ErrorKind::Malformed, Some(1536)));
+    }
+
+    #[test]
+    fn an_archive_without_end_mark_is_complete() {
+        let bytes = archive(&[("a", &[1; 512])]);
+        assert_eq!(open(bytes[..1024].to_vec()).unwrap().members.len(), 1);
+    }
+}

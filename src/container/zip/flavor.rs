@@ -1,0 +1,101 @@
+//! What a zip archive is for, by the members it has.
+
+use super::{Member, Zip};
+use crate::dtype::ByteOrder;
+use crate::error::{Error, Result};
+use crate::source::read_vec;
+
+/// Who wrote an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavor {
+    /// `torch.save`.
+    Torch,
+    /// `torch.jit.save`: has `constants.pkl`.
+    TorchScript,
+    /// `torch.export.save`: has `archive_format` or `models/*.json`.
+    Pt2,
+    /// `numpy.savez`: has nothing but `*.npy`.
+    Npz,
+}
+
+/// Members that an error lists.
+const NAMES_SHOWN: usize = 6;
+/// Bytes of `version`, `byteorder` and the like; real ones have less than ten.
+const MAX_TEXT_BYTES: u64 = 256;
+
+impl Zip {
+    /// What the archive is for. Any other archive is `NotACheckpoint`, with some of the members it has.
+    pub fn flavor(&self) -> Result<Flavor> {
+        if self.in_top("constants.pkl").is_some() {
+            return Ok(Flavor::TorchScript);
+        }
+        let is_model = |member: &Member| {
+            let name = member.name.strip_prefix(self.top()).and_then(|name| name.strip_prefix('/'));
+            [Some(&*member.name), name]
+                .into_iter()
+                .flatten()
+                .any(|name| name == "archive_format" || (name.starts_with("models/") && name.ends_with(".json")))
+        };
+        if self.members.iter().any(is_model) {
+            return Ok(Flavor::Pt2);
+        }
+        if self.in_top("data.pkl").is_some() {
+            return Ok(Flavor::Torch);
+        }
+        let mut files = self.members.iter().filter(|member| !member.is_dir()).peekable();
+        if files.peek().is_some() && files.all(|member| member.name.ends_with(".npy")) {
+            return Ok(Flavor::Npz);
+        }
+        Err(Error::not_a_checkpoint(self.contents()).at(self.source.absolute(self.central_directory_start)))
+    }
+
+    fn contents(&self) -> String {
+        let names: Vec<_> = self.members.iter().filter(|member| !member.is_dir()).map(|member| &*member.name).collect();
+        let shown: Vec<_> = names.iter().take(NAMES_SHOWN).map(|name| name.escape_debug().to_string()).collect();
+        match names.len() - shown.len() {
+            _ if names.is_empty() => "not a checkpoint: is an empty zip archive".to_owned(),
+            0 => format!("not a checkpoint: is a zip archive of {}", shown.join(", ")),
+            more => format!("not a checkpoint: is a zip archive of {} and {more} more", shown.join(", ")),
+        }
+    }
+
+    /// The top folder, which is the first member's (`caffe2/serialize/inline_container.cc`); empty where the first
+    /// member is in no folder.
+    pub fn top(&self) -> &str {
+        self.members.first().and_then(|member| member.name.split_once('/')).map_or("", |(top, _)| top)
+    }
+
+    /// The member `name` of the top folder.
+    pub fn in_top(&self, name: &str) -> Option<&Member> {
+        match self.top() {
+            "" => self.find(name),
+            top => self.find(&format!("{top}/{name}")),
+        }
+    }
+
+    /// The byte order of the storages: little-endian unless `byteorder` says `big` (`torch/serialization.py`).
+    pub fn byte_order(&self) -> Result<ByteOrder> {
+        match self.text("byteorder")?.as_deref() {
+            None | Some("little") => Ok(ByteOrder::Little),
+            Some("big") => Ok(ByteOrder::Big),
+            Some(other) => {
+                let message = format!("neither little nor big: {:?}", other.chars().take(20).collect::<String>());
+                let member = self.in_top("byteorder").map_or("byteorder", |member| &member.name);
+                Err(Error::malformed(message).in_member(member).at(0))
+            }
+        }
+    }
+
+    /// The text of `version` (torch.save: `3`, TorchScript also `2` or more than 3), where there is one.
+    pub fn version(&self) -> Result<Option<String>> {
+        self.text("version")
+    }
+
+    /// The text of a small member of the top folder, trimmed; nothing when there is no such member.
+    pub fn text(&self, name: &str) -> Result<Option<String>> {
+        let Some(member) = self.in_top(name) else { return Ok(None) };
+        let source = self.member_source(member)?;
+        let bytes = read_vec(source.as_ref(), 0, source.len().min(MAX_TEXT_BYTES))?;
+        Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
+    }
+}

@@ -1,0 +1,148 @@
+//! One member's bytes: a window where they are stored, inflated where they are deflated.
+
+use std::io::{self, BufReader, Read};
+
+use flate2::Crc;
+use flate2::bufread::DeflateDecoder;
+
+use super::{LOCAL_HEADER_BYTES, Member, Zip};
+use crate::container::compress::stream_error;
+use crate::container::spool::{Spool, over};
+use crate::error::{Error, Result};
+use crate::source::{Cursor, SharedSource, Window, read_vec};
+
+const STORED: u16 = 0;
+const DEFLATED: u16 = 8;
+const ENCRYPTED: u16 = 1;
+
+/// The methods people meet, for the error (APPNOTE 4.4.5).
+const METHODS: &[(u16, &str)] =
+    &[(9, "Deflate64"), (12, "bzip2"), (14, "LZMA"), (93, "Zstandard"), (95, "xz"), (99, "AES")];
+
+impl Zip {
+    /// Where the member's data starts in the file, in bytes: its local header is read and must agree with the
+    /// directory.
+    pub fn data_start(&self, member: &Member) -> Result<u64> {
+        let at = self.absolute(member);
+        self.data_start_inner(member).map_err(|e| e.in_member(&member.name).at(at))
+    }
+
+    fn data_start_inner(&self, member: &Member) -> Result<u64> {
+        let name = member.name_raw();
+        let fixed = LOCAL_HEADER_BYTES + name.len() as u64;
+        let header = read_vec(self.source.as_ref(), member.header_start, fixed)?;
+        let half =
+            |at: usize| header.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |n| u16::from_le_bytes(*n));
+        if !header.starts_with(b"PK\x03\x04") {
+            return Err(Error::malformed("no local header where the zip directory says"));
+        }
+        if usize::from(half(26)) != name.len() || !header.ends_with(name) {
+            return Err(Error::malformed("the local header names another member than the zip directory"));
+        }
+        if half(8) != member.method || (half(6) ^ member.flags) & ENCRYPTED != 0 {
+            return Err(Error::malformed("the local header and the zip directory disagree on the compression"));
+        }
+        let start = member.header_start + fixed + u64::from(half(28));
+        if start.checked_add(member.compressed_size).is_none_or(|end| end > member.bound) {
+            return Err(Error::malformed(format!("overlaps what starts at byte {}", member.bound)));
+        }
+        Ok(start)
+    }
+
+    /// The member's bytes, which may be read in any order: a window of the file where they are stored, else inflated
+    /// to memory or an unlinked temporary file. Methods other than those two and encryption are `Unsupported`; data
+    /// that inflates to another length than announced is `Malformed`. The CRC is not looked at.
+    pub fn member_source(&self, member: &Member) -> Result<SharedSource> {
+        let compressed = self.compressed(member)?;
+        if member.method == STORED {
+            return Ok(compressed);
+        }
+        let inflate = || {
+            let mut spool = Spool::new(member.size);
+            spool.fill(&mut inflated(compressed)).map_err(|e| stream_error("deflate", e))?;
+            if spool.written() != member.size {
+                return Err(wrong_size(member, spool.written()));
+            }
+            spool.finish()
+        };
+        // the bound is the announced size, so running into it is the file's mistake
+        inflate().map_err(|e| match e.kind() {
+            crate::error::ErrorKind::Limit => self.place(wrong_size(member, member.size.saturating_add(1)), member),
+            _ => self.place(e, member),
+        })
+    }
+
+    /// The CRC-32 of the member's (inflated) data, to hold against [`Member::crc32`].
+    pub fn crc32_of(&self, member: &Member) -> Result<u32> {
+        let compressed = self.compressed(member)?;
+        let mut reader: Box<dyn Read> = match member.method {
+            STORED => Box::new(Cursor::new(compressed)),
+            _ => Box::new(inflated(compressed).take(member.size.saturating_add(1))),
+        };
+        let mut crc = Crc::new();
+        let mut block = vec![0; 256 << 10];
+        let mut total = 0;
+        loop {
+            let read = match reader.read(&mut block) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(self.place(stream_error("deflate", e), member)),
+            };
+            crc.update(block.get(..read).unwrap_or_default());
+            total += read as u64;
+        }
+        if total != member.size {
+            return Err(self.place(wrong_size(member, total), member));
+        }
+        Ok(crc.sum())
+    }
+
+    /// The bytes as they lie in the file, of a member that can be read.
+    fn compressed(&self, member: &Member) -> Result<SharedSource> {
+        let fail = |e: Error| Err(self.place(e, member));
+        if member.flags & ENCRYPTED != 0 {
+            return fail(Error::unsupported("is encrypted"));
+        }
+        match member.method {
+            STORED if member.size != member.compressed_size => {
+                let (stored, size) = (member.compressed_size, member.size);
+                return fail(Error::malformed(format!("is stored in {stored} bytes but announces {size}")));
+            }
+            DEFLATED if member.size > self.limits.expanded_for(member.compressed_size) => {
+                return fail(over(self.limits.expanded_for(member.compressed_size)));
+            }
+            STORED | DEFLATED => {}
+            method => {
+                let known = METHODS.iter().find(|(number, _)| *number == method);
+                let name = known.map_or_else(|| format!("method {method}"), |(_, name)| (*name).to_owned());
+                return fail(Error::unsupported(format!(
+                    "is compressed with {name}; unzip it and zip it with deflate"
+                )));
+            }
+        }
+        let start = self.data_start(member)?;
+        Window::shared(&self.source, start, member.compressed_size).or_else(fail)
+    }
+
+    fn absolute(&self, member: &Member) -> u64 {
+        self.source.absolute(member.header_start)
+    }
+
+    /// Says in which member and where its local header is.
+    fn place(&self, e: Error, member: &Member) -> Error {
+        e.in_member(&member.name).at(self.absolute(member))
+    }
+}
+
+fn inflated(compressed: SharedSource) -> impl Read {
+    DeflateDecoder::new(BufReader::with_capacity(64 << 10, Cursor::new(compressed)))
+}
+
+fn wrong_size(member: &Member, found: u64) -> Error {
+    let size = member.size;
+    Error::malformed(match found > size {
+        true => format!("inflates to more than the {size} bytes that the zip directory announces"),
+        false => format!("inflates to {found} bytes where the zip directory announces {size}"),
+    })
+}
