@@ -4,4 +4,6 @@ pub mod dtype;
 pub mod error;
 pub mod limits;
 pub mod progress;
+pub mod render;
+pub mod report;
 pub mod source;
