@@ -1,10 +1,15 @@
 //! What `ckpt ls` found in one input: the JSON schema `ckpt.ls/1`, field for field, and beside it what only the table
 //! shows (skipped in JSON).
 
+mod layout;
+mod remarks;
+
 use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use serde_json::{Number, Value};
+
+pub use layout::Names;
 
 /// One input, listed. Fields stand in the order of the JSON.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -236,4 +241,9 @@ impl Listing {
             self.values.reverse();
         }
     }
+}
+
+/// A name as it is shown: the top object itself has an empty one.
+pub fn shown_name(name: &str) -> &str {
+    if name.is_empty() { "." } else { name }
 }
