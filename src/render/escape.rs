@@ -37,8 +37,8 @@ pub fn escape(text: &str) -> Cow<'_, str> {
             '\r' => shown.push_str("\\r"),
             '\t' => shown.push_str("\\t"),
             // writing into a string cannot fail
-            _ if is_hostile(c) && u32::from(c) < 0x100 => drop(write!(shown, "\\x{:02x}", u32::from(c))),
-            _ if is_hostile(c) => drop(write!(shown, "\\u{{{:x}}}", u32::from(c))),
+            _ if is_hostile(c) && u32::from(c) < 0x100 => _ = write!(shown, "\\x{:02x}", u32::from(c)),
+            _ if is_hostile(c) => _ = write!(shown, "\\u{{{:x}}}", u32::from(c)),
             _ => shown.push(c),
         }
     }

@@ -60,6 +60,8 @@ pub struct Column {
     pub align: Align,
     /// What may happen to cells that do not fit a terminal. Into a pipe they always stay as they are.
     pub fit: Fit,
+    /// When not all columns fit a terminal, this one begins a further line of each row.
+    pub breaks: bool,
 }
 
 /// On which side of its column a cell stands.
@@ -75,13 +77,15 @@ pub enum Align {
 /// How a column gives way when a row is wider than the terminal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Fit {
-    /// Not at all; such columns move to a further line of each row, together, when there are too many.
+    /// Not at all; such columns move to a further line of each row when there are too many.
     #[default]
     Whole,
     /// Names, in the first column: a cell that does not fit gets a line of its own, uncut, above the rest of its row.
     LineAbove,
     /// Remarks, in the last column: a cell that does not fit gets a line of its own, uncut, below.
     LineBelow,
+    /// Trees, in the last column: a cell that does not fit goes over the edge, uncut.
+    Over,
     /// Long texts, in the last column: wrapped inside the column.
     Wrap,
     /// Digests: only so many characters are shown when the table is too wide.

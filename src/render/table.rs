@@ -11,7 +11,7 @@ use comfy_table::{Attribute, CellAlignment, Color, ColumnConstraint, TableStyle,
 use unicode_width::UnicodeWidthStr;
 
 use super::escape::escape;
-use super::{Align, Block, Cell, Fit, Renderer, Report, Style, Table};
+use super::{Align, Block, Cell, Column, Fit, Renderer, Report, Style, Table};
 
 /// Writes reports for people.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +85,7 @@ struct Slot {
     width: usize,
     align: Align,
     fit: Fit,
+    breaks: bool,
     shorten: Option<usize>,
 }
 
@@ -125,11 +126,15 @@ impl Plan {
     fn new(table: &Table<'_>, titles: &[Cell<'_>], width: Option<usize>) -> Self {
         let mut slots = Vec::new();
         for (index, column) in table.columns.iter().enumerate() {
-            let mut slot = Slot { index, width: 0, align: column.align, fit: column.fit, shorten: None };
-            let limit = width.unwrap_or(MAX_PIPE_COLUMN);
+            let &Column { align, fit, breaks, .. } = column;
+            let mut slot = Slot { index, width: 0, align, fit, breaks, shorten: None };
+            let limit = match width {
+                None => MAX_PIPE_COLUMN,
+                Some(_) if fit == Fit::Wrap => usize::MAX,
+                Some(width) => width,
+            };
             slot.width = slot.widest(&table.rows, limit);
-            let filled = slot.width > 0 || table.rows.iter().any(|row| !slot.text(row).is_empty());
-            if filled {
+            if slot.width > 0 || table.rows.iter().any(|row| !slot.text(row).is_empty()) {
                 slot.width = slot.width.max(slot.text(titles).width()).max(1);
                 slots.push(slot);
             }
@@ -143,9 +148,9 @@ impl Plan {
     }
 
     fn fold(&mut self, mut slots: Vec<Slot>, width: usize, table: &Table<'_>, titles: &[Cell<'_>]) {
-        let last = slots.pop_if(|slot| matches!(slot.fit, Fit::LineBelow | Fit::Wrap));
-        let total: usize = slots.iter().map(|slot| slot.width + GAP).sum();
-        if total > width + GAP {
+        let last = slots.pop_if(|slot| matches!(slot.fit, Fit::LineBelow | Fit::Over | Fit::Wrap));
+        let total = |slots: &[Slot]| slots.iter().map(|slot| slot.width + GAP).sum::<usize>();
+        if total(&slots) > width + GAP {
             for slot in &mut slots {
                 if let Fit::Shorten(most) = slot.fit {
                     slot.shorten = Some(most);
@@ -153,23 +158,24 @@ impl Plan {
                 }
             }
         }
+        let spare = |slot: &Slot| if slot.fit == Fit::LineAbove { slot.width.saturating_sub(MIN_NAME) } else { 0 };
+        let mut spared = slots.first().map_or(0, spare);
+        let folds = total(&slots) > width + GAP + spared;
         let mut lane = Lane { indent: 0, slots: Vec::new() };
-        let mut names_may_shrink_by = 0;
         for slot in slots {
-            if lane.used() + slot.width > width + names_may_shrink_by && !lane.slots.is_empty() {
+            let is_full = folds && slot.breaks || lane.used() + slot.width > width + spared;
+            if is_full && !lane.slots.is_empty() {
                 self.close(lane, width, table, titles);
                 lane = Lane { indent: INDENT, slots: Vec::new() };
-                names_may_shrink_by = 0;
-            }
-            if slot.fit == Fit::LineAbove {
-                names_may_shrink_by = slot.width.saturating_sub(MIN_NAME);
+                spared = 0;
             }
             lane.slots.push(slot);
         }
         if let Some(mut slot) = last {
-            let room = width.saturating_sub(lane.used());
             if slot.fit == Fit::Wrap {
-                if slot.width > room && room < MIN_WRAP {
+                let wanted = slot.width.min(MIN_WRAP);
+                self.shrink_names(&mut lane, width.saturating_sub(wanted + GAP), table, titles);
+                if lane.used() + wanted > width {
                     self.close(lane, width, table, titles);
                     lane = Lane { indent: INDENT, slots: Vec::new() };
                 }

@@ -48,7 +48,7 @@ pub fn shape(dims: &[u64]) -> String {
     let mut text = String::from("[");
     for (i, dim) in dims.iter().enumerate() {
         // writing into a string cannot fail
-        drop(write!(text, "{}{dim}", if i > 0 { ", " } else { "" }));
+        _ = write!(text, "{}{dim}", if i > 0 { ", " } else { "" });
     }
     text.push(']');
     text
@@ -60,7 +60,8 @@ pub fn significant(x: f64) -> String {
         return x.to_string();
     }
     if x == x.trunc() && x.abs() < 1e6 {
-        return format!("{x:.0}");
+        // no sign for a negative zero
+        return format!("{:.0}", x + 0.0);
     }
     let scientific = format!("{x:.3e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -119,7 +120,7 @@ mod tests {
     fn four_significant_digits() {
         // what Python's '%.4g' says, but for whole numbers
         let cases = [
-            (0.0, "0"),
+            (-0.0, "0"),
             (-1.0, "-1"),
             (0.5, "0.5"),
             (0.123456, "0.1235"),

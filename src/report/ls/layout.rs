@@ -1,6 +1,5 @@
 //! A listing for people: a line about the file, the tensors, the values, a summary.
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 
 use super::{Listing, Stats, TensorRow, shown_name};
@@ -84,7 +83,8 @@ impl Listing {
             columns.push(Column::left("device"));
         }
         if with_stats {
-            columns.extend(["min", "max", "mean", "std", "zeros", "NaN", "Inf"].map(Column::right));
+            columns.push(Column { breaks: true, ..Column::right("min") });
+            columns.extend(["max", "mean", "std", "zeros", "NaN", "Inf"].map(Column::right));
         }
         if with_hash {
             columns.push(Column::left("sha256").fit(Fit::Shorten(SHORT_DIGEST)));
@@ -178,7 +178,7 @@ fn stats_cells(stats: Option<&Stats>) -> [Cell<'static>; 7] {
 
 impl TensorRow {
     /// `float32 [4, 3, 3, 3]`.
-    pub(crate) fn kind_of_elements(&self) -> Cow<'_, str> {
-        format!("{} {}", self.dtype, shape(&self.shape)).into()
+    pub(crate) fn elements_in_words(&self) -> String {
+        format!("{} {}", self.dtype, shape(&self.shape))
     }
 }
