@@ -50,8 +50,10 @@ fn is_hostile(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
     }
-    matches!(c.general_category(), G::Control | G::Format | G::LineSeparator | G::ParagraphSeparator | G::SpaceSeparator)
-        || INVISIBLE.iter().any(|&(first, last)| (first..=last).contains(&c))
+    matches!(
+        c.general_category(),
+        G::Control | G::Format | G::LineSeparator | G::ParagraphSeparator | G::SpaceSeparator
+    ) || INVISIBLE.iter().any(|&(first, last)| (first..=last).contains(&c))
 }
 
 #[cfg(test)]
@@ -77,7 +79,8 @@ mod tests {
 
     #[test]
     fn ordinary_text_is_borrowed() {
-        for text in ["features.0.weight", "模型.权重", "naïve Ωμέγα", "C:\\new", "e\u{301}", "🔥", "lone \u{fffd}"] {
+        for text in ["features.0.weight", "模型.权重", "naïve Ωμέγα", "C:\\new", "e\u{301}", "🔥", "lone \u{fffd}"]
+        {
             assert!(matches!(escape(text), Cow::Borrowed(t) if t == text), "{text}");
         }
     }

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use comfy_table::{Attribute, CellAlignment, Color, ColumnConstraint, TableStyle, Width};
+use comfy_table::{Attribute, CellAlignment, ColumnConstraint, TableStyle, Width};
 use unicode_width::UnicodeWidthStr;
 
 use super::escape::escape;
@@ -67,7 +67,7 @@ impl Text {
 
     fn table(&self, table: &Table<'_>, out: &mut dyn Write) -> io::Result<()> {
         let titles: Vec<_> = table.columns.iter().map(|column| Cell::new(column.title, Style::Strong)).collect();
-        let plan = Plan::new(table, &titles, self.width);
+        let plan = Plan::new(table, self.width);
         let mut pen = Pen { text: *self, plan: &plan, out, lane: 0, batch: Vec::new() };
         if titles.iter().any(|title| !title.text.is_empty()) {
             pen.row(&titles, true)?;
@@ -82,6 +82,7 @@ impl Text {
 /// One column as it will be drawn.
 struct Slot {
     index: usize,
+    title_width: usize,
     width: usize,
     align: Align,
     fit: Fit,
@@ -91,11 +92,20 @@ struct Slot {
 
 impl Slot {
     fn text<'a>(&self, row: &'a [Cell<'_>]) -> Cow<'a, str> {
-        let text = row.get(self.index).map_or(Cow::Borrowed(""), |cell| escape(&cell.text));
+        let text = self.whole_text(row);
         match self.shorten.and_then(|most| text.char_indices().nth(most)) {
             Some((end, _)) => Cow::Owned(text.chars().take(end).collect()),
             None => text,
         }
+    }
+
+    fn whole_text<'a>(&self, row: &'a [Cell<'_>]) -> Cow<'a, str> {
+        row.get(self.index).map_or(Cow::Borrowed(""), |cell| escape(&cell.text))
+    }
+
+    // the widest cell of the column that is not wider than `limit`
+    fn widest(&self, rows: &[Vec<Cell<'_>>], limit: usize) -> usize {
+        rows.iter().map(|row| self.text(row).width()).filter(|width| *width <= limit).max().unwrap_or(0)
     }
 
     fn style(&self, row: &[Cell<'_>]) -> Style {
@@ -113,6 +123,15 @@ impl Lane {
     fn used(&self) -> usize {
         self.indent + self.slots.iter().map(|slot| slot.width + GAP).sum::<usize>()
     }
+
+    // the first column becomes as wide as its widest cell that fits beside the others
+    fn shrink_names(&mut self, width: usize, table: &Table<'_>) {
+        let used = self.used().saturating_sub(GAP);
+        if let Some(slot) = self.slots.first_mut().filter(|slot| used > width && slot.fit == Fit::LineAbove) {
+            let room = slot.width.saturating_sub(used - width);
+            slot.width = slot.widest(&table.rows, room).max(slot.title_width);
+        }
+    }
 }
 
 /// How the rows of one table are laid out.
@@ -123,11 +142,11 @@ struct Plan {
 
 impl Plan {
     /// Measures every cell. Columns without any text are left out.
-    fn new(table: &Table<'_>, titles: &[Cell<'_>], width: Option<usize>) -> Self {
+    fn new(table: &Table<'_>, width: Option<usize>) -> Self {
         let mut slots = Vec::new();
         for (index, column) in table.columns.iter().enumerate() {
-            let &Column { align, fit, breaks, .. } = column;
-            let mut slot = Slot { index, width: 0, align, fit, breaks, shorten: None };
+            let &Column { title, align, fit, breaks } = column;
+            let mut slot = Slot { index, title_width: title.width(), width: 0, align, fit, breaks, shorten: None };
             let limit = match width {
                 None => MAX_PIPE_COLUMN,
                 Some(_) if fit == Fit::Wrap => usize::MAX,
@@ -135,26 +154,26 @@ impl Plan {
             };
             slot.width = slot.widest(&table.rows, limit);
             if slot.width > 0 || table.rows.iter().any(|row| !slot.text(row).is_empty()) {
-                slot.width = slot.width.max(slot.text(titles).width()).max(1);
+                slot.width = slot.width.max(slot.title_width).max(1);
                 slots.push(slot);
             }
         }
         let mut plan = Plan { lanes: Vec::new(), width };
         match width {
             None => plan.lanes.push(Lane { indent: 0, slots }),
-            Some(width) => plan.fold(slots, width, table, titles),
+            Some(width) => plan.fold(slots, width, table),
         }
         plan
     }
 
-    fn fold(&mut self, mut slots: Vec<Slot>, width: usize, table: &Table<'_>, titles: &[Cell<'_>]) {
+    fn fold(&mut self, mut slots: Vec<Slot>, width: usize, table: &Table<'_>) {
         let last = slots.pop_if(|slot| matches!(slot.fit, Fit::LineBelow | Fit::Over | Fit::Wrap));
         let total = |slots: &[Slot]| slots.iter().map(|slot| slot.width + GAP).sum::<usize>();
         if total(&slots) > width + GAP {
             for slot in &mut slots {
                 if let Fit::Shorten(most) = slot.fit {
                     slot.shorten = Some(most);
-                    slot.width = slot.width.min(most).max(slot.text(titles).width());
+                    slot.width = slot.width.min(most).max(slot.title_width);
                 }
             }
         }
@@ -165,50 +184,28 @@ impl Plan {
         for slot in slots {
             let is_full = folds && slot.breaks || lane.used() + slot.width > width + spared;
             if is_full && !lane.slots.is_empty() {
-                self.close(lane, width, table, titles);
-                lane = Lane { indent: INDENT, slots: Vec::new() };
+                lane.shrink_names(width, table);
+                self.lanes.push(std::mem::replace(&mut lane, Lane { indent: INDENT, slots: Vec::new() }));
                 spared = 0;
             }
             lane.slots.push(slot);
         }
+        // names come first: what is left after them decides which remarks stay in the row; but values want some room
+        let wanted =
+            last.as_ref().filter(|slot| slot.fit == Fit::Wrap).map_or(0, |slot| slot.width.min(MIN_WRAP) + GAP);
+        lane.shrink_names(width.saturating_sub(wanted), table);
         if let Some(mut slot) = last {
-            if slot.fit == Fit::Wrap {
-                let wanted = slot.width.min(MIN_WRAP);
-                self.shrink_names(&mut lane, width.saturating_sub(wanted + GAP), table, titles);
-                if lane.used() + wanted > width {
-                    self.close(lane, width, table, titles);
-                    lane = Lane { indent: INDENT, slots: Vec::new() };
-                }
-                slot.width = slot.width.min(width.saturating_sub(lane.used())).max(1);
-            } else {
-                // names come first: what is left after them decides which remarks stay in the row
-                self.shrink_names(&mut lane, width, table, titles);
-                slot.width = slot.widest(&table.rows, width.saturating_sub(lane.used())).max(1);
+            if lane.used() + wanted > width + GAP {
+                self.lanes.push(std::mem::replace(&mut lane, Lane { indent: INDENT, slots: Vec::new() }));
             }
+            let room = width.saturating_sub(lane.used());
+            slot.width = match slot.fit {
+                Fit::Wrap => slot.width.min(room).max(1),
+                _ => slot.widest(&table.rows, room).max(slot.title_width.min(room)),
+            };
             lane.slots.push(slot);
         }
-        self.close(lane, width, table, titles);
-    }
-
-    fn close(&mut self, mut lane: Lane, width: usize, table: &Table<'_>, titles: &[Cell<'_>]) {
-        self.shrink_names(&mut lane, width, table, titles);
         self.lanes.push(lane);
-    }
-
-    // the first column becomes as wide as its widest cell that fits beside the others
-    fn shrink_names(&self, lane: &mut Lane, width: usize, table: &Table<'_>, titles: &[Cell<'_>]) {
-        let used = lane.used().saturating_sub(GAP);
-        if let Some(slot) = lane.slots.first_mut().filter(|slot| used > width && slot.fit == Fit::LineAbove) {
-            let room = slot.width.saturating_sub(used - width);
-            slot.width = slot.widest(&table.rows, room).max(slot.text(titles).width());
-        }
-    }
-}
-
-impl Slot {
-    // the widest cell of the column that is not wider than `limit`
-    fn widest(&self, rows: &[Vec<Cell<'_>>], limit: usize) -> usize {
-        rows.iter().map(|row| self.text(row).width()).filter(|width| *width <= limit).max().unwrap_or(0)
     }
 }
 
@@ -226,7 +223,8 @@ impl Pen<'_> {
     fn row(&mut self, row: &[Cell<'_>], is_title: bool) -> io::Result<()> {
         let plan = self.plan;
         for (number, lane) in plan.lanes.iter().enumerate() {
-            let mut texts: Vec<_> = lane.slots.iter().map(|slot| (slot, slot.text(row), slot.style(row))).collect();
+            let text = |slot: &Slot| if is_title { slot.whole_text(row) } else { slot.text(row) };
+            let mut texts: Vec<_> = lane.slots.iter().map(|slot| (slot, text(slot), slot.style(row))).collect();
             let mut below = None;
             for (slot, text, style) in &mut texts {
                 if plan.width.is_none() || text.width() <= slot.width {
@@ -245,9 +243,13 @@ impl Pen<'_> {
             let may_wrap = |slot: &Slot| slot.fit == Fit::Wrap && plan.width.is_some();
             if texts.iter().all(|(_, text, _)| text.is_empty()) {
                 // nothing is left for this line
-            } else if texts.iter().any(|(slot, text, _)| text.width() > slot.width && !may_wrap(slot)) {
+            } else if texts.iter().any(|(slot, text, style)| {
+                // comfy-table's colours heed NO_COLOR even when colour was asked for
+                let is_colourful = self.text.color && matches!(style, Style::Bad | Style::Good);
+                !may_wrap(slot) && (text.width() > slot.width || is_colourful)
+            }) {
                 self.flush()?;
-                self.wide_row(lane, &texts)?;
+                self.row_by_hand(lane, &texts)?;
             } else {
                 if self.lane != number || self.batch.len() >= BATCH {
                     self.flush()?;
@@ -263,8 +265,8 @@ impl Pen<'_> {
         Ok(())
     }
 
-    // a row with a cell wider than its column: the cell stays whole, what follows moves to the right
-    fn wide_row(&mut self, lane: &Lane, texts: &[(&Slot, Cow<'_, str>, Style)]) -> io::Result<()> {
+    // a row as comfy-table would draw it, but a cell wider than its column stays whole: what follows moves to the right
+    fn row_by_hand(&mut self, lane: &Lane, texts: &[(&Slot, Cow<'_, str>, Style)]) -> io::Result<()> {
         let mut line = " ".repeat(lane.indent);
         let mut owed = 0;
         for (slot, text, style) in texts {
@@ -288,11 +290,9 @@ impl Pen<'_> {
         }
         match style {
             _ if is_empty || !self.text.color => cell,
-            Style::Plain => cell,
             Style::Strong => cell.add_attribute(Attribute::Bold),
             Style::Dim => cell.add_attribute(Attribute::Dim),
-            Style::Bad => cell.fg(Color::DarkRed),
-            Style::Good => cell.fg(Color::DarkGreen),
+            Style::Plain | Style::Bad | Style::Good => cell,
         }
     }
 
@@ -332,3 +332,6 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines.push(line);
     lines
 }
+
+#[cfg(test)]
+mod tests;

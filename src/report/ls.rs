@@ -3,6 +3,8 @@
 
 mod layout;
 mod remarks;
+#[cfg(test)]
+pub(crate) mod sample;
 
 use std::sync::Arc;
 
@@ -246,4 +248,110 @@ impl Listing {
 /// A name as it is shown: the top object itself has an empty one.
 pub fn shown_name(name: &str) -> &str {
     if name.is_empty() { "." } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::{Renderer, json::Json};
+
+    fn to_json(listing: &Listing) -> String {
+        let mut out = Vec::new();
+        Json.render(listing, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    // the contract's example, as far as it is spelled out there
+    #[test]
+    fn json_is_the_contracts_example() {
+        let text = |t: &str| PathElement::Text(t.into());
+        let listing = Listing {
+            schema: Listing::SCHEMA,
+            file: "checkpoint.tar".into(),
+            container: "zip",
+            bytes: 17909,
+            pickle_protocol: Some(2),
+            byte_order: Some("little"),
+            root_type: Some("dict".into()),
+            compression: None,
+            totals: Totals {
+                tensors: 40,
+                parameters: 505,
+                tensor_bytes: 6064,
+                storage_bytes: 6064,
+                disk_bytes: Some(7),
+            },
+            tensors: vec![TensorRow {
+                name: "model_state_dict.features.0.weight".into(),
+                path: vec![text("model_state_dict"), text("features.0.weight")],
+                sha256: Some(Some("…".into())),
+                ..sample::tensor(&[], &[4, 3, 3, 3])
+            }],
+            values: vec![ValueRow {
+                name: "epoch".into(),
+                path: vec![text("epoch")],
+                class: "int".into(),
+                value: 96.into(),
+                repr: "96".into(),
+            }],
+            era: Some("torch 1.6 or newer".into()),
+            modules: vec![("features".into(), "Sequential".into())],
+            notes: vec!["a note".into()],
+        };
+        let expected = concat!(
+            r#"{"schema":"ckpt.ls/1","file":"checkpoint.tar","container":"zip","bytes":17909,"pickle_protocol":2,"#,
+            r#""byte_order":"little","root_type":"dict","compression":null,"#,
+            r#""totals":{"tensors":40,"parameters":505,"tensor_bytes":6064,"storage_bytes":6064},"tensors":["#,
+            r#"{"name":"model_state_dict.features.0.weight","path":["model_state_dict","features.0.weight"],"#,
+            r#""kind":"tensor","dtype":"float32","shape":[4,3,3,3],"stride":[27,9,3,1],"storage_offset":0,"#,
+            r#""layout":"strided","device":"cpu","requires_grad":false,"in_state_dict":true,"bytes":432,"#,
+            r#""storage":"1","shares_with":[],"problem":null,"sha256":"…"}],"#,
+            r#""values":[{"name":"epoch","path":["epoch"],"type":"int","value":96,"repr":"96"}]}"#,
+            "\n"
+        );
+        assert_eq!(to_json(&listing), expected);
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_no_key_and_what_there_is_not_is_null() {
+        let mut listing = sample::listing();
+        assert!(!to_json(&listing).contains("sha256") && !to_json(&listing).contains("stats"));
+        listing.tensors.truncate(1);
+        listing.tensors[0].sha256 = Some(None);
+        listing.tensors[0].stats = Some(Some(Stats { mean: Some(f64::INFINITY), nan: 1, ..Stats::default() }));
+        let json = to_json(&listing);
+        let end = r#""problem":null,"sha256":null,"stats":{"min":null,"max":null,"mean":null,"std":null,"zeros":0,"nan":1,"inf":0}}],"#;
+        assert!(json.contains(end), "{json}");
+    }
+
+    #[test]
+    fn path_elements_keep_their_types() {
+        let path = [PathElement::Text("a.b".into()), PathElement::Int(i128::from(u64::MAX)), PathElement::Bool(true)];
+        assert_eq!(serde_json::to_string(&path).unwrap(), r#"["a.b",18446744073709551615,true]"#);
+    }
+
+    #[test]
+    fn sharing_leaves_out_oneself_and_is_bounded() {
+        let group: Arc<[String]> = ["a", "b", "c"].map(String::from).into();
+        let names = |at| Sharing::new(group.clone(), at, 9).names().collect::<Vec<_>>().join("");
+        assert_eq!((names(0), names(2), names(8)), ("bc".into(), "ab".into(), "ab".into()));
+        assert_eq!(Sharing::default().names().count(), 0);
+        assert_eq!((Sharing::new(group.clone(), 0, 9).others(), Sharing::default().others()), (8, 0));
+    }
+
+    #[test]
+    fn sorting() {
+        let order = |by, reverse| {
+            let mut listing = sample::listing();
+            listing.sort(by, reverse);
+            let short = |name: &str| name.rsplit('.').next().map(str::to_owned);
+            let tensors: Vec<_> = listing.tensors.iter().filter_map(|row| short(&row.name)).collect();
+            format!("{} {}", tensors.join(" "), listing.values[0].name.len())
+        };
+        assert_eq!(order(SortBy::File, false), "weight weight wte head ids 5");
+        assert_eq!(order(SortBy::File, true), "ids head wte weight weight 8");
+        assert_eq!(order(SortBy::Name, false), "head ids weight weight wte 5");
+        assert_eq!(order(SortBy::Size, false), "weight weight ids wte head 5");
+        assert_eq!(order(SortBy::Size, true), "head wte ids weight weight 8");
+    }
 }

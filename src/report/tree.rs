@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::figures::{count, size};
 use super::ls::{Listing, PathElement, TensorRow};
 use crate::error::{Error, Result};
-use crate::render::{Cell, Column, Document, Fit, Report, Style, Table, json};
+use crate::render::{Cell, Column, Document, Fit, Report, Table, json};
 
 // parts of a longer name stay together in the deepest node; real models nest some twenty deep
 const MAX_LEVELS: usize = 128;
@@ -132,14 +132,13 @@ impl<'a> Tree<'a> {
                 text.push_str(": ");
                 text.push_str(&what);
             }
-            let style = if node.tensor.is_some() { Style::Plain } else { Style::Strong };
             // a tensor is one, and one that does not count as parameters has none: blanks are calmer
             let shown = |n: u64, is_shown: bool| Cell::from(if is_shown { count(n) } else { String::new() });
             vec![
                 shown(node.tensors, node.tensor.is_none()),
                 shown(node.parameters, node.parameters > 0 || node.tensor.is_none()),
                 Cell::from(size(node.bytes)),
-                Cell::new(text, style),
+                Cell::from(text),
             ]
         });
         Table { columns, rows: rows.collect() }
@@ -242,4 +241,133 @@ fn in_order(mut buds: Vec<Bud<'_>>) -> Vec<Node<'_>> {
         waiting.extend(bud.first_child);
     }
     nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ls::sample;
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::render::table::Text;
+    use crate::render::{Renderer, json::Json};
+
+    fn draw(tree: &Tree<'_>) -> String {
+        let mut out = Vec::new();
+        Text { width: Some(80), color: false }.render(tree, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        // between the heading and the summary, which are a listing's own
+        text.split("\n\n").nth(1).unwrap().to_owned() + "\n"
+    }
+
+    fn to_json(tree: &Tree<'_>) -> serde_json::Value {
+        let mut out = Vec::new();
+        Json.render(tree, &mut out).unwrap();
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn rolls_up_by_module() {
+        let listing = sample::listing();
+        assert_eq!(
+            draw(&Tree::new(&listing, None, 100).unwrap()),
+            "\
+tensors  parameters      size  module
+      5      11,920  47.2 KiB  .: dict
+      5      11,920  47.2 KiB  └── state_dict
+      2      11,840  46.2 KiB      ├── model
+      2      11,840  46.2 KiB      │   └── diffusion_model: UNetModel
+      1         320  1.25 KiB      │       ├── input_blocks
+      1         320  1.25 KiB      │       │   └── 1
+      1         320  1.25 KiB      │       │       └── 0
+      1         320  1.25 KiB      │       │           └── in_layers
+      1         320  1.25 KiB      │       │               └── 0
+                320  1.25 KiB      │       │                   └── weight: float32 [320]
+      1      11,520  45.0 KiB      │       └── out
+      1      11,520  45.0 KiB      │           └── 2
+             11,520  45.0 KiB      │               └── weight: float32 [4, 320, 3, 3]
+                 40     160 B      ├── wte: float32 [10, 4]
+                 40     160 B      ├── head: float32 [10, 4]
+                        616 B      └── ids: int64 [1, 77]
+"
+        );
+    }
+
+    #[test]
+    fn folds_below_a_depth() {
+        let listing = sample::listing();
+        assert_eq!(
+            draw(&Tree::new(&listing, Some(2), 100).unwrap()),
+            "\
+tensors  parameters      size  module
+      5      11,920  47.2 KiB  .: dict
+      5      11,920  47.2 KiB  └── state_dict
+      2      11,840  46.2 KiB      ├── model
+                 40     160 B      ├── wte: float32 [10, 4]
+                 40     160 B      ├── head: float32 [10, 4]
+                        616 B      └── ids: int64 [1, 77]
+"
+        );
+    }
+
+    #[test]
+    fn a_tensor_and_a_module_of_one_name_stand_side_by_side() {
+        let mut listing = sample::listing();
+        listing.tensors = vec![
+            sample::tensor(&["a"], &[1]),
+            sample::tensor(&["a.b"], &[2]),
+            sample::tensor(&["a", "b"], &[3]),
+            sample::tensor(&["a.\n"], &[]),
+        ];
+        let text = draw(&Tree::new(&listing, None, 100).unwrap());
+        let modules: Vec<_> = text.lines().skip(2).filter_map(|line| line.get(27..)).collect();
+        let expected = [
+            "├── a: float32 [1]",
+            "└── a",
+            "    ├── b: float32 [2]",
+            "    ├── b: float32 [3]",
+            "    └── \\n: float32 []",
+        ];
+        assert_eq!(modules, expected);
+    }
+
+    #[test]
+    fn json_nests() {
+        let mut listing = sample::listing();
+        listing.tensors = vec![sample::tensor(&["net", "fc.weight"], &[2, 3]), sample::tensor(&["b"], &[4])];
+        let leaf = |name: &str, shape: &[u64], parameters: u64| {
+            serde_json::json!({"name": name, "class": null, "dtype": "float32", "shape": shape, "tensors": 1,
+                "parameters": parameters, "bytes": parameters * 4, "children": []})
+        };
+        let inner = |name: &str, child: serde_json::Value| serde_json::json!({"name": name, "class": null, "tensors": 1, "parameters": 6, "bytes": 24, "children": [child]});
+        let expected = serde_json::json!({"schema": "ckpt.tree/1", "file": "v1.ckpt", "name": "", "class": "dict",
+            "tensors": 2, "parameters": 10, "bytes": 40,
+            "children": [inner("net", inner("fc", leaf("weight", &[2, 3], 6))), leaf("b", &[4], 4)]});
+        assert_eq!(to_json(&Tree::new(&listing, None, 100).unwrap()), expected);
+    }
+
+    #[test]
+    fn depth_and_nodes_are_bounded() {
+        let mut listing = sample::listing();
+        let deep = "a.".repeat(100_000) + "weight";
+        listing.tensors = vec![sample::tensor(&[&deep], &[1])];
+        let tree = Tree::new(&listing, None, 1000).unwrap();
+        assert_eq!(tree.nodes.len(), 1 + MAX_LEVELS);
+        let deepest = tree.nodes.last().unwrap();
+        assert_eq!((deepest.depth, deepest.name.len()), (MAX_LEVELS, deep.len() - 2 * (MAX_LEVELS - 1)));
+        assert_eq!(Tree::new(&listing, None, 100).unwrap_err().kind(), ErrorKind::Limit);
+        assert_eq!(Tree::new(&listing, Some(3), 100).unwrap().nodes.len(), 4);
+    }
+
+    #[test]
+    fn a_bare_tensor_and_no_tensor_at_all() {
+        let mut listing = sample::listing();
+        listing.root_type = Some("Tensor".into());
+        listing.tensors = vec![sample::tensor(&[], &[2])];
+        assert_eq!(
+            draw(&Tree::new(&listing, None, 10).unwrap()),
+            "tensors  parameters  size  module\n      1           2   8 B  .: Tensor\n"
+        );
+        listing.tensors.clear();
+        assert_eq!(to_json(&Tree::new(&listing, None, 10).unwrap())["children"], serde_json::json!([]));
+    }
 }
