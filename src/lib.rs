@@ -6,4 +6,6 @@ pub mod error;
 pub mod limits;
 pub mod pickle;
 pub mod progress;
+pub mod render;
+pub mod report;
 pub mod source;
