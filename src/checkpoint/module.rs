@@ -210,3 +210,9 @@ fn hold(
     }
     Ok(())
 }
+
+/// A module's submodules by name, and its other attributes.
+pub(super) fn submodules(checkpoint: &Checkpoint, node: NodeId) -> Vec<(Element, NodeId)> {
+    let own = own(checkpoint, node);
+    own.modules.into_iter().chain(own.others).map(|(name, node)| (Element::Text(name), node)).collect()
+}

@@ -1,0 +1,116 @@
+//! The shared core: a checkpoint is an object graph plus the storages it names.
+//!
+//! [`open`] turns bytes into a [`Checkpoint`], whatever the container; [`names`] walks it; [`rebuild`] knows torch's and
+//! numpy's constructors; [`object`] and [`value`] say what everything else is.
+
+mod module;
+pub mod names;
+mod numpy;
+pub mod object;
+pub mod open;
+pub mod pyrepr;
+pub mod rebuild;
+pub mod root;
+pub mod script;
+pub mod storage;
+pub mod tensor;
+pub mod value;
+
+use std::sync::Arc;
+
+use crate::container::compress::Compression;
+use crate::container::zip::Zip;
+use crate::dtype::ByteOrder;
+use crate::limits::Limits;
+use crate::pickle::{Graph, NodeId};
+use names::Element;
+use object::Objects;
+use rebuild::Tensors;
+use script::Script;
+use storage::Storages;
+
+pub use names::{Entry, Item, Names};
+pub use root::Root;
+pub use storage::{Storage, StorageId};
+pub use tensor::{Kind, Tensor, TensorId};
+
+/// What kind of file a checkpoint is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Container {
+    Zip,
+    Legacy,
+    Tar,
+    Pickle,
+    TorchScript,
+    Pt2,
+    Safetensors,
+    Npz,
+    Npy,
+    Sharded,
+    Dcp,
+}
+
+impl Container {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Container::Zip => "zip",
+            Container::Legacy => "legacy",
+            Container::Tar => "tar",
+            Container::Pickle => "pickle",
+            Container::TorchScript => "torchscript",
+            Container::Pt2 => "pt2",
+            Container::Safetensors => "safetensors",
+            Container::Npz => "npz",
+            Container::Npy => "npy",
+            Container::Sharded => "sharded",
+            Container::Dcp => "dcp",
+        }
+    }
+}
+
+/// A file that was understood. Tensor data has not been read.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The container.
+    pub container: Container,
+    /// How the whole file was compressed.
+    pub compression: Option<Compression>,
+    /// The pickle's protocol, where there is a pickle.
+    pub protocol: Option<u8>,
+    /// The storages' byte order, where the format has one.
+    pub byte_order: Option<ByteOrder>,
+    /// Which torch wrote it, as far as the container tells.
+    pub era: Option<&'static str>,
+    /// Its objects.
+    pub graph: Graph,
+    /// The top object.
+    pub root: NodeId,
+    /// Its tensors.
+    pub tensors: Tensors,
+    /// Its storages.
+    pub storages: Storages,
+    /// The archive, for containers that are one.
+    pub zip: Option<Arc<Zip>>,
+    /// TorchScript's classes.
+    pub script: Option<Script>,
+    /// Tensors that belong to no object of the graph (constants of TorchScript code), with their paths.
+    pub attached: Vec<(Vec<Element>, NodeId)>,
+    /// What was left aside or guessed, for people.
+    pub notes: Vec<String>,
+    /// The bounds it was opened with.
+    pub limits: Limits,
+}
+
+impl Checkpoint {
+    /// The graph with what is known of its objects.
+    pub fn objects(&self) -> Objects<'_> {
+        Objects { graph: &self.graph, tensors: &self.tensors, storages: &self.storages }
+    }
+
+    /// The tensor of an id that this checkpoint gave.
+    pub fn tensor(&self, id: TensorId) -> Option<&Tensor> {
+        self.tensors.get(id)
+    }
+}

@@ -1,0 +1,83 @@
+//! Legacy streams, whole files or inside `_load_from_bytes`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Opener;
+use crate::checkpoint::numpy::Joblib;
+use crate::checkpoint::storage::{Bytes, Storages, storage_tuple};
+use crate::checkpoint::{Checkpoint, Container};
+use crate::container::legacy::{self, Legacy, StoredAt};
+use crate::dtype::{ByteOrder, DType};
+use crate::error::{Error, Result};
+use crate::pickle::{Graph, Node, NodeId};
+use crate::source::SharedSource;
+
+impl Opener<'_> {
+    pub(super) fn legacy(&self) -> Result<Checkpoint> {
+        let mut graph = Graph::new();
+        let mut storages = Storages::default();
+        let stream = graph.add_stream(Arc::clone(&self.source), "");
+        let found = legacy::read(&mut graph, stream, self.max_objects, &Joblib)?;
+        let end = resolve(&graph, &mut storages, &self.source, &found, 0, "")?;
+        let mut tensors = Default::default();
+        super::read_nested(self, &mut graph, &mut storages, &mut tensors)?;
+        let mut checkpoint = self.finish_with(Container::Legacy, graph, found.object.root, storages, tensors)?;
+        checkpoint.protocol = Some(found.object.protocol);
+        checkpoint.era = Some("torch 0.1.10 to 1.5, or its legacy format");
+        let after = self.source.len() - end;
+        if after > 0 {
+            checkpoint.notes.push(format!("{after} bytes after the last storage (byte {end}) belong to nothing"));
+        }
+        Ok(checkpoint)
+    }
+}
+
+/// Reads the stream inside a `_load_from_bytes`; gives its object.
+pub(super) fn read_inner(
+    opener: &Opener<'_>,
+    graph: &mut Graph,
+    storages: &mut Storages,
+    inner: SharedSource,
+    number: usize,
+) -> Result<NodeId> {
+    let at = inner.absolute(0);
+    if !legacy::is_legacy(&inner) {
+        return Err(Error::unsupported("torch.storage._load_from_bytes of something else than a legacy stream").at(at));
+    }
+    let from = graph.persistents().len();
+    let stream = graph.add_stream(Arc::clone(&inner), "");
+    let found = legacy::read(graph, stream, opener.max_objects, &Joblib)?;
+    resolve(graph, storages, &inner, &found, from, &format!("{number}/"))?;
+    Ok(found.object.root)
+}
+
+/// Gives the stream's storages their bytes; gives where the last one ends.
+fn resolve(
+    graph: &Graph,
+    storages: &mut Storages,
+    source: &SharedSource,
+    found: &Legacy,
+    from: usize,
+    prefix: &str,
+) -> Result<u64> {
+    let mut sizes: HashMap<String, Option<u64>> = HashMap::new();
+    for node in graph.persistents().get(from..).unwrap_or_default() {
+        let Node::Persistent(pid) = graph.node(*node) else { continue };
+        if let Some(tuple) = storage_tuple(graph, *pid)? {
+            // the first use of a key decides
+            let size = || DType::from_storage_class(&tuple.class).size().map(u64::from);
+            sizes.entry(tuple.key.clone()).or_insert_with(size);
+        }
+    }
+    let (stored, end) = legacy::locate(source, found, |key| sizes.get(key).copied().flatten())?;
+    let by_key: HashMap<String, StoredAt> = stored.into_iter().map(|s| (s.key.clone(), s)).collect();
+    storages.resolve(graph, from, prefix, |key, _, _| {
+        let bytes = match by_key.get(key) {
+            Some(stored) => Bytes::Here(Arc::clone(&stored.bytes)),
+            None => Bytes::Missing(format!("storage {key} is not in the file")),
+        };
+        (bytes, ByteOrder::Little)
+    })?;
+    Ok(end)
+}

@@ -1,0 +1,111 @@
+//! The legacy stream (torch 0.1.10 to 1.5, and on request today): five pickles in a row, then the storages.
+//!
+//! Source: `torch/serialization.py` (`_legacy_save`, `_legacy_load`). Magic number, protocol version, system facts, the
+//! object, the list of storage keys; then for each key in that list an int64 count of elements and the bytes.
+
+use num_bigint::BigInt;
+
+use crate::error::{Error, Result};
+use crate::pickle::text::big_integer;
+use crate::pickle::{Decoded, Graph, Inline, Node, NothingInline, StreamId, decode};
+use crate::source::{SharedSource, Window};
+
+const MAGIC: u128 = 0x1950_a86a_20f9_469c_fc6c;
+const PROTOCOL_VERSION: i64 = 1001;
+/// The magic number's pickle is about 16 bytes in any protocol; one that is longer is something else.
+const MAX_MAGIC_BYTES: u64 = 128;
+
+/// The five pickles of a legacy stream.
+#[derive(Debug)]
+pub struct Legacy {
+    /// The object.
+    pub object: Decoded,
+    /// Keys of the storages in the order of their bytes.
+    pub keys: Vec<String>,
+    /// Where the first storage's count lies.
+    pub storages_start: u64,
+}
+
+/// Where one storage's bytes lie.
+#[derive(Debug, Clone)]
+pub struct StoredAt {
+    /// Its key.
+    pub key: String,
+    /// Elements, by the count before the bytes.
+    pub count: u64,
+    /// The bytes.
+    pub bytes: SharedSource,
+}
+
+/// Whether the first pickle of `source` is the magic number.
+pub fn is_legacy(source: &SharedSource) -> bool {
+    let Ok(head) = Window::shared(source, 0, source.len().min(MAX_MAGIC_BYTES)) else { return false };
+    let mut graph = Graph::new();
+    let stream = graph.add_stream(head, "");
+    let Ok(magic) = decode(&mut graph, stream, 0, 16, &NothingInline) else { return false };
+    match graph.node(magic.root) {
+        Node::Long(text) => {
+            let raw = graph.raw_text(*text).unwrap_or_default();
+            big_integer(&raw, graph.encoding(*text)) == Some(BigInt::from(MAGIC))
+        }
+        _ => false,
+    }
+}
+
+/// Reads the five pickles at the beginning of `stream` into the graph.
+pub fn read(graph: &mut Graph, stream: StreamId, max_objects: u64, inline: &dyn Inline) -> Result<Legacy> {
+    let next = |graph: &mut Graph, at: u64| decode(graph, stream, at, max_objects, inline);
+    let magic = next(graph, 0)?;
+    let version = next(graph, magic.end)?;
+    match graph.int(version.root) {
+        Some(PROTOCOL_VERSION) => {}
+        Some(other) => {
+            let message = format!("legacy torch.save protocol {other}; only {PROTOCOL_VERSION} is known");
+            return Err(Error::unsupported(message).at(magic.end));
+        }
+        None => return Err(Error::malformed("the protocol version is no integer").at(magic.end)),
+    }
+    let facts = next(graph, version.end)?;
+    let object = next(graph, facts.end)?;
+    let keys = next(graph, object.end)?;
+    let list = graph.sequence(keys.root).ok_or_else(|| Error::malformed("the storage keys are no list").at(object.end))?;
+    let keys_of = list.iter().map(|key| match graph.node(*key) {
+        Node::Int(value) => Some(value.to_string()),
+        _ => graph.str_or_bytes(*key).map(|key| key.into_owned()),
+    });
+    let names = keys_of.collect::<Option<Vec<_>>>();
+    let names = names.ok_or_else(|| Error::malformed("a storage key is neither text nor a number").at(object.end))?;
+    Ok(Legacy { object, keys: names, storages_start: keys.end })
+}
+
+/// Finds the storages' bytes. `element_bytes` gives the size of one element of a key's storage, `None` where no
+/// persistent id names the key. Also gives where the last one ends.
+pub fn locate(
+    source: &SharedSource,
+    legacy: &Legacy,
+    element_bytes: impl Fn(&str) -> Option<u64>,
+) -> Result<(Vec<StoredAt>, u64)> {
+    let mut at = legacy.storages_start;
+    let mut found = Vec::with_capacity(legacy.keys.len().min(1 << 16));
+    for key in &legacy.keys {
+        let here = |e: Error| {
+            let message = format!("the bytes of storage {key}: {}", e.message());
+            Error::new(e.kind(), message).at(source.absolute(at))
+        };
+        let mut count = [0; 8];
+        source.read_at(at, &mut count).map_err(here)?;
+        let count = u64::try_from(i64::from_le_bytes(count))
+            .map_err(|_| Error::malformed(format!("storage {key} has a negative count")).at(source.absolute(at)))?;
+        let size = element_bytes(key).ok_or_else(|| {
+            Error::malformed(format!("storage {key} is in the file but nothing says its type")).at(source.absolute(at))
+        })?;
+        let len = count.checked_mul(size).ok_or_else(|| {
+            Error::malformed(format!("storage {key} has {count} elements")).at(source.absolute(at))
+        })?;
+        let start = at + 8;
+        let bytes = Window::shared(source, start, len).map_err(here)?;
+        found.push(StoredAt { key: key.clone(), count, bytes });
+        at = start + len;
+    }
+    Ok((found, at))
+}
