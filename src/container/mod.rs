@@ -7,6 +7,8 @@
 
 pub mod compress;
 pub mod detect;
+pub mod npy;
+pub mod safetensors;
 pub mod spool;
 pub mod tar;
 pub mod zip;

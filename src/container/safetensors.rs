@@ -1,0 +1,287 @@
+//! The header of a safetensors file: 8 bytes of length, JSON, then the tensors' bytes without a gap
+//! (<https://github.com/huggingface/safetensors#format>).
+//!
+//! Ours, not the `safetensors` crate's: that one forgets the order of `__metadata__` and wants the whole file in
+//! memory. The rules are its `Metadata::validate`.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::source::{Source, read_vec};
+
+const LENGTH_BYTES: u64 = 8;
+const METADATA: &str = "__metadata__";
+
+/// What the file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// `__metadata__`, in the header's order.
+    pub metadata: Vec<(String, String)>,
+    /// The tensors by the place of their data; those without any keep the header's order.
+    pub tensors: Vec<Tensor>,
+    /// Where the data starts in the file.
+    pub data_start: u64,
+}
+
+/// One tensor's entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensor {
+    /// Its name.
+    pub name: String,
+    /// The type as the file spells it (`F32`).
+    pub dtype: String,
+    /// Extent of each dimension; the elements lie in row-major order.
+    pub shape: Vec<u64>,
+    /// First byte, from [`Header::data_start`] on.
+    pub begin: u64,
+    /// The byte after the last one, from [`Header::data_start`] on.
+    pub end: u64,
+}
+
+/// Reads and checks the header. `Malformed` are: JSON that is wrong or has a key twice, offsets that leave a gap,
+/// overlap or do not fit the shape, and data that no tensor claims; `Truncated`: data that is not all there.
+pub fn read(source: &dyn Source, limits: &Limits) -> Result<Header> {
+    let place = |e: Error| e.at(source.absolute(0));
+    let length = read_vec(source, 0, LENGTH_BYTES).map_err(place)?;
+    let length = length.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    if length > limits.max_header_bytes {
+        let message = format!("a safetensors header of {length} bytes; {} are allowed", limits.max_header_bytes);
+        return Err(place(Error::limit(message)));
+    }
+    let json = read_vec(source, LENGTH_BYTES, length)?;
+    let Entries { metadata, mut tensors } = serde_json::from_slice(&json).map_err(|e| {
+        let offset = LENGTH_BYTES.saturating_add(json_offset(&json, &e));
+        let text = e.to_string();
+        let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+        Error::malformed(format!("bad safetensors header: {what}")).at(source.absolute(offset))
+    })?;
+    tensors.sort_by_key(|tensor| (tensor.begin, tensor.end));
+    let header = Header { metadata, tensors, data_start: LENGTH_BYTES + length };
+    header.check(source)?;
+    Ok(header)
+}
+
+impl Header {
+    fn check(&self, source: &dyn Source) -> Result<()> {
+        let available = source.len().saturating_sub(self.data_start);
+        let mut expected = 0;
+        for tensor in &self.tensors {
+            let at = self.data_start.saturating_add(tensor.begin);
+            let fail = |e: Error| Err(e.in_member(&tensor.name).at(source.absolute(at)));
+            if tensor.begin != expected || tensor.end < tensor.begin {
+                let (begin, end) = (tensor.begin, tensor.end);
+                let message = format!("invalid offsets {begin} to {end}: the tensor before ends at {expected}");
+                return fail(Error::malformed(message));
+            }
+            let bytes = match tensor.bytes() {
+                Ok(bytes) => bytes,
+                Err(e) => return fail(e),
+            };
+            let given = tensor.end - tensor.begin;
+            if bytes.is_some_and(|bytes| bytes != given) {
+                let Tensor { dtype, shape, .. } = tensor;
+                return fail(Error::malformed(format!("{given} bytes do not fit {dtype} of shape {shape:?}")));
+            }
+            if tensor.end > available {
+                let message = format!("ends early: the tensor has {given} bytes");
+                return fail(Error::truncated(message));
+            }
+            expected = tensor.end;
+        }
+        if expected < available {
+            let message = format!("{} bytes after the last tensor", available - expected);
+            return Err(Error::malformed(message).at(source.absolute(self.data_start.saturating_add(expected))));
+        }
+        Ok(())
+    }
+}
+
+impl Tensor {
+    /// Bytes that shape and type ask for; nothing for a type of unknown size.
+    fn bytes(&self) -> Result<Option<u64>> {
+        let elements = self.shape.iter().try_fold(1u64, |product, extent| product.checked_mul(*extent));
+        let size = DType::from_safetensors(&self.dtype).and_then(|dtype| dtype.size());
+        match (elements, size) {
+            (None, _) => None,
+            (Some(_), None) => Some(None),
+            (Some(elements), Some(size)) => elements.checked_mul(u64::from(size)).map(Some),
+        }
+        .ok_or_else(|| Error::malformed(format!("the size of shape {:?} overflows", self.shape)))
+    }
+}
+
+/// Where in `json` the parser stopped, in bytes.
+fn json_offset(json: &[u8], e: &serde_json::Error) -> u64 {
+    let lines = json.split(|byte| *byte == b'\n').take(e.line().saturating_sub(1));
+    let before: usize = lines.map(|line| line.len() + 1).sum();
+    (before + e.column().saturating_sub(1)) as u64
+}
+
+struct Entries {
+    metadata: Vec<(String, String)>,
+    tensors: Vec<Tensor>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tensors")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut seen = HashSet::new();
+                let mut entries = Entries { metadata: Vec::new(), tensors: Vec::new() };
+                while let Some(name) = map.next_key::<String>()? {
+                    if !seen.insert(name.clone()) {
+                        return Err(twice(&name));
+                    }
+                    if name == METADATA {
+                        entries.metadata = map.next_value::<Option<Pairs>>()?.unwrap_or_default().0;
+                        continue;
+                    }
+                    let Entry { dtype, shape, data_offsets: (begin, end) } = map.next_value()?;
+                    entries.tensors.push(Tensor { name, dtype, shape, begin, end });
+                }
+                Ok(entries)
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+#[derive(Default)]
+struct Pairs(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Strings;
+        impl<'de> Visitor<'de> for Strings {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut seen = HashSet::new();
+                let mut pairs = Vec::new();
+                while let Some(key) = map.next_key::<String>()? {
+                    if !seen.insert(key.clone()) {
+                        return Err(twice(&key));
+                    }
+                    pairs.push((key, map.next_value()?));
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Strings)
+    }
+}
+
+fn twice<E: serde::de::Error>(key: &str) -> E {
+    E::custom(format_args!("the key `{}` is there twice", key.escape_debug()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::source::MemorySource;
+
+    fn parse(json: &str, data: usize) -> Result<Header> {
+        let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(json.as_bytes());
+        bytes.extend(vec![0; data]);
+        read(&MemorySource::new(bytes), &Limits::default())
+    }
+
+    #[test]
+    fn order_and_metadata_are_kept() {
+        let json = r#"{"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]},"__metadata__":{"z":"1","a":"2"},
+            "y":{"dtype":"F32","shape":[0,3],"data_offsets":[4,4]},"x":{"dtype":"I8","shape":[0],"data_offsets":[4,4]},
+            "a":{"dtype":"I16","shape":[2,1],"data_offsets":[0,4]},"s":{"dtype":"F9","shape":[],"data_offsets":[12,19]}}  "#;
+        let header = parse(json, 19).unwrap();
+        let names: Vec<&str> = header.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        assert_eq!(names, ["a", "y", "x", "b", "s"]);
+        assert_eq!(header.metadata, [("z".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())]);
+        assert_eq!(header.data_start, 8 + json.len() as u64);
+        assert!(parse("{}", 0).unwrap().tensors.is_empty());
+        assert!(parse(r#"{"__metadata__":null}"#, 0).unwrap().metadata.is_empty());
+    }
+
+    fn one(shape: &str, offsets: &str) -> String {
+        format!(r#"{{"a":{{"dtype":"F32","shape":{shape},"data_offsets":{offsets}}}}}"#)
+    }
+
+    #[test]
+    fn every_rule_is_kept() {
+        let pair = |first: &str, second: &str| {
+            format!(
+                r#"{{"a":{{"dtype":"U8","shape":[4],"data_offsets":{first}}},"b":{{"dtype":"U8","shape":[4],"data_offsets":{second}}}}}"#
+            )
+        };
+        let cases = [
+            (one("[1]", "[4,8]"), 8, "invalid offsets"),
+            (one("[1]", "[4,0]"), 4, "invalid offsets"),
+            (pair("[0,4]", "[2,6]"), 8, "invalid offsets"),
+            (pair("[0,4]", "[0,4]"), 4, "invalid offsets"),
+            (pair("[0,4]", "[5,9]"), 9, "invalid offsets"),
+            (one("[2]", "[0,4]"), 4, "4 bytes do not fit F32 of shape [2]"),
+            (one("[4294967296,4294967296]", "[0,0]"), 0, "overflows"),
+            (one("[4611686018427387904]", "[0,0]"), 0, "overflows"),
+            (one("[1]", "[0,4]"), 5, "1 bytes after the last tensor"),
+            ("{}".to_owned(), 1, "1 bytes after"),
+            (one("[-1]", "[0,4]"), 4, "bad safetensors header: invalid value"),
+            (one("[1.5]", "[0,4]"), 4, "bad safetensors header"),
+            (r#"{"a":1}"#.to_owned(), 0, "bad safetensors header: invalid type"),
+            ("[]".to_owned(), 0, "bad safetensors header"),
+            ("{} x".to_owned(), 0, "bad safetensors header: trailing characters"),
+            (r#"{"__metadata__":{"a":1}}"#.to_owned(), 0, "bad safetensors header: invalid type"),
+            (r#"{"__metadata__":{"a":"1","a":"2"}}"#.to_owned(), 0, "`a` is there twice"),
+            (r#"{"__metadata__":{},"__metadata__":{}}"#.to_owned(), 0, "is there twice"),
+        ];
+        for (json, data, says) in cases {
+            let e = parse(&json, data).expect_err(&json);
+            assert!(e.kind() == ErrorKind::Malformed && e.to_string().contains(says), "{json}: {e}");
+            assert!(e.offset().is_some(), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_truncated() {
+        let e = parse(&one("[2]", "[0,8]"), 7).unwrap_err();
+        assert_eq!((e.kind(), e.member()), (ErrorKind::Truncated, Some("a")));
+        for bytes in [&b"\x01\x02"[..], b"\xff\0\0\0\0\0\0\0{}"] {
+            let e = read(&MemorySource::new(bytes.to_vec()), &Limits::default()).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Truncated, "{e}");
+        }
+        let e = read(&MemorySource::new(vec![0xff; 20]), &Limits::default()).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Limit);
+    }
+
+    #[test]
+    fn json_errors_know_their_byte() {
+        let e = parse("{\n\"a\"\n  ?}", 0).unwrap_err();
+        assert_eq!(e.offset(), Some(8 + 8));
+        let mut bytes = 4u64.to_le_bytes().to_vec();
+        bytes.extend(b"{\"\xff\"");
+        assert!(read(&MemorySource::new(bytes), &Limits::default()).unwrap_err().offset().is_some());
+    }
+}
