@@ -18,7 +18,7 @@ pub trait Report {
 
 /// One way to write reports; a new output format is one more of these.
 pub trait Renderer {
-    /// Writes `report` whole.
+    /// Writes `report` whole, in many small writes: give it a buffered `out`, and flush that.
     fn render(&self, report: &dyn Report, out: &mut dyn Write) -> io::Result<()>;
 }
 

@@ -149,7 +149,7 @@ impl Plan {
             let mut slot = Slot { index, title_width: title.width(), width: 0, align, fit, breaks, shorten: None };
             let limit = match width {
                 None => MAX_PIPE_COLUMN,
-                Some(_) if fit == Fit::Wrap => usize::MAX,
+                Some(_) if matches!(fit, Fit::Wrap | Fit::Shorten(_)) => usize::MAX,
                 Some(width) => width,
             };
             slot.width = slot.widest(&table.rows, limit);
