@@ -166,6 +166,7 @@ impl DType {
         let (kind, digits) = code.split_at_checked(1).unwrap_or((code, ""));
         let number: u32 = digits.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0);
         let bits = u64::from(number) * 8;
+        let unit = digits.trim_start_matches(|c: char| c.is_ascii_digit());
         match kind {
             "?" => Known::Bool.into(),
             "f" => DType::other(&format!("float{bits}"), Some(number)),
@@ -173,8 +174,8 @@ impl DType {
             "U" => DType::other(&format!("str{}", bits * 4), number.checked_mul(4)),
             "S" | "a" => DType::other(&format!("bytes{bits}"), Some(number)),
             "V" => DType::other(&format!("void{bits}"), Some(number)),
-            "M" => DType::other("datetime64", Some(8)),
-            "m" => DType::other("timedelta64", Some(8)),
+            "M" => DType::other(&format!("datetime64{unit}"), Some(8)),
+            "m" => DType::other(&format!("timedelta64{unit}"), Some(8)),
             "O" => DType::other("object", None),
             _ => DType::other(code, None),
         }
@@ -284,6 +285,7 @@ mod tests {
         assert_eq!(DType::from_torch_name("load"), None);
         assert_eq!(DType::from_numpy("U5"), DType::other("str160", Some(20)));
         assert_eq!(DType::from_numpy("f16").name(), "float128");
+        assert_eq!(DType::from_numpy("M8[ns]").name(), "datetime64[ns]");
         assert_eq!(DType::from_numpy("é"), DType::other("é", None));
         assert_eq!(DType::from_safetensors("F8_E4M3").map(|d| d.name().to_owned()).as_deref(), Some("float8_e4m3fn"));
         assert_eq!(DType::from_safetensors(""), None);

@@ -1,4 +1,5 @@
 //! ckpt
+pub mod checkpoint;
 pub mod container;
 pub mod data;
 pub mod dtype;

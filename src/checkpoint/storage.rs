@@ -47,7 +47,7 @@ impl Storage {
     pub fn available(&self) -> Option<u64> {
         match &self.bytes {
             Bytes::Here(source) => Some(source.len()),
-            Bytes::Member { zip, index, .. } => zip.members().get(*index).map(|member| member.size),
+            Bytes::Member { zip, index, .. } => zip.members.get(*index).map(|member| member.size),
             Bytes::Missing(_) => None,
         }
     }
@@ -60,7 +60,7 @@ impl Storage {
                 if let Some(source) = opened.get() {
                     return Ok(Arc::clone(source));
                 }
-                let member = zip.members().get(*index).ok_or_else(|| Error::data("no such member"))?;
+                let member = zip.members.get(*index).ok_or_else(|| Error::data("no such member"))?;
                 let source = zip.member_source(member)?;
                 Ok(Arc::clone(opened.get_or_init(|| source)))
             }

@@ -40,6 +40,11 @@ impl Objects<'_> {
         }
     }
 
+    /// Whether [`Objects::value`] gives something.
+    pub fn is_value(&self, node: NodeId) -> bool {
+        self.value_kind(node).is_some()
+    }
+
     /// The value that a node is, if it is listed as one: scalars, sequences of plain scalars, empty containers, sets,
     /// sizes, dtypes, devices, numpy scalars, bare storages, classes, objects of plain arguments and nothing else.
     pub fn value(&self, node: NodeId, max_chars: usize) -> Option<Value> {

@@ -7,6 +7,7 @@
 
 pub mod compress;
 pub mod detect;
+pub mod legacy;
 pub mod npy;
 pub mod safetensors;
 pub mod spool;

@@ -173,9 +173,14 @@ impl Zip {
         Ok(())
     }
 
+    /// The place in [`Zip::members`] of the member of this name.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
     /// The member of this name.
     pub fn find(&self, name: &str) -> Option<&Member> {
-        self.by_name.get(name).and_then(|index| self.members.get(*index))
+        self.position(name).and_then(|index| self.members.get(index))
     }
 }
 

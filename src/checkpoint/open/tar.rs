@@ -65,7 +65,7 @@ impl Opener<'_> {
         storages: &mut Storages,
     ) -> Result<HashMap<String, (StorageId, u64)>> {
         let mut items = Items { opener: self, at: 0, member: member(tar, graph, "storages")?, name: "storages" };
-        let mut by_key = HashMap::new();
+        let mut by_key: HashMap<String, (StorageId, u64)> = HashMap::new();
         for _ in 0..items.count(graph)? {
             let parts = items.tuple(graph, 3)?;
             let [key, location, class] = *parts.first_chunk().ok_or_else(|| items.bad("too short a tuple"))?;

@@ -1,0 +1,28 @@
+//! The whole command line as clap types. Completions and man pages are made from these.
+
+use clap::{ColorChoice, Parser, Subcommand};
+
+use crate::commands::{completions, ls, man};
+
+/// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
+#[derive(Debug, Parser)]
+#[command(name = "ckpt", version, about, max_term_width = 100, disable_help_subcommand = true, color = ColorChoice::Auto)]
+#[command(after_help = "\
+Exit status: 0 yes or done; 1 the answer is no; 2 trouble (bad usage, cannot be opened or understood, refused).\n\
+`-` as INPUT reads standard input. What a file is gets decided by its bytes, never by its extension.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List tensors and other values: names, dtypes, shapes, sizes
+    Ls(ls::Args),
+    /// Print a shell's completion script
+    Completions(completions::Args),
+    /// Print the manual page, or write all pages into a directory
+    Man(man::Args),
+}

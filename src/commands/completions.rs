@@ -1,0 +1,30 @@
+//! `ckpt completions SHELL`: what `completions/` holds.
+
+use std::io::{self, Write};
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::cli::Cli;
+use crate::commands::Status;
+
+/// Options of `ckpt completions`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// For which shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// The completion script of a shell.
+pub fn script(shell: Shell) -> Vec<u8> {
+    let mut out = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "ckpt", &mut out);
+    out
+}
+
+/// Prints the script.
+pub fn run(args: &Args) -> anyhow::Result<Status> {
+    io::stdout().lock().write_all(&script(args.shell))?;
+    Ok(Status::Success)
+}

@@ -1,0 +1,57 @@
+//! `ckpt man`: what `man/` holds.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::CommandFactory;
+use clap_mangen::Man;
+
+use crate::cli::Cli;
+use crate::commands::Status;
+
+/// Options of `ckpt man`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The page of this subcommand instead of the main one
+    pub subcommand: Option<String>,
+    /// Write all pages into this directory
+    #[arg(long, value_name = "DIR", conflicts_with = "subcommand")]
+    pub dir: Option<PathBuf>,
+}
+
+/// All pages: file name and text.
+pub fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
+    let mut command = Cli::command();
+    command.build();
+    let mut pages = vec![page(command.clone(), "ckpt")?];
+    for subcommand in command.get_subcommands() {
+        let name = format!("ckpt-{}", subcommand.get_name());
+        pages.push(page(subcommand.clone().name(name.clone()).display_name(name.clone()), &name)?);
+    }
+    Ok(pages)
+}
+
+fn page(command: clap::Command, name: &str) -> io::Result<(String, Vec<u8>)> {
+    let mut text = Vec::new();
+    Man::new(command).source(concat!("ckpt ", env!("CARGO_PKG_VERSION"))).render(&mut text)?;
+    Ok((format!("{name}.1"), text))
+}
+
+/// Prints a page or writes all of them.
+pub fn run(args: &Args) -> anyhow::Result<Status> {
+    let pages = pages()?;
+    if let Some(dir) = &args.dir {
+        for (name, text) in pages {
+            let path = dir.join(name);
+            std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+        }
+        return Ok(Status::Success);
+    }
+    let wanted = args.subcommand.as_ref().map_or("ckpt.1".to_owned(), |name| format!("ckpt-{name}.1"));
+    let Some((_, text)) = pages.iter().find(|(name, _)| *name == wanted) else {
+        bail!("there is no page {wanted}");
+    };
+    io::stdout().lock().write_all(text)?;
+    Ok(Status::Success)
+}

@@ -1,0 +1,44 @@
+//! One file a subcommand: its `Args` and its `run`. What they share: how output is chosen, how inputs are opened, which
+//! names are meant.
+
+pub mod completions;
+pub mod input;
+pub mod listing;
+pub mod ls;
+pub mod man;
+pub mod names;
+pub mod output;
+pub mod progress_bar;
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// Yes, or done.
+    Success,
+    /// The answer is no.
+    No,
+    /// Something could not be opened, understood or done; it has been said on standard error.
+    Trouble,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Success => ExitCode::SUCCESS,
+            Status::No => ExitCode::from(1),
+            Status::Trouble => ExitCode::from(2),
+        }
+    }
+}
+
+/// Does what the command line says.
+pub fn run(cli: crate::cli::Cli) -> anyhow::Result<Status> {
+    use crate::cli::Command;
+    match cli.command {
+        Command::Ls(args) => ls::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}

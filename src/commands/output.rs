@@ -1,0 +1,98 @@
+//! Standard output and standard error: who gets a table, who gets JSON, when there is colour.
+
+use std::fmt::Display;
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+use clap::{Args, ValueEnum};
+
+use crate::render::escape::escape;
+use crate::render::json::Json;
+use crate::render::table::Text;
+use crate::render::{Renderer, Report};
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs: one object on one line for each input.
+    Json,
+}
+
+/// When to use terminal escapes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// When standard output is a terminal and NO_COLOR is not set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Options of every command that prints a report.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// How to write the result
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: Format,
+    /// Short for --format json
+    #[arg(long)]
+    pub json: bool,
+    /// When to use colour
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub color: Color,
+    /// No notes and no progress on standard error
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl OutputArgs {
+    /// Whether the result is to be JSON.
+    pub fn wants_json(&self) -> bool {
+        self.json || self.format == Format::Json
+    }
+
+    fn renderer(&self) -> Box<dyn Renderer> {
+        if self.wants_json() {
+            return Box::new(Json);
+        }
+        let terminal = io::stdout().is_terminal();
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let color = match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && !no_color && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
+        };
+        let width = terminal.then(|| terminal_size::terminal_size_of(io::stdout()).map_or(80, |(width, _)| width.0));
+        Box::new(Text { width: width.map(usize::from), color })
+    }
+
+    /// Writes a report to standard output.
+    pub fn print(&self, report: &dyn Report) -> io::Result<()> {
+        let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+        self.renderer().render(report, &mut out)?;
+        out.flush()
+    }
+
+    /// A line for people on standard error, unless they want quiet.
+    pub fn note(&self, file: &str, note: impl Display) {
+        if !self.quiet {
+            say(format_args!("{file}: {note}"));
+        }
+    }
+}
+
+/// One line on standard error, `ckpt: …`, with whatever a file brought into it made harmless.
+pub fn say(message: impl Display) {
+    // nobody can be told when standard error is closed
+    let _ = writeln!(io::stderr(), "ckpt: {}", escape(&message.to_string()));
+}
+
+/// Whether an error only says that whoever read our output has gone.
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+}
