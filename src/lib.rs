@@ -1,5 +1,7 @@
 //! ckpt
 pub mod checkpoint;
+pub mod cli;
+pub mod commands;
 pub mod container;
 pub mod data;
 pub mod dtype;

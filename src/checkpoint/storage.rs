@@ -52,6 +52,14 @@ impl Storage {
         }
     }
 
+    /// Bytes that it takes in the file, which are fewer when it is deflated.
+    pub fn stored(&self) -> Option<u64> {
+        match &self.bytes {
+            Bytes::Member { zip, index, .. } => zip.members.get(*index).map(|member| member.compressed_size),
+            _ => self.available(),
+        }
+    }
+
     /// The bytes. Fails when they are missing or their member cannot be opened.
     pub fn source(&self) -> Result<SharedSource> {
         match &self.bytes {

@@ -40,6 +40,22 @@ impl Objects<'_> {
         }
     }
 
+    /// The bare class name of any object.
+    pub fn type_name(&self, node: NodeId) -> String {
+        let builtin = match self.graph.node(node) {
+            Node::Tuple(_) => "tuple",
+            Node::List(_) => "list",
+            Node::Dict(_) => "dict",
+            Node::Object(_) => {
+                let class = || self.class_name(node).unwrap_or_else(|| "object".into());
+                let made = self.constructor(node) == Some(Constructor::NumpyArray);
+                return if made { "ndarray".into() } else { class() };
+            }
+            _ => return self.value_kind(node).map_or_else(|| "object".into(), |(name, _)| name),
+        };
+        builtin.to_owned()
+    }
+
     /// Whether [`Objects::value`] gives something.
     pub fn is_value(&self, node: NodeId) -> bool {
         self.value_kind(node).is_some()

@@ -49,7 +49,7 @@ pub fn read(source: &dyn Source) -> Result<Header> {
         [0x93, b'N', b'U', b'M', b'P', b'Y', major, minor] => (*major, *minor),
         _ => return Err(Error::malformed("no numpy magic").at(source.absolute(0))),
     };
-    let (width, long_integers) = match version {
+    let (width, old) = match version {
         (1, 0) => (2, true),
         (2, 0) => (4, true),
         (3, 0) => (4, false),
@@ -65,16 +65,16 @@ pub fn read(source: &dyn Source) -> Result<Header> {
         return Err(Error::limit(message).at(source.absolute(8)));
     }
     let text = read_vec(source, start, length)?;
-    let parsed = Parser { text: &text, at: 0, long_integers }.header(start + length);
+    let parsed = Parser { text: &text, at: 0, old }.header(start + length);
     let header = parsed.map_err(|(what, at)| {
         let message = format!("bad npy header: {what}");
         Error::malformed(message).at(source.absolute(start + at as u64))
     })?;
-    let bytes = header
-        .elements()
-        .and_then(|count| Some(header.descr.item_bytes.map(|size| count.checked_mul(size))))
-        .map_or(None, |bytes| bytes.map_or(Some(0), |bytes| bytes));
-    match bytes.and_then(|bytes| header.data_start.checked_add(bytes)) {
+    let end = header.elements().and_then(|count| {
+        let bytes = header.descr.item_bytes.map_or(Some(0), |size| count.checked_mul(size))?;
+        header.data_start.checked_add(bytes)
+    });
+    match end {
         None => {
             Err(Error::malformed(format!("the size of shape {:?} overflows", header.shape)).at(source.absolute(start)))
         }
@@ -93,8 +93,8 @@ type Parsed<T> = std::result::Result<T, (String, usize)>;
 struct Parser<'a> {
     text: &'a [u8],
     at: usize,
-    /// Python 2 wrote `3L`.
-    long_integers: bool,
+    /// Versions 1 and 2: the text is latin-1, and Python 2 wrote `3L`.
+    old: bool,
 }
 
 impl<'a> Parser<'a> {
@@ -204,7 +204,7 @@ impl<'a> Parser<'a> {
         let value = rest.get(..digits).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         let Some(value) = value else { return self.fail("an integer of 64 bits expected") };
         self.at += digits;
-        self.at += usize::from(self.long_integers && rest.get(digits) == Some(&b'L'));
+        self.at += usize::from(self.old && rest.get(digits) == Some(&b'L'));
         Ok(value)
     }
 
@@ -223,8 +223,7 @@ impl<'a> Parser<'a> {
     /// Any bracketed expression is kept as it is written; the size is known when it is a flat list of fields.
     fn structured(&mut self) -> Parsed<Descr> {
         let start = self.at;
-        let item_bytes =
-            Parser { text: self.text, at: start, long_integers: self.long_integers }.fields().unwrap_or(None);
+        let item_bytes = Parser { text: self.text, at: start, old: self.old }.fields().unwrap_or(None);
         let mut open = Vec::new();
         loop {
             match self.peek() {
@@ -243,7 +242,10 @@ impl<'a> Parser<'a> {
             }
         }
         let text = self.text.get(start..self.at).unwrap_or_default();
-        let code = String::from_utf8_lossy(text).into_owned();
+        let code = match self.old {
+            true => text.iter().map(|byte| char::from(*byte)).collect(),
+            false => String::from_utf8_lossy(text).into_owned(),
+        };
         Ok(Descr { code, byte_order: ByteOrder::Little, structured: true, item_bytes })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The `zip` crate reads the directory and is then let go: its entries are large, and its readers check CRCs, which
 //! torch does not (`torch.serialization.set_crc32_options(False)` writes wrong ones). Local headers are read when a
-//! member is ([`member`]); what the archive is for, [`flavor`] says.
+//! member is (`member.rs`); what the archive is for, `flavor.rs` says.
 
 mod flavor;
 mod member;
@@ -176,6 +176,11 @@ impl Zip {
     /// The place in [`Zip::members`] of the member of this name.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
+    }
+
+    /// The bytes of the whole archive.
+    pub fn source(&self) -> &SharedSource {
+        &self.source
     }
 
     /// The member of this name.

@@ -43,7 +43,7 @@ pub fn counted(n: u64, thing: &str) -> String {
 }
 
 /// A shape as torch writes it: `[4, 3, 3, 3]`.
-pub fn shape(dims: &[u64]) -> String {
+pub fn shape(dims: &[i64]) -> String {
     use std::fmt::Write;
     let mut text = String::from("[");
     for (i, dim) in dims.iter().enumerate() {

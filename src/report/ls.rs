@@ -77,11 +77,11 @@ pub struct TensorRow {
     /// torch's name.
     pub dtype: String,
     /// Elements in each dimension.
-    pub shape: Vec<u64>,
+    pub shape: Vec<i64>,
     /// Step of each dimension in elements; `None` for sparse layouts.
-    pub stride: Option<Vec<u64>>,
+    pub stride: Option<Vec<i64>>,
     /// First element in the storage; `None` where there is no storage.
-    pub storage_offset: Option<u64>,
+    pub storage_offset: Option<i64>,
     /// `strided`, `sparse_coo`, …
     pub layout: String,
     /// As saved: `cpu`, `cuda:0`, `meta`; `None` where the format does not say.

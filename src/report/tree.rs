@@ -56,7 +56,7 @@ struct Fields<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     dtype: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    shape: Option<&'a [u64]>,
+    shape: Option<&'a [i64]>,
     tensors: u64,
     parameters: u64,
     bytes: u64,

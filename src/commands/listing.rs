@@ -1,0 +1,375 @@
+//! From a checkpoint to the report of what it holds.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::checkpoint::names::Element;
+use crate::checkpoint::tensor::Data;
+use crate::checkpoint::{Checkpoint, Item, Names, Root, StorageId, Tensor, TensorId};
+use crate::commands::names::Filter;
+use crate::data::hash::{hex, sha256};
+use crate::data::stats::stats;
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::report::ls::{Listing, PathElement, Sharing, Stats, TensorRow, Totals, ValueRow};
+
+/// What goes into a listing.
+#[derive(Debug)]
+pub struct Selection<'a> {
+    /// Where to begin.
+    pub root: &'a Root,
+    /// By name.
+    pub filter: &'a Filter,
+    /// With tensors.
+    pub tensors: bool,
+    /// With values.
+    pub values: bool,
+}
+
+/// What is to be read of the tensors' data.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted {
+    /// Their sha256.
+    pub hash: bool,
+    /// Their statistics.
+    pub stats: bool,
+}
+
+/// A listing, and the tensor of each of its rows.
+#[derive(Debug)]
+pub struct Listed {
+    /// The report.
+    pub listing: Listing,
+    /// For each row of `listing.tensors`.
+    pub ids: Vec<TensorId>,
+}
+
+/// Lists a checkpoint. `file` and `bytes` are the input's, as given and on disk.
+pub fn list(checkpoint: &Checkpoint, file: &str, bytes: u64, selection: &Selection<'_>) -> Result<Listed> {
+    let mut names = checkpoint.names(selection.root)?;
+    let by_filter = |name: &str| selection.filter.takes_all() || selection.filter.takes(name);
+    names.entries.retain(|entry| {
+        let kind = if matches!(entry.item, Item::Tensor(..)) { selection.tensors } else { selection.values };
+        kind && by_filter(&entry.name())
+    });
+    let groups = Groups::of(checkpoint, &names);
+    let mut listing = Listing {
+        schema: Listing::SCHEMA,
+        file: file.to_owned(),
+        container: checkpoint.container.name(),
+        bytes,
+        pickle_protocol: checkpoint.protocol,
+        byte_order: checkpoint.byte_order.map(|order| order.name()),
+        root_type: Some(type_name(checkpoint, selection.root.node)),
+        compression: checkpoint.compression.map(|compression| compression.name()),
+        totals: totals(checkpoint, &names),
+        tensors: Vec::new(),
+        values: Vec::new(),
+        era: checkpoint.era.map(str::to_owned),
+        modules: names.modules.iter().map(|(path, class)| (crate::checkpoint::names::join(path), class.clone())).collect(),
+        notes: checkpoint.notes.clone(),
+    };
+    let mut ids = Vec::new();
+    for entry in names.entries {
+        let name = entry.name();
+        match entry.item {
+            Item::Tensor(id, in_state_dict) => {
+                let Some(tensor) = checkpoint.tensor(id) else { continue };
+                let path = entry.path.into_iter().map(path_element).collect();
+                let mut row = tensor_row(checkpoint, tensor, name, path);
+                row.in_state_dict = in_state_dict;
+                row.shares_with = groups.sharing(tensor, listing.tensors.len());
+                row.parameters = if entry.in_optimizer { 0 } else { parameters(tensor) };
+                ids.push(id);
+                listing.tensors.push(row);
+            }
+            Item::Value | Item::Recursion => {
+                let path = entry.path.into_iter().map(path_element).collect();
+                listing.values.push(value_row(checkpoint, entry.node, entry.item, name, path));
+            }
+        }
+    }
+    listing.totals.parameters = listing.tensors.iter().map(|row| row.parameters).fold(0, u64::saturating_add);
+    Ok(Listed { listing, ids })
+}
+
+/// The bare class name of an object, tensors included.
+fn type_name(checkpoint: &Checkpoint, node: crate::pickle::NodeId) -> String {
+    let objects = checkpoint.objects();
+    let node = objects.unwrap(node);
+    match checkpoint.tensors.of(node).and_then(|id| checkpoint.tensor(id)) {
+        Some(tensor) => tensor.class.clone().unwrap_or_else(|| {
+            match tensor.kind {
+                crate::checkpoint::Kind::Tensor => "Tensor",
+                crate::checkpoint::Kind::Parameter => "Parameter",
+                crate::checkpoint::Kind::NdArray => "ndarray",
+            }
+            .to_owned()
+        }),
+        None => objects.type_name(node),
+    }
+}
+
+fn path_element(element: Element) -> PathElement {
+    match element {
+        Element::Text(text) => PathElement::Text(text),
+        Element::Int(value) => PathElement::Int(i128::from(value)),
+        Element::Bool(value) => PathElement::Bool(value),
+    }
+}
+
+/// Elements that count as parameters: floating and complex ones.
+fn parameters(tensor: &Tensor) -> u64 {
+    if tensor.dtype.as_ref().is_some_and(|dtype| dtype.is_floating()) { tensor.numel().unwrap_or(0) } else { 0 }
+}
+
+/// Bytes of a tensor's elements; of a sparse one those of its parts.
+fn tensor_bytes(checkpoint: &Checkpoint, tensor: &Tensor) -> u64 {
+    match &tensor.data {
+        Data::Parts(parts) => {
+            let known = parts.iter().filter_map(|node| checkpoint.tensor(checkpoint.tensors.of(*node)?)?.bytes());
+            known.fold(0, u64::saturating_add)
+        }
+        _ => tensor.bytes().unwrap_or(0),
+    }
+}
+
+fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<PathElement>) -> TensorRow {
+    let storage = tensor.storage().and_then(|id| checkpoint.storages.get(id));
+    let class = match (&tensor.class, &tensor.global_shape) {
+        (Some(class), Some(shape)) => Some(format!("{class} of global shape {shape:?}")),
+        (class, _) => class.clone(),
+    };
+    TensorRow {
+        name,
+        path,
+        kind: tensor.kind.name(),
+        dtype: tensor.dtype.as_ref().map_or_else(|| "unknown".to_owned(), |dtype| dtype.name().to_owned()),
+        shape: tensor.shape.clone(),
+        stride: tensor.stride.clone(),
+        storage_offset: tensor.storage_offset,
+        layout: tensor.layout.to_owned(),
+        device: tensor.device.clone(),
+        requires_grad: tensor.requires_grad,
+        bytes: tensor_bytes(checkpoint, tensor),
+        storage: storage.map(|storage| storage.key.clone()),
+        problem: tensor.problem.clone(),
+        class,
+        quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer_text(checkpoint, quantizer)),
+        conj: tensor.conj,
+        neg: tensor.neg,
+        storage_bytes: storage.and_then(|storage| storage.available()),
+        ..TensorRow::default()
+    }
+}
+
+/// `per_tensor_affine, 0.1, 10`; scales that are tensors are not spelled out.
+fn quantizer_text(checkpoint: &Checkpoint, quantizer: &crate::checkpoint::tensor::Quantizer) -> String {
+    let objects = checkpoint.objects();
+    let scheme = quantizer.scheme.replace('_', " ");
+    let plain: Vec<String> =
+        quantizer.arguments.iter().filter(|arg| objects.is_plain_scalar(**arg)).map(|arg| objects.repr(*arg, 40)).collect();
+    match (quantizer.scheme.as_str(), plain.as_slice()) {
+        ("per_tensor_affine", [scale, zero]) => format!("{scheme}, scale {scale}, zero point {zero}"),
+        (_, [axis]) => format!("{scheme}, axis {axis}"),
+        _ => scheme,
+    }
+}
+
+fn value_row(
+    checkpoint: &Checkpoint,
+    node: crate::pickle::NodeId,
+    item: Item,
+    name: String,
+    path: Vec<PathElement>,
+) -> ValueRow {
+    let objects = checkpoint.objects();
+    let value = match item {
+        Item::Recursion => None,
+        _ => objects.value(node, checkpoint.limits.max_repr_chars),
+    };
+    match value {
+        Some(value) => ValueRow { name, path, class: value.type_name, value: value.json, repr: value.repr },
+        None => {
+            let repr = match item {
+                Item::Recursion if objects.items(node).is_some() => "{...}".to_owned(),
+                Item::Recursion if objects.elements(node).is_some() => "[...]".to_owned(),
+                Item::Recursion => "...".to_owned(),
+                _ => objects.repr(node, checkpoint.limits.max_repr_chars),
+            };
+            ValueRow { name, path, class: objects.type_name(node), value: serde_json::Value::Null, repr }
+        }
+    }
+}
+
+fn totals(checkpoint: &Checkpoint, names: &Names) -> Totals {
+    let mut totals = Totals::default();
+    let mut storages = HashSet::new();
+    let mut disk = 0u64;
+    let tensors = names.entries.iter().filter_map(|entry| match entry.item {
+        Item::Tensor(id, _) => checkpoint.tensor(id),
+        _ => None,
+    });
+    for tensor in tensors {
+        totals.tensors += 1;
+        totals.tensor_bytes = totals.tensor_bytes.saturating_add(tensor_bytes(checkpoint, tensor));
+        let mut held = vec![tensor];
+        if let Data::Parts(parts) = &tensor.data {
+            held = parts.iter().filter_map(|node| checkpoint.tensor(checkpoint.tensors.of(*node)?)).collect();
+        }
+        for tensor in held {
+            match &tensor.data {
+                Data::Storage { id, .. } if storages.insert(*id) => {
+                    let storage = checkpoint.storages.get(*id);
+                    totals.storage_bytes += storage.and_then(|storage| storage.available()).unwrap_or(0);
+                    disk += storage.and_then(|storage| storage.stored()).unwrap_or(0);
+                }
+                Data::Array { source, .. } => {
+                    let bytes = tensor.bytes().unwrap_or(0).min(source.len());
+                    totals.storage_bytes = totals.storage_bytes.saturating_add(bytes);
+                    disk = disk.saturating_add(bytes);
+                }
+                _ => {}
+            }
+        }
+    }
+    totals.disk_bytes = (disk != totals.storage_bytes).then_some(disk);
+    totals
+}
+
+/// The tensors of each storage.
+struct Groups {
+    of: HashMap<StorageId, Group>,
+}
+
+#[derive(Default)]
+struct Group {
+    /// Rows and names of the first ones.
+    rows: Vec<usize>,
+    names: Arc<[String]>,
+    total: u64,
+}
+
+impl Groups {
+    fn of(checkpoint: &Checkpoint, names: &Names) -> Self {
+        let most = checkpoint.limits.max_shared_names + 1;
+        let mut found: HashMap<StorageId, (Vec<usize>, Vec<usize>, u64)> = HashMap::new();
+        let mut row = 0;
+        for (index, entry) in names.entries.iter().enumerate() {
+            let Item::Tensor(id, _) = entry.item else { continue };
+            if let Some(storage) = checkpoint.tensor(id).and_then(Tensor::storage) {
+                let group = found.entry(storage).or_default();
+                group.2 += 1;
+                if group.0.len() < most {
+                    group.0.push(row);
+                    group.1.push(index);
+                }
+            }
+            row += 1;
+        }
+        let shared = found.into_iter().filter(|(_, group)| group.2 > 1);
+        let of = shared.map(|(id, (rows, entries, total))| {
+            let names = entries.iter().filter_map(|index| names.entries.get(*index)).map(|entry| entry.name()).collect();
+            (id, Group { rows, names, total })
+        });
+        Groups { of: of.collect() }
+    }
+
+    fn sharing(&self, tensor: &Tensor, row: usize) -> Sharing {
+        match tensor.storage().and_then(|id| self.of.get(&id)) {
+            Some(group) => {
+                let at = group.rows.iter().position(|r| *r == row).unwrap_or(usize::MAX);
+                Sharing::new(Arc::clone(&group.names), at, group.total)
+            }
+            None => Sharing::default(),
+        }
+    }
+}
+
+/// What reading one tensor's data gave.
+type Read = Result<(Option<String>, Option<Stats>)>;
+
+/// How many bytes [`read_data`] will go through.
+pub fn bytes_to_read(checkpoint: &Checkpoint, ids: &[TensorId], wanted: Wanted) -> u64 {
+    let times = u64::from(wanted.hash) + u64::from(wanted.stats);
+    let tensors = ids.iter().filter_map(|id| checkpoint.tensor(*id)).filter(|tensor| tensor.problem.is_none());
+    tensors.filter_map(Tensor::bytes).fold(0, u64::saturating_add).saturating_mul(times)
+}
+
+/// Fills in hashes and statistics, tensors in parallel, each distinct view once. Gives the rows whose data could not be
+/// read, with the reason, in the order of the rows.
+pub fn read_data(checkpoint: &Checkpoint, listed: &mut Listed, wanted: Wanted, progress: &dyn Progress) -> Vec<(String, String)> {
+    // views of the same elements are read once
+    let mut distinct: HashMap<ViewKey, usize> = HashMap::new();
+    let mut work: Vec<TensorId> = Vec::new();
+    let jobs: Vec<usize> = listed
+        .ids
+        .iter()
+        .map(|id| match checkpoint.tensor(*id).and_then(view_key) {
+            Some(key) => *distinct.entry(key).or_insert_with(|| {
+                work.push(*id);
+                work.len() - 1
+            }),
+            None => {
+                work.push(*id);
+                work.len() - 1
+            }
+        })
+        .collect();
+    let results: Vec<Read> = work.par_iter().with_max_len(1).map(|id| read_one(checkpoint, *id, wanted, progress)).collect();
+    let mut troubles = Vec::new();
+    for (row, job) in listed.listing.tensors.iter_mut().zip(jobs) {
+        let result = results.get(job);
+        let (hash, stats) = match result {
+            Some(Ok((hash, stats))) => (hash.clone(), stats.clone()),
+            Some(Err(e)) => {
+                let why = e.to_string();
+                row.problem.get_or_insert_with(|| why.clone());
+                troubles.push((row.name.clone(), why));
+                (None, None)
+            }
+            None => (None, None),
+        };
+        row.sha256 = wanted.hash.then_some(hash);
+        row.stats = wanted.stats.then_some(stats);
+    }
+    troubles
+}
+
+/// Storage, dtype, offset, shape, stride, conj, neg: what decides a view's elements.
+type ViewKey = (StorageId, crate::dtype::DType, u64, Vec<i64>, Option<Vec<i64>>, bool, bool);
+
+fn view_key(tensor: &Tensor) -> Option<ViewKey> {
+    match tensor.data {
+        Data::Storage { id, offset } => Some((
+            id,
+            tensor.dtype.clone()?,
+            offset,
+            tensor.shape.clone(),
+            tensor.stride.clone(),
+            tensor.conj,
+            tensor.neg,
+        )),
+        _ => None,
+    }
+}
+
+fn read_one(checkpoint: &Checkpoint, id: TensorId, wanted: Wanted, progress: &dyn Progress) -> Read {
+    let Some(tensor) = checkpoint.tensor(id) else { return Ok((None, None)) };
+    // sparse, meta and object tensors have no elements of their own: nothing is wrong with that
+    if tensor.problem.is_none() && matches!(tensor.data, Data::Parts(_) | Data::Nothing) && tensor.numel() != Some(0) {
+        return Ok((None, None));
+    }
+    if tensor.problem.is_none() && matches!(tensor.data, Data::Nothing) {
+        return Ok((wanted.hash.then(|| EMPTY_SHA256.to_owned()).filter(|_| tensor.device.as_deref() != Some("meta")), None));
+    }
+    let elements = tensor.elements(&checkpoint.storages)?;
+    let hash = if wanted.hash { Some(hex(&sha256(&elements, &checkpoint.limits, progress)?)) } else { None };
+    let stats = if wanted.stats { stats(&elements, &checkpoint.limits, progress)?.map(Stats::from) } else { None };
+    Ok((hash, stats))
+}
+
+/// The sha256 of no bytes.
+const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
