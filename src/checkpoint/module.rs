@@ -41,7 +41,9 @@ pub(super) fn is_module(checkpoint: &Checkpoint, node: NodeId) -> bool {
     }
     let (dicts, _) = objects.states(node);
     let has = |name: &str| {
-        dicts.iter().any(|dict| dict.iter().any(|entry| checkpoint.graph.str_or_bytes(entry.key).as_deref() == Some(name)))
+        dicts
+            .iter()
+            .any(|dict| dict.iter().any(|entry| checkpoint.graph.str_or_bytes(entry.key).as_deref() == Some(name)))
     };
     !dicts.is_empty() && has("_parameters") && has("_buffers") && has("_modules")
 }
@@ -184,8 +186,10 @@ fn hold(
     let mut stack = vec![(node, vec![Element::Text(name)])];
     while let Some((node, path)) = stack.pop() {
         let node = objects.unwrap(node);
-        if matches!(checkpoint.graph.node(node), Node::None | Node::Bool(_) | Node::Int(_) | Node::Float(_) | Node::Str(_))
-            || !seen.insert(node)
+        if matches!(
+            checkpoint.graph.node(node),
+            Node::None | Node::Bool(_) | Node::Int(_) | Node::Float(_) | Node::Str(_)
+        ) || !seen.insert(node)
         {
             continue;
         }

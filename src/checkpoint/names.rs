@@ -257,7 +257,9 @@ impl Walk<'_> {
             .into_iter()
             .filter(|child| match self.checkpoint.tensors.of(child.node) {
                 // the tensor whose facts the subclass shows is not listed twice
-                Some(inner) => self.checkpoint.tensors.get(inner).is_none_or(|t| t.storage().is_none() || t.storage() != shown),
+                Some(inner) => {
+                    self.checkpoint.tensors.get(inner).is_none_or(|t| t.storage().is_none() || t.storage() != shown)
+                }
                 None => self.checkpoint.holds_tensors(child.node),
             })
             .map(|child| match child.label {

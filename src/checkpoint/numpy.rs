@@ -41,7 +41,9 @@ pub(super) fn numpy_type(graph: &Graph, node: NodeId) -> Option<NumpyType> {
     let state = state_of(graph, node).and_then(|state| graph.sequence(state)).unwrap_or_default();
     let order = state.get(1).and_then(|order| graph.str_or_bytes(*order));
     let mut dtype = DType::from_numpy(code.trim_start_matches(['<', '>', '|', '=']));
-    if let (DType::Other { name, size }, Some(unit)) = (&dtype, state.get(8).and_then(|meta| datetime_unit(graph, *meta))) {
+    if let (DType::Other { name, size }, Some(unit)) =
+        (&dtype, state.get(8).and_then(|meta| datetime_unit(graph, *meta)))
+    {
         if name.ends_with("64") {
             dtype = DType::Other { name: format!("{name}[{unit}]").into(), size: *size };
         }
@@ -49,7 +51,11 @@ pub(super) fn numpy_type(graph: &Graph, node: NodeId) -> Option<NumpyType> {
     Some(NumpyType {
         is_object: dtype.name() == "object",
         dtype,
-        byte_order: if order.as_deref() == Some(">") || code.starts_with('>') { ByteOrder::Big } else { ByteOrder::Little },
+        byte_order: if order.as_deref() == Some(">") || code.starts_with('>') {
+            ByteOrder::Big
+        } else {
+            ByteOrder::Little
+        },
     })
 }
 

@@ -128,7 +128,10 @@ impl<'a> Objects<'a> {
     pub fn attribute(&self, node: NodeId, name: &str) -> Option<NodeId> {
         let (dicts, _) = self.states(node);
         let found = dicts.iter().flat_map(|entries| entries.iter().rev());
-        found.into_iter().find(|entry| self.graph.str_or_bytes(entry.key).as_deref() == Some(name)).map(|entry| entry.value)
+        found
+            .into_iter()
+            .find(|entry| self.graph.str_or_bytes(entry.key).as_deref() == Some(name))
+            .map(|entry| entry.value)
     }
 
     /// A mapping's items in order, `None` for what is no mapping: dicts, `OrderedDict`s and the like. A key that is
@@ -269,9 +272,7 @@ impl<'a> Objects<'a> {
     pub fn constructor_arguments(&self, node: NodeId) -> &'a [NodeId] {
         let args = self.args(node);
         match self.constructor(node) {
-            Some(Constructor::Reconstructor) => {
-                args.get(2..).filter(|rest| *rest != [Graph::NONE]).unwrap_or_default()
-            }
+            Some(Constructor::Reconstructor) => args.get(2..).filter(|rest| *rest != [Graph::NONE]).unwrap_or_default(),
             Some(Constructor::GraphModule) => &[],
             _ => args,
         }

@@ -168,7 +168,10 @@ mod tests {
         assert_eq!(string("it's".as_bytes()), "\"it's\"");
         assert_eq!(string("it's \"q\"".as_bytes()), "'it\\'s \"q\"'");
         assert_eq!(string("a\n\t\\\0\x7f".as_bytes()), "'a\\n\\t\\\\\\x00\\x7f'");
-        assert_eq!(string("模型 ✓ \u{a0}\u{202e}\u{e000}\u{10ffff}".as_bytes()), "'模型 ✓ \\xa0\\u202e\\ue000\\U0010ffff'");
+        assert_eq!(
+            string("模型 ✓ \u{a0}\u{202e}\u{e000}\u{10ffff}".as_bytes()),
+            "'模型 ✓ \\xa0\\u202e\\ue000\\U0010ffff'"
+        );
         assert_eq!(string(b"\xed\xa0\x80"), "'\\ud800'");
         assert_eq!(bytes(b"\x00\xff raw'"), "b\"\\x00\\xff raw'\"");
     }

@@ -139,7 +139,8 @@ const TABLE: &[(&str, &str, Constructor)] = &[
 pub fn constructor(module: &str, name: &str) -> Option<Constructor> {
     let row = TABLE.iter().find(|row| row.1 == name && row.0.split(' ').any(|known| known == module));
     row.map(|row| row.2).or_else(|| {
-        let of_torch = module == "torch" || module == "torch._tensor" || module == "torch.cuda" || module == "torch.sparse";
+        let of_torch =
+            module == "torch" || module == "torch._tensor" || module == "torch.cuda" || module == "torch.sparse";
         (of_torch && name.ends_with("Tensor")).then_some(C::TensorClass)
     })
 }
@@ -274,7 +275,8 @@ pub(super) fn device_name(graph: &Graph, node: NodeId) -> Option<String> {
     })
 }
 
-const LAYOUTS: &[&str] = &[STRIDED, "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged", "_mkldnn"];
+const LAYOUTS: &[&str] =
+    &[STRIDED, "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged", "_mkldnn"];
 
 fn layout_name(graph: &Graph, node: NodeId) -> &'static str {
     let name = match graph.object(node) {
@@ -619,7 +621,6 @@ pub(super) fn plain_tensor(dtype: DType, shape: Vec<i64>) -> Tensor {
         ..Tensor::default()
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -38,7 +38,9 @@ impl Script {
             top => format!("{top}/code/"),
         };
         for member in &zip.members {
-            let Some(path) = member.name.strip_prefix(&code).and_then(|path| path.strip_suffix(".py")) else { continue };
+            let Some(path) = member.name.strip_prefix(&code).and_then(|path| path.strip_suffix(".py")) else {
+                continue;
+            };
             if member.size > MAX_CODE_BYTES {
                 continue;
             }
@@ -96,7 +98,10 @@ mod tests {
              class Old(Module):\n  __parameters__ = []\nclass Pair(NamedTuple):\n  a : int\n",
         );
         let net = script.class("__torch__.net", "Net").unwrap();
-        assert_eq!((net.parameters.as_slice(), net.buffers.as_deref()), (&["w".to_owned(), "b".into()][..], Some(&[][..])));
+        assert_eq!(
+            (net.parameters.as_slice(), net.buffers.as_deref()),
+            (&["w".to_owned(), "b".into()][..], Some(&[][..]))
+        );
         assert_eq!(script.class("__torch__.net", "Old").unwrap().buffers, None);
         assert!(script.is_module("__torch__.net", "Net") && !script.is_module("__torch__.net", "Pair"));
         assert!(script.is_module("__torch__.gone", "Net") && !script.is_module("collections", "OrderedDict"));

@@ -124,7 +124,10 @@ pub(super) fn storage_tuple(graph: &Graph, pid: NodeId) -> Result<Option<Storage
     let size = |node: NodeId| {
         let value = graph.int(node);
         value.and_then(|value| u64::try_from(value).ok()).ok_or_else(|| {
-            Error::malformed(format!("storage {key:?} has {} elements", value.map_or("no number of".into(), |v| v.to_string())))
+            Error::malformed(format!(
+                "storage {key:?} has {} elements",
+                value.map_or("no number of".into(), |v| v.to_string())
+            ))
         })
     };
     let numel = size(*numel)?;

@@ -205,9 +205,7 @@ impl Tensor {
         let end = last.and_then(|last| last.checked_add(1)?.checked_mul(size));
         match (last, end) {
             (Some(_), Some(end)) if end <= available => None,
-            (Some(last), _) => {
-                Some(format!("reaches element {last} of {name}, which has {}", available / size.max(1)))
-            }
+            (Some(last), _) => Some(format!("reaches element {last} of {name}, which has {}", available / size.max(1))),
             _ => Some(format!("reaches outside {name}")),
         }
     }

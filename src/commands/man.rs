@@ -27,7 +27,7 @@ pub fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut pages = vec![page(command.clone(), "ckpt")?];
     for subcommand in command.get_subcommands() {
         let name = format!("ckpt-{}", subcommand.get_name());
-        pages.push(page(subcommand.clone().name(name.clone()).display_name(name.clone()), &name)?);
+        pages.push(page(subcommand.clone().display_name(name.clone()), &name)?);
     }
     Ok(pages)
 }

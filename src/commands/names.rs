@@ -75,7 +75,8 @@ pub struct Filter {
 impl Filter {
     /// Whether a name is meant.
     pub fn takes(&self, name: &str) -> bool {
-        self.include.as_ref().is_none_or(|set| set.is_match(name)) && !self.exclude.as_ref().is_some_and(|set| set.is_match(name))
+        self.include.as_ref().is_none_or(|set| set.is_match(name))
+            && !self.exclude.as_ref().is_some_and(|set| set.is_match(name))
     }
 
     /// Whether every name is meant.

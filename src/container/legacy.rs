@@ -68,7 +68,8 @@ pub fn read(graph: &mut Graph, stream: StreamId, max_objects: u64, inline: &dyn 
     let facts = next(graph, version.end)?;
     let object = next(graph, facts.end)?;
     let keys = next(graph, object.end)?;
-    let list = graph.sequence(keys.root).ok_or_else(|| Error::malformed("the storage keys are no list").at(object.end))?;
+    let list =
+        graph.sequence(keys.root).ok_or_else(|| Error::malformed("the storage keys are no list").at(object.end))?;
     let keys_of = list.iter().map(|key| match graph.node(*key) {
         Node::Int(value) => Some(value.to_string()),
         _ => graph.str_or_bytes(*key).map(|key| key.into_owned()),
@@ -99,9 +100,9 @@ pub fn locate(
         let size = element_bytes(key).ok_or_else(|| {
             Error::malformed(format!("storage {key} is in the file but nothing says its type")).at(source.absolute(at))
         })?;
-        let len = count.checked_mul(size).ok_or_else(|| {
-            Error::malformed(format!("storage {key} has {count} elements")).at(source.absolute(at))
-        })?;
+        let len = count
+            .checked_mul(size)
+            .ok_or_else(|| Error::malformed(format!("storage {key} has {count} elements")).at(source.absolute(at)))?;
         let start = at + 8;
         let bytes = Window::shared(source, start, len).map_err(here)?;
         found.push(StoredAt { key: key.clone(), count, bytes });

@@ -80,8 +80,7 @@ impl Opener<'_> {
     pub(super) fn npy(&self) -> Result<Checkpoint> {
         let mut made = Made::new();
         let root = self.array(&mut made, &self.source, "")?;
-        let mut checkpoint =
-            self.finish_with(Container::Npy, made.graph, root, Storages::default(), made.tensors)?;
+        let mut checkpoint = self.finish_with(Container::Npy, made.graph, root, Storages::default(), made.tensors)?;
         checkpoint.byte_order = None;
         Ok(checkpoint)
     }

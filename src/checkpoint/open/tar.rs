@@ -86,7 +86,8 @@ impl Opener<'_> {
             let Some([target, root, offset, _]) = graph.sequence(*view) else { return Err(items.bad("an odd view")) };
             let (target, root) = (items.key(graph, *target)?, items.key(graph, *root)?);
             let offset = graph.int(*offset).and_then(|offset| u64::try_from(offset).ok());
-            let known = by_key.get(&root).zip(offset).and_then(|((id, base), offset)| Some((*id, base.checked_add(offset)?)));
+            let known =
+                by_key.get(&root).zip(offset).and_then(|((id, base), offset)| Some((*id, base.checked_add(offset)?)));
             by_key.insert(target, known.ok_or_else(|| items.bad("a view of an unknown storage"))?);
         }
         Ok(by_key)

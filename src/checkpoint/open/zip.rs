@@ -48,7 +48,8 @@ impl Opener<'_> {
         let mut graph = Graph::new();
         let mut storages = Storages::default();
         let object = self.member_pickle(&mut graph, &mut storages, &zip, "data.pkl", "data", byte_order)?;
-        let constants = self.member_pickle(&mut graph, &mut storages, &zip, "constants.pkl", "constants", byte_order)?;
+        let constants =
+            self.member_pickle(&mut graph, &mut storages, &zip, "constants.pkl", "constants", byte_order)?;
         let mut checkpoint = self.finish(Container::TorchScript, graph, object.root, storages)?;
         let list = checkpoint.graph.sequence(constants.root).unwrap_or_default().to_vec();
         for (number, constant) in list.into_iter().enumerate() {

@@ -36,7 +36,7 @@ impl TensorRow {
     // how the elements lie in the storage, when it is not simply one after the other
     fn memory(&self) -> Option<String> {
         let stride = self.stride.as_deref()?;
-        let mut dims: Vec<(u64, u64)> = self.shape.iter().copied().zip(stride.iter().copied()).collect();
+        let mut dims: Vec<(i64, i64)> = self.shape.iter().copied().zip(stride.iter().copied()).collect();
         if dims.iter().any(|(size, _)| *size == 0) {
             return None;
         }
@@ -64,8 +64,8 @@ impl TensorRow {
 }
 
 // true when each dimension steps over exactly what follows it
-fn is_dense<'a>(dims: impl DoubleEndedIterator<Item = &'a (u64, u64)>) -> bool {
-    let mut expected = Some(1u64);
+fn is_dense<'a>(dims: impl DoubleEndedIterator<Item = &'a (i64, i64)>) -> bool {
+    let mut expected = Some(1i64);
     for (size, step) in dims.rev() {
         if expected != Some(*step) {
             return false;
