@@ -101,13 +101,11 @@ impl Budget {
 
     /// One more path is kept.
     pub(super) fn path(&mut self, path: &[Element]) -> Result<()> {
-        let bytes: usize = path
-            .iter()
-            .map(|element| match element {
-                Element::Text(text) => text.len() + 8,
-                _ => 8,
-            })
-            .sum();
+        let own = |element: &Element| match element {
+            Element::Text(text) => text.len(),
+            _ => 0,
+        };
+        let bytes: usize = path.iter().map(|element| size_of::<Element>() + own(element)).sum();
         let left = self.name_bytes.checked_sub(bytes as u64);
         self.name_bytes = left.ok_or_else(|| Error::limit("the names of this file are too long to list"))?;
         Ok(())

@@ -294,7 +294,7 @@ pub(super) fn sizes(graph: &Graph, node: NodeId) -> Option<Vec<i64>> {
         Some(object) => graph.sequence(*graph.sequence(object.args)?.first()?)?,
         None => graph.sequence(node)?,
     };
-    items.iter().map(|item| graph.int(*item)).collect()
+    items.iter().map(|item| graph.int_saturating(*item)).collect()
 }
 
 /// One call of a constructor, being read.
@@ -356,7 +356,7 @@ impl Call<'_> {
         metadata: Option<&NodeId>,
     ) -> Option<Tensor> {
         let [storage_node, offset, size, stride, ..] = args else { return None };
-        let offset = self.graph.int(*offset)?;
+        let offset = self.graph.int_saturating(*offset)?;
         let shape = sizes(self.graph, *size)?;
         let mut tensor = Tensor {
             stride: Some(sizes(self.graph, *stride)?),
