@@ -10,6 +10,8 @@ use crate::checkpoint::tensor::Data;
 use crate::checkpoint::{Checkpoint, Item, Names, Root, StorageId, Tensor, TensorId};
 use crate::commands::names::Filter;
 use crate::data::hash::{hex, sha256};
+use crate::data::number::Number;
+use crate::data::stats::{self, stats};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::report::ls::{Listing, PathElement, Sharing, Stats, TensorRow, Totals, ValueRow};
@@ -384,8 +386,26 @@ fn read_one(checkpoint: &Checkpoint, id: TensorId, wanted: Wanted, progress: &dy
     }
     let elements = tensor.elements(&checkpoint.storages)?;
     let hash = if wanted.hash { Some(hex(&sha256(&elements, &checkpoint.limits, progress)?)) } else { None };
-    let stats = None;
+    let stats = if wanted.stats { stats(&elements, &checkpoint.limits, progress)?.map(report_stats) } else { None };
     Ok((hash, stats))
+}
+
+fn report_stats(found: stats::Stats) -> Stats {
+    let number = |number: Number| match number {
+        Number::Signed(value) => Some(value.into()),
+        Number::Unsigned(value) => Some(value.into()),
+        Number::Bool(value) => Some(u8::from(value).into()),
+        other => serde_json::Number::from_f64(other.to_f64()),
+    };
+    Stats {
+        min: found.min.and_then(number),
+        max: found.max.and_then(number),
+        mean: found.mean,
+        std: found.std,
+        zeros: found.zeros,
+        nan: found.nan,
+        inf: found.inf,
+    }
 }
 
 /// The sha256 of no bytes.
