@@ -216,6 +216,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn sixteen_bits_as_half_rounds(floats in floats()) {
             let block: Vec<u8> = floats.iter().flat_map(|x| x.to_le_bytes()).collect();

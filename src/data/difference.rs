@@ -115,7 +115,7 @@ impl Group {
             }
             Arithmetic::Real(..) => {
                 found.pairs += count as u64;
-                if !(all_finite(a) && all_finite(b)) {
+                if !(surely_finite(a) && surely_finite(b)) {
                     found.take_odd_pairs(a, b, start, options);
                 }
                 for ((a, b), distance) in a.iter().zip(&*b).zip(&mut self.distance) {
@@ -140,8 +140,9 @@ fn convert(to: &ToF64, block: &[u8], out: &mut [f64], width: usize) {
     }
 }
 
-fn all_finite(values: &[f64]) -> bool {
-    values.iter().map(|x| u32::from(!x.is_finite())).sum::<u32>() == 0
+/// False when there may be something to look at more closely: a sum of squares is quicker than as many tests.
+fn surely_finite(values: &[f64]) -> bool {
+    reduce(values, values, 0.0, |sum, x, _| sum + x * x).iter().sum::<f64>().is_finite()
 }
 
 /// Counts and sums over some of the elements.
@@ -201,9 +202,13 @@ impl Difference {
         self.aa.add_lanes(reduce(a, a, 0.0, |sum, a, _| sum + a * a));
         self.bb.add_lanes(reduce(b, b, 0.0, |sum, b, _| sum + b * b));
         let max_abs = reduce(distance, b, 0.0, |max, d, _| larger(max, d));
-        let max_rel = reduce(distance, b, 0.0, |max, d, b| larger(max, d / b.abs()));
         self.max_abs = max_abs.into_iter().fold(self.max_abs, larger);
-        self.max_rel = max_rel.into_iter().fold(self.max_rel, larger);
+        // divisions are slow, and few groups have a new maximum
+        let max_rel = self.max_rel;
+        if distance.iter().zip(b).map(|(d, b)| u64::from(*d > max_rel * b.abs())).sum::<u64>() > 0 {
+            let max_rel = reduce(distance, b, max_rel, |max, d, b| larger(max, d / b.abs()));
+            self.max_rel = max_rel.into_iter().fold(self.max_rel, larger);
+        }
         if self.bits {
             return;
         }

@@ -275,6 +275,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn as_in_two_passes(values in prop::collection::vec(prop_oneof![9 => -1e3..1e3_f32, 1 => any::<f32>()], 0..5000)) {
             let s = of(&floats(&values));
