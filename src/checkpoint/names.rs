@@ -108,7 +108,8 @@ impl Budget {
             _ => 0,
         };
         let bytes: usize = path.iter().map(|element| size_of::<Element>() + own(element)).sum();
-        self.name_bytes = self.name_bytes.checked_sub(bytes as u64).ok_or_else(|| self.spent("names of that length"))?;
+        self.name_bytes =
+            self.name_bytes.checked_sub(bytes as u64).ok_or_else(|| self.spent("names of that length"))?;
         Ok(())
     }
 

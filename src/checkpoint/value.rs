@@ -162,7 +162,7 @@ impl Objects<'_> {
     /// The class of the storage that a persistent id names.
     fn storage_class(&self, node: NodeId) -> Option<String> {
         match self.storages.meaning(node)? {
-            Persistent::Storage { id, .. } => self.storages.get(*id).map(|storage| storage.class.clone()),
+            Persistent::Storage { id, .. } => self.storages.get(*id).map(|storage| storage.class.to_string()),
             Persistent::Class(_) => Some("type".into()),
             Persistent::Tensor(_) => None,
         }

@@ -12,6 +12,7 @@ use crate::commands::names::Filter;
 use crate::data::hash::{hex, sha256};
 use crate::data::number::Number;
 use crate::data::stats::{self, stats};
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::report::ls::{Listing, PathElement, Sharing, Stats, TensorRow, Totals, ValueRow};
@@ -151,11 +152,11 @@ fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<
         name,
         path,
         kind: tensor.kind.name(),
-        dtype: tensor.dtype.as_ref().map_or_else(|| "unknown".to_owned(), |dtype| dtype.name().to_owned()),
+        dtype: tensor.dtype.as_ref().map_or("unknown".into(), DType::shared_name),
         shape: tensor.shape.clone(),
         stride: tensor.stride.clone(),
         storage_offset: tensor.storage_offset,
-        layout: tensor.layout.to_owned(),
+        layout: tensor.layout,
         device: tensor.device.clone(),
         requires_grad: tensor.requires_grad,
         bytes: tensor_bytes(checkpoint, tensor),
