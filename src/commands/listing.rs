@@ -121,7 +121,7 @@ fn type_name(checkpoint: &Checkpoint, node: crate::pickle::NodeId) -> String {
 fn path_element(element: Element) -> PathElement {
     match element {
         Element::Text(text) => PathElement::Text(text),
-        Element::Int(value) => PathElement::Int(i128::from(value)),
+        Element::Int(value) => PathElement::Int(value),
         Element::Bool(value) => PathElement::Bool(value),
     }
 }
@@ -350,7 +350,7 @@ pub fn read_data(
             None => (None, None),
         };
         row.sha256 = wanted.hash.then_some(hash);
-        row.stats = wanted.stats.then_some(stats);
+        row.stats = wanted.stats.then(|| stats.map(Box::new));
     }
     troubles
 }
