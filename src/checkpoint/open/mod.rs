@@ -5,7 +5,7 @@
 mod arrays;
 mod bare;
 mod legacy;
-//mod pt2;
+mod pt2;
 mod tar;
 mod zip;
 
@@ -72,6 +72,11 @@ impl Opened {
 impl Parts {
     pub(crate) fn new() -> Self {
         Parts { graph: Graph::new(), storages: Storages::default(), tensors: Tensors::default() }
+    }
+
+    /// The graph with what is known of its objects so far.
+    pub(crate) fn objects(&self) -> Objects<'_> {
+        Objects { graph: &self.graph, tensors: &self.tensors, storages: &self.storages }
     }
 
     /// Adds a tensor that no pickle describes.

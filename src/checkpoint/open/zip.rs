@@ -20,7 +20,7 @@ impl Opener<'_> {
             Flavor::Torch => self.torch_zip(zip, parts),
             Flavor::TorchScript => self.torchscript(zip, parts),
             Flavor::Npz => self.npz(zip, parts),
-            Flavor::Pt2 => Err(Error::unsupported("pt2")),
+            Flavor::Pt2 => self.pt2(zip, parts),
         }
     }
 
