@@ -1,4 +1,5 @@
 //! Checkpoints of several files or members: what torch says of real ones, and what to make of broken ones.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
 use std::collections::HashMap;
 use std::fs;
@@ -144,7 +145,8 @@ fn an_index_and_its_directory_are_the_same() {
 
 #[test]
 fn a_broken_shard_spoils_its_own_tensors_only() {
-    let spoil: [(&str, fn(&Path)); 4] = [
+    type Spoil = fn(&Path);
+    let spoil: [(&str, Spoil); 4] = [
         ("is missing", |shard| fs::remove_file(shard).unwrap()),
         ("Git LFS pointer", |shard| {
             fs::write(shard, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n").unwrap()
@@ -303,12 +305,15 @@ impl Pickle {
     }
 }
 
+/// File, first byte, bytes.
+type At = (String, i64, i64);
+
 /// A tensor `t` in a DCP directory: its chunks, and where the index says each lies.
 struct Described {
     dtype: &'static str,
     size: Vec<i64>,
-    /// Offset, size, and (file, first byte, bytes).
-    chunks: Vec<(Vec<i64>, Vec<i64>, Option<(String, i64, i64)>)>,
+    /// Offset, size, place.
+    chunks: Vec<(Vec<i64>, Vec<i64>, Option<At>)>,
     encoded: bool,
     /// Where `planner_data` puts the tensor.
     path: Vec<Vec<u8>>,
@@ -317,7 +322,7 @@ struct Described {
 /// `bare_tensor.pt`: five float32.
 const FIVE: i64 = 1605;
 
-fn place(file: &str) -> Option<(String, i64, i64)> {
+fn place(file: &str) -> Option<At> {
     Some((file.to_owned(), 0, FIVE))
 }
 
