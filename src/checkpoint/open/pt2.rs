@@ -242,7 +242,7 @@ impl Archive<'_, '_> {
         let member = self.zip.in_top(path);
         let id = match member.and_then(|member| Some((self.zip.position(&member.name)?, member.size))) {
             Some((index, size)) => Some(parts.storages.add(Storage {
-                key: key.to_owned(),
+                key: key.into(),
                 class: "UntypedStorage".into(),
                 dtype: Known::UInt8.into(),
                 location: "cpu".into(),
