@@ -127,7 +127,7 @@ impl<'a> Blocks<'a> {
     }
 
     /// Leaves room for another stream in the same thread.
-    pub(super) fn as_one_of(mut self, streams: usize) -> Self {
+    pub(super) fn one_of(mut self, streams: usize) -> Self {
         self.box_bytes = (self.box_bytes / streams.max(1)).max(MIN_BOX_BYTES);
         self
     }

@@ -1,9 +1,11 @@
 //! The elements of one tensor, read in bounded memory.
 //!
 //! [`Elements`] says where they lie; [`gather`] streams them in row-major order, little-endian, whatever the strides.
-//! What is made of them ([`hash`], [`stats`], [`cast`]) sees only that stream.
+//! What is made of them ([`hash`], [`stats`], [`compare`], [`cast`]) sees only that stream.
 
 pub mod cast;
+pub mod compare;
+mod difference;
 pub mod gather;
 pub mod hash;
 pub mod number;

@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 
-use crate::dtype::{Class, Known};
+use crate::dtype::{Class, DType, Known};
 
 /// One element's value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -228,15 +228,15 @@ pub fn is_wide_integer(dtype: Known) -> bool {
     matches!(dtype, Known::Int64 | Known::UInt64)
 }
 
-/// True for dtypes whose elements [`decode`] as integers or booleans.
-pub fn is_integer(class: Class) -> bool {
-    matches!(class, Class::Signed | Class::Unsigned | Class::Bool | Class::Quantized | Class::Bits)
+/// True for dtypes whose elements are numbers, rather than several packed into a byte or bits of any meaning.
+pub fn has_numbers(dtype: Known) -> bool {
+    let packed = matches!(dtype, Known::QUInt4x2 | Known::QUInt2x4);
+    !packed && DType::from(dtype).class() != Some(Class::Bits)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
 
     // torch.arange(256, dtype=torch.uint8).view(dtype).float(), summed up by FNV-1a over the bit patterns with every
     // NaN as 0x7fc00000 (torch 2.15)

@@ -6,7 +6,7 @@ use std::ops::{ControlFlow, Range};
 
 use super::Elements;
 use super::gather::{Blocks, part_len};
-use super::number::{Number, ToF64, decode, integer, is_wide_integer};
+use super::number::{Number, ToF64, decode, has_numbers, integer, is_wide_integer};
 use super::parts::{GO, LANES, PART_ELEMENTS, Sum, in_order, larger, smaller};
 use crate::dtype::{Class, DType, Known};
 use crate::error::Result;
@@ -42,7 +42,7 @@ pub fn stats(elements: &Elements, limits: &Limits, progress: &dyn Progress) -> R
     let extent = elements.validate(limits)?;
     let (DType::Known(dtype), Some(class)) = (&elements.dtype, elements.dtype.class()) else { return Ok(None) };
     let dtype = *dtype;
-    if class == Class::Bits || matches!(dtype, Known::QUInt4x2 | Known::QUInt2x4) {
+    if !has_numbers(dtype) {
         return Ok(None);
     }
     let mut all = Moments::default();
