@@ -7,6 +7,7 @@ mod side;
 mod tensors;
 mod values;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -132,8 +133,11 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         .with_context(|| input.name.clone())
     };
     let (root_a, root_b) = (side(&a, &args.root_a, "--root-a")?, side(&b, &args.root_b, "--root-b")?);
-    let left = Side::new(&a, &root_a, &align).with_context(|| a.name.clone())?;
-    let right = Side::new(&b, &root_b, &align).with_context(|| b.name.clone())?;
+    let mut left = Side::new(&a, &root_a, &align).with_context(|| a.name.clone())?;
+    let mut right = Side::new(&b, &root_b, &align).with_context(|| b.name.clone())?;
+    if !left.has_modules() || !right.has_modules() {
+        (left, right) = (left.without_modules(), right.without_modules());
+    }
     for input in [&a, &b] {
         for note in &input.checkpoint.notes {
             args.output.note(&input.name, note);
@@ -204,14 +208,25 @@ impl Comparing<'_> {
         drop(bar);
         diff.strip_prefix = self.strip_prefix(&renames);
         diff.renamed = renames.pairs(&self.left, &self.right);
-        let one_sided = |side: &Side<'_>, tensors: &[usize], values: &[usize], taken: &dyn Fn(&usize) -> bool| {
-            let tensors = tensors.iter().filter(|index| !taken(index)).filter_map(|i| side.tensors.get(*i));
-            let values = values.iter().filter_map(|i| side.values.get(*i));
+        let (modules_a, modules_b) = self.renamed_modules(&values, renames.prefix.as_ref());
+        let one_sided = |side: &Side<'_>, tensors: &[usize], values: &[usize], taken: [&dyn Fn(&usize) -> bool; 2]| {
+            let tensors = tensors.iter().filter(|index| !taken[0](index)).filter_map(|i| side.tensors.get(*i));
+            let values = values.iter().filter(|index| !taken[1](index)).filter_map(|i| side.values.get(*i));
             let shown = |named: &side::Named| OneSided { name: named.name.clone(), shown: side.shown(named) };
             tensors.chain(values).map(shown).collect()
         };
-        diff.only_a = one_sided(&self.left, &tensors.only_a, &values.only_a, &|i| renames.a.contains_key(i));
-        diff.only_b = one_sided(&self.right, &tensors.only_b, &values.only_b, &|i| renames.b.contains(i));
+        diff.only_a = one_sided(
+            &self.left,
+            &tensors.only_a,
+            &values.only_a,
+            [&|i| renames.a.contains_key(i), &|i| modules_a.contains(i)],
+        );
+        diff.only_b = one_sided(
+            &self.right,
+            &tensors.only_b,
+            &values.only_b,
+            [&|i| renames.b.contains(i), &|i| modules_b.contains(i)],
+        );
         self.report(diff)
     }
 
@@ -282,6 +297,21 @@ impl Comparing<'_> {
                 }),
             }
         }
+    }
+
+    /// Modules whose names differ by the prefix of the tensors in them: it has been said once.
+    fn renamed_modules(&self, pairing: &Pairing, prefix: Option<&prefix::Prefix>) -> (HashSet<usize>, HashSet<usize>) {
+        let modules = |side: &Side<'_>, indexes: &[usize]| -> Vec<usize> {
+            indexes.iter().copied().filter(|i| side.values.get(*i).is_some_and(side::Named::is_module)).collect()
+        };
+        let (a, b) = (modules(&self.left, &pairing.only_a), modules(&self.right, &pairing.only_b));
+        let names_a: Vec<_> = a.iter().filter_map(|i| self.left.values.get(*i)).collect();
+        let names_b: Vec<_> = b.iter().filter_map(|i| self.right.values.get(*i)).collect();
+        let aligned = prefix.map(|prefix| prefix.align(&names_a, &names_b)).unwrap_or_default();
+        let same = aligned
+            .into_iter()
+            .filter(|(x, y)| names_a.get(*x).zip(names_b.get(*y)).is_some_and(|(x, y)| x.what == y.what));
+        same.filter_map(|(x, y)| Some((a.get(x).copied()?, b.get(y).copied()?))).unzip()
     }
 
     /// Tensors of which the files themselves say that something is wrong.

@@ -39,6 +39,12 @@ pub enum What {
     Module(String),
 }
 
+impl Named {
+    pub fn is_module(&self) -> bool {
+        matches!(self.what, What::Module(_))
+    }
+}
+
 /// One file.
 pub struct Side<'a> {
     pub name: &'a str,
@@ -81,6 +87,17 @@ impl<'a> Side<'a> {
             let list = if matches!(what, What::Tensor(_)) { &mut self.tensors } else { &mut self.values };
             list.push(Named { name, path, node, what });
         }
+    }
+
+    /// Whether the file tells the classes of modules.
+    pub fn has_modules(&self) -> bool {
+        self.values.iter().any(Named::is_module)
+    }
+
+    /// Forgets the classes of modules, for a file that has none to hold against them.
+    pub fn without_modules(mut self) -> Self {
+        self.values.retain(|named| !named.is_module());
+        self
     }
 
     /// The tensor of a name that stands for one.

@@ -133,7 +133,10 @@ impl Diff {
     /// All there is in one line.
     fn summary(&self) -> String {
         let data = if self.structure_only { " (data not compared)" } else { "" };
-        let equal = format!("{}, {}", counted(self.same, "tensor"), counted(self.same_values, "value"));
+        let mut equal = counted(self.same, "tensor");
+        if self.same_values > 0 {
+            equal = format!("{equal}, {}", counted(self.same_values, "value"));
+        }
         if self.equal {
             return format!("equal: {equal}{data}");
         }
@@ -159,7 +162,7 @@ impl Diff {
     fn largest(&self) -> String {
         let largest = self.changed.iter().filter_map(|changed| changed.numbers.max_abs);
         let largest = largest.fold(None, |most: Option<f64>, x| Some(most.map_or(x, |most| most.max(x))));
-        largest.map_or(String::new(), |x| format!(" (max |a-b| {})", significant(x)))
+        largest.filter(|x| *x > 0.0).map_or(String::new(), |x| format!(" (max |a-b| {})", significant(x)))
     }
 
     fn load<'a>(&'a self, document: &mut Document<'a>) {
