@@ -3,6 +3,7 @@
 //! [`open`] turns bytes into a [`Checkpoint`], whatever the container; [`names`] walks it; [`rebuild`] knows torch's and
 //! numpy's constructors; [`object`] and [`value`] say what everything else is.
 
+pub mod equality;
 mod module;
 pub mod names;
 mod numpy;
@@ -15,6 +16,7 @@ pub mod script;
 pub mod storage;
 pub mod tensor;
 pub mod value;
+pub mod weights;
 
 use std::sync::Arc;
 
