@@ -129,6 +129,7 @@ mod tests {
 
     #[test]
     fn where_the_prefix_stands() {
+        #[allow(clippy::type_complexity)] // a table of cases
         let cases: &[(&[&str], &[&str], Option<(&str, &str)>)] = &[
             (&["module.fc.w"], &["fc.w"], Some(("module.", " module. f.pt -o f.stripped.pt"))),
             (&["state", "module.fc.w"], &["state", "fc.w"], Some(("module.", " module. f.pt -o f.stripped.pt"))),
