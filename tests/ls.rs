@@ -1,5 +1,6 @@
 //! `ckpt ls`, option by option: each test fails when its option is ignored. Numbers are torch's, names those of the
 //! oracles; what tables look like stands in testdata/golden/.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
 mod driver;
 

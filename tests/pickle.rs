@@ -1,6 +1,7 @@
 //! Properties of the decoder. A small pickler, for tests only, writes values in every protocol with whatever opcodes
 //! Python's picklers may choose from; what is decoded must be what was written, shared where it was shared. Bytes that
 //! are no pickle, and pickles with a few bytes changed, never panic and stay within bounds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
 mod driver;
 
@@ -248,7 +249,7 @@ impl Pickler<'_> {
             }
             Value::Str(points) => {
                 self.save_text(points);
-                if place % 2 == 0 {
+                if place.is_multiple_of(2) {
                     self.memoize(place);
                 }
             }
@@ -258,7 +259,7 @@ impl Pickler<'_> {
             }
             Value::Bytes(bytes) | Value::ByteArray(bytes) => {
                 self.save_bytes(bytes);
-                if place % 2 == 0 {
+                if place.is_multiple_of(2) {
                     self.memoize(place);
                 }
             }
@@ -502,11 +503,10 @@ impl Comparison<'_> {
 
     fn same(&mut self, place: Place, node: NodeId) {
         // one object is one node, however often it is used
-        if self.pickler.memo.contains_key(&place) {
-            if let Some(before) = self.found.insert(place, node) {
+        if self.pickler.memo.contains_key(&place)
+            && let Some(before) = self.found.insert(place, node) {
                 return assert_eq!(before, node);
             }
-        }
         let value = &self.way.values[place];
         if value.holds_itself() {
             self.way.inside.push(place);
