@@ -504,9 +504,10 @@ impl Comparison<'_> {
     fn same(&mut self, place: Place, node: NodeId) {
         // one object is one node, however often it is used
         if self.pickler.memo.contains_key(&place)
-            && let Some(before) = self.found.insert(place, node) {
-                return assert_eq!(before, node);
-            }
+            && let Some(before) = self.found.insert(place, node)
+        {
+            return assert_eq!(before, node);
+        }
         let value = &self.way.values[place];
         if value.holds_itself() {
             self.way.inside.push(place);
