@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use crate::checkpoint::module;
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::tensor::TensorId;
+use crate::checkpoint::value::MAX_JSON_ITEMS;
 use crate::checkpoint::{Checkpoint, Root};
 use crate::error::{Error, Result};
 use crate::pickle::{Node, NodeId};
@@ -21,6 +22,17 @@ pub enum Element {
     Int(i64),
     /// A boolean key.
     Bool(bool),
+}
+
+impl Element {
+    /// About what it costs to keep: its place in a path, the heap's share of a text, the text in the path and in the
+    /// joined name.
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Element::Text(text) => 64 + 2 * text.len(),
+            _ => 40,
+        }
+    }
 }
 
 impl std::fmt::Display for Element {
@@ -101,15 +113,13 @@ impl Budget {
 
     /// One more path is kept.
     pub(super) fn path(&mut self, path: &[Element]) -> Result<()> {
-        let bytes: usize = path
-            .iter()
-            .map(|element| match element {
-                Element::Text(text) => text.len() + 8,
-                _ => 8,
-            })
-            .sum();
+        self.memory(path.iter().map(Element::memory_bytes).sum())
+    }
+
+    /// Something is kept that takes `bytes` of memory.
+    pub(super) fn memory(&mut self, bytes: usize) -> Result<()> {
         let left = self.name_bytes.checked_sub(bytes as u64);
-        self.name_bytes = left.ok_or_else(|| Error::limit("the names of this file are too long to list"))?;
+        self.name_bytes = left.ok_or_else(|| Error::limit("the names and values of this file are too long to list"))?;
         Ok(())
     }
 }
@@ -142,6 +152,7 @@ impl Checkpoint {
                 }
             }
         }
+        self.graph.complete()?;
         Ok(walk.out)
     }
 
@@ -162,6 +173,8 @@ impl Checkpoint {
 }
 
 const MAX_KEY_CHARS: usize = 4096;
+/// About what a listing keeps for a tensor or value besides its name.
+pub(super) const ROW_BYTES: usize = 400;
 
 struct Walk<'a> {
     checkpoint: &'a Checkpoint,
@@ -190,6 +203,7 @@ impl Walk<'_> {
             self.path.push(self.checkpoint.element(child.label));
             let depth = self.frames.len();
             self.visit(child.node, in_optimizer)?;
+            self.checkpoint.graph.complete()?;
             if self.frames.len() == depth {
                 self.path.pop();
             }
@@ -235,8 +249,21 @@ impl Walk<'_> {
 
     fn push(&mut self, node: NodeId, item: Item, in_optimizer: bool) -> Result<()> {
         self.budget.path(&self.path)?;
+        self.budget.memory(ROW_BYTES + self.value_bytes(node))?;
         self.out.entries.push(Entry { path: self.path.clone(), node, item, in_optimizer });
         Ok(())
+    }
+
+    /// About what the texts of a value take once it is listed.
+    fn value_bytes(&self, node: NodeId) -> usize {
+        let graph = &self.checkpoint.graph;
+        match graph.node(node) {
+            Node::Str(text) | Node::Bytes(text) => usize::try_from(graph.stored_len(*text).min(1 << 20)).unwrap_or(0),
+            _ => match graph.sequence(node).map_or(0, <[NodeId]>::len) {
+                len if len <= MAX_JSON_ITEMS => len * size_of::<serde_json::Value>(),
+                _ => 0,
+            },
+        }
     }
 
     /// A parameter or subclass lists its state where that holds other tensors.

@@ -184,7 +184,9 @@ impl Tensors {
 
     /// Finds every tensor of the graph. Arguments come before the calls that take them, so one pass in the order of the
     /// nodes does, but for what `BUILD` brings later: those are tried again while anything new is found.
-    pub(super) fn rebuild(&mut self, graph: &Graph, storages: &Storages) -> Result<()> {
+    /// A tensor takes the memory of many objects, so `max_objects` bounds them too.
+    pub(super) fn rebuild(&mut self, graph: &Graph, storages: &Storages, max_objects: u64) -> Result<()> {
+        let mut left = max_objects;
         for id in graph.ids() {
             if let Node::Global { .. } = graph.node(id) {
                 self.constructors.insert(id, named(graph, id));
@@ -199,6 +201,9 @@ impl Tensors {
                     Attempt::Done(tensor) => {
                         let mut tensor = *tensor;
                         tensor.inspect(storages);
+                        left = left.checked_sub(OBJECTS_A_TENSOR + 2 * tensor.shape.len() as u64).ok_or_else(|| {
+                            Error::limit("has more tensors than its size explains; --max-objects raises the bound")
+                        })?;
                         self.add(id, tensor)?;
                     }
                     Attempt::NotYet => later.push(id),
@@ -235,6 +240,9 @@ impl Tensors {
 }
 
 const MAX_PASSES: usize = 8;
+const OBJECTS_A_TENSOR: u64 = 24;
+/// Dimensions beyond this are no tensor's: torch itself stops at 64 wherever it computes.
+const MAX_DIMS: usize = 1024;
 
 enum Attempt {
     Done(Box<Tensor>),
@@ -294,7 +302,7 @@ pub(super) fn sizes(graph: &Graph, node: NodeId) -> Option<Vec<i64>> {
         Some(object) => graph.sequence(*graph.sequence(object.args)?.first()?)?,
         None => graph.sequence(node)?,
     };
-    items.iter().map(|item| graph.int(*item)).collect()
+    items.get(..=MAX_DIMS).is_none().then(|| items.iter().map(|item| graph.int(*item)).collect()).flatten()
 }
 
 /// One call of a constructor, being read.

@@ -75,7 +75,9 @@ impl Opener<'_> {
         storages: Storages,
         mut tensors: Tensors,
     ) -> Result<Checkpoint> {
-        tensors.rebuild(&graph, &storages)?;
+        tensors.rebuild(&graph, &storages, self.max_objects)?;
+        graph.complete()?;
+        let max_name_bytes = self.limits.names_for(self.source.len());
         Ok(Checkpoint {
             container,
             compression: None,
@@ -90,7 +92,7 @@ impl Opener<'_> {
             script: None,
             attached: Vec::new(),
             notes: Vec::new(),
-            limits: self.limits.clone(),
+            limits: Limits { max_name_bytes, ..self.limits.clone() },
         })
     }
 }
