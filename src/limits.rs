@@ -7,12 +7,10 @@ pub struct Limits {
     /// entries of the unpickler's stack and memo included. What an uncompressed file holds is bounded by its size
     /// already; see [`Limits::objects_for`].
     pub max_objects: u64,
-    /// How deep names and containers may nest (`--max-depth-limit`).
+    /// How deep names and containers may nest (`--max-depth`).
     pub max_depth: usize,
-    /// Tensors and values one file may list (`--max-entries`).
+    /// Tensors and values one file may list, and objects looked at for that (`--max-entries`).
     pub max_entries: u64,
-    /// Memory, in bytes, that the names and values of one listing take together; see [`Limits::names_for`].
-    pub max_name_bytes: u64,
     /// Bytes that compressed input or standard input may take on disk once expanded (`--max-expanded-bytes`).
     pub max_expanded_bytes: u64,
     /// How many times larger than its compressed form a stream may become before `min_expanded_bytes` stops mattering.
@@ -37,7 +35,6 @@ impl Default for Limits {
             max_objects: 3 << 20,
             max_depth: 1000,
             max_entries: 1_000_000,
-            max_name_bytes: 256 << 20,
             max_expanded_bytes: 1 << 40,
             max_expansion_ratio: 256,
             min_expanded_bytes: 128 << 20,
@@ -55,12 +52,6 @@ impl Limits {
     /// that a deflate bomb runs into it and an honest file never does.
     pub fn objects_for(&self, disk_bytes: u64) -> u64 {
         self.max_objects.saturating_add(disk_bytes.saturating_mul(2))
-    }
-
-    /// How much memory the names and values of a file of `disk_bytes` may take when they are listed: an honest one has
-    /// many bytes on disk for each of them.
-    pub fn names_for(&self, disk_bytes: u64) -> u64 {
-        self.max_name_bytes.saturating_add(disk_bytes.saturating_mul(8))
     }
 
     /// How many bytes `compressed_bytes` of compressed data may expand to.

@@ -3,6 +3,7 @@
 //! [`open`] turns bytes into a [`Checkpoint`], whatever the container; [`names`] walks it; [`rebuild`] knows torch's and
 //! numpy's constructors; [`object`] and [`value`] say what everything else is.
 
+pub mod equality;
 mod module;
 pub mod names;
 mod numpy;
@@ -15,6 +16,7 @@ pub mod script;
 pub mod storage;
 pub mod tensor;
 pub mod value;
+pub mod weights;
 
 use std::sync::Arc;
 
@@ -52,6 +54,11 @@ pub enum Container {
 }
 
 impl Container {
+    /// True for what is put together from several files: its storages' keys mean nothing to a reader.
+    pub fn is_merged(self) -> bool {
+        matches!(self, Container::Sharded | Container::Dcp)
+    }
+
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {

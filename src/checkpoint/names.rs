@@ -11,10 +11,11 @@ use crate::checkpoint::tensor::TensorId;
 use crate::checkpoint::value::MAX_JSON_ITEMS;
 use crate::checkpoint::{Checkpoint, Root};
 use crate::error::{Error, Result};
-use crate::pickle::{Node, NodeId};
+use crate::limits::Limits;
+use crate::pickle::{Graph, Node, NodeId};
 
 /// One step from an object to a part of it, as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Element {
     /// A dict's string key, an attribute, a whole name of a module, or the `repr` of another key.
     Text(String),
@@ -90,6 +91,11 @@ pub struct Names {
     pub modules: Vec<(Vec<Element>, String)>,
 }
 
+/// Bytes of memory that an entry may take on average, its path and its row.
+const MEAN_ENTRY_BYTES: u64 = 256;
+/// And for each object of the graph: an honest file has several for an entry.
+const BYTES_AN_OBJECT: u64 = 64;
+
 /// What one walk may spend.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -99,15 +105,15 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(limits: &crate::limits::Limits) -> Self {
-        Budget { visits: limits.max_entries, name_bytes: limits.max_name_bytes, max_visits: limits.max_entries }
+    pub(super) fn new(limits: &Limits, graph: &Graph) -> Self {
+        let for_objects = graph.held().saturating_mul(BYTES_AN_OBJECT);
+        let name_bytes = limits.max_entries.saturating_mul(MEAN_ENTRY_BYTES).saturating_add(for_objects);
+        Budget { visits: limits.max_entries, name_bytes, max_visits: limits.max_entries }
     }
 
     /// One more object is looked at.
     pub(super) fn visit(&mut self) -> Result<()> {
-        self.visits = self.visits.checked_sub(1).ok_or_else(|| {
-            Error::limit(format!("more than {} tensors and values to list; --max-entries raises it", self.max_visits))
-        })?;
+        self.visits = self.visits.checked_sub(1).ok_or_else(|| self.spent("tensors and values"))?;
         Ok(())
     }
 
@@ -119,8 +125,12 @@ impl Budget {
     /// Something is kept that takes `bytes` of memory.
     pub(super) fn memory(&mut self, bytes: usize) -> Result<()> {
         let left = self.name_bytes.checked_sub(bytes as u64);
-        self.name_bytes = left.ok_or_else(|| Error::limit("the names and values of this file are too long to list"))?;
+        self.name_bytes = left.ok_or_else(|| self.spent("names and values of that length"))?;
         Ok(())
+    }
+
+    fn spent(&self, on: &str) -> Error {
+        Error::limit(format!("more {on} than {} entries allow for; --max-entries raises it", self.max_visits))
     }
 }
 
@@ -137,7 +147,7 @@ impl Checkpoint {
     pub fn names(&self, root: &Root) -> Result<Names> {
         let mut walk = Walk {
             checkpoint: self,
-            budget: Budget::new(&self.limits),
+            budget: Budget::new(&self.limits, &self.graph),
             out: Names::default(),
             path: Vec::new(),
             frames: Vec::new(),
@@ -174,7 +184,7 @@ impl Checkpoint {
 
 const MAX_KEY_CHARS: usize = 4096;
 /// About what a listing keeps for a tensor or value besides its name.
-pub(super) const ROW_BYTES: usize = 400;
+pub(super) const ROW_BYTES: usize = 300;
 
 struct Walk<'a> {
     checkpoint: &'a Checkpoint,

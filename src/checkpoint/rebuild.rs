@@ -5,11 +5,14 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxHashMap;
+
 use crate::checkpoint::numpy;
 use crate::checkpoint::storage::{Persistent, StorageId, Storages};
 use crate::checkpoint::tensor::{Data, Kind, Quantizer, STRIDED, Tensor, TensorId, contiguous};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::limits::Limits;
 use crate::pickle::{Change, Construct, Graph, Node, NodeId};
 
 /// What a callable makes, when this program knows it.
@@ -149,8 +152,8 @@ pub fn constructor(module: &str, name: &str) -> Option<Constructor> {
 #[derive(Debug, Default)]
 pub struct Tensors {
     all: Vec<Tensor>,
-    of: HashMap<NodeId, TensorId>,
-    constructors: HashMap<NodeId, Option<Constructor>>,
+    of: FxHashMap<NodeId, TensorId>,
+    constructors: FxHashMap<NodeId, Option<Constructor>>,
     /// Roots of the streams inside `_load_from_bytes`, by the call's node.
     pub(super) inner_roots: HashMap<NodeId, NodeId>,
 }
@@ -184,9 +187,9 @@ impl Tensors {
 
     /// Finds every tensor of the graph. Arguments come before the calls that take them, so one pass in the order of the
     /// nodes does, but for what `BUILD` brings later: those are tried again while anything new is found.
-    /// A tensor takes the memory of many objects, so `max_objects` bounds them too.
-    pub(super) fn rebuild(&mut self, graph: &Graph, storages: &Storages, max_objects: u64) -> Result<()> {
-        let mut left = max_objects;
+    /// A tensor takes the memory of many objects, so how many there may be depends on those.
+    pub(super) fn rebuild(&mut self, graph: &Graph, storages: &Storages, limits: &Limits) -> Result<()> {
+        let mut left = limits.max_objects.saturating_add(graph.held().saturating_mul(2));
         for id in graph.ids() {
             if let Node::Global { .. } = graph.node(id) {
                 self.constructors.insert(id, named(graph, id));
@@ -202,7 +205,7 @@ impl Tensors {
                         let mut tensor = *tensor;
                         tensor.inspect(storages);
                         left = left.checked_sub(OBJECTS_A_TENSOR + 2 * tensor.shape.len() as u64).ok_or_else(|| {
-                            Error::limit("has more tensors than its size explains; --max-objects raises the bound")
+                            Error::limit("has more tensors than its pickle explains; --max-objects raises the bound")
                         })?;
                         self.add(id, tensor)?;
                     }
@@ -262,7 +265,7 @@ fn named(graph: &Graph, callable: NodeId) -> Option<Constructor> {
 }
 
 /// The dtype that a node names: `torch.float32`, or a storage class.
-pub(super) fn torch_dtype(graph: &Graph, node: NodeId) -> Option<DType> {
+pub(crate) fn torch_dtype(graph: &Graph, node: NodeId) -> Option<DType> {
     let (module, name) = graph.global(node)?;
     if name.ends_with("Storage") {
         return Some(DType::from_storage_class(&name));
@@ -297,12 +300,12 @@ fn layout_name(graph: &Graph, node: NodeId) -> &'static str {
 }
 
 /// Sizes or strides: a tuple, a list or a `torch.Size` of integers.
-pub(super) fn sizes(graph: &Graph, node: NodeId) -> Option<Vec<i64>> {
+pub(crate) fn sizes(graph: &Graph, node: NodeId) -> Option<Vec<i64>> {
     let items = match graph.object(node) {
         Some(object) => graph.sequence(*graph.sequence(object.args)?.first()?)?,
         None => graph.sequence(node)?,
     };
-    items.get(..=MAX_DIMS).is_none().then(|| items.iter().map(|item| graph.int(*item)).collect()).flatten()
+    items.get(..=MAX_DIMS).is_none().then(|| items.iter().map(|item| graph.int_saturating(*item)).collect()).flatten()
 }
 
 /// One call of a constructor, being read.
@@ -329,7 +332,7 @@ impl Call<'_> {
             C::Parameter => self.parameter(args),
             C::ParameterClass | C::TensorClass => self.old_class(constructor, args),
             C::WrapperSubclass => self.wrapper(args).into(),
-            C::FromType => self.from_type(args),
+            C::FromType => self.of_subclass(args),
             C::OnDevice => self.on_device(args),
             C::Nested => self.nested(args),
             C::NumpyArray => numpy::reconstructed(self.graph, self.node).into(),
@@ -364,7 +367,7 @@ impl Call<'_> {
         metadata: Option<&NodeId>,
     ) -> Option<Tensor> {
         let [storage_node, offset, size, stride, ..] = args else { return None };
-        let offset = self.graph.int(*offset)?;
+        let offset = self.graph.int_saturating(*offset)?;
         let shape = sizes(self.graph, *size)?;
         let mut tensor = Tensor {
             stride: Some(sizes(self.graph, *stride)?),
@@ -399,7 +402,7 @@ impl Call<'_> {
             }
             Some(_) => {}
         }
-        tensor.data = if storage.location == "meta" {
+        tensor.data = if &*storage.location == "meta" {
             Data::Nothing
         } else {
             match u64::try_from(offset).ok().and_then(|offset| offset.checked_add(view_offset)) {
@@ -526,7 +529,7 @@ impl Call<'_> {
             stride: sizes(self.graph, *stride),
             storage_offset: self.graph.int(*offset),
             layout: layout_name(self.graph, *layout),
-            device: device_name(self.graph, *device),
+            device: device_name(self.graph, *device).map(Into::into),
             requires_grad: self.flag(Some(requires_grad)),
             ..Tensor::default()
         })
@@ -534,7 +537,7 @@ impl Call<'_> {
 
     /// `(func, type, args, state)`: what `func(*args)` makes, as a subclass. A wrapper keeps its data in its state: it
     /// shows the facts of that inner tensor.
-    fn from_type(&self, args: &[NodeId]) -> Attempt {
+    fn of_subclass(&self, args: &[NodeId]) -> Attempt {
         let [func, class, inner_args, rest @ ..] = args else { return Attempt::Never };
         let Some(constructor) = self.tensors.constructor_of(self.graph, *func) else { return Attempt::Never };
         // a subclass of a subclass is not what torch writes, and must not recurse
@@ -602,7 +605,7 @@ impl Call<'_> {
         }
         tensor.kind = Kind::Tensor;
         tensor.storage_offset = tensor.storage_offset.or(Some(0));
-        tensor.device = device_name(self.graph, *device);
+        tensor.device = device_name(self.graph, *device).map(Into::into);
         tensor.requires_grad = Some(self.flag(rest.first()).unwrap_or(false));
         Attempt::Done(Box::new(tensor))
     }
@@ -617,7 +620,7 @@ impl Call<'_> {
 }
 
 /// The facts of a tensor that a container lists itself: contiguous, on the CPU.
-pub(super) fn plain_tensor(dtype: DType, shape: Vec<i64>) -> Tensor {
+pub(crate) fn plain_tensor(dtype: DType, shape: Vec<i64>) -> Tensor {
     Tensor {
         dtype: Some(dtype),
         stride: Some(contiguous(&shape)),

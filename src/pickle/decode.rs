@@ -522,8 +522,9 @@ impl<'a> Decoder<'a> {
     fn extension<const N: usize>(&mut self) -> Result<()> {
         let code = self.unsigned::<N>()?;
         match u32::try_from(code) {
-            Ok(code) if code > 0 => self.push_node(Node::Extension(code)),
-            _ => Err(self.fail("extension code 0")),
+            // the codes of copyreg's registry are positive 31-bit integers
+            Ok(code @ 1..=0x7fff_ffff) => self.push_node(Node::Extension(code)),
+            _ => Err(self.fail("an extension code below 1")),
         }
     }
 
@@ -587,9 +588,12 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// Numbers, strings and tuples cannot be changed.
+    /// Numbers, strings and tuples cannot be changed, and plain containers only in the way of their kind.
     fn refuse_plain(&self, target: NodeId) -> Result<()> {
         let kind = match self.graph.node(target) {
+            Node::List(_) if self.code == op::ADDITEMS => "a list",
+            Node::Dict(_) if matches!(self.code, op::ADDITEMS | op::APPEND | op::APPENDS) => "a dict",
+            Node::Set(_) if !matches!(self.code, op::ADDITEMS | op::BUILD) => "a set",
             Node::None => "None",
             Node::Bool(_) => "a bool",
             Node::Int(_) | Node::Long(_) => "an int",
@@ -600,7 +604,7 @@ impl<'a> Decoder<'a> {
             Node::FrozenSet(_) => "a frozenset",
             _ => return Ok(()),
         };
-        Err(self.fail(&format!("{kind} cannot be changed")))
+        Err(self.fail(&format!("{kind} cannot be changed so")))
     }
 
     fn construct(&mut self) -> Result<()> {

@@ -82,22 +82,22 @@ mod tests {
     use super::super::Sharing;
     use super::*;
 
-    fn tensor(shape: &[u64], stride: &[u64]) -> TensorRow {
+    fn tensor(shape: &[i64], stride: &[i64]) -> TensorRow {
         TensorRow {
             kind: "tensor",
-            layout: "strided".into(),
+            layout: "strided",
             shape: shape.to_vec(),
             stride: Some(stride.to_vec()),
             requires_grad: Some(false),
             in_state_dict: true,
-            bytes: shape.iter().product::<u64>() * 4,
+            bytes: shape.iter().product::<i64>().unsigned_abs() * 4,
             ..TensorRow::default()
         }
     }
 
     #[test]
     fn strides_in_words() {
-        let cases: &[(&[u64], &[u64], &str)] = &[
+        let cases: &[(&[i64], &[i64], &str)] = &[
             (&[], &[], ""),
             (&[4, 3, 3, 3], &[27, 9, 3, 1], ""),
             (&[4, 1, 3], &[3, 77, 1], ""),
@@ -133,7 +133,7 @@ mod tests {
     fn the_worst_comes_first() {
         let row = TensorRow {
             kind: "parameter",
-            layout: "sparse_coo".into(),
+            layout: "sparse_coo",
             stride: None,
             problem: Some("member data/3 is missing".into()),
             quantizer: Some("per tensor affine, scale 0.1, zero point 10".into()),
