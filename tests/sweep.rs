@@ -66,7 +66,7 @@ fn files() -> &'static [File] {
     })
 }
 
-/// What `ls --hash` does, as far as the process boundary.
+/// What `ls --hash --stats` does, as far as the process boundary.
 fn list_and_hash(source: SharedSource) -> Result<String> {
     let limits = Limits::default();
     let bytes = source.len();
@@ -75,7 +75,7 @@ fn list_and_hash(source: SharedSource) -> Result<String> {
     let root = checkpoint.top();
     let selection = Selection { root: &root, filter: &filter, tensors: true, values: true };
     let mut listed = list(&checkpoint, "file", bytes, &selection)?;
-    read_data(&checkpoint, &mut listed, Wanted { hash: true, stats: false }, &Silent);
+    read_data(&checkpoint, &mut listed, Wanted { hash: true, stats: true }, &Silent);
     Ok(serde_json::to_string(&listed.listing).unwrap())
 }
 

@@ -215,7 +215,7 @@ impl<'a> Tensors<'a> {
         let facts = |side: &Side<'_>, tensor: &Tensor| Facts {
             dtype: dtype_name(tensor),
             shape: tensor.shape.clone(),
-            device: tensor.device.clone(),
+            device: tensor.device.as_deref().map(str::to_owned),
             requires_grad: tensor.requires_grad,
             layout: tensor.layout,
             quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer_text(side.checkpoint, quantizer)),
