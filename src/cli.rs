@@ -2,7 +2,7 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::commands::{completions, ls, man};
+use crate::commands::{completions, convert, ls, man};
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
 #[derive(Debug, Parser)]
@@ -21,6 +21,8 @@ pub struct Cli {
 pub enum Command {
     /// List tensors and other values: names, dtypes, shapes, sizes
     Ls(ls::Args),
+    /// Convert between torch's containers, safetensors and npz
+    Convert(convert::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write all pages into a directory

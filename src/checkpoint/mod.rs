@@ -8,13 +8,16 @@ pub mod names;
 mod numpy;
 pub mod object;
 pub mod open;
+pub mod prune;
 pub mod pyrepr;
 pub mod rebuild;
+pub mod resave;
 pub mod root;
 pub mod script;
 pub mod storage;
 pub mod tensor;
 pub mod value;
+pub mod weights;
 
 use std::sync::Arc;
 

@@ -185,7 +185,8 @@ mod properties {
             any::<f64>()
                 .prop_filter("NaN", |x| !x.is_nan())
                 .prop_map(|x| [&[op::BINFLOAT][..], &x.to_be_bytes()].concat()),
-            "[a-zé]{0,4}".prop_map(|s| [&[op::SHORT_BINUNICODE, u8::try_from(s.len()).unwrap()][..], s.as_bytes()].concat()),
+            "[a-zé]{0,4}"
+                .prop_map(|s| [&[op::SHORT_BINUNICODE, u8::try_from(s.len()).unwrap()][..], s.as_bytes()].concat()),
             Just(vec![op::SHORT_BINBYTES, 2, 0xff, b'a']),
             Just(vec![op::EMPTY_LIST]),
             Just(vec![op::EMPTY_DICT]),
