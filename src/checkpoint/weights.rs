@@ -98,10 +98,19 @@ impl Checkpoint {
                 Item::Tensor(id, true) if takes(&name) && (weights.root.in_optimizer || !entry.in_optimizer) => {
                     weights.tensors.push(Weight { name, node: entry.node, id });
                 }
-                Item::Tensor(..) => weights.left_out.push((full(&name), None)),
-                _ => {
-                    weights.left_out.push((full(&name), None));
-                    weights.values.push((full(&name), entry.node));
+                item => {
+                    // an optimizer is named once, with how many tensors it has
+                    let in_optimizer = entry.in_optimizer && !weights.root.in_optimizer;
+                    let whole = in_optimizer.then(|| entry.path.first().map(ToString::to_string)).flatten();
+                    let shown = full(whole.as_deref().unwrap_or(&name));
+                    let is_tensor = matches!(item, Item::Tensor(..));
+                    match weights.left_out.last_mut().filter(|last| in_optimizer && last.0 == shown) {
+                        Some((_, count)) => *count = Some(count.unwrap_or(0) + usize::from(is_tensor)),
+                        None => weights.left_out.push((shown, in_optimizer.then_some(usize::from(is_tensor)))),
+                    }
+                    if !is_tensor {
+                        weights.values.push((full(&name), entry.node));
+                    }
                 }
             }
         }
