@@ -1,4 +1,5 @@
 //! `ckpt convert`, driven as a user would.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -385,11 +385,9 @@ impl Work<'_> {
             }
         }
         let moved = i64::try_from(offset).map_err(|_| Error::data("an impossible storage offset"))?;
-        if let Some(place) = items.get(1).copied() {
-            if self.checkpoint.graph.int(place) != Some(moved) {
-                let new = self.push(Node::Int(moved))?;
-                items.iter_mut().skip(1).take(1).for_each(|place| *place = new);
-            }
+        if items.get(1).is_some_and(|place| self.checkpoint.graph.int(*place) != Some(moved)) {
+            let new = self.push(Node::Int(moved))?;
+            items.iter_mut().skip(1).take(1).for_each(|place| *place = new);
         }
         self.retype(node, view, id, tensor, &mut items)?;
         let tuple = self.checkpoint.graph.push_tuple(&items)?;

@@ -10,14 +10,14 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
-use crate::source::SharedSource;
+use crate::source::{SharedSource, Source};
 use crate::write::atomic::Output;
 
 /// Contents larger than this are read on a thread of their own.
 const THREAD_BYTES: u64 = 4 << 20;
 /// Blocks that may wait to be written.
 const WAITING_BLOCKS: usize = 4;
-const BLOCK_BYTES: u64 = 1 << 20;
+const BLOCK_BYTES: usize = 1 << 20;
 
 /// Where the bytes come from.
 #[derive(Debug, Clone)]
@@ -60,23 +60,47 @@ impl Content {
         }
     }
 
-    /// Writes the bytes. With `with_crc` their CRC-32 is found, which costs a copy through memory where the input does
-    /// not state it.
+    /// The bytes as they lie in a source, where nothing has to be done to them: source, first byte, how many.
+    fn as_bytes(&self, limits: &Limits) -> Result<Option<(&dyn Source, u64, u64)>> {
+        Ok(match self {
+            Content::Raw { source, .. } => Some((source.as_ref(), 0, source.len())),
+            Content::Elements { elements, cast: None } if elements.is_contiguous() && elements.is_plain() => {
+                let span = elements.validate(limits)?.span;
+                Some((elements.source.as_ref(), span.start, span.end - span.start))
+            }
+            Content::Elements { .. } => None,
+        })
+    }
+
+    /// Writes the bytes. With `with_crc` their CRC-32 is found where the input does not state it, by reading them once
+    /// more while they are copied.
     pub fn write(&self, out: &mut Output, with_crc: bool, limits: &Limits, progress: &dyn Progress) -> Result<Written> {
         let advance = |bytes| progress.advance(bytes);
-        match self {
-            Content::Raw { source, crc } if !with_crc || crc.is_some() => {
-                out.copy(source.as_ref(), 0, source.len(), &advance)?;
-                return Ok(Written { crc: crc.unwrap_or(0), overflows: 0 });
-            }
-            Content::Elements { elements, cast: None }
-                if !with_crc && elements.is_contiguous() && elements.is_plain() =>
-            {
-                let span = elements.validate(limits)?.span;
-                out.copy(elements.source.as_ref(), span.start, span.end - span.start, &advance)?;
-                return Ok(Written::default());
-            }
-            _ => {}
+        let stated = match self {
+            Content::Raw { crc, .. } => *crc,
+            Content::Elements { .. } => None,
+        };
+        // what must be decoded to be read is not read twice
+        let twice =
+            |place: &(&dyn Source, u64, u64)| !with_crc || stated.is_some() || place.0.as_file(place.1).is_some();
+        if let Some((source, offset, len)) = self.as_bytes(limits)?.filter(twice) {
+            let crc = match (with_crc, stated) {
+                (false, _) | (_, Some(_)) => {
+                    out.copy(source, offset, len, &advance)?;
+                    stated.unwrap_or(0)
+                }
+                _ if len > THREAD_BYTES => std::thread::scope(|scope| {
+                    let reader = scope.spawn(|| crc_of(source, offset, len));
+                    let copied = out.copy(source, offset, len, &advance);
+                    let crc = reader.join().unwrap_or_else(|_| Err(Error::data("reading failed")));
+                    copied.and(crc)
+                })?,
+                _ => {
+                    out.copy(source, offset, len, &advance)?;
+                    crc_of(source, offset, len)?
+                }
+            };
+            return Ok(Written { crc, overflows: 0 });
         }
         let mut hasher = crc32fast::Hasher::new();
         let mut put = |block: &[u8]| -> Result<()> {
@@ -88,15 +112,25 @@ impl Content {
             Ok(())
         };
         let overflows = match self.bytes(limits)? > THREAD_BYTES {
-            false => self.blocks(limits, &mut |block| put(&block))?,
+            false => self.blocks(limits, &mut put)?,
             true => std::thread::scope(|scope| {
                 let (sender, receiver) = sync_channel::<Vec<u8>>(WAITING_BLOCKS);
+                let (returning, returned) = sync_channel::<Vec<u8>>(2 * WAITING_BLOCKS);
                 let reader = scope.spawn(move || {
-                    // who waits for blocks no more has its own error to tell
-                    let gone = || Error::data("nobody takes the blocks");
-                    self.blocks(limits, &mut |block| sender.send(block).map_err(|_| gone()))
+                    self.blocks(limits, &mut |bytes| {
+                        let mut block = returned.try_recv().unwrap_or_default();
+                        block.clear();
+                        block.extend_from_slice(bytes);
+                        // who waits for blocks no more has its own error to tell
+                        sender.send(block).map_err(|_| Error::data("nobody takes the blocks"))
+                    })
                 });
-                let written = receiver.iter().try_for_each(|block| put(&block));
+                let written = receiver.iter().try_for_each(|block| {
+                    put(&block)?;
+                    // a block that finds no place is let go
+                    let _ = returning.try_send(block);
+                    Ok(())
+                });
                 drop(receiver);
                 let read = reader.join().unwrap_or_else(|_| Err(Error::data("reading failed")));
                 written.and(read)
@@ -106,30 +140,48 @@ impl Content {
     }
 
     /// Reads block by block; how many elements overflowed.
-    fn blocks(&self, limits: &Limits, f: &mut dyn FnMut(Vec<u8>) -> Result<()>) -> Result<u64> {
+    fn blocks(&self, limits: &Limits, f: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<u64> {
         match self {
             Content::Raw { source, .. } => {
-                let (mut at, len) = (0, source.len());
-                while at < len {
-                    let take = (len - at).min(BLOCK_BYTES);
-                    f(crate::source::read_vec(source.as_ref(), at, take)?)?;
-                    at += take;
-                }
+                read_blocks(source.as_ref(), 0, source.len(), f)?;
                 Ok(0)
             }
             Content::Elements { elements, cast: Some(dtype) } => {
                 let mut caster = Caster::new(&elements.dtype, dtype)?;
+                let mut cast = Vec::new();
                 for_each_block(elements, limits, &mut |block| {
-                    let mut cast = Vec::new();
                     caster.cast(block, &mut cast);
-                    f(cast)
+                    f(&cast)
                 })?;
                 Ok(caster.overflows())
             }
             Content::Elements { elements, cast: None } => {
-                for_each_block(elements, limits, &mut |block| f(block.to_vec()))?;
+                for_each_block(elements, limits, f)?;
                 Ok(0)
             }
         }
     }
+}
+
+fn read_blocks(source: &dyn Source, offset: u64, len: u64, f: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let most = usize::try_from(len).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+    let mut block = vec![0; most];
+    let (mut at, end) = (offset, offset.saturating_add(len));
+    while at < end {
+        let take = usize::try_from(end - at).unwrap_or(BLOCK_BYTES).min(block.len());
+        let part = block.split_at_mut(take).0;
+        source.read_at(at, part)?;
+        f(part)?;
+        at += take as u64;
+    }
+    Ok(())
+}
+
+fn crc_of(source: &dyn Source, offset: u64, len: u64) -> Result<u32> {
+    let mut hasher = crc32fast::Hasher::new();
+    read_blocks(source, offset, len, &mut |block| {
+        hasher.update(block);
+        Ok(())
+    })?;
+    Ok(hasher.finalize())
 }

@@ -163,6 +163,6 @@ mod tests {
     fn shards_are_cut_before_they_are_too_large() {
         assert_eq!(cut(&[4, 4, 4], 8), [0..2, 2..3]);
         assert_eq!(cut(&[9, 1, 9], 8), [0..1, 1..2, 2..3]);
-        assert_eq!(cut(&[1, 0, 0], 1), [0..3]);
+        assert_eq!(cut(&[1, 0, 5], 1), [0..2, 2..3]);
     }
 }
