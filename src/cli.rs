@@ -2,7 +2,7 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::commands::{completions, convert, ls, man};
+use crate::commands::{completions, convert, diff, ls, man};
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
 #[derive(Debug, Parser)]
@@ -23,6 +23,8 @@ pub enum Command {
     Ls(ls::Args),
     /// Convert between torch's containers, safetensors and npz
     Convert(convert::Args),
+    /// Compare two checkpoints: what changed, where, by how much
+    Diff(diff::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write all pages into a directory

@@ -3,6 +3,7 @@
 //! [`open`] turns bytes into a [`Checkpoint`], whatever the container; [`names`] walks it; [`rebuild`] knows torch's and
 //! numpy's constructors; [`object`] and [`value`] say what everything else is.
 
+pub mod equality;
 mod module;
 pub mod names;
 mod numpy;
@@ -14,6 +15,7 @@ pub mod rebuild;
 pub mod resave;
 pub mod root;
 pub mod script;
+pub mod selection;
 pub mod storage;
 pub mod tensor;
 pub mod value;
@@ -55,6 +57,11 @@ pub enum Container {
 }
 
 impl Container {
+    /// True for what is put together from several files: its storages' keys mean nothing to a reader.
+    pub fn is_merged(self) -> bool {
+        matches!(self, Container::Sharded | Container::Dcp)
+    }
+
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {

@@ -37,16 +37,22 @@ pub(super) fn numpy_type(graph: &Graph, node: NodeId) -> Option<NumpyType> {
     if constructor(&module, &name) != Some(Constructor::NumpyDtype) {
         return None;
     }
-    let code = graph.str_or_bytes(*graph.sequence(object.args)?.first()?)?;
     let state = state_of(graph, node).and_then(|state| graph.sequence(state)).unwrap_or_default();
+    let first = *graph.sequence(object.args)?.first()?;
+    if let (Some((_, class)), Some(size)) = (graph.global(first), state.get(5).and_then(|size| graph.int(*size))) {
+        // a structured type by its class (`numpy.record`): the state tells its size
+        let size = u32::try_from(size).ok()?;
+        let dtype = DType::other(&format!("{class}{}", u64::from(size) * 8), Some(size));
+        return Some(NumpyType { dtype, byte_order: ByteOrder::Little, is_object: false });
+    }
+    let code = graph.str_or_bytes(first)?;
     let order = state.get(1).and_then(|order| graph.str_or_bytes(*order));
     let mut dtype = DType::from_numpy(code.trim_start_matches(['<', '>', '|', '=']));
     if let (DType::Other { name, size }, Some(unit)) =
         (&dtype, state.get(8).and_then(|meta| datetime_unit(graph, *meta)))
+        && name.ends_with("64")
     {
-        if name.ends_with("64") {
-            dtype = DType::Other { name: format!("{name}[{unit}]").into(), size: *size };
-        }
+        dtype = DType::Other { name: format!("{name}[{unit}]").into(), size: *size };
     }
     Some(NumpyType {
         is_object: dtype.name() == "object",
@@ -62,7 +68,7 @@ pub(super) fn numpy_type(graph: &Graph, node: NodeId) -> Option<NumpyType> {
 /// `({}, (b'ns', 1, 1, 1))`: the unit of a datetime64, with its count when that is not 1.
 fn datetime_unit(graph: &Graph, metadata: NodeId) -> Option<String> {
     let parts = graph.sequence(*graph.sequence(metadata)?.get(1)?)?;
-    let unit = graph.str_or_bytes(*parts.first()?)?;
+    let unit = graph.text_lossy(byte_string(graph, *parts.first()?)?).ok()?;
     Some(match parts.get(1).and_then(|count| graph.int(*count)) {
         Some(count) if count != 1 => format!("{count}{unit}"),
         _ => unit.into_owned(),

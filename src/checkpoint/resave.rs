@@ -333,7 +333,7 @@ impl Work<'_> {
             }
             _ => class,
         };
-        let location = self.options.device.clone().unwrap_or(location);
+        let location = self.options.device.clone().unwrap_or_else(|| location.to_string());
         let location = self.shared_text(&location)?;
         let name = self.planned.len().to_string();
         let key = self.checkpoint.graph.push_str(&name)?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
-use crate::checkpoint::weights::Weights;
+use crate::checkpoint::selection::Weights;
 use crate::checkpoint::{Checkpoint, Container, Root};
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
@@ -240,7 +240,7 @@ impl Job<'_> {
             Some(_) => self.args.names.find_root(checkpoint)?,
             None => checkpoint.weights_root()?,
         };
-        let mut weights = checkpoint.weights(root, &|name| self.takes(name))?;
+        let mut weights = checkpoint.select_weights(root, &|name| self.takes(name))?;
         if checkpoint.container == Container::Safetensors && self.to == To::Safetensors {
             weights.left_out.retain(|(name, _)| !name.starts_with("__metadata__"));
             weights.values.retain(|(name, _)| !name.starts_with("__metadata__"));

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::checkpoint::names::Element;
-use crate::checkpoint::tensor::Data;
+use crate::checkpoint::tensor::{Data, View};
 use crate::checkpoint::{Checkpoint, Item, Names, Root, StorageId, Tensor, TensorId};
 use crate::commands::names::Filter;
 use crate::data::hash::{hex, sha256};
+use crate::data::number::Number;
+use crate::data::stats::{self, stats};
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::report::ls::{Listing, PathElement, Sharing, Stats, TensorRow, Totals, ValueRow};
@@ -118,7 +121,7 @@ fn type_name(checkpoint: &Checkpoint, node: crate::pickle::NodeId) -> String {
 fn path_element(element: Element) -> PathElement {
     match element {
         Element::Text(text) => PathElement::Text(text),
-        Element::Int(value) => PathElement::Int(i128::from(value)),
+        Element::Int(value) => PathElement::Int(value),
         Element::Bool(value) => PathElement::Bool(value),
     }
 }
@@ -149,15 +152,15 @@ fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<
         name,
         path,
         kind: tensor.kind.name(),
-        dtype: tensor.dtype.as_ref().map_or_else(|| "unknown".to_owned(), |dtype| dtype.name().to_owned()),
+        dtype: tensor.dtype.as_ref().map_or("unknown".into(), DType::shared_name),
         shape: tensor.shape.clone(),
         stride: tensor.stride.clone(),
         storage_offset: tensor.storage_offset,
-        layout: tensor.layout.to_owned(),
+        layout: tensor.layout,
         device: tensor.device.clone(),
         requires_grad: tensor.requires_grad,
         bytes: tensor_bytes(checkpoint, tensor),
-        storage: storage.map(|storage| storage.key.clone()),
+        storage: storage.filter(|_| !checkpoint.container.is_merged()).map(|storage| storage.key.clone()),
         problem: tensor.problem.clone(),
         class,
         quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer_text(checkpoint, quantizer)),
@@ -169,7 +172,7 @@ fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<
 }
 
 /// `per_tensor_affine, 0.1, 10`; scales that are tensors are not spelled out.
-fn quantizer_text(checkpoint: &Checkpoint, quantizer: &crate::checkpoint::tensor::Quantizer) -> String {
+pub(super) fn quantizer_text(checkpoint: &Checkpoint, quantizer: &crate::checkpoint::tensor::Quantizer) -> String {
     let objects = checkpoint.objects();
     let scheme = quantizer.scheme.replace('_', " ");
     let plain: Vec<String> = quantizer
@@ -262,25 +265,26 @@ struct Group {
 impl Groups {
     fn of(checkpoint: &Checkpoint, names: &Names) -> Self {
         let most = checkpoint.limits.max_shared_names + 1;
-        let mut found: HashMap<StorageId, (Vec<usize>, Vec<usize>, u64)> = HashMap::new();
-        let mut row = 0;
-        for (index, entry) in names.entries.iter().enumerate() {
-            let Item::Tensor(id, _) = entry.item else { continue };
-            if let Some(storage) = checkpoint.tensor(id).and_then(Tensor::storage) {
-                let group = found.entry(storage).or_default();
-                group.2 += 1;
-                if group.0.len() < most {
-                    group.0.push(row);
-                    group.1.push(index);
-                }
+        let rows = || {
+            let tensors = names.entries.iter().filter_map(|entry| match entry.item {
+                Item::Tensor(id, _) => Some((entry, checkpoint.tensor(id).and_then(Tensor::storage))),
+                _ => None,
+            });
+            tensors.enumerate().filter_map(|(row, (entry, storage))| Some((row, entry, storage?)))
+        };
+        let mut totals: HashMap<StorageId, u64> = HashMap::new();
+        rows().for_each(|(_, _, storage)| *totals.entry(storage).or_default() += 1);
+        totals.retain(|_, total| *total > 1);
+        let mut first: HashMap<StorageId, (Vec<usize>, Vec<String>)> = HashMap::new();
+        for (row, entry, storage) in rows().filter(|(_, _, storage)| totals.contains_key(storage)) {
+            let (rows, names) = first.entry(storage).or_default();
+            if rows.len() < most {
+                rows.push(row);
+                names.push(entry.name());
             }
-            row += 1;
         }
-        let shared = found.into_iter().filter(|(_, group)| group.2 > 1);
-        let of = shared.map(|(id, (rows, entries, total))| {
-            let names =
-                entries.iter().filter_map(|index| names.entries.get(*index)).map(|entry| entry.name()).collect();
-            (id, Group { rows, names, total })
+        let of = first.into_iter().map(|(id, (rows, names))| {
+            (id, Group { rows, names: names.into(), total: totals.get(&id).copied().unwrap_or(0) })
         });
         Groups { of: of.collect() }
     }
@@ -315,12 +319,12 @@ pub fn read_data(
     progress: &dyn Progress,
 ) -> Vec<(String, String)> {
     // views of the same elements are read once
-    let mut distinct: HashMap<ViewKey, usize> = HashMap::new();
+    let mut distinct: HashMap<View, usize> = HashMap::new();
     let mut work: Vec<TensorId> = Vec::new();
     let jobs: Vec<usize> = listed
         .ids
         .iter()
-        .map(|id| match checkpoint.tensor(*id).and_then(view_key) {
+        .map(|id| match checkpoint.tensor(*id).and_then(Tensor::view) {
             Some(key) => *distinct.entry(key).or_insert_with(|| {
                 work.push(*id);
                 work.len() - 1
@@ -347,27 +351,9 @@ pub fn read_data(
             None => (None, None),
         };
         row.sha256 = wanted.hash.then_some(hash);
-        row.stats = wanted.stats.then_some(stats);
+        row.stats = wanted.stats.then(|| stats.map(Box::new));
     }
     troubles
-}
-
-/// Storage, dtype, offset, shape, stride, conj, neg: what decides a view's elements.
-type ViewKey = (StorageId, crate::dtype::DType, u64, Vec<i64>, Option<Vec<i64>>, bool, bool);
-
-fn view_key(tensor: &Tensor) -> Option<ViewKey> {
-    match tensor.data {
-        Data::Storage { id, offset } => Some((
-            id,
-            tensor.dtype.clone()?,
-            offset,
-            tensor.shape.clone(),
-            tensor.stride.clone(),
-            tensor.conj,
-            tensor.neg,
-        )),
-        _ => None,
-    }
 }
 
 fn read_one(checkpoint: &Checkpoint, id: TensorId, wanted: Wanted, progress: &dyn Progress) -> Read {
@@ -384,8 +370,26 @@ fn read_one(checkpoint: &Checkpoint, id: TensorId, wanted: Wanted, progress: &dy
     }
     let elements = tensor.elements(&checkpoint.storages)?;
     let hash = if wanted.hash { Some(hex(&sha256(&elements, &checkpoint.limits, progress)?)) } else { None };
-    let stats = None;
+    let stats = if wanted.stats { stats(&elements, &checkpoint.limits, progress)?.map(report_stats) } else { None };
     Ok((hash, stats))
+}
+
+fn report_stats(found: stats::Stats) -> Stats {
+    let number = |number: Number| match number {
+        Number::Signed(value) => Some(value.into()),
+        Number::Unsigned(value) => Some(value.into()),
+        Number::Bool(value) => Some(u8::from(value).into()),
+        other => serde_json::Number::from_f64(other.to_f64()),
+    };
+    Stats {
+        min: found.min.and_then(number),
+        max: found.max.and_then(number),
+        mean: found.mean,
+        std: found.std,
+        zeros: found.zeros,
+        nan: found.nan,
+        inf: found.inf,
+    }
 }
 
 /// The sha256 of no bytes.

@@ -3,6 +3,7 @@
 
 pub mod completions;
 pub mod convert;
+pub mod diff;
 pub mod input;
 pub mod listing;
 pub mod ls;
@@ -40,6 +41,7 @@ pub fn run(cli: crate::cli::Cli) -> anyhow::Result<Status> {
     match cli.command {
         Command::Ls(args) => ls::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -135,7 +135,7 @@ impl<'a> Decoder<'a> {
                 return Ok(Decoded { root, end: self.reader.position(), protocol: self.protocol });
             }
             self.step()?;
-            if self.graph.len() as u64 > self.max_objects {
+            if (self.graph.len() + self.stack.len()) as u64 > self.max_objects {
                 let message =
                     format!("the pickle makes more than {} objects; --max-objects raises it", self.max_objects);
                 return Err(Error::limit(message).at(self.source.absolute(self.at)));
@@ -514,8 +514,9 @@ impl<'a> Decoder<'a> {
     fn extension<const N: usize>(&mut self) -> Result<()> {
         let code = self.unsigned::<N>()?;
         match u32::try_from(code) {
-            Ok(code) if code > 0 => self.push_node(Node::Extension(code)),
-            _ => Err(self.fail("extension code 0")),
+            // the codes of copyreg's registry are positive 31-bit integers
+            Ok(code @ 1..=0x7fff_ffff) => self.push_node(Node::Extension(code)),
+            _ => Err(self.fail("an extension code below 1")),
         }
     }
 
@@ -575,9 +576,12 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// Numbers, strings and tuples cannot be changed.
+    /// Numbers, strings and tuples cannot be changed, and plain containers only in the way of their kind.
     fn refuse_plain(&self, target: NodeId) -> Result<()> {
         let kind = match self.graph.node(target) {
+            Node::List(_) if self.code == op::ADDITEMS => "a list",
+            Node::Dict(_) if matches!(self.code, op::ADDITEMS | op::APPEND | op::APPENDS) => "a dict",
+            Node::Set(_) if !matches!(self.code, op::ADDITEMS | op::BUILD) => "a set",
             Node::None => "None",
             Node::Bool(_) => "a bool",
             Node::Int(_) | Node::Long(_) => "an int",
@@ -588,7 +592,7 @@ impl<'a> Decoder<'a> {
             Node::FrozenSet(_) => "a frozenset",
             _ => return Ok(()),
         };
-        Err(self.fail(&format!("{kind} cannot be changed")))
+        Err(self.fail(&format!("{kind} cannot be changed so")))
     }
 
     fn construct(&mut self) -> Result<()> {

@@ -390,6 +390,18 @@ impl Graph {
         }
     }
 
+    /// The same, with what does not fit in 64 bits as the largest or smallest there is.
+    pub fn int_saturating(&self, id: NodeId) -> Option<i64> {
+        let Node::Long(text) = self.node(id) else { return self.int(id) };
+        // the sign is in the last byte of two's complement, or the first of digits
+        let raw = self.raw_text(*text).ok()?;
+        let negative = match self.encoding(*text) {
+            Encoding::TwosComplement => raw.last().is_some_and(|b| b & 0x80 != 0),
+            _ => raw.first() == Some(&b'-'),
+        };
+        Some(if negative { i64::MIN } else { i64::MAX })
+    }
+
     /// The boolean a node is.
     pub fn bool(&self, id: NodeId) -> Option<bool> {
         match self.node(id) {

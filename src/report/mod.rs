@@ -2,6 +2,7 @@
 //! [`Document`](crate::render::Document).
 
 pub mod convert;
+pub mod diff;
 pub mod figures;
 pub mod ls;
 pub mod tree;

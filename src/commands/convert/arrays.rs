@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, bail};
 
+use crate::checkpoint::selection::Weights;
 use crate::checkpoint::tensor::{Data, Tensor};
-use crate::checkpoint::weights::Weights;
 use crate::checkpoint::{Checkpoint, Container};
 use crate::commands::convert::{CastTo, Job, Shared, To, at_output};
 use crate::commands::progress_bar::Bar;

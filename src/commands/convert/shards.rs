@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::bail;
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::weights::{Weight, Weights};
+use crate::checkpoint::selection::{Weight, Weights};
 use crate::commands::convert::{AtOutput, Job, To, at_output};
 use crate::write::atomic::Target;
 use crate::write::safetensors::{NamedTensor, shard_index};

@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use crate::checkpoint::resave::{NewStorage, Resave, resave, state_dict};
-use crate::checkpoint::weights::{Weight, Weights};
+use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Container};
 use crate::commands::convert::{CastTo, Job, To, at_output};
 use crate::commands::progress_bar::Bar;
