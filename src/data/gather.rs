@@ -126,6 +126,12 @@ impl<'a> Blocks<'a> {
         })
     }
 
+    /// Leaves room for another stream in the same thread.
+    pub(super) fn as_one_of(mut self, streams: usize) -> Self {
+        self.box_bytes = (self.box_bytes / streams.max(1)).max(MIN_BOX_BYTES);
+        self
+    }
+
     /// The next elements, at least one and about a mebibyte at most; empty at the end.
     pub fn block(&mut self) -> Result<&[u8]> {
         if self.consumed == self.finished {
@@ -326,11 +332,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_strides_as_one_by_one((elements, bytes) in strided(), cut in 0.0..1.0_f64, box_bytes in 1_usize..4000) {
+        fn any_strides_as_one_by_one((elements, bytes) in strided(), cut in 0_u64..=100, box_bytes in 1_usize..4000) {
             let want = naive(&elements, &bytes);
             prop_assert_eq!(&gather(&elements, 0..u64::MAX), &want);
             let size = elements.dtype.size().unwrap() as usize;
-            let middle = ((want.len() / size) as f64 * cut) as u64;
+            let middle = (want.len() / size) as u64 * cut / 100;
             let mut parts = pulled(&elements, 0..middle, box_bytes);
             prop_assert_eq!(parts.len() as u64, middle * size as u64);
             parts.extend(pulled(&elements, middle..u64::MAX, box_bytes));

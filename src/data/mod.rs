@@ -1,12 +1,15 @@
 //! The elements of one tensor, read in bounded memory.
 //!
 //! [`Elements`] says where they lie; [`gather`] streams them in row-major order, little-endian, whatever the strides.
-//! What is made of them ([`hash`]) sees only that stream.
+//! What is made of them ([`hash`], [`stats`], [`cast`]) sees only that stream.
 
+pub mod cast;
 pub mod gather;
 pub mod hash;
 pub mod number;
 mod order;
+mod parts;
+pub mod stats;
 mod tile;
 
 use std::ops::Range;

@@ -79,9 +79,9 @@ impl Float8 {
     }
 }
 
-/// Exact here: every `float8` is a `f32`.
+/// To the nearest `float32`, ties to even.
 #[allow(clippy::cast_possible_truncation)]
-fn narrow(x: f64) -> f32 {
+pub(super) fn narrow(x: f64) -> f32 {
     x as f32
 }
 
