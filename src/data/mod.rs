@@ -10,6 +10,7 @@ pub mod number;
 mod order;
 mod parts;
 pub mod stats;
+pub mod subscript;
 mod tile;
 
 use std::ops::Range;
