@@ -9,6 +9,7 @@ pub mod hash;
 pub mod number;
 mod order;
 mod parts;
+pub mod recast;
 pub mod stats;
 pub mod subscript;
 mod tile;
