@@ -3,7 +3,8 @@
 usage: python generate_prints.py OUT_DIR        (torch 2.15)
 
 tensors.pt is a dict of tensors; expected.json maps each of their names to {"print": what print(tensor) writes}, some also
-to {"full": the same with torch.set_printoptions(threshold=inf)}.
+to {"full": the same with torch.set_printoptions(threshold=inf)}. arrays.json lists {"name", "slice", "dtype", "file"}: a
+tensor, the part of it and the dtype it is cast to (or null), and the file that numpy.save made of that.
 """
 import json
 import math
@@ -11,6 +12,7 @@ import os
 import sys
 import warnings
 
+import numpy as np
 import torch
 
 warnings.simplefilter("ignore")
@@ -150,6 +152,43 @@ def printed(tensor, threshold):
     return str(tensor) + "\n"
 
 
+# name, slice, dtype, the array
+ARRAYS = [(name, None, None, lambda t: t) for name in (
+    "float64", "float32", "float16", "complex64", "complex128", "bool", "uint8", "uint16", "uint32", "uint64", "int8",
+    "int16", "int32", "int64", "int64_extremes", "scalar", "scalar_bool", "empty_2d", "empty_middle", "transposed",
+    "view", "complex_conj", "complex_imag_neg", "requires_grad", "parameter", "five_dims", "float32_subnormal")]
+ARRAYS += [
+    ("bfloat16", None, "float32", lambda t: t.float()),
+    ("float16_max", None, "float64", lambda t: t.double()),
+    ("float8_e4m3fn", None, "float32", lambda t: t.float()),
+    ("float8_e5m2fnuz", None, "float16", lambda t: t.half()),
+    ("float8_e8m0fnu", None, "float64", lambda t: t.double()),
+    ("four_dims", None, "float16", lambda t: t.half()),
+    ("three_dims_cut", "2:4,1,::5", None, lambda t: t[2:4, 1, ::5]),
+    ("three_dims_cut", "..., -1", None, lambda t: t[..., -1]),
+    ("transposed_cut", "::-7,5", None, lambda t: t.numpy()[::-7, 5]),
+    ("matrix_tall", "-2:,::-1", None, lambda t: t.numpy()[-2:, ::-1]),
+    ("five_dims", "[0, ::-1, 1, :, ::-1]", None, lambda t: t.numpy()[0, ::-1, 1, :, ::-1]),
+    ("row_1000", "7:3", None, lambda t: t[7:3]),
+    ("matrix_cut", "3,::-10", "float64", lambda t: t.double().numpy()[3, ::-10]),
+]
+
+
+def save_arrays(read, out):
+    os.makedirs(os.path.join(out, "arrays"), exist_ok=True)
+    listed = []
+    for i, (name, part, dtype, take) in enumerate(ARRAYS):
+        array = take(read[name].detach().resolve_conj().resolve_neg())
+        if isinstance(array, torch.Tensor):
+            array = array.numpy()
+        file = f"arrays/{i:02}_{name}.npy"
+        np.save(os.path.join(out, file), np.array(array, order="C"))
+        listed.append({"name": name, "slice": part, "dtype": dtype, "file": file})
+    with open(os.path.join(out, "arrays.json"), "w") as f:
+        json.dump(listed, f, indent=0)
+        f.write("\n")
+
+
 def main(out):
     os.makedirs(out, exist_ok=True)
     path = os.path.join(out, "tensors.pt")
@@ -164,6 +203,7 @@ def main(out):
     with open(os.path.join(out, "expected.json"), "w") as f:
         json.dump(expected, f, indent=0)
         f.write("\n")
+    save_arrays(read, out)
     print(len(expected), "tensors")
 
 
