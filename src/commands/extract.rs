@@ -111,8 +111,9 @@ fn parse_dtype(name: &str) -> std::result::Result<DType, String> {
 /// Prints or writes what was chosen; [`Status::No`] when there is no such name.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
-    let input = input::open(&args.input, &limits, args.report.quiet)?;
-    let context = || input.name.clone();
+    let mut input = input::open(&args.input, &limits, args.report.quiet)?;
+    let input_name = input.name.clone();
+    let context = || input_name.clone();
     let filter = args.names_chosen.filter()?;
     let root = args.names_chosen.root.as_deref();
     let chosen = choose::choose(&input.checkpoint, root, &args.names, &filter).with_context(context)?;
@@ -128,7 +129,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     }
     check_cast(args, &input.checkpoint, &chosen.entries).with_context(context)?;
     if let Some(output) = &args.output {
-        return write_out::run(args, &input, &chosen, output);
+        return write_out::run(args, &mut input, &chosen, output);
     }
     let part = show::Part { subscript: args.slice.as_ref(), dtype: args.dtype.as_ref() };
     let shown = if args.report.wants_json() {

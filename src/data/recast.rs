@@ -1,4 +1,5 @@
-//! A tensor in another floating dtype, cast while it is read: to whoever reads it, an ordinary contiguous tensor.
+//! A tensor in another floating dtype, or with other strides, made while it is read: to whoever reads it, an ordinary
+//! contiguous tensor.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +29,8 @@ pub struct Recast {
 
 #[derive(Debug)]
 struct State {
-    caster: Caster,
+    /// `None`: only the strides change.
+    caster: Option<Caster>,
     /// The elements whose bytes are in `bytes`.
     held: Range<u64>,
     bytes: Vec<u8>,
@@ -38,10 +40,10 @@ struct State {
 }
 
 impl Recast {
-    /// `below` as `dtype`, contiguous and little-endian, and the source that casts it. Errors are those of
-    /// [`Caster::new`] and [`Elements::validate`].
+    /// `below` as `dtype`, which may be its own, contiguous and little-endian, and the source that makes it so. Errors
+    /// are those of [`Caster::new`] and [`Elements::validate`].
     pub fn over(below: Elements, dtype: &DType, limits: &Limits) -> Result<(Elements, Arc<Self>)> {
-        let caster = Caster::new(&below.dtype, dtype)?;
+        let caster = if below.dtype == *dtype { None } else { Some(Caster::new(&below.dtype, dtype)?) };
         let elements = below.validate(limits)?.elements;
         let size = u64::from(dtype.size().unwrap_or(1));
         let at_once = if below.is_contiguous() { CONTIGUOUS_ELEMENTS } else { STRIDED_ELEMENTS };
@@ -76,15 +78,21 @@ impl Recast {
         let range = first..first.saturating_add(self.at_once).min(self.elements);
         state.held = 0..0;
         state.bytes.clear();
-        let (before, mut cast) = (state.caster.overflows(), Vec::new());
         let State { caster, bytes, .. } = state;
+        let overflows = |caster: &Option<Caster>| caster.as_ref().map_or(0, Caster::overflows);
+        let (before, mut cast) = (overflows(caster), Vec::new());
         gather::for_each_block_in(&self.below, &self.limits, range.clone(), &mut |block| {
-            caster.cast(block, &mut cast);
-            bytes.extend_from_slice(&cast);
+            match caster {
+                Some(caster) => {
+                    caster.cast(block, &mut cast);
+                    bytes.extend_from_slice(&cast);
+                }
+                None => bytes.extend_from_slice(block),
+            }
             Ok(())
         })?;
         if range.start == state.counted {
-            state.overflows += state.caster.overflows() - before;
+            state.overflows += overflows(&state.caster) - before;
             state.counted = range.end;
         }
         state.held = range;
@@ -125,6 +133,16 @@ mod tests {
     use super::*;
     use crate::dtype::Known;
     use crate::source::read_vec;
+
+    #[test]
+    fn strides_go() {
+        let t = tensor(Known::Int16, &[2, 3], (0..6_i16).flat_map(i16::to_le_bytes).collect());
+        let turned = Elements { shape: vec![3, 2], stride: vec![1, 3], ..t };
+        let (row_major, _) = Recast::over(turned, &Known::Int16.into(), &Limits::default()).unwrap();
+        assert!(row_major.is_contiguous());
+        let bytes = read_vec(row_major.source.as_ref(), 0, 12).unwrap();
+        assert_eq!(bytes, [0_i16, 3, 1, 4, 2, 5].iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
+    }
 
     #[test]
     fn cast_while_it_is_read_and_overflows_counted_once() {

@@ -6,4 +6,3 @@ mod interrupt;
 pub mod json;
 pub mod numerals;
 pub mod png;
-pub mod raw;

@@ -10,6 +10,7 @@ use crate::dtype::{ByteOrder, DType, Known};
 use crate::error::{Error, Result};
 use crate::pickle::{Node, NodeId};
 use crate::render::tensor_print::{Contents, Scale, TensorText};
+use crate::report::extract::Written;
 use crate::source::MemorySource;
 
 /// Names of the tensors that a sparse layout consists of, as torch's methods are called.
@@ -87,6 +88,13 @@ impl Taken<'_> {
             }
             _ => Ok(vec![("", self.elements()?)]),
         }
+    }
+
+    /// What the report says of a tensor that stays the object it is, but for a cast.
+    pub fn as_it_is(&self, name: String, cast: Option<&DType>) -> Written {
+        let dtype = self.tensor.dtype.as_ref().map(|dtype| cast.filter(|_| super::is_castable(dtype)).unwrap_or(dtype));
+        let shape = self.tensor.shape.iter().map(|size| u64::try_from(*size).unwrap_or_default());
+        Written { name, file: None, dtype: dtype.map(ToString::to_string), shape: Some(shape.collect()) }
     }
 
     /// What is printed.
