@@ -2,7 +2,7 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::commands::{completions, extract, ls, man};
+use crate::commands::{completions, convert, extract, ls, man};
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
 #[derive(Debug, Parser)]
@@ -21,6 +21,8 @@ pub struct Cli {
 pub enum Command {
     /// List tensors and other values: names, dtypes, shapes, sizes
     Ls(ls::Args),
+    /// Convert between torch's containers, safetensors and npz
+    Convert(convert::Args),
     /// Take out tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt
     Extract(Box<extract::Args>),
     /// Print a shell's completion script

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use crate::checkpoint::resave::{Resave, resave};
-use crate::checkpoint::{Checkpoint, Entry, Item};
+use crate::checkpoint::{Checkpoint, Container, Entry, Item};
 use crate::commands::Status;
 use crate::commands::extract::choose::Chosen;
 use crate::commands::extract::file_names::FileNames;
@@ -237,9 +237,11 @@ impl Plan {
             }
             None => nodes = chosen.entries.iter().map(|entry| (entry.name(), entry.node)).collect(),
         }
+        // TorchScript's classes exist in its archive only
+        let whole = chosen.whole && args.slice.is_none() && checkpoint.container != Container::TorchScript;
         let root = match nodes.as_slice() {
             [(_, node)] if chosen.single => *node,
-            _ if chosen.whole && args.slice.is_none() => chosen.root.node,
+            _ if whole => chosen.root.node,
             _ => {
                 let mut entries = Vec::new();
                 for (name, value) in nodes {
@@ -249,10 +251,10 @@ impl Plan {
             }
         };
         // a subtree keeps its storages as torch.save would; of what was picked out only the part that is used goes along
-        let options = Resave { cast: args.dtype.clone(), compact: !chosen.whole, ..Resave::default() };
+        let options = Resave { cast: args.dtype.clone(), compact: !whole, ..Resave::default() };
         let storages = resave(checkpoint, root, &options)?;
         let scan = Scan::new(&checkpoint.graph, root)?;
-        let storages: Vec<TorchStorage> = storages.into_iter().map(TorchStorage::from).collect();
+        let storages = storages.into_iter().map(TorchStorage::new).collect::<crate::error::Result<Vec<_>>>()?;
         Ok(torch_zip::write(target, &checkpoint.graph, &scan, &storages, &checkpoint.limits, bar)?)
     }
 
