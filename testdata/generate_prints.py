@@ -162,7 +162,7 @@ ARRAYS += [
     ("float16_max", None, "float64", lambda t: t.double()),
     ("float8_e4m3fn", None, "float32", lambda t: t.float()),
     ("float8_e5m2fnuz", None, "float16", lambda t: t.half()),
-    ("float8_e8m0fnu", None, "float64", lambda t: t.double()),
+    ("float8_e8m0fnu_close", None, "float64", lambda t: t.double()),
     ("four_dims", None, "float16", lambda t: t.half()),
     ("three_dims_cut", "2:4,1,::5", None, lambda t: t[2:4, 1, ::5]),
     ("three_dims_cut", "..., -1", None, lambda t: t[..., -1]),

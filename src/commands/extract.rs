@@ -97,7 +97,8 @@ pub struct PictureArgs {
 }
 
 fn parse_range(text: &str) -> std::result::Result<(f64, f64), String> {
-    let bounds = text.split_once(',').and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
+    let bounds =
+        text.split_once(',').and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
     let bounds = bounds.filter(|(low, high): &(f64, f64)| low.is_finite() && high.is_finite() && low < high);
     bounds.ok_or_else(|| "two numbers are wanted, the smaller one first: -1,1".to_owned())
 }

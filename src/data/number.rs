@@ -5,7 +5,8 @@
 
 use half::{bf16, f16};
 
-use crate::dtype::{Class, Known};
+use crate::dtype::{Class, DType, Known};
+use crate::error::{Error, Result};
 
 /// One element's value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -148,6 +149,14 @@ pub fn decode(dtype: Known, element: &[u8]) -> Option<Number> {
     })
 }
 
+/// The dtype whose elements are numbers; `Unsupported` for text, structures and unknown types.
+pub fn numeric(dtype: &DType) -> Result<Known> {
+    match dtype {
+        DType::Known(known) => Ok(*known),
+        other => Err(Error::unsupported(format!("elements of type {other} are no numbers; .bin takes their bytes"))),
+    }
+}
+
 /// Turns blocks of one dtype into `f64`, fast. Complex elements become two values each, real and imaginary part;
 /// 64-bit integers are rounded where they have more than 53 bits.
 #[derive(Debug, Clone)]
@@ -236,7 +245,6 @@ pub fn is_integer(class: Class) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
 
     // torch.arange(256, dtype=torch.uint8).view(dtype).float(), summed up by FNV-1a over the bit patterns with every
     // NaN as 0x7fc00000 (torch 2.15)

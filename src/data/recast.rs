@@ -55,7 +55,8 @@ impl Recast {
             step = step.saturating_mul((*extent).max(1));
         }
         let state = State { caster, held: 0..0, bytes: Vec::new(), counted: 0, overflows: 0 };
-        let source = Arc::new(Recast { below, limits: limits.clone(), elements, size, at_once, state: Mutex::new(state) });
+        let source =
+            Arc::new(Recast { below, limits: limits.clone(), elements, size, at_once, state: Mutex::new(state) });
         let elements = Elements {
             source: source.clone(),
             dtype: dtype.clone(),

@@ -78,11 +78,8 @@ fn indices(extent: u64, start: Option<i64>, stop: Option<i64>, step: i64) -> (u6
         Some(at) if at < 0 => (at + extent).clamp(low, high),
         Some(at) => at.clamp(low, high),
     };
-    let (start, stop) = if step > 0 {
-        (place(start, low), place(stop, high))
-    } else {
-        (place(start, high), place(stop, low))
-    };
+    let (start, stop) =
+        if step > 0 { (place(start, low), place(stop, high)) } else { (place(start, high), place(stop, low)) };
     let distance = if step > 0 { stop - start } else { start - stop };
     let len = if distance <= 0 { 0 } else { (distance - 1) / step.abs() + 1 };
     (u64::try_from(start).unwrap_or_default(), u64::try_from(len).unwrap_or_default())
@@ -99,7 +96,8 @@ impl Subscript {
         let all = Part::Range(None, None, 1);
         let at = self.0.iter().position(|part| *part == Part::Rest).unwrap_or(self.0.len());
         let (before, after) = self.0.split_at(at);
-        let parts = before.iter().copied().chain(std::iter::repeat_n(all, unnamed)).chain(after.iter().skip(1).copied());
+        let parts =
+            before.iter().copied().chain(std::iter::repeat_n(all, unnamed)).chain(after.iter().skip(1).copied());
         let mut taken = elements.clone();
         let mut turned = Vec::new();
         let mut dim = 0;
@@ -261,9 +259,11 @@ mod tests {
             ("0,0,-100:100", &[4], &[0, 1, 2, 3]),
             ("0,0,100:-100:-3", &[2], &[3, 0]),
             ("0,0,2:2:-1,", &[0], &[]),
-            ("::-1,::-1,::-1", &[2, 3, 4], &[
-                23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
-            ]),
+            (
+                "::-1,::-1,::-1",
+                &[2, 3, 4],
+                &[23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0],
+            ),
         ];
         for (subscript, shape, values) in cases {
             assert_eq!(take(&t, subscript), (shape.to_vec(), values.to_vec()), "{subscript}");

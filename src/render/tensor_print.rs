@@ -8,6 +8,7 @@ use std::io::{self, Write};
 
 use crate::checkpoint::pyrepr;
 use crate::data::Elements;
+use crate::data::number::numeric;
 use crate::data::number::{Number, decode};
 use crate::dtype::{DType, Known};
 use crate::error::Error;
@@ -55,6 +56,19 @@ pub enum Contents {
     Meta,
 }
 
+impl Contents {
+    fn elements(&self) -> Vec<&Elements> {
+        match self {
+            Contents::Strided(elements) | Contents::Quantized(elements, Scale::PerTensor { .. }) => vec![elements],
+            Contents::Quantized(elements, Scale::PerChannel { scales, zero_points, .. }) => {
+                vec![elements, scales, zero_points]
+            }
+            Contents::Sparse(_, parts) => parts.iter().map(|(_, elements)| elements).collect(),
+            Contents::Meta => Vec::new(),
+        }
+    }
+}
+
 /// What the integers of a quantized tensor stand for.
 #[derive(Debug, Clone)]
 pub enum Scale {
@@ -81,8 +95,12 @@ pub enum Scale {
 }
 
 /// Prints a tensor to `out`, every element of it when `full`, with a newline at the end. Errors are those of reading
-/// (a [`crate::error::Error`] inside) and of `out`.
+/// (a [`crate::error::Error`] inside) and of `out`; what can be known before is found before anything is printed.
 pub fn print(tensor: &TensorText, full: bool, limits: &Limits, out: &mut dyn Write) -> io::Result<()> {
+    for elements in tensor.contents.elements() {
+        elements.validate(limits)?;
+        numeric(&elements.dtype)?;
+    }
     let mut printer = Printer { out, column: 0, full, limits };
     if tensor.parameter {
         printer.write("Parameter containing:\n")?;
@@ -195,16 +213,13 @@ struct Values<'a> {
 
 impl Values<'_> {
     fn for_each(&self, f: &mut dyn FnMut(&[u64], Number) -> io::Result<()>) -> io::Result<()> {
-        let dtype = match &self.elements.dtype {
-            DType::Known(known) => *known,
-            other => return Err(not_printable(other).into()),
-        };
+        let dtype = numeric(&self.elements.dtype)?;
         self.shown.for_each(self.elements, self.limits, &mut |index, bytes| {
-            let number = decode(dtype, bytes).ok_or_else(|| not_printable(&self.elements.dtype))?;
+            let number = decode(dtype, bytes).ok_or_else(|| Error::data("an element of an odd size"))?;
             let number = match self.scale {
-                Some(scale) => scale.value(number, |axis| {
-                    self.shown.place(axis, index.get(axis).copied().unwrap_or_default())
-                }),
+                Some(scale) => {
+                    scale.value(number, |axis| self.shown.place(axis, index.get(axis).copied().unwrap_or_default()))
+                }
                 // torch shows its bytes, but as floats
                 None if dtype == Known::Float4E2M1fnX2 => Number::Float(number.to_f64()),
                 None => number,
@@ -212,10 +227,6 @@ impl Values<'_> {
             f(index, number)
         })
     }
-}
-
-fn not_printable(dtype: &DType) -> Error {
-    Error::unsupported(format!("elements of type {dtype} cannot be shown as numbers; -o FILE.bin takes their bytes"))
 }
 
 /// Brackets and separators between elements.
@@ -281,9 +292,11 @@ struct Dequantize {
 impl Dequantize {
     fn new(scale: &Scale, limits: &Limits) -> io::Result<Self> {
         match scale {
-            Scale::PerTensor { scale, zero_point, .. } => {
-                Ok(Dequantize { scales: vec![narrow(*scale)], zero_points: vec![narrow(*zero_point as f64)], axis: None })
-            }
+            Scale::PerTensor { scale, zero_point, .. } => Ok(Dequantize {
+                scales: vec![narrow(*scale)],
+                zero_points: vec![narrow(*zero_point as f64)],
+                axis: None,
+            }),
             Scale::PerChannel { scales, zero_points, axis, .. } => Ok(Dequantize {
                 scales: floats(scales, limits)?,
                 zero_points: floats(zero_points, limits)?,

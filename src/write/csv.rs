@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::checkpoint::pyrepr;
 use crate::data::Elements;
-use crate::data::number::Number;
+use crate::data::number::{Number, numeric};
 use crate::dtype::{DType, Known};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -17,7 +17,7 @@ pub fn check(elements: &Elements) -> Result<()> {
         let what = format!("a tensor of {rank} dimensions is no table; --slice takes a part of two or fewer for .csv");
         return Err(Error::unsupported(what));
     }
-    numerals::numeric(&elements.dtype).map(|_| ())
+    numeric(&elements.dtype).map(|_| ())
 }
 
 /// Writes rows; a tensor of one dimension has one value in each. Complex numbers are Python's `(1+2j)`. Errors are those
@@ -34,7 +34,9 @@ pub fn write(elements: &Elements, limits: &Limits, out: &mut dyn Write) -> io::R
 fn field(dtype: &DType, number: Number) -> String {
     match number {
         Number::Float(value) => numerals::float(dtype, value),
-        Number::Complex(real, imaginary) if *dtype == DType::Known(Known::Complex128) => pyrepr::complex(real, imaginary),
+        Number::Complex(real, imaginary) if *dtype == DType::Known(Known::Complex128) => {
+            pyrepr::complex(real, imaginary)
+        }
         Number::Complex(real, imaginary) => {
             let (real, imaginary) = (numerals::float(dtype, real), numerals::float(dtype, imaginary));
             let plus = if imaginary.starts_with('-') { "" } else { "+" };

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use crate::data::Elements;
-use crate::data::number::Number;
+use crate::data::number::{Number, numeric};
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::limits::Limits;
@@ -18,7 +18,7 @@ const MAX_EMPTY_LISTS: u64 = 1 << 20;
 /// Writes the elements without a newline. Errors are those of reading and of `out`.
 pub fn write(elements: &Elements, limits: &Limits, out: &mut dyn Write) -> io::Result<()> {
     if elements.validate(limits)?.elements == 0 {
-        numerals::numeric(&elements.dtype)?;
+        numeric(&elements.dtype)?;
         return out.write_all(empty(&elements.shape)?.as_bytes());
     }
     // elements in one list of each depth

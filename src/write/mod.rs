@@ -6,7 +6,7 @@ pub mod csv;
 mod interrupt;
 pub mod json;
 pub mod npz;
-pub mod numerals;
+mod numerals;
 pub mod png;
 pub mod safetensors;
 pub mod torch_legacy;

@@ -5,18 +5,10 @@ use std::io;
 use crate::checkpoint::pyrepr;
 use crate::data::Elements;
 use crate::data::gather::Blocks;
-use crate::data::number::{Number, decode};
+use crate::data::number::{Number, decode, numeric};
 use crate::dtype::{DType, Known};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::limits::Limits;
-
-/// The dtype whose elements are numbers; `Unsupported` for text, structures and unknown types.
-pub fn numeric(dtype: &DType) -> Result<Known> {
-    match dtype {
-        DType::Known(known) => Ok(*known),
-        other => Err(Error::unsupported(format!("elements of type {other} are no numbers; .bin takes their bytes"))),
-    }
-}
 
 /// Calls `f` with the place in row-major order and the value of each element.
 pub(super) fn for_each(

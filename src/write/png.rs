@@ -58,7 +58,9 @@ impl Picture {
         let refuse = |why: String| Err(Error::unsupported(why));
         let dtype = match (&elements.dtype, elements.dtype.class()) {
             (DType::Known(known), Some(class)) if class != Class::Complex => *known,
-            (other, _) => return refuse(format!("elements of type {other} have no shade; a picture needs real numbers")),
+            (other, _) => {
+                return refuse(format!("elements of type {other} have no shade; a picture needs real numbers"));
+            }
         };
         let planes = planes(elements)?;
         let &[count, channels, high, wide] = planes.shape.as_slice() else {

@@ -70,9 +70,9 @@ impl Form {
     }
 }
 
-/// What `-o OUTPUT [--to FORM]` means. A directory is one that exists, a name that ends in a separator, or one without
-/// an extension when `--to` does not say what the file is.
-pub fn place(output: &Path, to: Option<Form>) -> anyhow::Result<Place> {
+/// What `-o OUTPUT [--to FORM]` means for one thing (`single`) or several. A directory is one that exists, a name that
+/// ends in a separator, or one without an extension when no file of that form can hold what there is.
+pub fn place(output: &Path, to: Option<Form>, single: bool) -> anyhow::Result<Place> {
     if output.as_os_str() == "-" {
         return match to {
             Some(form) => Ok(Place::File(form)),
@@ -86,6 +86,7 @@ pub fn place(output: &Path, to: Option<Form>) -> anyhow::Result<Place> {
     let extension = output.extension().map(|extension| extension.to_string_lossy().to_lowercase());
     let known = extension.as_ref().and_then(|wanted| EXTENSIONS.iter().find(|(known, _)| known == wanted));
     match (to.or(known.map(|(_, form)| *form)), &extension) {
+        (Some(form), None) if !single && !form.is_collection() => Ok(Place::Directory(form)),
         (Some(form), _) => Ok(Place::File(form)),
         (None, None) => Ok(Place::Directory(F::Npy)),
         (None, Some(extension)) => {

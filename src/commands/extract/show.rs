@@ -79,10 +79,9 @@ fn value_text(checkpoint: &Checkpoint, entry: &Entry, several: bool) -> Result<S
             }
             Ok(checkpoint.graph.text_lossy(*id)?.into_owned())
         }
-        _ => Ok(objects.value(entry.node, usize::MAX).map_or_else(
-            || objects.repr(entry.node, usize::MAX),
-            |value| value.repr,
-        )),
+        _ => Ok(objects
+            .value(entry.node, usize::MAX)
+            .map_or_else(|| objects.repr(entry.node, usize::MAX), |value| value.repr)),
     }
 }
 
@@ -97,12 +96,7 @@ pub fn value_json(checkpoint: &Checkpoint, node: NodeId) -> Json {
 }
 
 /// Writes a single entry as bare JSON, others as an object by name; a newline at the end.
-pub fn write_json(
-    checkpoint: &Checkpoint,
-    chosen: &Chosen,
-    part: Part<'_>,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
+pub fn write_json(checkpoint: &Checkpoint, chosen: &Chosen, part: Part<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
     if let ([entry], true) = (chosen.entries.as_slice(), chosen.single) {
         entry_json(checkpoint, entry, part, out).map_err(|e| super::named(e.into(), entry, false))?;
         return Ok(out.write_all(b"\n")?);

@@ -18,6 +18,7 @@ use crate::commands::extract::{Args, cast, is_castable, named, show};
 use crate::commands::input::Input;
 use crate::commands::progress_bar::Bar;
 use crate::data::Elements;
+use crate::data::number::numeric;
 use crate::data::recast::Recast;
 use crate::dtype::DType;
 use crate::error::Error;
@@ -29,7 +30,7 @@ use crate::write::content::Content;
 use crate::write::png::{Options, Picture};
 use crate::write::safetensors::NamedTensor;
 use crate::write::torch_zip::TorchStorage;
-use crate::write::{csv, json, npz, numerals, safetensors, torch_zip};
+use crate::write::{csv, json, npz, safetensors, torch_zip};
 
 /// A tensor, or a part of one, to be written under its name.
 struct Piece {
@@ -50,7 +51,7 @@ struct Plan {
 
 /// Writes `chosen` to `output`.
 pub fn run(args: &Args, input: &mut Input, chosen: &Chosen, output: &Path) -> anyhow::Result<Status> {
-    let place = form::place(output, args.to)?;
+    let place = form::place(output, args.to, chosen.single)?;
     let (Place::File(form) | Place::Directory(form)) = place;
     check_options(args, form)?;
     if output.as_os_str() == "-" && args.report.wants_json() {
@@ -100,7 +101,11 @@ pub fn run(args: &Args, input: &mut Input, chosen: &Chosen, output: &Path) -> an
 
 fn check_options(args: &Args, form: Form) -> anyhow::Result<()> {
     let picture = &args.picture;
-    let given = [(picture.range.is_some(), "--range"), (picture.diverging, "--diverging"), (picture.scale.is_some(), "--scale")];
+    let given = [
+        (picture.range.is_some(), "--range"),
+        (picture.diverging, "--diverging"),
+        (picture.scale.is_some(), "--scale"),
+    ];
     match given.iter().find(|(given, _)| *given) {
         Some((_, option)) if form != Form::Png => bail!("{option} is for pictures (.png)"),
         _ => Ok(()),
@@ -115,7 +120,9 @@ impl Plan {
         let one_only = matches!(place, Place::File(form) if !form.is_collection());
         if one_only && tensors > 1 {
             let extension = form.extension();
-            bail!("{tensors} tensors do not fit into .{extension}: name one, or write .npz, .safetensors, .pt or a directory");
+            bail!(
+                "{tensors} tensors do not fit into .{extension}: name one, or write .npz, .safetensors, .pt or a directory"
+            );
         }
         if !one_only && matches!(place, Place::Directory(_)) && form != Form::Json && form.is_collection() {
             bail!("a directory gets one file for each tensor: --to npy, csv, bin, png or json");
@@ -279,7 +286,8 @@ impl Plan {
     ) -> anyhow::Result<u64> {
         let of_output = || output.display().to_string();
         if output.is_dir() {
-            let targets = files.iter().map(|file| target_inside(output, file, args.force)).collect::<anyhow::Result<_>>()?;
+            let targets =
+                files.iter().map(|file| target_inside(output, file, args.force)).collect::<anyhow::Result<_>>()?;
             return self.write_files(args, input, form, targets);
         }
         let parent = match output.parent() {
@@ -355,7 +363,13 @@ fn target_inside(dir: &Path, file: &str, force: bool) -> anyhow::Result<Target> 
 }
 
 impl Piece {
-    fn new(args: &Args, checkpoint: &Checkpoint, entry: &Entry, part: &str, elements: Elements) -> anyhow::Result<Self> {
+    fn new(
+        args: &Args,
+        checkpoint: &Checkpoint,
+        entry: &Entry,
+        part: &str,
+        elements: Elements,
+    ) -> anyhow::Result<Self> {
         let dtype = args.dtype.as_ref().filter(|_| parts::is_cast(part));
         let (elements, cast) = cast(elements, dtype, &checkpoint.limits)?;
         elements.validate(&checkpoint.limits)?;
@@ -372,7 +386,7 @@ impl Piece {
         match form {
             Form::Npy | Form::Npz => Ok(check_numpy(&self.elements.dtype)?),
             Form::Csv => Ok(csv::check(&self.elements)?),
-            Form::Json => Ok(numerals::numeric(&self.elements.dtype).map(|_| ())?),
+            Form::Json => Ok(numeric(&self.elements.dtype).map(|_| ())?),
             Form::Png => Ok(self.picture(args).map(|_| ())?),
             Form::Safetensors if self.elements.dtype.safetensors().is_none() => {
                 bail!("safetensors has no {}", self.elements.dtype)
@@ -383,8 +397,7 @@ impl Piece {
 
     fn picture(&self, args: &Args) -> crate::error::Result<Picture> {
         let picture = &args.picture;
-        let options =
-            Options { range: picture.range, diverging: picture.diverging, scale: picture.scale.unwrap_or(1) };
+        let options = Options { range: picture.range, diverging: picture.diverging, scale: picture.scale.unwrap_or(1) };
         Picture::new(&self.elements, options)
     }
 
