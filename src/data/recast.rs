@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cast::Caster;
 use super::{Elements, gather};
-use crate::dtype::{ByteOrder, DType};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::source::{Source, past_end};
@@ -48,25 +48,10 @@ impl Recast {
         let size = u64::from(dtype.size().unwrap_or(1));
         let at_once = if below.is_contiguous() { CONTIGUOUS_ELEMENTS } else { STRIDED_ELEMENTS };
         let shape = below.shape.clone();
-        let mut stride = vec![1_u64; shape.len()];
-        let mut step = 1_u64;
-        for (stride, extent) in stride.iter_mut().zip(&shape).rev() {
-            *stride = step;
-            step = step.saturating_mul((*extent).max(1));
-        }
         let state = State { caster, held: 0..0, bytes: Vec::new(), counted: 0, overflows: 0 };
         let source =
             Arc::new(Recast { below, limits: limits.clone(), elements, size, at_once, state: Mutex::new(state) });
-        let elements = Elements {
-            source: source.clone(),
-            dtype: dtype.clone(),
-            shape,
-            stride,
-            offset: 0,
-            byte_order: ByteOrder::Little,
-            conj: false,
-            neg: false,
-        };
+        let elements = Elements::row_major(source.clone(), dtype.clone(), shape);
         Ok((elements, source))
     }
 
@@ -148,7 +133,7 @@ mod tests {
     #[test]
     fn cast_while_it_is_read_and_overflows_counted_once() {
         let count = u32::try_from(CONTIGUOUS_ELEMENTS).unwrap() + 7;
-        let value = |i: u32| if i % 1000 == 0 { 1e30 } else { i as f32 };
+        let value = |i: u32| if i.is_multiple_of(1000) { 1e30 } else { i as f32 };
         let bytes = (0..count).flat_map(|i| value(i).to_le_bytes()).collect();
         let below = tensor(Known::Float32, &[count.into()], bytes);
         let (cast, source) = Recast::over(below, &Known::BFloat16.into(), &Limits::default()).unwrap();

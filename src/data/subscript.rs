@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use super::{Elements, gather};
-use crate::dtype::ByteOrder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::{Source, past_end};
@@ -145,19 +144,12 @@ impl Turned {
     fn over(forward: Elements, turned: Vec<bool>, limits: &Limits) -> Result<Elements> {
         let extent = forward.validate(limits)?;
         let shape = forward.shape.clone();
-        let mut stride = vec![1_u64; shape.len()];
-        let mut step = 1_u64;
-        for (stride, extent) in stride.iter_mut().zip(&shape).rev() {
-            *stride = step;
-            step = step.saturating_mul((*extent).max(1));
-        }
         let last = turned.iter().rposition(|turned| *turned).unwrap_or_default();
         let inner = shape.iter().skip(last + 1).product();
         let dtype = forward.dtype.clone();
         let (size, len) = (extent.element_size as u64, extent.bytes);
         let source = Arc::new(Turned { forward, turned, inner, size, len, limits: limits.clone() });
-        let byte_order = ByteOrder::Little;
-        Ok(Elements { source, dtype, shape, stride, offset: 0, byte_order, conj: false, neg: false })
+        Ok(Elements::row_major(source, dtype, shape))
     }
 
     /// The elements that can be read in one go at `position` (of `wanted`): where they begin in the tensor below, how

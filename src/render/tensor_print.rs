@@ -8,8 +8,7 @@ use std::io::{self, Write};
 
 use crate::checkpoint::pyrepr;
 use crate::data::Elements;
-use crate::data::number::numeric;
-use crate::data::number::{Number, decode};
+use crate::data::number::{Number, decode, numeric};
 use crate::dtype::{DType, Known};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -48,7 +47,7 @@ pub enum Contents {
     /// One after the other.
     Strided(Elements),
     /// As integers with a scale.
-    Quantized(Elements, Scale),
+    Quantized(Elements, Box<Scale>),
     /// In other tensors: the layout's name, and each part's name and elements; the one before the last holds one index
     /// for each value that is stored.
     Sparse(&'static str, Vec<(&'static str, Elements)>),
@@ -59,10 +58,11 @@ pub enum Contents {
 impl Contents {
     fn elements(&self) -> Vec<&Elements> {
         match self {
-            Contents::Strided(elements) | Contents::Quantized(elements, Scale::PerTensor { .. }) => vec![elements],
-            Contents::Quantized(elements, Scale::PerChannel { scales, zero_points, .. }) => {
-                vec![elements, scales, zero_points]
-            }
+            Contents::Strided(elements) => vec![elements],
+            Contents::Quantized(elements, scale) => match scale.as_ref() {
+                Scale::PerTensor { .. } => vec![elements],
+                Scale::PerChannel { scales, zero_points, .. } => vec![elements, scales, zero_points],
+            },
             Contents::Sparse(_, parts) => parts.iter().map(|(_, elements)| elements).collect(),
             Contents::Meta => Vec::new(),
         }
@@ -274,7 +274,7 @@ impl Nesting<'_> {
 
     /// What stands before the element at `place` of a row.
     fn between(&self, place: u64) -> String {
-        if place % self.per_line == 0 {
+        if place.is_multiple_of(self.per_line) {
             format!(",\n{:width$}", "", width = self.indent + self.shown.rank())
         } else {
             ", ".to_owned()

@@ -6,7 +6,7 @@ use crate::checkpoint::tensor::{Data, Quantizer};
 use crate::checkpoint::{Checkpoint, Kind, Tensor};
 use crate::data::Elements;
 use crate::data::subscript::Subscript;
-use crate::dtype::{ByteOrder, DType, Known};
+use crate::dtype::{DType, Known};
 use crate::error::{Error, Result};
 use crate::pickle::{Node, NodeId};
 use crate::render::tensor_print::{Contents, Scale, TensorText};
@@ -111,7 +111,7 @@ impl Taken<'_> {
             }
             (_, Some(quantizer)) => {
                 let (stored, scale) = self.quantized(quantizer)?;
-                Contents::Quantized(stored, scale)
+                Contents::Quantized(stored, Box::new(scale))
             }
             _ if is_meta => {
                 self.no_slices("meta")?;
@@ -227,14 +227,5 @@ fn floats(values: &[f64]) -> Elements {
 }
 
 fn vector(dtype: Known, len: usize, bytes: Vec<u8>) -> Elements {
-    Elements {
-        source: Arc::new(MemorySource::new(bytes)),
-        dtype: dtype.into(),
-        shape: vec![len as u64],
-        stride: vec![1],
-        offset: 0,
-        byte_order: ByteOrder::Little,
-        conj: false,
-        neg: false,
-    }
+    Elements::row_major(Arc::new(MemorySource::new(bytes)), dtype.into(), vec![len as u64])
 }

@@ -9,6 +9,9 @@ use crate::data::Elements;
 use crate::data::gather::Blocks;
 use crate::limits::Limits;
 
+/// Takes an element's index among those that are printed, and its bytes (little-endian).
+pub(super) type Visit<'a> = dyn FnMut(&[u64], &[u8]) -> io::Result<()> + 'a;
+
 /// Elements at either end of a dimension that is cut.
 pub(super) const EDGE: u64 = 3;
 /// Tensors with more elements than this are cut.
@@ -66,14 +69,8 @@ impl Shown {
         None
     }
 
-    /// Reads what is printed in row-major order: calls `f` with each element's index among those printed and its bytes
-    /// (little-endian).
-    pub(super) fn for_each(
-        &self,
-        elements: &Elements,
-        limits: &Limits,
-        f: &mut dyn FnMut(&[u64], &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    /// Reads what is printed in row-major order.
+    pub(super) fn for_each(&self, elements: &Elements, limits: &Limits, f: &mut Visit<'_>) -> io::Result<()> {
         let mut index = vec![0; self.rank()];
         // dimensions before the last cut one are walked index by index; that one gives two runs, the others all
         let outer = (0..self.rank()).rev().find(|dim| self.is_cut(*dim));
@@ -94,13 +91,7 @@ impl Shown {
         }
     }
 
-    fn run(
-        &self,
-        part: &Elements,
-        limits: &Limits,
-        index: &mut [u64],
-        f: &mut dyn FnMut(&[u64], &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    fn run(&self, part: &Elements, limits: &Limits, index: &mut [u64], f: &mut Visit<'_>) -> io::Result<()> {
         let size = part.validate(limits)?.element_size;
         let mut blocks = Blocks::new(part, limits)?;
         loop {
