@@ -501,9 +501,8 @@ fn refusals() {
         (&[&tensors, "scalar", "--full", "-o", &out("x.npy")], "cannot be used with"),
         (&[&tensors, "["], "glob"),
         (&[&out("nowhere.pt"), "x"], "No such file"),
-        (&[&testdata("more/numpy_dtypes.npz")], ""),
     ];
-    for (args, why) in cases.iter().filter(|(_, why)| !why.is_empty()) {
+    for (args, why) in cases {
         let (status, error) = refused(args);
         assert_eq!(status, 2, "{args:?} {error}");
         assert!(error.contains(why), "{args:?} {error}");

@@ -311,19 +311,20 @@ impl Plan {
     fn write_files(&self, args: &Args, input: &Input, form: Form, targets: Vec<Target>) -> anyhow::Result<u64> {
         let limits = &input.checkpoint.limits;
         let bar = Bar::new(&input.name, self.bytes(limits)?, args.report.quiet);
+        let of_output = || args.output.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         let mut bytes = 0;
         let mut targets = targets.into_iter();
         for (piece, target) in self.pieces.iter().zip(targets.by_ref()) {
-            let mut out = target.create()?;
+            let mut out = target.create().with_context(of_output)?;
             piece.write(args, limits, form, &mut out, &bar).with_context(|| input.name.clone())?;
             bytes += out.position();
-            out.commit()?;
+            out.commit().with_context(of_output)?;
         }
         for ((_, node), target) in self.values.iter().zip(targets) {
-            let mut out = target.create()?;
-            writeln!(out, "{}", show::value_json(&input.checkpoint, *node))?;
+            let mut out = target.create().with_context(of_output)?;
+            writeln!(out, "{}", show::value_json(&input.checkpoint, *node)).with_context(of_output)?;
             bytes += out.position();
-            out.commit()?;
+            out.commit().with_context(of_output)?;
         }
         Ok(bytes)
     }
