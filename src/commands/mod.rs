@@ -4,6 +4,7 @@
 pub mod completions;
 pub mod convert;
 pub mod diff;
+pub mod extract;
 pub mod input;
 pub mod listing;
 pub mod ls;
@@ -42,6 +43,7 @@ pub fn run(cli: crate::cli::Cli) -> anyhow::Result<Status> {
         Command::Ls(args) => ls::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::Extract(args) => extract::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -2,8 +2,12 @@
 
 pub mod atomic;
 pub mod content;
+pub mod csv;
 mod interrupt;
+pub mod json;
 pub mod npz;
+mod numerals;
+pub mod png;
 pub mod safetensors;
 pub mod torch_legacy;
 pub mod torch_zip;
