@@ -6,8 +6,9 @@ pub mod decode;
 pub mod graph;
 pub mod opcode;
 mod reader;
+pub mod splice;
 pub mod stored;
 pub mod text;
 
-pub use decode::{Decoded, Follows, Inline, NothingInline, decode};
+pub use decode::{Decoded, Does, Follows, Inline, NothingInline, Trace, decode, decode_traced};
 pub use graph::{Change, Construct, Entry, Graph, Node, NodeId, Object, StreamId, TextId};
