@@ -12,3 +12,4 @@ pub mod progress;
 pub mod render;
 pub mod report;
 pub mod source;
+pub mod write;

@@ -82,7 +82,7 @@ mod tests {
     use super::super::Sharing;
     use super::*;
 
-    fn tensor(shape: &[u64], stride: &[u64]) -> TensorRow {
+    fn tensor(shape: &[i64], stride: &[i64]) -> TensorRow {
         TensorRow {
             kind: "tensor",
             layout: "strided".into(),
@@ -90,14 +90,14 @@ mod tests {
             stride: Some(stride.to_vec()),
             requires_grad: Some(false),
             in_state_dict: true,
-            bytes: shape.iter().product::<u64>() * 4,
+            bytes: shape.iter().product::<i64>().unsigned_abs() * 4,
             ..TensorRow::default()
         }
     }
 
     #[test]
     fn strides_in_words() {
-        let cases: &[(&[u64], &[u64], &str)] = &[
+        let cases: &[(&[i64], &[i64], &str)] = &[
             (&[], &[], ""),
             (&[4, 3, 3, 3], &[27, 9, 3, 1], ""),
             (&[4, 1, 3], &[3, 77, 1], ""),

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-pub(crate) fn tensor(path: &[&str], shape: &[u64]) -> TensorRow {
+pub(crate) fn tensor(path: &[&str], shape: &[i64]) -> TensorRow {
     let mut stride = Vec::new();
     let mut elements = 1;
     for dim in shape.iter().rev() {
@@ -23,9 +23,9 @@ pub(crate) fn tensor(path: &[&str], shape: &[u64]) -> TensorRow {
         device: Some("cpu".into()),
         requires_grad: Some(false),
         in_state_dict: true,
-        bytes: elements * 4,
+        bytes: elements.unsigned_abs() * 4,
         storage: Some("1".into()),
-        parameters: elements,
+        parameters: elements.unsigned_abs(),
         ..TensorRow::default()
     }
 }

@@ -1,0 +1,419 @@
+//! Output that appears whole or not at all: written beside its target under a recognisable name, synced, renamed.
+//!
+//! The temporary file of `model.pt` is `.model.pt.ckpt-tmp-XXXXXX`. It is removed on errors and on SIGINT and SIGTERM; a
+//! leftover of a kill is harmless and can be deleted. The old target stays as it is until the rename.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::Source;
+use crate::write::interrupt;
+
+/// Small writes are gathered up to this many bytes; copies between sources go in blocks of as many.
+const BUFFER_BYTES: usize = 1 << 20;
+/// What a kernel-to-kernel copy moves before progress is told.
+const KERNEL_COPY_BYTES: u64 = 64 << 20;
+/// Bytes of the target's name that go into the temporary file's.
+const MAX_NAME_BYTES: usize = 200;
+
+/// Where output will go, checked before anything is written.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A regular file, existing or new.
+    File {
+        /// The file, links followed.
+        path: PathBuf,
+        /// Whether it may exist already.
+        force: bool,
+    },
+    /// Standard output.
+    Stdout,
+}
+
+impl Target {
+    /// Checks that `path` can be written: `-` is standard output (never a terminal); an existing file, `input` itself
+    /// included, needs `force`; its directory must exist; what is no regular file is refused.
+    pub fn new(path: &Path, force: bool, input: Option<&Path>) -> Result<Self> {
+        if path.as_os_str() == "-" {
+            if io::stdout().is_terminal() {
+                return Err(fail("a checkpoint is not written to a terminal; redirect it or name a file"));
+            }
+            return Ok(Target::Stdout);
+        }
+        if path.file_name().is_none() {
+            return Err(fail("is no name of a file"));
+        }
+        let Ok(link) = fs::symlink_metadata(path) else {
+            let dir = directory(path);
+            return match fs::metadata(dir) {
+                Ok(meta) if meta.is_dir() => Ok(Target::File { path: path.to_owned(), force }),
+                Ok(_) => Err(fail(format!("{} is no directory", dir.display()))),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    Err(fail(format!("the directory {} does not exist", dir.display())))
+                }
+                Err(e) => Err(e.into()),
+            };
+        };
+        // through a link, the file it leads to is replaced
+        let path = if link.is_symlink() { fs::canonicalize(path)? } else { path.to_owned() };
+        let meta = fs::metadata(&path)?;
+        if meta.is_dir() {
+            return Err(fail("is a directory"));
+        }
+        if !meta.is_file() {
+            return Err(fail("is not a regular file; `-` is standard output"));
+        }
+        if !force {
+            let same = input.is_some_and(|input| is_same_file(input, &path));
+            return Err(fail(match same {
+                true => "is the input itself; --force replaces it once the new file is complete",
+                false => "exists already; --force replaces it",
+            }));
+        }
+        Ok(Target::File { path, force })
+    }
+
+    /// Bytes that a new file may take where the target lies; `None` where nobody says.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let Target::File { path, .. } = self else { return None };
+        free_bytes(directory(path))
+    }
+
+    /// Starts writing.
+    pub fn create(&self) -> Result<Output> {
+        let sink = match self {
+            Target::Stdout => Sink::Stdout(stdout_file()?),
+            Target::File { path, force } => Sink::File(Box::new(Temporary::beside(path, *force)?)),
+        };
+        Ok(Output { sink, buffer: Vec::new(), written: 0 })
+    }
+}
+
+fn fail(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Io, message)
+}
+
+/// The directory that holds a file.
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Whether two paths lead to one file.
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
+    matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b || same_inode(&a, &b))
+}
+
+#[cfg(unix)]
+fn same_inode(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    id(a).is_some_and(|of_a| Some(of_a) == id(b))
+}
+
+#[cfg(not(unix))]
+fn same_inode(_: &Path, _: &Path) -> bool {
+    false
+}
+
+#[cfg(unix)]
+fn free_bytes(dir: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(dir).ok()?;
+    stat.f_bavail.checked_mul(stat.f_frsize)
+}
+
+#[cfg(not(unix))]
+fn free_bytes(_: &Path) -> Option<u64> {
+    None
+}
+
+/// Standard output as a file, without the line buffer of [`io::Stdout`].
+#[cfg(unix)]
+fn stdout_file() -> Result<File> {
+    use std::os::fd::AsFd;
+    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+}
+
+#[cfg(windows)]
+fn stdout_file() -> Result<File> {
+    use std::os::windows::io::AsHandle;
+    Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
+}
+
+#[derive(Debug)]
+enum Sink {
+    File(Box<Temporary>),
+    Stdout(File),
+}
+
+/// The file beside the target, removed when dropped.
+#[derive(Debug)]
+struct Temporary {
+    file: NamedTempFile,
+    target: PathBuf,
+    force: bool,
+    _guard: interrupt::Guard,
+}
+
+impl Temporary {
+    fn beside(target: &Path, force: bool) -> Result<Self> {
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let mut end = name.len().min(MAX_NAME_BYTES);
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        let prefix = format!(".{}.ckpt-tmp-", name.get(..end).unwrap_or_default());
+        let dir = directory(target);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        // nobody may come between the file and the list of what an interrupt removes
+        let (file, guard) = interrupt::guard(|| {
+            let file = builder.tempfile_in(dir)?;
+            let path = file.path().to_owned();
+            Ok((file, path))
+        })
+        .map_err(|e: io::Error| fail(format!("cannot write in {}: {e}", dir.display())))?;
+        if let Some(mode) = existing_mode(target) {
+            file.as_file().set_permissions(mode)?;
+        }
+        Ok(Temporary { file, target: target.to_owned(), force, _guard: guard })
+    }
+
+    fn commit(self) -> Result<()> {
+        self.file.as_file().sync_all()?;
+        let persisted = match self.force {
+            true => self.file.persist(&self.target),
+            // somebody else may have made the target meanwhile
+            false => self.file.persist_noclobber(&self.target),
+        };
+        persisted.map_err(|e| match e.error.kind() {
+            io::ErrorKind::AlreadyExists => fail("exists already; --force replaces it"),
+            _ => Error::from(e.error),
+        })?;
+        sync_directory(directory(&self.target))
+    }
+}
+
+/// The mode bits of a file that will be replaced.
+fn existing_mode(target: &Path) -> Option<Permissions> {
+    fs::metadata(target).ok().map(|meta| meta.permissions())
+}
+
+#[cfg(unix)]
+fn sync_directory(dir: &Path) -> Result<()> {
+    Ok(File::open(dir)?.sync_all()?)
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+/// Output being written. Dropped without [`Output::commit`], a file's target stays as it was.
+#[derive(Debug)]
+pub struct Output {
+    sink: Sink,
+    buffer: Vec<u8>,
+    written: u64,
+}
+
+impl Output {
+    /// Bytes written so far.
+    pub fn position(&self) -> u64 {
+        self.written
+    }
+
+    fn file(&self) -> &File {
+        match &self.sink {
+            Sink::File(temporary) => temporary.file.as_file(),
+            Sink::Stdout(file) => file,
+        }
+    }
+
+    /// The file, when it can be read again and written at any place: not for standard output. Everything written so
+    /// far is in it.
+    pub fn seekable(&mut self) -> Result<Option<&File>> {
+        self.flush()?;
+        Ok(match &self.sink {
+            Sink::File(temporary) => Some(temporary.file.as_file()),
+            Sink::Stdout(_) => None,
+        })
+    }
+
+    /// Copies `len` bytes of `source` from `offset` on, inside the kernel where they lie in a file as they are.
+    /// `advance` hears how many bytes more are done.
+    pub fn copy(&mut self, source: &dyn Source, offset: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
+        if offset.checked_add(len).is_none_or(|end| end > source.len()) {
+            return Err(crate::source::past_end(source, offset, len));
+        }
+        match source.as_file(offset) {
+            Some((file, position)) if len > BUFFER_BYTES as u64 => {
+                self.flush()?;
+                self.copy_in_kernel(file, position, len, advance).map_err(|e| e.at(source.absolute(offset)))
+            }
+            _ => self.copy_in_blocks(source, offset, len, advance),
+        }
+    }
+
+    fn copy_in_kernel(&mut self, mut from: &File, position: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
+        from.seek(SeekFrom::Start(position))?;
+        let mut left = len;
+        while left > 0 {
+            let part = left.min(KERNEL_COPY_BYTES);
+            let copied = io::copy(&mut from.take(part), &mut self.file())?;
+            if copied < part {
+                return Err(Error::truncated("the file became shorter while it was read"));
+            }
+            self.written += part;
+            left -= part;
+            advance(part);
+        }
+        Ok(())
+    }
+
+    fn copy_in_blocks(&mut self, source: &dyn Source, offset: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
+        let mut block = vec![0; usize::try_from(len).unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES)];
+        let (mut at, end) = (offset, offset + len);
+        while at < end {
+            let take = usize::try_from(end - at).unwrap_or(BUFFER_BYTES).min(block.len());
+            let part = block.split_at_mut(take).0;
+            source.read_at(at, part)?;
+            self.write_all(part)?;
+            at += take as u64;
+            advance(take as u64);
+        }
+        Ok(())
+    }
+
+    /// Everything is written: syncs it and gives it its name.
+    pub fn commit(mut self) -> Result<()> {
+        self.flush()?;
+        match self.sink {
+            Sink::File(temporary) => temporary.commit(),
+            Sink::Stdout(_) => Ok(()),
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() + bytes.len() > BUFFER_BYTES {
+            self.flush()?;
+        }
+        if bytes.len() >= BUFFER_BYTES {
+            self.file().write_all(bytes)?;
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
+        self.written += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let buffered = std::mem::take(&mut self.buffer);
+        self.file().write_all(&buffered)?;
+        self.buffer = buffered;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{FileSource, MemorySource, Window};
+    use std::sync::Arc;
+
+    fn names(dir: &Path) -> Vec<String> {
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn appears_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.pt");
+        let mut output = Target::new(&path, false, None).unwrap().create().unwrap();
+        output.write_all(b"abc").unwrap();
+        assert!(names(dir.path())[0].starts_with(".out.pt.ckpt-tmp-"), "{:?}", names(dir.path()));
+        drop(output);
+        assert!(names(dir.path()).is_empty());
+        let mut output = Target::new(&path, false, None).unwrap().create().unwrap();
+        output.write_all(b"abc").unwrap();
+        output.commit().unwrap();
+        assert_eq!(names(dir.path()), ["out.pt"]);
+        assert_eq!(fs::read(&path).unwrap(), b"abc");
+    }
+
+    #[test]
+    fn an_existing_target_needs_force_even_when_it_appears_late() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.pt");
+        let output = Target::new(&path, false, None).unwrap().create().unwrap();
+        fs::write(&path, "theirs").unwrap();
+        assert!(output.commit().unwrap_err().to_string().contains("--force"));
+        assert!(Target::new(&path, false, None).unwrap_err().to_string().contains("--force"));
+        assert!(Target::new(&path, false, Some(&path)).unwrap_err().to_string().contains("the input itself"));
+        let mut output = Target::new(&path, true, Some(&path)).unwrap().create().unwrap();
+        output.write_all(b"ours").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        output.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ours");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn modes_stay_and_links_are_followed() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("real"), dir.path().join("link"));
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        Target::new(&link, true, None).unwrap().create().unwrap().commit().unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        // a new file gets what the umask says, as any other new file does
+        let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
+        Target::new(&ours, false, None).unwrap().create().unwrap().commit().unwrap();
+        fs::write(&theirs, "").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&theirs));
+    }
+
+    #[test]
+    fn what_cannot_be_a_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let say = |path: &Path| Target::new(path, true, None).unwrap_err().to_string();
+        assert!(say(&dir.path().join("no/out.pt")).contains("does not exist"));
+        assert_eq!(say(dir.path()), "is a directory");
+        assert!(say(Path::new("..")).contains("no name of a file"));
+        #[cfg(unix)]
+        assert!(say(Path::new("/dev/null")).contains("not a regular file"));
+    }
+
+    #[test]
+    fn copies_from_files_and_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| i.to_le_bytes()[1]).collect();
+        fs::write(dir.path().join("in"), &bytes).unwrap();
+        let file = Arc::new(FileSource::open(&dir.path().join("in")).unwrap());
+        let window = Window::new(file, 10, 2_500_000).unwrap();
+        let mut output = Target::new(&dir.path().join("out"), false, None).unwrap().create().unwrap();
+        output.write_all(b"head").unwrap();
+        output.copy(&window, 5, 2_000_000, &|_| ()).unwrap();
+        output.copy(&MemorySource::new(bytes.clone()), 7, 1_500_000, &|_| ()).unwrap();
+        assert!(output.copy(&window, 5, 2_500_000, &|_| ()).is_err());
+        assert_eq!(output.position(), 3_500_004);
+        output.commit().unwrap();
+        let want = [b"head", &bytes[15..2_000_015], &bytes[7..1_500_007]].concat();
+        assert!(fs::read(dir.path().join("out")).unwrap() == want);
+    }
+}

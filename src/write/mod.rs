@@ -1,0 +1,4 @@
+//! One encoder a format, and how output gets to the disk: whole or not at all.
+
+pub mod atomic;
+mod interrupt;
