@@ -3,6 +3,7 @@
 //! [`open`] turns bytes into a [`Checkpoint`], whatever the container; [`names`] walks it; [`rebuild`] knows torch's and
 //! numpy's constructors; [`object`] and [`value`] say what everything else is.
 
+pub mod edit;
 mod module;
 pub mod names;
 mod numpy;

@@ -265,7 +265,11 @@ impl Spliced {
         let before = std::iter::once(0).chain(self.patches.iter().map(|patch| patch.at + patch.len));
         let until = self.patches.iter().map(|patch| patch.at).chain(std::iter::once(self.inner.len()));
         let news = self.patches.iter().map(|patch| Some(&*patch.bytes)).chain(std::iter::once(None));
-        before.zip(until).zip(news).map(|((from, to), new)| Part { from, len: to - from, then: new.unwrap_or_default() })
+        before.zip(until).zip(news).map(|((from, to), new)| Part {
+            from,
+            len: to - from,
+            then: new.unwrap_or_default(),
+        })
     }
 }
 
