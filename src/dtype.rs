@@ -3,6 +3,7 @@
 //! Sources: `torch/storage.py` (`_dtype_to_storage_type_map`), `torch/_utils.py`, numpy's array protocol type strings,
 //! safetensors' `Dtype`, `torch/_export/serde/schema.py`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -206,6 +207,14 @@ impl DType {
         match self {
             DType::Known(known) => known.row().map_or("", |row| row.name),
             DType::Other { name, .. } => name,
+        }
+    }
+
+    /// [`DType::name`] for keeping: no copy of the names that are known.
+    pub fn shared_name(&self) -> Cow<'static, str> {
+        match self.row() {
+            Some(row) => Cow::Borrowed(row.name),
+            None => Cow::Owned(self.name().to_owned()),
         }
     }
 

@@ -6,12 +6,10 @@ pub struct Limits {
     /// Objects that one file's pickles may make, whatever it inflates to (`--max-objects`). What an uncompressed file
     /// holds is bounded by its size already; see [`Limits::objects_for`].
     pub max_objects: u64,
-    /// How deep names and containers may nest (`--max-depth-limit`).
+    /// How deep names and containers may nest (`--max-depth`).
     pub max_depth: usize,
-    /// Tensors and values one file may list (`--max-entries`).
+    /// Tensors and values one file may list, and objects looked at for that (`--max-entries`).
     pub max_entries: u64,
-    /// Bytes of all names of one listing together.
-    pub max_name_bytes: u64,
     /// Bytes that compressed input or standard input may take on disk once expanded (`--max-expanded-bytes`).
     pub max_expanded_bytes: u64,
     /// How many times larger than its compressed form a stream may become before `min_expanded_bytes` stops mattering.
@@ -36,7 +34,6 @@ impl Default for Limits {
             max_objects: 4 << 20,
             max_depth: 1000,
             max_entries: 1_000_000,
-            max_name_bytes: 256 << 20,
             max_expanded_bytes: 1 << 40,
             max_expansion_ratio: 256,
             min_expanded_bytes: 128 << 20,

@@ -78,6 +78,9 @@ pub struct Names {
     pub modules: Vec<(Vec<Element>, String)>,
 }
 
+/// Bytes of memory that the path of an entry may take on average.
+const MEAN_NAME_BYTES: u64 = 256;
+
 /// What one walk may spend.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -88,14 +91,13 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(limits: &crate::limits::Limits) -> Self {
-        Budget { visits: limits.max_entries, name_bytes: limits.max_name_bytes, max_visits: limits.max_entries }
+        let name_bytes = limits.max_entries.saturating_mul(MEAN_NAME_BYTES);
+        Budget { visits: limits.max_entries, name_bytes, max_visits: limits.max_entries }
     }
 
     /// One more object is looked at.
     pub(super) fn visit(&mut self) -> Result<()> {
-        self.visits = self.visits.checked_sub(1).ok_or_else(|| {
-            Error::limit(format!("more than {} tensors and values to list; --max-entries raises it", self.max_visits))
-        })?;
+        self.visits = self.visits.checked_sub(1).ok_or_else(|| self.spent("tensors and values"))?;
         Ok(())
     }
 
@@ -106,9 +108,13 @@ impl Budget {
             _ => 0,
         };
         let bytes: usize = path.iter().map(|element| size_of::<Element>() + own(element)).sum();
-        let left = self.name_bytes.checked_sub(bytes as u64);
-        self.name_bytes = left.ok_or_else(|| Error::limit("the names of this file are too long to list"))?;
+        self.name_bytes =
+            self.name_bytes.checked_sub(bytes as u64).ok_or_else(|| self.spent("names of that length"))?;
         Ok(())
+    }
+
+    fn spent(&self, on: &str) -> Error {
+        Error::limit(format!("more {on} than {} entries allow for; --max-entries raises it", self.max_visits))
     }
 }
 

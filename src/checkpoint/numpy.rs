@@ -69,7 +69,7 @@ pub(super) fn numpy_type(graph: &Graph, node: NodeId) -> Option<NumpyType> {
 /// `({}, (b'ns', 1, 1, 1))`: the unit of a datetime64, with its count when that is not 1.
 fn datetime_unit(graph: &Graph, metadata: NodeId) -> Option<String> {
     let parts = graph.sequence(*graph.sequence(metadata)?.get(1)?)?;
-    let unit = graph.str_or_bytes(*parts.first()?)?;
+    let unit = graph.text_lossy(byte_string(graph, *parts.first()?)?).ok()?;
     Some(match parts.get(1).and_then(|count| graph.int(*count)) {
         Some(count) if count != 1 => format!("{count}{unit}"),
         _ => unit.into_owned(),

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxHashMap;
+
 use crate::checkpoint::numpy;
 use crate::checkpoint::storage::{Persistent, StorageId, Storages};
 use crate::checkpoint::tensor::{Data, Kind, Quantizer, STRIDED, Tensor, TensorId, contiguous};
@@ -149,8 +151,8 @@ pub fn constructor(module: &str, name: &str) -> Option<Constructor> {
 #[derive(Debug, Default)]
 pub struct Tensors {
     all: Vec<Tensor>,
-    of: HashMap<NodeId, TensorId>,
-    constructors: HashMap<NodeId, Option<Constructor>>,
+    of: FxHashMap<NodeId, TensorId>,
+    constructors: FxHashMap<NodeId, Option<Constructor>>,
     /// Roots of the streams inside `_load_from_bytes`, by the call's node.
     pub(super) inner_roots: HashMap<NodeId, NodeId>,
 }
@@ -321,7 +323,7 @@ impl Call<'_> {
             C::Parameter => self.parameter(args),
             C::ParameterClass | C::TensorClass => self.old_class(constructor, args),
             C::WrapperSubclass => self.wrapper(args).into(),
-            C::FromType => self.from_type(args),
+            C::FromType => self.of_subclass(args),
             C::OnDevice => self.on_device(args),
             C::Nested => self.nested(args),
             C::NumpyArray => numpy::reconstructed(self.graph, self.node).into(),
@@ -391,7 +393,7 @@ impl Call<'_> {
             }
             Some(_) => {}
         }
-        tensor.data = if storage.location == "meta" {
+        tensor.data = if &*storage.location == "meta" {
             Data::Nothing
         } else {
             match u64::try_from(offset).ok().and_then(|offset| offset.checked_add(view_offset)) {
@@ -518,7 +520,7 @@ impl Call<'_> {
             stride: sizes(self.graph, *stride),
             storage_offset: self.graph.int(*offset),
             layout: layout_name(self.graph, *layout),
-            device: device_name(self.graph, *device),
+            device: device_name(self.graph, *device).map(Into::into),
             requires_grad: self.flag(Some(requires_grad)),
             ..Tensor::default()
         })
@@ -526,7 +528,7 @@ impl Call<'_> {
 
     /// `(func, type, args, state)`: what `func(*args)` makes, as a subclass. A wrapper keeps its data in its state: it
     /// shows the facts of that inner tensor.
-    fn from_type(&self, args: &[NodeId]) -> Attempt {
+    fn of_subclass(&self, args: &[NodeId]) -> Attempt {
         let [func, class, inner_args, rest @ ..] = args else { return Attempt::Never };
         let Some(constructor) = self.tensors.constructor_of(self.graph, *func) else { return Attempt::Never };
         // a subclass of a subclass is not what torch writes, and must not recurse
@@ -594,7 +596,7 @@ impl Call<'_> {
         }
         tensor.kind = Kind::Tensor;
         tensor.storage_offset = tensor.storage_offset.or(Some(0));
-        tensor.device = device_name(self.graph, *device);
+        tensor.device = device_name(self.graph, *device).map(Into::into);
         tensor.requires_grad = Some(self.flag(rest.first()).unwrap_or(false));
         Attempt::Done(Box::new(tensor))
     }

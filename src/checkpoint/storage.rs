@@ -1,7 +1,9 @@
 //! Storages: the byte ranges that tensors are views of, and the persistent ids that name them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
+
+use rustc_hash::FxHashMap;
 
 use crate::container::zip::Zip;
 use crate::dtype::{ByteOrder, DType};
@@ -19,11 +21,11 @@ pub struct Storage {
     /// Its key in the file; storages of nested streams have the stream's number before it.
     pub key: String,
     /// The storage class (`FloatStorage`).
-    pub class: String,
+    pub class: Arc<str>,
     /// The type its class stands for.
     pub dtype: DType,
     /// The device tag: `cpu`, `cuda:0`, `meta`.
-    pub location: String,
+    pub location: Arc<str>,
     /// Elements, as the pickle says.
     pub numel: u64,
     /// In which order the bytes of an element lie.
@@ -142,7 +144,9 @@ pub(super) fn storage_tuple(graph: &Graph, pid: NodeId) -> Result<Option<Storage
 #[derive(Debug, Default)]
 pub struct Storages {
     all: Vec<Storage>,
-    by_node: HashMap<NodeId, Persistent>,
+    by_node: FxHashMap<NodeId, Persistent>,
+    /// Names that many storages share, held once.
+    interned: HashSet<Arc<str>>,
 }
 
 impl Storages {
@@ -172,6 +176,15 @@ impl Storages {
         Ok(StorageId(id))
     }
 
+    pub(super) fn intern(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.interned.get(name) {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = name.into();
+        self.interned.insert(Arc::clone(&name));
+        name
+    }
+
     pub(super) fn meaning(&self, node: NodeId) -> Option<&Persistent> {
         self.by_node.get(&node)
     }
@@ -194,11 +207,12 @@ impl Storages {
                     None => {
                         let dtype = DType::from_storage_class(&found.class);
                         let (bytes, byte_order) = locate(&found.key, found.numel, &dtype);
+                        let (class, location) = (self.intern(&found.class), self.intern(&found.location));
                         let id = self.add(Storage {
                             key: format!("{prefix}{}", found.key),
-                            class: found.class,
+                            class,
                             dtype,
-                            location: found.location,
+                            location,
                             numel: found.numel,
                             byte_order,
                             bytes,

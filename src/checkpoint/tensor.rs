@@ -1,5 +1,7 @@
 //! What is known of one tensor: its facts as pickled, and where its elements lie.
 
+use std::sync::Arc;
+
 use crate::checkpoint::storage::{StorageId, Storages};
 use crate::data::Elements;
 use crate::dtype::{ByteOrder, Class, DType};
@@ -85,7 +87,7 @@ pub struct Tensor {
     /// torch's layout name: `strided`, `sparse_coo`, ….
     pub layout: &'static str,
     /// The device, where the file says.
-    pub device: Option<String>,
+    pub device: Option<Arc<str>>,
     /// As pickled; `None` for arrays.
     pub requires_grad: Option<bool>,
     /// Lazily conjugated.

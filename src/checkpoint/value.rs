@@ -162,7 +162,7 @@ impl Objects<'_> {
     /// The class of the storage that a persistent id names.
     fn storage_class(&self, node: NodeId) -> Option<String> {
         match self.storages.meaning(node)? {
-            Persistent::Storage { id, .. } => self.storages.get(*id).map(|storage| storage.class.clone()),
+            Persistent::Storage { id, .. } => self.storages.get(*id).map(|storage| storage.class.to_string()),
             Persistent::Class(_) => Some("type".into()),
             Persistent::Tensor(_) => None,
         }
@@ -541,7 +541,7 @@ impl Repr<'_, '_> {
         };
         let name = kind.dtype.name();
         let text = match (kind.dtype.class(), numpy_number(&kind.dtype, &bytes)) {
-            (Some(Class::Bool), Some(value)) => format!("np.{}", if value.int() != 0 { "True" } else { "False" }),
+            (Some(Class::Bool), Some(value)) => format!("np.{}_", if value.int() != 0 { "True" } else { "False" }),
             (_, Some(Number::Int(value))) => format!("np.{name}({value})"),
             (_, Some(Number::Float(value))) => format!("np.{name}({})", pyrepr::float(value)),
             (_, Some(Number::Float32(value))) => format!("np.{name}({})", pyrepr::float32(value)),

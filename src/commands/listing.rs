@@ -10,6 +10,9 @@ use crate::checkpoint::tensor::Data;
 use crate::checkpoint::{Checkpoint, Item, Names, Root, StorageId, Tensor, TensorId};
 use crate::commands::names::Filter;
 use crate::data::hash::{hex, sha256};
+use crate::data::number::Number;
+use crate::data::stats::{self, stats};
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::report::ls::{Listing, PathElement, Sharing, Stats, TensorRow, Totals, ValueRow};
@@ -149,11 +152,11 @@ fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<
         name,
         path,
         kind: tensor.kind.name(),
-        dtype: tensor.dtype.as_ref().map_or_else(|| "unknown".to_owned(), |dtype| dtype.name().to_owned()),
+        dtype: tensor.dtype.as_ref().map_or("unknown".into(), DType::shared_name),
         shape: tensor.shape.clone(),
         stride: tensor.stride.clone(),
         storage_offset: tensor.storage_offset,
-        layout: tensor.layout.to_owned(),
+        layout: tensor.layout,
         device: tensor.device.clone(),
         requires_grad: tensor.requires_grad,
         bytes: tensor_bytes(checkpoint, tensor),
@@ -384,8 +387,26 @@ fn read_one(checkpoint: &Checkpoint, id: TensorId, wanted: Wanted, progress: &dy
     }
     let elements = tensor.elements(&checkpoint.storages)?;
     let hash = if wanted.hash { Some(hex(&sha256(&elements, &checkpoint.limits, progress)?)) } else { None };
-    let stats = None;
+    let stats = if wanted.stats { stats(&elements, &checkpoint.limits, progress)?.map(report_stats) } else { None };
     Ok((hash, stats))
+}
+
+fn report_stats(found: stats::Stats) -> Stats {
+    let number = |number: Number| match number {
+        Number::Signed(value) => Some(value.into()),
+        Number::Unsigned(value) => Some(value.into()),
+        Number::Bool(value) => Some(u8::from(value).into()),
+        other => serde_json::Number::from_f64(other.to_f64()),
+    };
+    Stats {
+        min: found.min.and_then(number),
+        max: found.max.and_then(number),
+        mean: found.mean,
+        std: found.std,
+        zeros: found.zeros,
+        nan: found.nan,
+        inf: found.inf,
+    }
 }
 
 /// The sha256 of no bytes.

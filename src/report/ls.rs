@@ -6,6 +6,7 @@ mod remarks;
 #[cfg(test)]
 pub(crate) mod sample;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeSeq, Serializer};
@@ -75,7 +76,7 @@ pub struct TensorRow {
     /// `tensor`, `parameter`, `ndarray`.
     pub kind: &'static str,
     /// torch's name.
-    pub dtype: String,
+    pub dtype: Cow<'static, str>,
     /// Elements in each dimension.
     pub shape: Vec<i64>,
     /// Step of each dimension in elements; `None` for sparse layouts.
@@ -83,9 +84,9 @@ pub struct TensorRow {
     /// First element in the storage; `None` where there is no storage.
     pub storage_offset: Option<i64>,
     /// `strided`, `sparse_coo`, …
-    pub layout: String,
+    pub layout: &'static str,
     /// As saved: `cpu`, `cuda:0`, `meta`; `None` where the format does not say.
-    pub device: Option<String>,
+    pub device: Option<Arc<str>>,
     /// As pickled.
     pub requires_grad: Option<bool>,
     /// False for what a module holds but `state_dict()` does not give.

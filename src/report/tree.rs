@@ -175,7 +175,7 @@ impl Report for Tree<'_> {
             let fields = serde_json::to_string(&Fields {
                 name: &node.name,
                 class: node.class,
-                dtype: node.tensor.map(|row| row.dtype.as_str()),
+                dtype: node.tensor.map(|row| row.dtype.as_ref()),
                 shape: node.tensor.map(|row| row.shape.as_slice()),
                 tensors: node.tensors,
                 parameters: node.parameters,

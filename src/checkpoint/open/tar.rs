@@ -78,6 +78,7 @@ impl Opener<'_> {
             let bytes = Bytes::Here(items.window(len)?);
             let location = graph.str_or_bytes(location).unwrap_or_default().into_owned();
             let byte_order = ByteOrder::Little;
+            let (class, location) = (class.into(), location.into());
             let storage = Storage { key: key.clone(), class, dtype, location, numel, byte_order, bytes };
             by_key.insert(key, (storages.add(storage)?, 0));
         }

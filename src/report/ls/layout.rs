@@ -96,7 +96,7 @@ impl Listing {
         let rows = self.tensors.iter().map(|row| {
             let mut cells = vec![
                 Cell::from(shown_name(&row.name)),
-                Cell::new(&row.dtype, dtype_style),
+                Cell::new(row.dtype.as_ref(), dtype_style),
                 Cell::from(shape(&row.shape)),
                 Cell::from(size(row.bytes)),
             ];

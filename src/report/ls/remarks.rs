@@ -85,7 +85,7 @@ mod tests {
     fn tensor(shape: &[i64], stride: &[i64]) -> TensorRow {
         TensorRow {
             kind: "tensor",
-            layout: "strided".into(),
+            layout: "strided",
             shape: shape.to_vec(),
             stride: Some(stride.to_vec()),
             requires_grad: Some(false),
@@ -133,7 +133,7 @@ mod tests {
     fn the_worst_comes_first() {
         let row = TensorRow {
             kind: "parameter",
-            layout: "sparse_coo".into(),
+            layout: "sparse_coo",
             stride: None,
             problem: Some("member data/3 is missing".into()),
             quantizer: Some("per tensor affine, scale 0.1, zero point 10".into()),

@@ -19,7 +19,7 @@ pub(crate) fn tensor(path: &[&str], shape: &[i64]) -> TensorRow {
         shape: shape.to_vec(),
         stride: Some(stride),
         storage_offset: Some(0),
-        layout: "strided".into(),
+        layout: "strided",
         device: Some("cpu".into()),
         requires_grad: Some(false),
         in_state_dict: true,
