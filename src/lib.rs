@@ -6,6 +6,7 @@ pub mod container;
 pub mod data;
 pub mod dtype;
 pub mod error;
+pub mod layout;
 pub mod limits;
 pub mod pickle;
 pub mod progress;

@@ -160,7 +160,7 @@ fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<
         device: tensor.device.clone(),
         requires_grad: tensor.requires_grad,
         bytes: tensor_bytes(checkpoint, tensor),
-        storage: storage.map(|storage| storage.key.clone()),
+        storage: storage.filter(|_| !checkpoint.container.is_merged()).map(|storage| storage.key.clone()),
         problem: tensor.problem.clone(),
         class,
         quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer_text(checkpoint, quantizer)),
