@@ -6,7 +6,7 @@
 pub mod edit;
 mod module;
 pub mod names;
-mod numpy;
+pub mod numpy;
 pub mod object;
 pub mod open;
 pub mod pyrepr;
@@ -24,6 +24,7 @@ use crate::container::zip::Zip;
 use crate::dtype::ByteOrder;
 use crate::limits::Limits;
 use crate::pickle::{Graph, NodeId};
+use crate::source::SharedSource;
 use names::Element;
 use object::Objects;
 use rebuild::Tensors;
@@ -81,6 +82,8 @@ impl Container {
 pub struct Checkpoint {
     /// The container.
     pub container: Container,
+    /// The file's bytes, expanded where it was compressed; nothing for checkpoints of several files.
+    pub source: Option<SharedSource>,
     /// How the whole file was compressed.
     pub compression: Option<Compression>,
     /// The pickle's protocol, where there is a pickle.

@@ -9,6 +9,9 @@ pub mod man;
 pub mod names;
 pub mod output;
 pub mod progress_bar;
+pub mod rename;
+pub mod repair;
+pub mod strip_prefix;
 
 use std::process::ExitCode;
 
@@ -38,6 +41,9 @@ pub fn run(cli: crate::cli::Cli) -> anyhow::Result<Status> {
     use crate::cli::Command;
     match cli.command {
         Command::Ls(args) => ls::run(&args),
+        Command::StripPrefix(args) => strip_prefix::run(&args),
+        Command::Rename(args) => rename::run(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

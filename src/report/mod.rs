@@ -3,4 +3,5 @@
 
 pub mod figures;
 pub mod ls;
+pub mod rename;
 pub mod tree;

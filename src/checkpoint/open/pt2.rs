@@ -277,7 +277,7 @@ impl Meta {
             stride,
             storage_offset: offset,
             layout: STRIDED,
-            device: Some(self.device.index.map_or_else(|| kind.clone(), |index| format!("{kind}:{index}"))),
+            device: Some(self.device.index.map_or_else(|| kind.clone(), |index| format!("{kind}:{index}")).into()),
             requires_grad: Some(self.requires_grad),
             problem,
             ..Tensor::default()
