@@ -43,7 +43,7 @@ pub struct Plan {
 
 impl Checkpoint {
     /// Decides what `rules` make of the names below `root`; `takes` says which whole names are meant, `None` all.
-    /// Two keys of one state dict that would become one, and names that would become empty, are `Unsupported`.
+    /// Two keys of one state dict that would become one are `Unsupported`.
     pub fn plan_renames(&self, root: &Root, rules: &Rules, takes: Option<&dyn Fn(&str) -> bool>) -> Result<Plan> {
         if matches!(self.container, Container::TorchScript | Container::Pt2) {
             let what = "names in a TorchScript or torch.export archive are part of its code";
@@ -164,10 +164,6 @@ impl Planner<'_> {
             let meant = self.takes.is_none_or(|takes| takes(&whole_name(&within, &key.name)));
             let new = if meant { self.rules.rename(&key.name, is_parameter(key)) } else { key.name.clone() };
             let show = |name: &[u8]| lossy(name.into(), Encoding::Utf8).into_owned();
-            if new.is_empty() && !key.name.is_empty() {
-                let message = format!("{} would have an empty name", show(&key.name));
-                return Err(self.refuse(&within, &message));
-            }
             match taken.get(&new) {
                 // the same key, assigned once more
                 Some(old) if *old == key.name => {}

@@ -242,15 +242,13 @@ pub(super) fn open_for_editing(path: &Path) -> anyhow::Result<(PathBuf, File)> {
     if !meta.is_file() {
         bail!("is not a regular file, so it cannot be edited in place");
     }
-    if meta.permissions().readonly() {
-        bail!("is read-only; -o writes another file");
-    }
     #[cfg(unix)]
     if std::os::unix::fs::MetadataExt::nlink(&meta) > 1 {
         let links = std::os::unix::fs::MetadataExt::nlink(&meta);
         bail!("has {links} names (hard links), which an edit in place would change or part; -o writes another file");
     }
-    let file = OpenOptions::new().read(true).write(true).open(&path)?;
+    let file = OpenOptions::new().read(true).write(true).open(&path);
+    let file = file.context("cannot be written, so it is not edited in place; -o writes another file")?;
     Ok((path, file))
 }
 
