@@ -6,8 +6,8 @@
 
 use half::slice::HalfFloatSliceExt;
 
-use super::number::{f16_to_f32, float8, narrow};
-use crate::dtype::{Class, DType, Known};
+use super::number::{f16_to_f32, float8_table, narrow};
+use crate::dtype::{DType, Known};
 use crate::error::{Error, Result};
 
 /// Elements converted in one go, within a first-level cache.
@@ -27,7 +27,7 @@ enum Source {
     F32,
     F16,
     BF16,
-    F8(Vec<f32>),
+    F8(Box<[f32; 256]>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,10 +49,7 @@ impl Caster {
             Known::Float32 => Source::F32,
             Known::Float16 => Source::F16,
             Known::BFloat16 => Source::BF16,
-            eight if from.class() == Some(Class::Float) => {
-                Source::F8((0..=255).filter_map(|byte| float8(*eight, byte)).collect())
-            }
-            _ => return Err(refuse()),
+            other => Source::F8(Box::new(float8_table(*other).ok_or_else(refuse)?)),
         };
         let target = match target {
             Known::Float64 => Target::F64,
@@ -219,6 +216,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn sixteen_bits_as_half_rounds(floats in floats()) {
             let block: Vec<u8> = floats.iter().flat_map(|x| x.to_le_bytes()).collect();

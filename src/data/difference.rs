@@ -1,8 +1,8 @@
 //! The arithmetic of a comparison: pairs of elements as numbers, what is counted and summed up about them.
 
 use super::compare::{Comparison, Options};
-use super::number::{ToF64, decode, has_numbers, integer, is_wide_integer};
-use super::parts::{GO, LANES, Sum, larger};
+use super::number::{ToF64, has_numbers, integers, is_wide_integer};
+use super::parts::{GO, Sum, larger, reduce};
 use crate::dtype::{Class, DType, Known};
 use crate::error::{Error, Result};
 
@@ -84,14 +84,13 @@ impl Group {
                 convert(to_b, b, out_b, width);
             }
             (None, Arithmetic::Integer(x, y)) => {
-                let integers = |known, block: &[u8]| -> Vec<i128> {
-                    let size = (block.len() / count.max(1)).max(1);
-                    block.chunks_exact(size).filter_map(|element| integer(decode(known, element)?)).collect()
-                };
+                ToF64::new(x).convert(a, out_a);
+                ToF64::new(y).convert(b, out_b);
                 let distances = self.distance.split_at_mut(self.filled).1;
-                let out = out_a.iter_mut().zip(out_b).zip(distances);
-                for ((x, y), ((a, b), distance)) in integers(x, a).into_iter().zip(integers(y, b)).zip(out) {
-                    (*a, *b, *distance) = (x as f64, y as f64, (x - y).unsigned_abs() as f64);
+                for ((x, y), distance) in integers(x, a).zip(integers(y, b)).zip(distances) {
+                    let exact = (x - y).unsigned_abs();
+                    // what fits 64 bits is much quicker to convert
+                    *distance = u64::try_from(exact).map_or(exact as f64, |short| short as f64);
                 }
             }
             (None, _) => {}
@@ -114,28 +113,18 @@ impl Group {
                 }
                 return;
             }
-            Arithmetic::Real(..) if !(all_finite(a) && all_finite(b)) => {
-                for ((a, b), position) in a.iter().zip(b).zip(start..) {
-                    found.add_one([*a, 0.0], [*b, 0.0], position, options);
-                }
-                return;
-            }
             Arithmetic::Real(..) => {
-                for ((a, b), distance) in a.iter().zip(b).zip(&mut self.distance) {
+                found.pairs += count as u64;
+                if !(surely_finite(a) && surely_finite(b)) {
+                    found.take_odd_pairs(a, b, start, options);
+                }
+                for ((a, b), distance) in a.iter().zip(&*b).zip(&mut self.distance) {
                     *distance = (*a - *b).abs();
                 }
             }
-            Arithmetic::Integer(..) => {}
+            Arithmetic::Integer(..) => found.pairs += count as u64,
         }
-        // zeros up to a full row of lanes change nothing
-        let padded = count.next_multiple_of(LANES);
-        for values in [&mut self.a, &mut self.b, &mut self.distance] {
-            values.iter_mut().take(padded).skip(count).for_each(|x| *x = 0.0);
-        }
-        let rows = padded / LANES;
-        let (a, b, distance) = (self.a.as_chunks().0, self.b.as_chunks().0, self.distance.as_chunks().0);
-        found.pairs += count as u64;
-        found.add_lanes(a.split_at(rows).0, b.split_at(rows).0, distance.split_at(rows).0, start, options);
+        found.add_finite(a, b, self.distance.split_at(count).0, start, options);
     }
 }
 
@@ -151,8 +140,9 @@ fn convert(to: &ToF64, block: &[u8], out: &mut [f64], width: usize) {
     }
 }
 
-fn all_finite(values: &[f64]) -> bool {
-    values.iter().map(|x| u32::from(!x.is_finite())).sum::<u32>() == 0
+/// False when there may be something to look at more closely: a sum of squares is quicker than as many tests.
+fn surely_finite(values: &[f64]) -> bool {
+    reduce(values, values, 0.0, |sum, x, _| sum + x * x).iter().sum::<f64>().is_finite()
 }
 
 /// Counts and sums over some of the elements.
@@ -194,49 +184,42 @@ impl Difference {
         }
     }
 
-    /// Finite values, eight abreast.
-    fn add_lanes(
-        &mut self,
-        a: &[[f64; LANES]],
-        b: &[[f64; LANES]],
-        distance: &[[f64; LANES]],
-        start: u64,
-        options: &Options,
-    ) {
-        let zero = [0.0; LANES];
-        let (mut abs, mut dot, mut aa, mut bb) = (zero, zero, zero, zero);
-        let (mut max_abs, mut max_rel, mut differing) = (zero, zero, [0_u64; LANES]);
-        let (atol, rtol) = (options.atol, options.rtol);
-        let differs = |distance: f64, b: f64| distance > atol + rtol * b.abs();
-        for ((a, b), distance) in a.iter().zip(b).zip(distance) {
-            let sums = abs.iter_mut().zip(&mut dot).zip(&mut aa).zip(&mut bb);
-            let maxima = max_abs.iter_mut().zip(&mut max_rel).zip(&mut differing);
-            for (((a, b), d), ((((abs, dot), aa), bb), ((max_abs, max_rel), differing))) in
-                a.iter().zip(b).zip(distance).zip(sums.zip(maxima))
-            {
-                *abs += *d;
-                *dot += *a * *b;
-                *aa += *a * *a;
-                *bb += *b * *b;
-                *max_abs = larger(*max_abs, *d);
-                *max_rel = larger(*max_rel, *d / b.abs());
-                *differing += u64::from(differs(*d, *b));
+    /// Deals with the pairs that are not finite, and leaves zeros in their places.
+    fn take_odd_pairs(&mut self, a: &mut [f64], b: &mut [f64], start: u64, options: &Options) {
+        for ((a, b), position) in a.iter_mut().zip(b).zip(start..) {
+            if !(a.is_finite() && b.is_finite()) {
+                self.add_one([*a, 0.0], [*b, 0.0], position, options);
+                (*a, *b) = (0.0, 0.0);
+                self.pairs -= 1;
             }
         }
-        self.abs.add_lanes(abs);
-        self.dot.add_lanes(dot);
-        self.aa.add_lanes(aa);
-        self.bb.add_lanes(bb);
+    }
+
+    /// Finite values, several abreast.
+    fn add_finite(&mut self, a: &[f64], b: &[f64], distance: &[f64], start: u64, options: &Options) {
+        self.abs.add_lanes(reduce(distance, b, 0.0, |sum, d, _| sum + d));
+        self.dot.add_lanes(reduce(a, b, 0.0, |sum, a, b| sum + a * b));
+        self.aa.add_lanes(reduce(a, a, 0.0, |sum, a, _| sum + a * a));
+        self.bb.add_lanes(reduce(b, b, 0.0, |sum, b, _| sum + b * b));
+        let max_abs = reduce(distance, b, 0.0, |max, d, _| larger(max, d));
         self.max_abs = max_abs.into_iter().fold(self.max_abs, larger);
-        self.max_rel = max_rel.into_iter().fold(self.max_rel, larger);
-        let differing: u64 = differing.iter().sum();
-        if self.bits || differing == 0 {
+        // divisions are slow, and few groups have a new maximum
+        let max_rel = self.max_rel;
+        if distance.iter().zip(b).map(|(d, b)| u64::from(*d > max_rel * b.abs())).sum::<u64>() > 0 {
+            let max_rel = reduce(distance, b, max_rel, |max, d, b| larger(max, d / b.abs()));
+            self.max_rel = max_rel.into_iter().fold(self.max_rel, larger);
+        }
+        if self.bits {
             return;
         }
+        let (atol, rtol) = (options.atol, options.rtol);
+        let differs = |(d, b): (&f64, &f64)| *d > atol + rtol * b.abs();
+        let differing: u64 = distance.iter().zip(b).map(|pair| u64::from(differs(pair))).sum();
         self.differing += differing;
-        if self.first.is_none() {
-            let pairs = distance.as_flattened().iter().zip(b.as_flattened());
-            self.first = pairs.zip(start..).find(|((d, b), _)| differs(**d, **b)).map(|(_, position)| position);
+        if differing > 0 && self.first.is_none_or(|first| first > start) {
+            let found = distance.iter().zip(b).zip(start..).find(|(pair, _)| differs(*pair));
+            let found = found.map(|(_, position)| position);
+            self.first = self.first.into_iter().chain(found).min();
         }
     }
 

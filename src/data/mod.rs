@@ -104,7 +104,8 @@ impl Elements {
     /// True when the elements lie one after the other in row-major order, so that the bytes of
     /// [`Extent::span`] are the tensor (up to byte order, `conj` and `neg`).
     pub fn is_contiguous(&self) -> bool {
-        matches!(gather::coalesce(&self.shape, &self.stride).as_slice(), [] | [gather::Dim { stride: 1, .. }])
+        self.shape.contains(&0)
+            || matches!(gather::coalesce(&self.shape, &self.stride).as_slice(), [] | [gather::Dim { stride: 1, .. }])
     }
 
     /// True when the bytes of the storage are the elements' bytes as [`gather`] gives them: nothing to swap or negate.

@@ -99,6 +99,15 @@ pub fn float8(dtype: Known, byte: u8) -> Option<f32> {
     })
 }
 
+/// The values of all 256 bytes of a `float8_*`; `None` for other dtypes.
+pub(super) fn float8_table(dtype: Known) -> Option<[f32; 256]> {
+    let mut table = [0.0; 256];
+    for (value, byte) in table.iter_mut().zip(0..=255) {
+        *value = float8(dtype, byte)?;
+    }
+    Some(table)
+}
+
 fn bytes<const N: usize>(element: &[u8]) -> Option<[u8; N]> {
     element.try_into().ok()
 }
@@ -153,13 +162,14 @@ pub fn decode(dtype: Known, element: &[u8]) -> Option<Number> {
 #[derive(Debug, Clone)]
 pub struct ToF64 {
     dtype: Known,
-    float8: Vec<f64>,
+    /// The values of all bytes, for `float8_*`.
+    float8: Option<Box<[f64; 256]>>,
 }
 
 impl ToF64 {
     /// For blocks of `dtype`.
     pub fn new(dtype: Known) -> Self {
-        ToF64 { dtype, float8: (0..=255).map_while(|byte| float8(dtype, byte)).map(f64::from).collect() }
+        ToF64 { dtype, float8: float8_table(dtype).map(|table| Box::new(table.map(f64::from))) }
     }
 
     /// Values made of one element: 2 for complex dtypes, else 1.
@@ -170,6 +180,9 @@ impl ToF64 {
 
     /// Converts as many little-endian elements as `out` has room for (and `block` has).
     pub fn convert(&self, block: &[u8], out: &mut [f64]) {
+        if let Some(table) = &self.float8 {
+            return each(block, out, |[b]: [u8; 1]| table.get(usize::from(b)).copied().unwrap_or(f64::NAN));
+        }
         match self.dtype {
             Known::Float64 | Known::Complex128 => each(block, out, f64::from_le_bytes),
             Known::Float32 | Known::Complex64 => each(block, out, |b| f32::from_le_bytes(b).into()),
@@ -183,10 +196,6 @@ impl ToF64 {
             Known::UInt16 | Known::Bits16 => each(block, out, |b| u16::from_le_bytes(b).into()),
             Known::Int8 | Known::QInt8 => each(block, out, |b| i8::from_le_bytes(b).into()),
             Known::Bool => each(block, out, |[b]: [u8; 1]| u8::from(b != 0).into()),
-            _ if !self.float8.is_empty() => {
-                let table = &self.float8;
-                each(block, out, |[b]: [u8; 1]| table.get(usize::from(b)).copied().unwrap_or(f64::NAN));
-            }
             _ => each(block, out, |[b]: [u8; 1]| b.into()),
         }
     }
@@ -213,14 +222,15 @@ pub(super) fn f16_to_f32(bits: u16) -> f32 {
     f32::from_bits(sign | scaled | special)
 }
 
-/// Integers as `i128`, which holds every integer dtype exactly; `None` for others.
-pub fn integer(number: Number) -> Option<i128> {
-    match number {
+/// The elements of a block of an integer dtype, exactly; nothing for other dtypes.
+pub fn integers(dtype: Known, block: &[u8]) -> impl Iterator<Item = i128> {
+    let size = DType::from(dtype).size().unwrap_or(1) as usize;
+    block.chunks_exact(size).filter_map(move |element| match decode(dtype, element)? {
         Number::Signed(n) => Some(n.into()),
         Number::Unsigned(n) => Some(n.into()),
         Number::Bool(b) => Some(b.into()),
         Number::Float(_) | Number::Complex(..) => None,
-    }
+    })
 }
 
 /// True when a `f64` cannot hold every value of the dtype: 64-bit integers.

@@ -83,6 +83,20 @@ impl Sum {
     }
 }
 
+/// Folds pairs of `a` and `b` into independent lanes, all of them starting at `start`.
+pub(super) fn reduce(a: &[f64], b: &[f64], start: f64, f: impl Fn(f64, f64, f64) -> f64) -> [f64; LANES] {
+    let mut lanes = [start; LANES];
+    let ((rows_a, rest_a), (rows_b, rest_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut fold = |a: &[f64], b: &[f64]| {
+        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane = f(*lane, *a, *b);
+        }
+    };
+    rows_a.iter().zip(rows_b).for_each(|(a, b)| fold(a, b));
+    fold(rest_a, rest_b);
+    lanes
+}
+
 /// The larger, or the old one where that cannot be said (NaN).
 pub(super) fn larger(old: f64, new: f64) -> f64 {
     if new > old { new } else { old }

@@ -6,8 +6,8 @@ use std::ops::{ControlFlow, Range};
 
 use super::Elements;
 use super::gather::{Blocks, part_len};
-use super::number::{Number, ToF64, decode, has_numbers, integer, is_wide_integer};
-use super::parts::{GO, LANES, PART_ELEMENTS, Sum, in_order, larger, smaller};
+use super::number::{Number, ToF64, has_numbers, integers, is_wide_integer};
+use super::parts::{GO, PART_ELEMENTS, Sum, in_order, larger, reduce, smaller};
 use crate::dtype::{Class, DType, Known};
 use crate::error::Result;
 use crate::limits::Limits;
@@ -78,7 +78,7 @@ fn part_moments(elements: &Elements, limits: &Limits, dtype: Known, part: Range<
         let group = block.split_at(take * size).0;
         convert.convert(group, values.split_at_mut(filled * width).1);
         if is_wide_integer(dtype) {
-            moments.absorb_integers(group.chunks_exact(size).filter_map(|e| integer(decode(dtype, e)?)));
+            moments.absorb_integers(integers(dtype, group));
         }
         filled += take;
         if filled == GO {
@@ -113,7 +113,7 @@ impl Moments {
             magnitudes.iter_mut().zip(pairs).for_each(|(out, [re, im])| *out = re.hypot(*im));
             values = magnitudes.split_at_mut(pairs.len()).0;
         }
-        let odd: u64 = values.iter().map(|x| u64::from(!x.is_finite())).sum();
+        let odd = values.iter().map(|x| u64::from(!x.is_finite())).sum::<u64>();
         if odd > 0 {
             let nan: u64 = values.iter().map(|x| u64::from(x.is_nan())).sum();
             self.nan += nan;
@@ -129,39 +129,18 @@ impl Moments {
         }
         let Some(first) = values.first().copied() else { return };
 
-        let n = values.len() as u64;
-        let (lanes, rest) = values.as_chunks::<LANES>();
-        let (mut sums, mut zeros) = ([0.0; LANES], [0_u64; LANES]);
-        let (mut low, mut high) = ([first; LANES], [first; LANES]);
-        for lane in lanes {
-            for ((((x, sum), zeros), low), high) in
-                lane.iter().zip(&mut sums).zip(&mut zeros).zip(&mut low).zip(&mut high)
-            {
-                *sum += *x;
-                *zeros += u64::from(*x == 0.0);
-                *low = smaller(*low, *x);
-                *high = larger(*high, *x);
-            }
-        }
         let mut sum = Sum::default();
-        sum.add_lanes(sums);
-        rest.iter().for_each(|x| sum.add(*x));
-        let mean = sum.value() / n as f64;
-        let mut squares = [0.0; LANES];
-        for lane in lanes {
-            for (x, square) in lane.iter().zip(&mut squares) {
-                *square += (*x - mean) * (*x - mean);
-            }
-        }
-        let tail: f64 = rest.iter().map(|x| (*x - mean) * (*x - mean)).sum();
-        let extreme =
-            |lanes: [f64; LANES], pick: fn(f64, f64) -> f64| lanes.iter().chain(rest).copied().fold(first, pick);
+        sum.add_lanes(reduce(values, values, 0.0, |sum, x, _| sum + x));
+        let mean = sum.value() / values.len() as f64;
+        let squares = reduce(values, values, 0.0, |sum, x, _| sum + (x - mean) * (x - mean));
+        let low = reduce(values, values, first, |low, x, _| smaller(low, x));
+        let high = reduce(values, values, first, |high, x, _| larger(high, x));
         self.merge(&Moments {
-            finite: n,
-            zeros: zeros.iter().sum::<u64>() + rest.iter().map(|x| u64::from(*x == 0.0)).sum::<u64>(),
-            extremes: Some((extreme(low, smaller), extreme(high, larger))),
+            finite: values.len() as u64,
+            zeros: values.iter().map(|x| u64::from(*x == 0.0)).sum(),
+            extremes: Some((low.into_iter().fold(first, smaller), high.into_iter().fold(first, larger))),
             sum,
-            squares: squares.iter().sum::<f64>() + tail,
+            squares: squares.iter().sum(),
             ..Moments::default()
         });
     }
@@ -296,6 +275,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn as_in_two_passes(values in prop::collection::vec(prop_oneof![9 => -1e3..1e3_f32, 1 => any::<f32>()], 0..5000)) {
             let s = of(&floats(&values));

@@ -67,7 +67,7 @@ impl Layout {
         let names = file_names(path)?;
         let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with(SHARD_INDEX)).collect();
         match indexes.as_slice() {
-            [] => Err(Error::not_a_checkpoint(missing_index(path, &names))),
+            [] => Err(Error::not_a_checkpoint(missing_index(&names))),
             [index] => {
                 let index = path.join(index);
                 let source: SharedSource = Arc::new(FileSource::open(&index)?);
@@ -113,7 +113,7 @@ fn file_names(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn missing_index(path: &Path, names: &[String]) -> String {
+fn missing_index(names: &[String]) -> String {
     let of_deepspeed = |name: &String| name.ends_with("_model_states.pt") || name.ends_with("_optim_states.pt");
     if names.iter().any(of_deepspeed) || names.iter().any(|name| name == "zero_to_fp32.py") {
         return "is a directory of DeepSpeed ZeRO, whose parts are not put together: name one of its .pt files, or \
@@ -123,10 +123,10 @@ fn missing_index(path: &Path, names: &[String]) -> String {
     if names.iter().any(|name| name.ends_with(DCP_DATA)) {
         return format!("is a directory of {DCP_DATA} files without the {DCP_INDEX} that says what is in them");
     }
-    let shown = path.display();
+
     format!(
         "is a directory without an index: neither {DCP_INDEX} (torch.distributed.checkpoint) nor *{SHARD_INDEX} \
-         (Hugging Face shards); name a file in it, or list all with `ckpt ls -R {shown}`"
+         (Hugging Face shards); name a file in it, or list all below it with `ckpt ls -R`"
     )
 }
 

@@ -94,7 +94,7 @@ pub struct TensorRow {
     /// Elements times the size of one.
     pub bytes: u64,
     /// The storage's key.
-    pub storage: Option<String>,
+    pub storage: Option<Arc<str>>,
     /// The other tensors in the same storage.
     pub shares_with: Sharing,
     /// Why the data cannot be trusted.
@@ -104,7 +104,7 @@ pub struct TensorRow {
     pub sha256: Option<Option<String>>,
     /// Only with `--stats`; then `Some(None)` where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stats: Option<Option<Stats>>,
+    pub stats: Option<Option<Box<Stats>>>,
     /// What counts into [`Totals::parameters`].
     #[serde(skip)]
     pub parameters: u64,
@@ -148,7 +148,7 @@ pub enum PathElement {
     /// A dict key, an attribute, or the repr of another key.
     Text(String),
     /// A list index or an integer key.
-    Int(i128),
+    Int(i64),
     /// A boolean key.
     Bool(bool),
 }
@@ -319,7 +319,8 @@ mod tests {
         assert!(!to_json(&listing).contains("sha256") && !to_json(&listing).contains("stats"));
         listing.tensors.truncate(1);
         listing.tensors[0].sha256 = Some(None);
-        listing.tensors[0].stats = Some(Some(Stats { mean: Some(f64::INFINITY), nan: 1, ..Stats::default() }));
+        listing.tensors[0].stats =
+            Some(Some(Box::new(Stats { mean: Some(f64::INFINITY), nan: 1, ..Stats::default() })));
         let json = to_json(&listing);
         let end = r#""problem":null,"sha256":null,"stats":{"min":null,"max":null,"mean":null,"std":null,"zeros":0,"nan":1,"inf":0}}],"#;
         assert!(json.contains(end), "{json}");
@@ -327,8 +328,8 @@ mod tests {
 
     #[test]
     fn path_elements_keep_their_types() {
-        let path = [PathElement::Text("a.b".into()), PathElement::Int(i128::from(u64::MAX)), PathElement::Bool(true)];
-        assert_eq!(serde_json::to_string(&path).unwrap(), r#"["a.b",18446744073709551615,true]"#);
+        let path = [PathElement::Text("a.b".into()), PathElement::Int(i64::MAX), PathElement::Bool(true)];
+        assert_eq!(serde_json::to_string(&path).unwrap(), r#"["a.b",9223372036854775807,true]"#);
     }
 
     #[test]

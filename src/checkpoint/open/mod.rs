@@ -1,6 +1,6 @@
 //! Bytes to a checkpoint: one file for each kind of container, all ending in the same graph, storages and tensors.
 //!
-//! Several files can be read into the same [`Parts`]: that is how shards become one checkpoint (`crate::layout`).
+//! Several files can be read into the same `Parts`: that is how shards become one checkpoint (`crate::layout`).
 
 mod arrays;
 mod bare;

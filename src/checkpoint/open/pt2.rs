@@ -242,7 +242,7 @@ impl Archive<'_, '_> {
         let member = self.zip.in_top(path);
         let id = match member.and_then(|member| Some((self.zip.position(&member.name)?, member.size))) {
             Some((index, size)) => Some(parts.storages.add(Storage {
-                key: key.to_owned(),
+                key: key.into(),
                 class: "UntypedStorage".into(),
                 dtype: Known::UInt8.into(),
                 location: "cpu".into(),
@@ -277,7 +277,9 @@ impl Meta {
             stride,
             storage_offset: offset,
             layout: STRIDED,
-            device: Some(self.device.index.map_or_else(|| kind.clone(), |index| format!("{kind}:{index}")).into()),
+            device: Some(
+                self.device.index.map_or_else(|| kind.as_str().into(), |index| format!("{kind}:{index}").into()),
+            ),
             requires_grad: Some(self.requires_grad),
             problem,
             ..Tensor::default()

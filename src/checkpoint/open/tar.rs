@@ -78,7 +78,7 @@ impl Opener<'_> {
             let location = graph.str_or_bytes(location).unwrap_or_default().into_owned();
             let byte_order = ByteOrder::Little;
             let (class, location) = (class.into(), location.into());
-            let storage = Storage { key: key.clone(), class, dtype, location, numel, byte_order, bytes };
+            let storage = Storage { key: key.as_str().into(), class, dtype, location, numel, byte_order, bytes };
             by_key.insert(key, (storages.add(storage)?, 0));
         }
         let views = items.pickle(graph)?;

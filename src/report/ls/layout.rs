@@ -61,8 +61,10 @@ impl Listing {
     pub(crate) fn heading(&self, device: Option<&str>) -> String {
         let mut facts = vec![self.container.to_owned()];
         facts.extend(self.compression.map(|how| format!("{how} compressed")));
-        facts.extend(self.era.clone());
-        facts.extend(self.pickle_protocol.map(|protocol| format!("pickle protocol {protocol}")));
+        facts.extend(self.era.clone().filter(|era| !era.eq_ignore_ascii_case(self.container)));
+        // the container is not named twice
+        let pickle = if self.container == "pickle" { "" } else { "pickle " };
+        facts.extend(self.pickle_protocol.map(|protocol| format!("{pickle}protocol {protocol}")));
         facts.extend(self.byte_order.filter(|order| *order == "big").map(|_| "big-endian".to_owned()));
         facts.extend(self.root_type.clone());
         facts.push(size(self.bytes));
@@ -104,7 +106,7 @@ impl Listing {
                 cells.push(Cell::from(row.device.as_deref().unwrap_or("")));
             }
             if with_stats {
-                cells.extend(stats_cells(row.stats.as_ref().and_then(Option::as_ref)));
+                cells.extend(stats_cells(row.stats.as_ref().and_then(Option::as_deref)));
             }
             if with_hash {
                 cells.push(Cell::new(row.sha256.as_ref().and_then(Option::as_deref).unwrap_or(""), Style::Dim));
@@ -132,13 +134,12 @@ impl Listing {
     /// Tensors, parameters, bytes, values; then what is shared and what is wrong.
     pub(crate) fn summary<'a>(&'a self, document: &mut Document<'a>) {
         let totals = &self.totals;
-        let stored = size(totals.disk_bytes.unwrap_or(totals.storage_bytes));
-        let mut line = format!(
-            "{}, {}, {} (storages {stored} on disk)",
-            counted(totals.tensors, "tensor"),
-            counted(totals.parameters, "parameter"),
-            size(totals.tensor_bytes),
-        );
+        let mut line = counted(totals.tensors, "tensor");
+        if totals.tensors > 0 {
+            let stored = size(totals.disk_bytes.unwrap_or(totals.storage_bytes));
+            let (parameters, bytes) = (counted(totals.parameters, "parameter"), size(totals.tensor_bytes));
+            line = format!("{line}, {parameters}, {bytes} (storages {stored} on disk)");
+        }
         if !self.values.is_empty() {
             line = format!("{line}, {}", counted(self.values.len() as u64, "value"));
         }
@@ -248,7 +249,7 @@ evil\\n\\u{202e}  str   'x'
     fn at_every_width_names_are_whole_and_other_lines_fit() {
         let mut listing = sample::listing();
         for row in &mut listing.tensors {
-            row.stats = Some(Some(Stats { mean: Some(1.0 / 3.0), zeros: 123, ..Stats::default() }));
+            row.stats = Some(Some(Box::new(Stats { mean: Some(1.0 / 3.0), zeros: 123, ..Stats::default() })));
             row.sha256 = Some(Some("0123456789abcdef".repeat(4)));
         }
         for width in 40..=220 {
@@ -298,7 +299,7 @@ evil\\n\\u{202e}  str   'x'
         listing.values.clear();
         listing.tensors.truncate(1);
         listing.tensors[0].name = "bias".into();
-        listing.tensors[0].stats = Some(Some(Stats {
+        listing.tensors[0].stats = Some(Some(Box::new(Stats {
             min: serde_json::Number::from_f64(-0.123456),
             max: Some(12.into()),
             mean: Some(f64::NAN),
@@ -306,7 +307,7 @@ evil\\n\\u{202e}  str   'x'
             zeros: 1000,
             nan: 0,
             inf: 2,
-        }));
+        })));
         let lines: Vec<_> = draw(&listing, Some(80)).lines().map(str::to_owned).collect();
         assert_eq!(lines[2], "name  dtype    shape      size      min  max  mean  zeros  Inf");
         assert_eq!(lines[3], "bias  float32  [320]  1.25 KiB  -0.1235   12   NaN  1,000    2");
