@@ -90,8 +90,11 @@ fn the_names_of_every_torch_and_container_lose_their_prefix() {
         // torch.nn.modules.utils.consume_prefix_in_state_dict_if_present: `module` takes the place of ``
         let found: Vec<String> = metadata(&output).into_iter().map(|(path, _)| path).collect();
         let wanted: Vec<String> = metadata(&testdata(file)).into_iter().map(|(path, _)| path).collect();
-        let wanted: Vec<&str> =
-            wanted.iter().filter(|path| *path != "module").map(|path| path.strip_prefix("module.").unwrap_or(path)).collect();
+        let wanted: Vec<&str> = wanted
+            .iter()
+            .filter(|path| *path != "module")
+            .map(|path| path.strip_prefix("module.").unwrap_or(path))
+            .collect();
         if found != wanted || !found.iter().any(|path| path == "features.0") {
             return Err(format!("{file}: _metadata {found:?}"));
         }
@@ -117,7 +120,10 @@ fn state_dicts_in_a_checkpoint_change_and_optimizers_do_not() {
     assert_eq!(report["schema"], "ckpt.rename/1");
     assert_eq!(report["state_dicts"], 1);
     assert_eq!(report["renamed"].as_array().unwrap().len(), of("model_state_dict").len());
-    assert_eq!(report["renamed"][0], json!({"in": "model_state_dict", "old": "_orig_mod.module.steps", "new": "steps"}));
+    assert_eq!(
+        report["renamed"][0],
+        json!({"in": "model_state_dict", "old": "_orig_mod.module.steps", "new": "steps"})
+    );
     assert_eq!(report["output"], back.to_str().unwrap());
     assert_eq!(report["bytes"], fs::metadata(&back).unwrap().len());
     assert_eq!(report["in_place"], false);
@@ -141,7 +147,10 @@ fn several_state_dicts_change_or_only_the_root() {
     assert_eq!(report["output"], Value::Null);
     strip_into(&format!("m. {path} --root modelB_state_dict"), &one).exits(0);
     let names = run_with(ckpt().args(["ls", "--names", "--tensors"]).arg(&one), b"").exits(0);
-    assert!(names.text().contains("modelA_state_dict.m.fc.weight") && names.text().contains("\nmodelB_state_dict.fc.weight"));
+    assert!(
+        names.text().contains("modelA_state_dict.m.fc.weight")
+            && names.text().contains("\nmodelB_state_dict.fc.weight")
+    );
     let chosen = strip(&format!("m. {path} --dry-run --json --include *fc.weight --exclude modelA*")).exits(0).json();
     assert_eq!(chosen["renamed"], json!([{"in": "modelB_state_dict", "old": "m.fc.weight", "new": "fc.weight"}]));
 }

@@ -309,7 +309,7 @@ impl Opened<'_> {
                     }
                     _ => {
                         let target = Target::new(&path, true, None).with_context(|| self.context())?;
-                        self.rewrite(plan, &target).with_context(|| self.context())?
+                        self.rewrite(plan, &target, Some(&file)).with_context(|| self.context())?
                     }
                 });
             }
@@ -318,15 +318,17 @@ impl Opened<'_> {
                     let note = format!("is compressed ({}), {shown} is not", compression.name());
                     self.args.report.note(self.shown, note);
                 }
-                report.bytes = Some(self.rewrite(plan, &target).with_context(|| shown.clone())?);
+                report.bytes = Some(self.rewrite(plan, &target, None).with_context(|| shown.clone())?);
                 report.output = Some(shown);
             }
         }
         Ok(())
     }
 
-    fn rewrite(&self, plan: &Plan, target: &Target) -> crate::error::Result<u64> {
+    /// Writes the whole file anew; with the owner of the one it replaces.
+    fn rewrite(&self, plan: &Plan, target: &Target, replaced: Option<&File>) -> crate::error::Result<u64> {
         let mut output = target.create()?;
+        replaced.map_or(Ok(()), |file| output.keep_owner(file))?;
         rewrite(&self.checkpoint, plan, &mut output, &self.bar)?;
         let written = output.position();
         output.commit()?;
