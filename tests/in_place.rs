@@ -1,4 +1,5 @@
 //! `--in-place`, and `ckpt repair` of what an interruption leaves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
 mod driver;
 

@@ -1,4 +1,5 @@
 //! `ckpt rename`, option by option: each test fails when its option is ignored.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
 mod driver;
 

@@ -6,7 +6,10 @@
 
 pub mod rules;
 
+use std::borrow::Cow;
+use std::collections::hash_map;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::checkpoint::names::{Element, join};
 use crate::checkpoint::object::Label;
@@ -21,7 +24,7 @@ use rules::Rules;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rename {
     /// The name of the state dict that has it: empty for the top object.
-    pub within: String,
+    pub within: Arc<str>,
     /// The key until now, to be shown.
     pub old: String,
     /// The new key, to be shown.
@@ -63,16 +66,16 @@ struct Planner<'a> {
 }
 
 /// A key of a state dict.
-struct Key {
+struct Key<'a> {
     entry: Entry,
     text: TextId,
     /// UTF-8 with surrogates; Python 2's other strings as if they were Latin-1.
-    name: Vec<u8>,
+    name: Cow<'a, [u8]>,
     /// The stored bytes are Latin-1.
     latin1: bool,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     fn walk(&mut self, root: &Root) -> Result<()> {
         let checkpoint = self.checkpoint;
         let objects = checkpoint.objects();
@@ -102,7 +105,8 @@ impl Planner<'_> {
                 self.rename(node, &entries, &path)?;
             }
             for child in children.into_iter().rev() {
-                if objects.is_plain_scalar(child.node) || self.is_extra_state(child.label) {
+                let is_leaf = checkpoint.tensors.of(child.node).is_some() || objects.is_plain_scalar(child.node);
+                if is_leaf || self.is_extra_state(child.label) {
                     continue;
                 }
                 let mut path: Vec<Element> = path.clone();
@@ -145,46 +149,52 @@ impl Planner<'_> {
 
     fn rename(&mut self, node: NodeId, entries: &[Entry], path: &[Element]) -> Result<()> {
         self.plan.state_dicts += 1;
-        let checkpoint = self.checkpoint;
-        let within = join(path);
+        let checkpoint: &'a Checkpoint = self.checkpoint;
+        let within: Arc<str> = join(path).into();
         let keys = entries.iter().map(|entry| self.key(*entry)).collect::<Result<Vec<_>>>()?;
-        let keys: Vec<Key> = keys.into_iter().flatten().collect();
+        let keys: Vec<Key<'a>> = keys.into_iter().flatten().collect();
         // beside state dicts, only names with dots are parameters: a `loss` beside `model_state_dict` is none
         let is_checkpoint = keys.iter().any(|key| {
             !key.name.contains(&b'.')
                 && !self.is_extra_state(Label::Key(key.entry.key))
                 && self.is_part_of_checkpoint(key.entry.value)
         });
-        let is_parameter =
-            |key: &Key| !is_checkpoint || key.name.contains(&b'.') && checkpoint.tensors.of(key.entry.value).is_some();
-        let mut taken: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        let is_parameter = |key: &Key<'_>| {
+            !is_checkpoint || key.name.contains(&b'.') && checkpoint.tensors.of(key.entry.value).is_some()
+        };
+        let new_name = |key: &Key<'_>| {
+            let meant = self.takes.is_none_or(|takes| takes(&whole_name(&within, &key.name)));
+            if meant { self.rules.rename(&key.name, is_parameter(key)) } else { key.name.to_vec() }
+        };
+        let new_names: Vec<Vec<u8>> = keys.iter().map(new_name).collect();
+        let mut taken: HashMap<&[u8], &Key<'_>> = HashMap::with_capacity(keys.len());
         let mut touched = HashSet::new();
         let mut changed = false;
-        for key in &keys {
-            let meant = self.takes.is_none_or(|takes| takes(&whole_name(&within, &key.name)));
-            let new = if meant { self.rules.rename(&key.name, is_parameter(key)) } else { key.name.clone() };
+        for (key, new) in keys.iter().zip(&new_names) {
             let show = |name: &[u8]| lossy(name.into(), Encoding::Utf8).into_owned();
-            match taken.get(&new) {
-                // the same key, assigned once more
-                Some(old) if *old == key.name => {}
-                Some(old) => {
-                    let both = format!("{} and {} would both become {}", show(old), show(&key.name), show(&new));
-                    return Err(self.refuse(&within, &both));
+            match taken.entry(new) {
+                hash_map::Entry::Occupied(other) => {
+                    let other = other.get();
+                    // the same key may be assigned once more
+                    if other.name != key.name {
+                        let (old, other, new) = (show(&key.name), show(&other.name), show(new));
+                        return Err(self.refuse(&within, &format!("{other} and {old} would both become {new}")));
+                    }
                 }
-                None => {
-                    taken.insert(new.clone(), key.name.clone());
-                    if new != key.name {
-                        let (old, new) = (show(&key.name), show(&new));
-                        self.plan.renames.push(Rename { within: within.clone(), old, new });
+                hash_map::Entry::Vacant(place) => {
+                    place.insert(key);
+                    if *new != *key.name {
+                        let (old, new) = (show(&key.name), show(new));
+                        self.plan.renames.push(Rename { within: Arc::clone(&within), old, new });
                     }
                 }
             }
-            if new != key.name {
+            if *new != *key.name {
                 changed = true;
                 if self.takes.is_some() {
                     touched.extend(modules_of(&key.name));
                 }
-                self.edit(key, &new)?;
+                self.edit(key, new)?;
             }
         }
         if changed { self.rename_metadata(node, &touched) } else { Ok(()) }
@@ -197,7 +207,7 @@ impl Planner<'_> {
         for entry in metadata.unwrap_or_default() {
             let Some(key) = self.key(entry)? else { continue };
             let new = self.rules.rename_module(&key.name);
-            if new != key.name && (self.takes.is_none() || touched.contains(&key.name)) {
+            if *new != *key.name && (self.takes.is_none() || touched.contains(&*key.name)) {
                 self.edit(&key, &new)?;
             }
         }
@@ -208,24 +218,23 @@ impl Planner<'_> {
         Error::unsupported(if within.is_empty() { why.to_owned() } else { format!("in {within}: {why}") })
     }
 
-    fn key(&self, entry: Entry) -> Result<Option<Key>> {
+    fn key(&self, entry: Entry) -> Result<Option<Key<'a>>> {
         let graph = &self.checkpoint.graph;
         let Node::Str(text) = graph.node(entry.key) else { return Ok(None) };
         let content = graph.text(*text)?;
         let python2 = matches!(graph.encoding(*text), Encoding::Python2 | Encoding::Python2Escaped);
         let latin1 = python2 && std::str::from_utf8(&content).is_err();
-        let name = if latin1 {
-            content.iter().map(|byte| char::from(*byte)).collect::<String>().into_bytes()
-        } else {
-            content.into_owned()
+        let name = match latin1 {
+            true => Cow::Owned(content.iter().map(|byte| char::from(*byte)).collect::<String>().into_bytes()),
+            false => content,
         };
         Ok(Some(Key { entry, text: *text, name, latin1 }))
     }
 
-    fn edit(&mut self, key: &Key, new: &[u8]) -> Result<()> {
+    fn edit(&mut self, key: &Key<'_>, new: &[u8]) -> Result<()> {
         let graph = &self.checkpoint.graph;
         let Some((stream, ..)) = graph.place(key.text) else { return Ok(()) };
-        let shown = || lossy(key.name.as_slice().into(), Encoding::Utf8).into_owned();
+        let shown = || lossy(Cow::Borrowed(&key.name), Encoding::Utf8).into_owned();
         if key.entry.key_at == 0 {
             return Err(Error::unsupported(format!("the key {} is pickled in a way that cannot be edited", shown())));
         }
@@ -235,12 +244,15 @@ impl Planner<'_> {
         };
         let edit = Edit { encoding: graph.encoding(key.text), old: graph.text(key.text)?.into_owned(), new };
         let edits = self.plan.edits.entry(stream).or_default();
-        match edits.insert(key.entry.key_at, edit.clone()) {
-            Some(other) if other != edit => {
-                Err(Error::unsupported(format!("two dicts share the key {} and want it renamed differently", shown())))
+        match edits.entry(key.entry.key_at) {
+            hash_map::Entry::Vacant(place) => drop(place.insert(edit)),
+            hash_map::Entry::Occupied(other) if *other.get() == edit => {}
+            hash_map::Entry::Occupied(_) => {
+                let message = format!("two dicts share the key {} and want it renamed differently", shown());
+                return Err(Error::unsupported(message));
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }
 

@@ -1,14 +1,15 @@
 //! `ckpt rename`, and what it shares with `ckpt strip-prefix`: one input, a plan, one output.
 
 use std::fs::{self, File, OpenOptions};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::{ArgMatches, Command, FromArgMatches};
 
-use crate::checkpoint::edit::Plan;
 use crate::checkpoint::edit::rules::{Rules, Step, parse_substitution, parse_table};
+use crate::checkpoint::edit::{Plan, Rename};
 use crate::checkpoint::{Checkpoint, Container, Root};
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
@@ -183,19 +184,23 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules) -> anyh
     };
     let bar = Bar::new(&shown, source.len(), args.report.quiet);
     let checkpoint = Checkpoint::open(Arc::clone(&source), &limits, &bar).with_context(context)?;
-    let opened = Opened { args, shown: &shown, checkpoint, source, bar };
-    let planned = opened.plan(rules)?;
+    // the process ends with the command: giving back every small piece of a large graph only takes time
+    let opened = ManuallyDrop::new(Opened { args, shown: &shown, checkpoint, source, bar: &bar });
+    let mut planned = ManuallyDrop::new(opened.plan(rules)?);
     if planned.renames.is_empty() {
         return opened.nothing(&planned, rules, destination);
     }
     for module in &planned.modules {
         args.report.note(&shown, format!("{} is left as it is: a module pickled whole", or_top(module)));
     }
-    let mut report = opened.report(&planned);
+    let mut report = ManuallyDrop::new(opened.report(&planned));
     opened.write(&planned, destination, &mut report)?;
+    drop(bar);
+    let renames = std::mem::take(&mut planned.renames).into_iter();
+    report.renamed = renames.map(|Rename { within, old, new }| Row { within, old, new }).collect();
     match report.output {
-        None => args.report.print(&report)?,
-        Some(_) if args.report.wants_json() => args.report.print(&report)?,
+        None => args.report.print(&*report)?,
+        Some(_) if args.report.wants_json() => args.report.print(&*report)?,
         Some(_) => args.report.note(&shown, report.summary()),
     }
     Ok(Status::Success)
@@ -259,7 +264,7 @@ struct Opened<'a> {
     checkpoint: Checkpoint,
     /// The bytes as they came, maybe compressed.
     source: SharedSource,
-    bar: Bar,
+    bar: &'a Bar,
 }
 
 impl Opened<'_> {
@@ -280,14 +285,10 @@ impl Opened<'_> {
     }
 
     fn report(&self, plan: &Plan) -> Renaming {
-        let rows = plan.renames.iter();
         Renaming {
             schema: Renaming::SCHEMA,
             file: self.shown.to_owned(),
             state_dicts: plan.state_dicts,
-            renamed: rows
-                .map(|row| Row { within: row.within.clone(), old: row.old.clone(), new: row.new.clone() })
-                .collect(),
             ..Renaming::default()
         }
     }
@@ -329,7 +330,7 @@ impl Opened<'_> {
     fn rewrite(&self, plan: &Plan, target: &Target, replaced: Option<&File>) -> crate::error::Result<u64> {
         let mut output = target.create()?;
         replaced.map_or(Ok(()), |file| output.keep_owner(file))?;
-        rewrite(&self.checkpoint, plan, &mut output, &self.bar)?;
+        rewrite(&self.checkpoint, plan, &mut output, self.bar)?;
         let written = output.position();
         output.commit()?;
         Ok(written)

@@ -1,8 +1,9 @@
 //! What `ckpt strip-prefix` and `ckpt rename` did, or would do.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::render::{Align, Cell, Column, Document, Fit, Report, Style, Table, json};
 use crate::report::figures::counted;
@@ -30,12 +31,16 @@ pub struct Renaming {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// The name of the state dict that has it; empty for the top object.
-    #[serde(rename = "in")]
-    pub within: String,
+    #[serde(rename = "in", serialize_with = "text")]
+    pub within: Arc<str>,
     /// The key before.
     pub old: String,
     /// The key after.
     pub new: String,
+}
+
+fn text<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(text)
 }
 
 impl Row {
@@ -50,7 +55,7 @@ impl Renaming {
 
     /// What changed in one sentence, for a note.
     pub fn summary(&self) -> String {
-        let mut dicts: Vec<&str> = self.renamed.iter().map(|row| row.within.as_str()).collect();
+        let mut dicts: Vec<&str> = self.renamed.iter().map(|row| &*row.within).collect();
         dicts.dedup();
         let names = counted(self.renamed.len() as u64, "name");
         match self.renamed.first() {
