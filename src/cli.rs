@@ -2,7 +2,7 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::commands::{completions, ls, man, rename, repair, strip_prefix};
+use crate::commands::{completions, convert, diff, ls, man, rename, repair, strip_prefix};
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
 #[derive(Debug, Parser)]
@@ -27,6 +27,10 @@ pub enum Command {
     Rename(rename::Args),
     /// Finish or undo an edit in place that was interrupted
     Repair(repair::Args),
+    /// Convert between torch's containers, safetensors and npz
+    Convert(convert::Args),
+    /// Compare two checkpoints: what changed, where, by how much
+    Diff(diff::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write all pages into a directory

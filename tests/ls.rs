@@ -1,5 +1,6 @@
 //! `ckpt ls`, option by option: each test fails when its option is ignored. Numbers are torch's, names those of the
 //! oracles; what tables look like stands in testdata/golden/.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
 mod driver;
 
@@ -305,6 +306,14 @@ fn include_and_exclude() {
     let totals = &run(&format!("ls --json --include epoch {CHECKPOINT}")).exits(0).json()["totals"];
     assert_eq!(totals["tensors"], 0);
     assert!(run(&format!("ls --include a[ {CHECKPOINT}")).exits(2).stderr.contains("a["));
+}
+
+#[test]
+fn a_name_that_looks_like_a_glob_is_meant_exactly_too() {
+    // {"w[0]": 1, "w0": 2, "x": 3}
+    let pickle = b"\x80\x02}(X\x04\0\0\0w[0]K\x01X\x02\0\0\0w0K\x02X\x01\0\0\0xK\x03u.";
+    assert_eq!(ls_of(pickle, "--names --include w[0]").exits(0).text(), "w[0]\nw0\n");
+    assert_eq!(ls_of(pickle, "--names --exclude w[0]").exits(0).text(), "x\n");
 }
 
 #[test]

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use ckpt::checkpoint::Checkpoint;
 use ckpt::limits::Limits;
-use ckpt::pickle::Node;
 use ckpt::progress::Silent;
 use ckpt::source::FileSource;
 use driver::{Run, ckpt, for_each, run_with, testdata};

@@ -4,18 +4,23 @@
 //! numpy's constructors; [`object`] and [`value`] say what everything else is.
 
 pub mod edit;
+pub mod equality;
 mod module;
 pub mod names;
 pub mod numpy;
 pub mod object;
 pub mod open;
+pub mod prune;
 pub mod pyrepr;
 pub mod rebuild;
+pub mod resave;
 pub mod root;
 pub mod script;
+pub mod selection;
 pub mod storage;
 pub mod tensor;
 pub mod value;
+pub mod weights;
 
 use std::sync::Arc;
 

@@ -50,10 +50,9 @@ pub(super) fn numpy_type(graph: &Graph, node: NodeId) -> Option<NumpyType> {
     let mut dtype = DType::from_numpy(code.trim_start_matches(['<', '>', '|', '=']));
     if let (DType::Other { name, size }, Some(unit)) =
         (&dtype, state.get(8).and_then(|meta| datetime_unit(graph, *meta)))
+        && name.ends_with("64")
     {
-        if name.ends_with("64") {
-            dtype = DType::Other { name: format!("{name}[{unit}]").into(), size: *size };
-        }
+        dtype = DType::Other { name: format!("{name}[{unit}]").into(), size: *size };
     }
     Some(NumpyType {
         is_object: dtype.name() == "object",
@@ -185,6 +184,13 @@ fn wrapper(graph: &Graph, node: NodeId) -> Option<Wrapper> {
         column_major: get("order").and_then(|order| graph.str_or_bytes(order)).as_deref() == Some("F"),
         aligned: get("numpy_array_alignment_bytes").is_some_and(|bytes| graph.int(bytes).is_some()),
     })
+}
+
+/// The node of a joblib array's dtype, and whether its elements lie in column-major order.
+pub(super) fn joblib_type(graph: &Graph, node: NodeId) -> Option<(NodeId, bool)> {
+    let Node::Dict(entries) = graph.node(state_of(graph, node)?) else { return None };
+    let dtype = entries.iter().find(|entry| graph.str(entry.key).as_deref() == Some("dtype"))?.value;
+    Some((dtype, wrapper(graph, node)?.column_major))
 }
 
 /// An array that joblib left in the stream.

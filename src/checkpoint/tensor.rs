@@ -69,6 +69,18 @@ pub struct Quantizer {
     pub arguments: Vec<NodeId>,
 }
 
+/// What decides the elements of a tensor that lies in a storage: two tensors of the same view are the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct View {
+    storage: StorageId,
+    dtype: DType,
+    offset: u64,
+    shape: Vec<i64>,
+    stride: Option<Vec<i64>>,
+    conj: bool,
+    neg: bool,
+}
+
 /// One tensor, as the file describes it. Sizes, strides and offsets are in elements.
 #[derive(Debug, Clone, Default)]
 pub struct Tensor {
@@ -127,6 +139,20 @@ impl Tensor {
             Data::Storage { id, .. } => Some(id),
             _ => None,
         }
+    }
+
+    /// Which part of which storage it is, so that what several names share is read once.
+    pub fn view(&self) -> Option<View> {
+        let Data::Storage { id, offset } = self.data else { return None };
+        Some(View {
+            storage: id,
+            dtype: self.dtype.clone()?,
+            offset,
+            shape: self.shape.clone(),
+            stride: self.stride.clone(),
+            conj: self.conj,
+            neg: self.neg,
+        })
     }
 
     /// True for layouts whose elements are kept in other tensors.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::checkpoint::names::Element;
-use crate::checkpoint::tensor::Data;
+use crate::checkpoint::tensor::{Data, View};
 use crate::checkpoint::{Checkpoint, Item, Names, Root, StorageId, Tensor, TensorId};
 use crate::commands::names::Filter;
 use crate::data::hash::{hex, sha256};
@@ -94,9 +94,11 @@ pub fn list(checkpoint: &Checkpoint, file: &str, bytes: u64, selection: &Selecti
             Item::Value | Item::Recursion => {
                 let path = entry.path.into_iter().map(path_element).collect();
                 listing.values.push(value_row(checkpoint, entry.node, entry.item, name, path));
+                checkpoint.graph.complete()?;
             }
         }
     }
+    checkpoint.graph.complete()?;
     listing.totals.parameters = listing.tensors.iter().map(|row| row.parameters).fold(0, u64::saturating_add);
     Ok(Listed { listing, ids })
 }
@@ -172,7 +174,7 @@ fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<
 }
 
 /// `per_tensor_affine, 0.1, 10`; scales that are tensors are not spelled out.
-fn quantizer_text(checkpoint: &Checkpoint, quantizer: &crate::checkpoint::tensor::Quantizer) -> String {
+pub(super) fn quantizer_text(checkpoint: &Checkpoint, quantizer: &crate::checkpoint::tensor::Quantizer) -> String {
     let objects = checkpoint.objects();
     let scheme = quantizer.scheme.replace('_', " ");
     let plain: Vec<String> = quantizer
@@ -319,12 +321,12 @@ pub fn read_data(
     progress: &dyn Progress,
 ) -> Vec<(String, String)> {
     // views of the same elements are read once
-    let mut distinct: HashMap<ViewKey, usize> = HashMap::new();
+    let mut distinct: HashMap<View, usize> = HashMap::new();
     let mut work: Vec<TensorId> = Vec::new();
     let jobs: Vec<usize> = listed
         .ids
         .iter()
-        .map(|id| match checkpoint.tensor(*id).and_then(view_key) {
+        .map(|id| match checkpoint.tensor(*id).and_then(Tensor::view) {
             Some(key) => *distinct.entry(key).or_insert_with(|| {
                 work.push(*id);
                 work.len() - 1
@@ -354,24 +356,6 @@ pub fn read_data(
         row.stats = wanted.stats.then(|| stats.map(Box::new));
     }
     troubles
-}
-
-/// Storage, dtype, offset, shape, stride, conj, neg: what decides a view's elements.
-type ViewKey = (StorageId, crate::dtype::DType, u64, Vec<i64>, Option<Vec<i64>>, bool, bool);
-
-fn view_key(tensor: &Tensor) -> Option<ViewKey> {
-    match tensor.data {
-        Data::Storage { id, offset } => Some((
-            id,
-            tensor.dtype.clone()?,
-            offset,
-            tensor.shape.clone(),
-            tensor.stride.clone(),
-            tensor.conj,
-            tensor.neg,
-        )),
-        _ => None,
-    }
 }
 
 fn read_one(checkpoint: &Checkpoint, id: TensorId, wanted: Wanted, progress: &dyn Progress) -> Read {

@@ -2,6 +2,8 @@
 //! names are meant.
 
 pub mod completions;
+pub mod convert;
+pub mod diff;
 pub mod input;
 pub mod listing;
 pub mod ls;
@@ -44,6 +46,8 @@ pub fn run(cli: crate::cli::Cli) -> anyhow::Result<Status> {
         Command::StripPrefix(args) => strip_prefix::run(&args),
         Command::Rename(args) => rename::run(&args),
         Command::Repair(args) => repair::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

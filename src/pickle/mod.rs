@@ -3,6 +3,7 @@
 //! This layer knows opcodes and Python's types. What a global or a persistent id means to torch is said above.
 
 pub mod decode;
+pub mod encode;
 pub mod graph;
 pub mod opcode;
 mod reader;
@@ -11,4 +12,5 @@ pub mod stored;
 pub mod text;
 
 pub use decode::{Decoded, Does, Follows, Inline, NothingInline, Trace, decode, decode_traced};
+pub use encode::{Scan, encode};
 pub use graph::{Change, Construct, Entry, Graph, Node, NodeId, Object, StreamId, TextId};

@@ -2,5 +2,11 @@
 
 pub mod append;
 pub mod atomic;
+pub mod content;
 mod interrupt;
 pub mod rewrite;
+pub mod npz;
+pub mod safetensors;
+pub mod torch_legacy;
+pub mod torch_zip;
+pub mod zip_writer;

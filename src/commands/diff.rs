@@ -1,0 +1,341 @@
+//! `ckpt diff`: did anything change, where, and by how much.
+
+mod pairs;
+mod prefix;
+mod renames;
+mod side;
+mod tensors;
+mod values;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::checkpoint::{Checkpoint, Root};
+use crate::commands::Status;
+use crate::commands::input::{self, Input, LimitArgs};
+use crate::commands::names::{NameArgs, show_path};
+use crate::commands::output::{OutputArgs, say};
+use crate::commands::progress_bar::Bar;
+use crate::report::diff::{Diff, OneSided, Problem, SortBy, StripPrefix, View};
+use crate::report::ls::shown_name;
+use pairs::{Pairing, pair};
+use side::{Align, Side};
+use tensors::{Rules, Tensors};
+
+/// Options of `ckpt diff`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Equal means equal as numbers, element by element, whatever the dtypes are: NaN equals NaN, 0.0 equals -0.0, infinities equal \
+themselves. Integers are exact to 64 bits, all other numbers meet in float64; quantized tensors are compared as stored, with \
+their scales; sparse ones by their parts as stored. Values like `epoch` are equal when type and value are; tolerances count \
+for plain floats too. When one file has a format for weights only (safetensors, npz, npy, pt2) the weights are compared, by \
+name, dtype, shape and elements only.\n\n\
+Exit status: 0 equal; 1 different; 2 trouble: a file or a tensor could not be read. With --quiet nothing is printed and the \
+first difference ends the comparison.\n\n\
+Examples:\n  ckpt diff before.pth after.pth\n  ckpt diff -q model.pth model.safetensors && echo same\n  \
+ckpt diff --rtol 1e-5 --atol 1e-8 run1.ckpt run2.ckpt\n  ckpt diff --sort change --top 10 base.pth tuned.pth\n  \
+ckpt diff --root-a model_state_dict --strip-prefix module. checkpoint.tar model.pth")]
+pub struct Args {
+    /// The first file, `-` for standard input
+    #[arg(value_name = "A")]
+    pub a: PathBuf,
+    /// The second file; relative differences are relative to it
+    #[arg(value_name = "B")]
+    pub b: PathBuf,
+    /// Names, shapes, dtypes and other values only: read no tensor's data
+    #[arg(long)]
+    pub structure: bool,
+    /// Relative tolerance: |a - b| <= ATOL + RTOL * |b| is equal, as in torch.allclose
+    #[arg(long, value_name = "RTOL", default_value_t = 0.0, value_parser = tolerance)]
+    pub rtol: f64,
+    /// Absolute tolerance
+    #[arg(long, value_name = "ATOL", default_value_t = 0.0, value_parser = tolerance)]
+    pub atol: f64,
+    /// NaN does not equal NaN
+    #[arg(long)]
+    pub nan_differs: bool,
+    /// Equal means the same bits: 0.0 differs from -0.0, a NaN from other NaNs
+    #[arg(long, conflicts_with_all = ["rtol", "atol", "nan_differs"])]
+    pub bitwise: bool,
+    /// What does not count (`values`: elements and other values), separated by commas
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
+    pub ignore: Vec<Ignore>,
+    /// Take this prefix off the names that have it, on both sides
+    #[arg(long, value_name = "PREFIX", help_heading = "Names")]
+    pub strip_prefix: Option<String>,
+    /// Of A only what is below the element of this name; names are then relative to it (`.` is the top)
+    #[arg(long, value_name = "NAME", help_heading = "Names")]
+    pub root_a: Option<String>,
+    /// The same for B
+    #[arg(long, value_name = "NAME", help_heading = "Names")]
+    pub root_b: Option<String>,
+    /// Only names that match (`*` crosses dots); repeatable
+    #[arg(long, value_name = "GLOB", help_heading = "Names")]
+    pub include: Vec<String>,
+    /// Not the names that match; repeatable
+    #[arg(long, value_name = "GLOB", help_heading = "Names")]
+    pub exclude: Vec<String>,
+    /// In which order changed tensors are shown
+    #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
+    pub sort: SortBy,
+    /// Show only the first N entries of each section
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// One line
+    #[arg(short, long, conflicts_with = "load")]
+    pub summary: bool,
+    /// What load_state_dict(strict=False) of A into B would say: keys and shapes of the weights only
+    #[arg(long)]
+    pub load: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub limits: LimitArgs,
+}
+
+/// What may be left out of account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Ignore {
+    /// On which device a tensor was.
+    Device,
+    /// Whether it wants a gradient.
+    RequiresGrad,
+    /// The types of elements; they are still compared as numbers.
+    Dtype,
+    /// Elements of tensors, and other values of the same name.
+    Values,
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if value >= 0.0 && value.is_finite() { Ok(value) } else { Err("must be finite and not negative".into()) }
+}
+
+/// Compares two checkpoints.
+pub fn run(args: &Args) -> anyhow::Result<Status> {
+    let (a, b) = open_both(args)?;
+    let unlike = a.checkpoint.container != b.checkpoint.container;
+    let is_bare = |input: &Input| input.checkpoint.container.holds_only_weights();
+    let weights = args.load || unlike && (is_bare(&a) || is_bare(&b));
+    let names = NameArgs { root: None, include: args.include.clone(), exclude: args.exclude.clone() };
+    let align = Align { strip_prefix: args.strip_prefix.as_deref(), filter: names.filter()?, weights };
+    let side = |input: &Input, root: &Option<String>, option: &str| -> anyhow::Result<Root> {
+        let named = NameArgs { root: root.clone(), ..NameArgs::default() };
+        match root {
+            None if weights => the_weights(&input.checkpoint, option),
+            _ => named.find_root(&input.checkpoint),
+        }
+        .with_context(|| input.name.clone())
+    };
+    let (root_a, root_b) = (side(&a, &args.root_a, "--root-a")?, side(&b, &args.root_b, "--root-b")?);
+    let mut left = Side::new(&a, &root_a, &align).with_context(|| a.name.clone())?;
+    let mut right = Side::new(&b, &root_b, &align).with_context(|| b.name.clone())?;
+    if !left.has_modules() || !right.has_modules() {
+        (left, right) = (left.without_modules(), right.without_modules());
+    }
+    for input in [&a, &b] {
+        for note in &input.checkpoint.notes {
+            args.output.note(&input.name, note);
+        }
+    }
+    Comparing { args, left, right, rules: Rules::new(args, weights) }.run()
+}
+
+/// Opens both, and says what is wrong with each that cannot be opened.
+fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
+    let is_stdin = |path: &Path| path.as_os_str() == "-";
+    if is_stdin(&args.a) && is_stdin(&args.b) {
+        bail!("only one of the two can be standard input");
+    }
+    let limits = args.limits.limits();
+    let open = |path: &Path| input::open(path, &limits, args.output.quiet);
+    match (open(&args.a), open(&args.b)) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(a), Err(b)) => {
+            say(format_args!("{a:#}"));
+            Err(b)
+        }
+        (Err(e), _) | (_, Err(e)) => Err(e),
+    }
+}
+
+/// The one place of the weights; the top, when tensors lie in no mapping.
+fn the_weights(checkpoint: &Checkpoint, option: &str) -> anyhow::Result<Root> {
+    let mut found = checkpoint.weights()?;
+    if found.len() > 1 {
+        let choices: Vec<String> = found.iter().take(20).map(|root| show_path(&root.path)).collect();
+        bail!("holds weights in several places; choose one with {option}: {}", choices.join(", "));
+    }
+    Ok(found.pop().unwrap_or_else(|| checkpoint.top()))
+}
+
+/// Two sides on the way to a [`Diff`].
+struct Comparing<'a> {
+    args: &'a Args,
+    left: Side<'a>,
+    right: Side<'a>,
+    rules: Rules,
+}
+
+impl Comparing<'_> {
+    fn run(&self) -> anyhow::Result<Status> {
+        let args = self.args;
+        let tensors = pair(&self.left.tensors, &self.right.tensors);
+        let values = pair(&self.left.values, &self.right.values);
+        let compare = Tensors { left: &self.left, right: &self.right, rules: &self.rules };
+        let jobs = compare.jobs(&tensors);
+        let problems = if self.rules.reads_data { self.known_problems() } else { Vec::new() };
+        if args.output.quiet {
+            return self.first_difference(&tensors, &values, &compare, &jobs, problems);
+        }
+        let bar = Bar::new(&format!("{} {}", self.left.name, self.right.name), compare.bytes(&jobs), false);
+        let mut diff = Diff {
+            schema: Diff::SCHEMA,
+            a: self.left.name.to_owned(),
+            b: self.right.name.to_owned(),
+            problems,
+            structure_only: !self.rules.reads_data,
+            ..Diff::default()
+        };
+        compare.run(&tensors, &jobs, &bar, &mut diff);
+        self.values(&values, &mut diff);
+        let renames = renames::find(&compare, &tensors, &bar, &mut diff.problems);
+        drop(bar);
+        diff.strip_prefix = self.strip_prefix(&renames);
+        diff.renamed = renames.pairs(&self.left, &self.right);
+        let (modules_a, modules_b) = self.renamed_modules(&values, renames.prefix.as_ref());
+        let one_sided = |side: &Side<'_>, tensors: &[usize], values: &[usize], taken: [&dyn Fn(&usize) -> bool; 2]| {
+            let tensors = tensors.iter().filter(|index| !taken[0](index)).filter_map(|i| side.tensors.get(*i));
+            let values = values.iter().filter(|index| !taken[1](index)).filter_map(|i| side.values.get(*i));
+            let shown = |named: &side::Named| OneSided { name: named.name.clone(), shown: side.shown(named) };
+            tensors.chain(values).map(shown).collect()
+        };
+        diff.only_a = one_sided(
+            &self.left,
+            &tensors.only_a,
+            &values.only_a,
+            [&|i| renames.a.contains_key(i), &|i| modules_a.contains(i)],
+        );
+        diff.only_b = one_sided(
+            &self.right,
+            &tensors.only_b,
+            &values.only_b,
+            [&|i| renames.b.contains(i), &|i| modules_b.contains(i)],
+        );
+        self.report(diff)
+    }
+
+    fn report(&self, mut diff: Diff) -> anyhow::Result<Status> {
+        let args = self.args;
+        diff.problems.dedup();
+        say_problems(&diff.problems);
+        diff.conclude();
+        diff.sort(args.sort);
+        diff.keep_top(args.top.unwrap_or(usize::MAX));
+        diff.view = match (args.load, args.summary) {
+            (true, _) => View::Load,
+            (false, true) => View::Summary,
+            (false, false) => View::Sections,
+        };
+        args.output.print(&diff)?;
+        Ok(match (diff.problems.is_empty(), diff.equal) {
+            (false, _) => Status::Trouble,
+            (true, true) => Status::Success,
+            (true, false) => Status::No,
+        })
+    }
+
+    /// Answers with as little reading as possible, and the same way every time: what the files say is wrong comes
+    /// first, then what needs no data, then the first tensor in file order.
+    fn first_difference(
+        &self,
+        tensors: &Pairing,
+        values: &Pairing,
+        compare: &Tensors<'_>,
+        jobs: &tensors::Jobs,
+        problems: Vec<Problem>,
+    ) -> anyhow::Result<Status> {
+        if !problems.is_empty() {
+            say_problems(&problems);
+            return Ok(Status::Trouble);
+        }
+        if [tensors, values].iter().any(|pairing| !pairing.only_a.is_empty() || !pairing.only_b.is_empty())
+            || compare.facts_differ(tensors)
+        {
+            return Ok(Status::No);
+        }
+        let mut diff = Diff::default();
+        self.values(values, &mut diff);
+        if diff.values.is_empty() && diff.problems.is_empty() {
+            match compare.first_difference(jobs) {
+                None => return Ok(Status::Success),
+                Some(Ok(())) => return Ok(Status::No),
+                Some(Err(problem)) => diff.problems.push(problem),
+            }
+        }
+        say_problems(&diff.problems);
+        Ok(if diff.problems.is_empty() { Status::No } else { Status::Trouble })
+    }
+
+    fn values(&self, pairing: &Pairing, diff: &mut Diff) {
+        let options = &self.rules.options;
+        let compare = values::Values { left: &self.left, right: &self.right, options };
+        for (a, b) in pairing.both.iter().filter_map(|(a, b)| self.left.values.get(*a).zip(self.right.values.get(*b))) {
+            match compare.change(a, b) {
+                Ok(None) => diff.same_values += 1,
+                Ok(Some(_)) if self.rules.ignores(Ignore::Values) => diff.same_values += 1,
+                Ok(Some(change)) => diff.values.push(change),
+                Err(e) => diff.problems.push(Problem {
+                    file: self.left.name.to_owned(),
+                    name: a.name.clone(),
+                    problem: e.to_string(),
+                }),
+            }
+        }
+    }
+
+    /// Modules whose names differ by the prefix of the tensors in them: it has been said once.
+    fn renamed_modules(&self, pairing: &Pairing, prefix: Option<&prefix::Prefix>) -> (HashSet<usize>, HashSet<usize>) {
+        let modules = |side: &Side<'_>, indexes: &[usize]| -> Vec<usize> {
+            indexes.iter().copied().filter(|i| side.values.get(*i).is_some_and(side::Named::is_module)).collect()
+        };
+        let (a, b) = (modules(&self.left, &pairing.only_a), modules(&self.right, &pairing.only_b));
+        let names_a: Vec<_> = a.iter().filter_map(|i| self.left.values.get(*i)).collect();
+        let names_b: Vec<_> = b.iter().filter_map(|i| self.right.values.get(*i)).collect();
+        let aligned = prefix.map(|prefix| prefix.align(&names_a, &names_b)).unwrap_or_default();
+        let same = aligned
+            .into_iter()
+            .filter(|(x, y)| names_a.get(*x).zip(names_b.get(*y)).is_some_and(|(x, y)| x.what == y.what));
+        same.filter_map(|(x, y)| Some((a.get(x).copied()?, b.get(y).copied()?))).unzip()
+    }
+
+    /// Tensors of which the files themselves say that something is wrong.
+    fn known_problems(&self) -> Vec<Problem> {
+        let of = |side: &Side<'_>| -> Vec<Problem> {
+            let tensors = side.tensors.iter().filter_map(|named| Some((named, side.tensor(named)?)));
+            let with = tensors.filter_map(|(named, tensor)| Some((named, tensor.problem.clone()?)));
+            with.map(|(named, problem)| side.problem(named, problem)).collect()
+        };
+        let mut found = of(&self.left);
+        found.extend(of(&self.right));
+        found
+    }
+
+    fn strip_prefix(&self, renames: &renames::Renames) -> Option<StripPrefix> {
+        let found = renames.prefix.as_ref()?;
+        let file = if found.in_a { self.left.name } else { self.right.name };
+        let command = found.command(file).filter(|_| renames.is_proven);
+        Some(StripPrefix { file: file.to_owned(), prefix: found.prefix.clone(), command })
+    }
+}
+
+fn say_problems(problems: &[Problem]) {
+    for Problem { file, name, problem } in problems {
+        say(format_args!("{file}: {}: {problem}", shown_name(name)));
+    }
+}

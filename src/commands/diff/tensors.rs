@@ -1,0 +1,323 @@
+//! Tensors of one name: what the files say of them, then their elements.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use super::pairs::Pairing;
+use super::side::{Named, Side, dtype_name};
+use super::{Args, Ignore};
+use crate::checkpoint::tensor::{Data, Quantizer, View};
+use crate::checkpoint::{Tensor, equality::Equality};
+use crate::commands::listing::quantizer_text;
+use crate::data::Elements;
+use crate::data::compare::{Comparison, Options, compare};
+use crate::data::gather::for_each_block;
+use crate::error::{ErrorKind, Result};
+use crate::limits::Limits;
+use crate::progress::Progress;
+use crate::report::diff::{Aspect, Changed, Diff, Facts, Numbers, Problem};
+
+/// What counts as a difference.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// How elements and floats are compared.
+    pub options: Options,
+    /// Elements are compared.
+    pub reads_data: bool,
+    /// Bounds on what is read.
+    pub limits: Limits,
+    ignore: Vec<Ignore>,
+    weights: bool,
+    load: bool,
+}
+
+impl Rules {
+    /// As the command line says; `weights` when name, dtype, shape and elements are all that is compared.
+    pub fn new(args: &Args, weights: bool) -> Self {
+        let options = Options {
+            rtol: args.rtol,
+            atol: args.atol,
+            nan_equal: !args.nan_differs,
+            bitwise: args.bitwise,
+            stop_at_first: args.output.quiet,
+        };
+        let ignores_values = args.ignore.contains(&Ignore::Values);
+        Rules {
+            options,
+            reads_data: !(args.structure || args.load || ignores_values),
+            limits: args.limits.limits(),
+            ignore: args.ignore.clone(),
+            weights,
+            load: args.load,
+        }
+    }
+
+    /// Whether somebody asked to leave this out of account.
+    pub fn ignores(&self, what: Ignore) -> bool {
+        self.ignore.contains(&what)
+    }
+}
+
+/// What reading two tensors showed.
+#[derive(Debug, Clone, Default)]
+struct Outcome {
+    numbers: Numbers,
+    elements_differ: bool,
+    quantizer_differs: bool,
+}
+
+/// The pairs whose data is to be read; pairs of the same views share one job.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    work: Vec<(usize, usize)>,
+    /// For each pair of the pairing.
+    of_pair: Vec<Option<usize>>,
+}
+
+/// The tensors of both sides.
+pub struct Tensors<'a> {
+    pub left: &'a Side<'a>,
+    pub right: &'a Side<'a>,
+    pub rules: &'a Rules,
+}
+
+/// One pair with its names.
+struct Pair<'a> {
+    names: [&'a Named; 2],
+    a: &'a Tensor,
+    b: &'a Tensor,
+}
+
+impl<'a> Tensors<'a> {
+    fn pair(&self, (a, b): (usize, usize)) -> Option<Pair<'a>> {
+        let names = [self.left.tensors.get(a)?, self.right.tensors.get(b)?];
+        Some(Pair { names, a: self.left.tensor(names[0])?, b: self.right.tensor(names[1])? })
+    }
+
+    /// What has to be read, in file order.
+    pub fn jobs(&self, pairing: &Pairing) -> Jobs {
+        let mut jobs = Jobs::default();
+        let mut known: HashMap<(View, View), usize> = HashMap::new();
+        for indexes in &pairing.both {
+            let readable = self.pair(*indexes).filter(|pair| {
+                let sound = pair.a.problem.is_none() && pair.b.problem.is_none();
+                self.rules.reads_data && sound && pair.a.shape == pair.b.shape
+            });
+            let job = readable.map(|pair| {
+                let work = &mut jobs.work;
+                let mut add = || {
+                    work.push(*indexes);
+                    work.len() - 1
+                };
+                match pair.a.view().zip(pair.b.view()) {
+                    // quantized tensors have more to them than their view
+                    Some(views) if pair.a.quantizer.is_none() && pair.b.quantizer.is_none() => {
+                        *known.entry(views).or_insert_with(add)
+                    }
+                    _ => add(),
+                }
+            });
+            jobs.of_pair.push(job);
+        }
+        jobs
+    }
+
+    /// How many bytes there are to read.
+    pub fn bytes(&self, jobs: &Jobs) -> u64 {
+        let bytes = |tensor: &Tensor| tensor.bytes().unwrap_or(0);
+        let pairs = jobs.work.iter().filter_map(|indexes| self.pair(*indexes));
+        pairs.map(|pair| bytes(pair.a).saturating_add(bytes(pair.b))).fold(0, u64::saturating_add)
+    }
+
+    /// Reads everything on all cores and writes what differs into `diff`, in file order.
+    pub fn run(&self, pairing: &Pairing, jobs: &Jobs, progress: &dyn Progress, diff: &mut Diff) {
+        let outcomes: Vec<_> =
+            jobs.work.par_iter().with_max_len(1).map(|indexes| self.outcome(*indexes, progress)).collect();
+        for (indexes, job) in pairing.both.iter().zip(&jobs.of_pair) {
+            let Some(pair) = self.pair(*indexes) else { continue };
+            let mut what = self.facts_that_differ(&pair);
+            let outcome = match job.and_then(|job| outcomes.get(job)) {
+                Some(Ok(outcome)) => outcome.clone(),
+                Some(Err(problem)) => {
+                    let name = pair.names[0].name.clone();
+                    diff.problems.push(Problem { name, ..problem.clone() });
+                    Outcome::default()
+                }
+                None => Outcome::default(),
+            };
+            if outcome.quantizer_differs && !what.contains(&Aspect::Quantizer) {
+                what.push(Aspect::Quantizer);
+            }
+            if outcome.elements_differ {
+                what.push(Aspect::Values);
+            }
+            let is_compared = job.is_some_and(|job| outcomes.get(job).is_some_and(Result::is_ok));
+            if !what.is_empty() {
+                diff.changed.push(self.changed(&pair, what, outcome.numbers));
+            } else if is_compared || !self.rules.reads_data {
+                diff.same += 1;
+            }
+        }
+    }
+
+    /// The first pair in file order whose elements differ (`Ok`) or cannot be compared.
+    pub fn first_difference(&self, jobs: &Jobs) -> Option<std::result::Result<(), Problem>> {
+        let silent = crate::progress::Silent;
+        jobs.work.par_iter().with_max_len(1).find_map_first(|indexes| match self.outcome(*indexes, &silent) {
+            Ok(outcome) => (outcome.elements_differ || outcome.quantizer_differs).then_some(Ok(())),
+            Err(problem) => Some(Err(problem)),
+        })
+    }
+
+    /// Whether the files say different things of any pair.
+    pub fn facts_differ(&self, pairing: &Pairing) -> bool {
+        let mut pairs = pairing.both.iter().filter_map(|indexes| self.pair(*indexes));
+        pairs.any(|pair| !self.facts_that_differ(&pair).is_empty())
+    }
+
+    /// In which respects the files say different things. What one format does not say is no difference.
+    fn facts_that_differ(&self, pair: &Pair<'_>) -> Vec<Aspect> {
+        let (a, b, rules) = (pair.a, pair.b, self.rules);
+        let shapes_differ = a.shape != b.shape;
+        if rules.load {
+            // torch takes tensors of one element from before 0.4, when there were no scalars
+            let fits = !shapes_differ || b.shape.is_empty() && a.shape.len() == 1;
+            return if fits { Vec::new() } else { vec![Aspect::Shape] };
+        }
+        let both_differ = |differ: Option<bool>| !rules.weights && differ.unwrap_or(false);
+        let device = a.device.as_ref().zip(b.device.as_ref()).map(|(a, b)| a != b);
+        let requires_grad = a.requires_grad.zip(b.requires_grad).map(|(a, b)| a != b);
+        let found = [
+            (Aspect::Shape, shapes_differ),
+            (Aspect::Dtype, a.dtype != b.dtype && !rules.ignores(Ignore::Dtype)),
+            (Aspect::Layout, a.layout != b.layout),
+            (Aspect::Quantizer, self.quantizers_differ(a.quantizer.as_ref(), b.quantizer.as_ref())),
+            (Aspect::Device, both_differ(device) && !rules.ignores(Ignore::Device)),
+            (Aspect::RequiresGrad, both_differ(requires_grad) && !rules.ignores(Ignore::RequiresGrad)),
+        ];
+        found.into_iter().filter(|(_, differs)| *differs).map(|(aspect, _)| aspect).collect()
+    }
+
+    /// As far as can be said without reading scales that are tensors.
+    fn quantizers_differ(&self, a: Option<&Quantizer>, b: Option<&Quantizer>) -> bool {
+        let (Some(a), Some(b)) = (a, b) else { return a.is_some() != b.is_some() };
+        let (x, y) = (self.left.checkpoint.objects(), self.right.checkpoint.objects());
+        let equality = Equality { a: x, b: y, options: &self.rules.options, limits: &self.rules.limits };
+        let plain = |(a, b): (&_, &_)| !x.is_value(*a) || equality.same(*a, *b).unwrap_or(false);
+        let same = a.scheme == b.scheme
+            && a.arguments.len() == b.arguments.len()
+            && a.arguments.iter().zip(&b.arguments).all(plain);
+        !same
+    }
+
+    fn changed(&self, pair: &Pair<'_>, what: Vec<Aspect>, numbers: Numbers) -> Changed {
+        let facts = |side: &Side<'_>, tensor: &Tensor| Facts {
+            dtype: dtype_name(tensor),
+            shape: tensor.shape.clone(),
+            device: tensor.device.as_deref().map(str::to_owned),
+            requires_grad: tensor.requires_grad,
+            layout: tensor.layout,
+            quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer_text(side.checkpoint, quantizer)),
+        };
+        let (a, b) = (facts(self.left, pair.a), facts(self.right, pair.b));
+        Changed { name: pair.names[0].name.clone(), what, a, b, numbers }
+    }
+
+    fn outcome(&self, indexes: (usize, usize), progress: &dyn Progress) -> std::result::Result<Outcome, Problem> {
+        let Some(pair) = self.pair(indexes) else { return Ok(Outcome::default()) };
+        let mut outcome = self.data_of(&pair, pair.a, pair.b, progress)?;
+        let tensors_of = |quantizer: &Option<Quantizer>, side: &'a Side<'a>| -> Vec<&'a Tensor> {
+            let arguments = quantizer.iter().flat_map(|quantizer| &quantizer.arguments);
+            let tensors = &side.checkpoint.tensors;
+            arguments.filter_map(|node| tensors.get(tensors.of(*node)?)).collect()
+        };
+        let scales = tensors_of(&pair.a.quantizer, self.left).into_iter();
+        for (a, b) in scales.zip(tensors_of(&pair.b.quantizer, self.right)) {
+            outcome.quantizer_differs |= a.shape != b.shape || self.data_of(&pair, a, b, progress)?.elements_differ;
+        }
+        Ok(outcome)
+    }
+
+    /// The elements of two tensors of one shape; `pair` is what they belong to.
+    fn data_of(
+        &self,
+        pair: &Pair<'_>,
+        a: &Tensor,
+        b: &Tensor,
+        progress: &dyn Progress,
+    ) -> std::result::Result<Outcome, Problem> {
+        let differs = || Outcome { elements_differ: true, ..Outcome::default() };
+        match (&a.data, &b.data) {
+            (Data::Nothing, Data::Nothing) => Ok(Outcome::default()),
+            (Data::Parts(x), Data::Parts(y)) if a.layout == b.layout && x.len() == y.len() => {
+                let (x_tensors, y_tensors) = (&self.left.checkpoint.tensors, &self.right.checkpoint.tensors);
+                let parts = x.iter().map(|node| x_tensors.get(x_tensors.of(*node)?));
+                let mut all = Outcome::default();
+                for (x, y) in parts.zip(y.iter().map(|node| y_tensors.get(y_tensors.of(*node)?))) {
+                    let (Some(x), Some(y)) = (x, y) else { return Ok(differs()) };
+                    // numbers say something while what was before (indices) is the same; values come last
+                    if all.elements_differ || x.shape != y.shape {
+                        return Ok(differs());
+                    }
+                    all = self.data_of(pair, x, y, progress)?;
+                }
+                Ok(all)
+            }
+            (Data::Nothing | Data::Parts(_), _) | (_, Data::Nothing | Data::Parts(_)) => {
+                Ok(if a.numel() == Some(0) { Outcome::default() } else { differs() })
+            }
+            _ => self.elements(pair, a, b, progress),
+        }
+    }
+
+    fn elements(
+        &self,
+        pair: &Pair<'_>,
+        a: &Tensor,
+        b: &Tensor,
+        progress: &dyn Progress,
+    ) -> std::result::Result<Outcome, Problem> {
+        let [name_a, name_b] = pair.names;
+        let mut a = a.elements(&self.left.checkpoint.storages).map_err(|e| self.left.problem(name_a, e.to_string()))?;
+        let mut b =
+            b.elements(&self.right.checkpoint.storages).map_err(|e| self.right.problem(name_b, e.to_string()))?;
+        let times = collapse(&mut a, &mut b);
+        let limits = &self.rules.limits;
+        match compare(&a, &b, limits, &self.rules.options, progress) {
+            Ok(comparison) => {
+                let numbers = numbers(&comparison, times);
+                Ok(Outcome { elements_differ: !comparison.equal(), numbers, quantizer_differs: false })
+            }
+            Err(e) if e.kind() == ErrorKind::Unsupported => Ok(Outcome { elements_differ: true, ..Outcome::default() }),
+            Err(e) => {
+                let is_left = for_each_block(&a, limits, &mut |_| Ok(())).is_err();
+                let (side, name) = if is_left { (self.left, name_a) } else { (self.right, name_b) };
+                Err(side.problem(name, e.to_string()))
+            }
+        }
+    }
+}
+
+/// Dimensions that both sides only repeat are looked at once. Gives how often each element then stands.
+fn collapse(a: &mut Elements, b: &mut Elements) -> u64 {
+    let strides = a.stride.iter().zip(&b.stride);
+    let extents = a.shape.iter_mut().zip(&mut b.shape);
+    let repeated = extents.zip(strides).filter(|((x, y), strides)| **x > 1 && x == y && *strides == (&0, &0));
+    repeated.fold(1, |times: u64, ((x, y), _)| {
+        let times = times.saturating_mul(*x);
+        (*x, *y) = (1, 1);
+        times
+    })
+}
+
+fn numbers(comparison: &Comparison, times: u64) -> Numbers {
+    Numbers {
+        max_abs: comparison.max_abs,
+        mean_abs: comparison.mean_abs,
+        max_rel: comparison.max_rel,
+        cosine: comparison.cosine,
+        differing: Some(comparison.differing.saturating_mul(times)),
+        total: Some(comparison.total.saturating_mul(times)),
+    }
+}

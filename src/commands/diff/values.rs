@@ -1,0 +1,96 @@
+//! Values of one name that are no tensors, and how both are shown when they differ.
+
+use serde_json::Value as Json;
+
+use super::side::{MAX_SHOWN_CHARS, Named, Side, What};
+use crate::checkpoint::equality::Equality;
+use crate::data::compare::Options;
+use crate::error::Result;
+use crate::report::diff::ValueChange;
+
+/// Differences of long values are looked for in so much of their `repr`.
+const MAX_REPR_CHARS: usize = 64 << 10;
+/// What is shown of the common beginning of two long values.
+const CONTEXT_CHARS: usize = 12;
+
+/// The values of both sides.
+pub struct Values<'a> {
+    pub left: &'a Side<'a>,
+    pub right: &'a Side<'a>,
+    pub options: &'a Options,
+}
+
+impl Values<'_> {
+    /// How two values of one name differ, if they do. Fails when one cannot be read.
+    pub fn change(&self, a: &Named, b: &Named) -> Result<Option<ValueChange>> {
+        let (x, y) = (self.left.checkpoint.objects(), self.right.checkpoint.objects());
+        let same = match (&a.what, &b.what) {
+            (What::Value, What::Value) => {
+                let limits = &self.left.checkpoint.limits;
+                Equality { a: x, b: y, options: self.options, limits }.same(a.node, b.node)?
+            }
+            (What::Module(a), What::Module(b)) => a == b,
+            (What::Recursion, What::Recursion) => x.type_name(a.node) == y.type_name(b.node),
+            _ => false,
+        };
+        Ok((!same).then(|| {
+            let reprs = [repr(self.left, a), repr(self.right, b)];
+            let shown = shorten(&reprs);
+            let [a_json, b_json] = match (json(self.left, a), json(self.right, b)) {
+                (Some(a), Some(b)) if a != b => [a, b],
+                _ => [Json::String(shown[0].clone()), Json::String(shown[1].clone())],
+            };
+            ValueChange { name: a.name.clone(), a: a_json, b: b_json, shown }
+        }))
+    }
+}
+
+/// The value as JSON, where that is exact.
+fn json(side: &Side<'_>, named: &Named) -> Option<Json> {
+    if let What::Module(class) = &named.what {
+        return Some(Json::String(class.clone()));
+    }
+    let value = side.checkpoint.objects().value(named.node, 1)?;
+    (!value.json.is_null() || value.type_name == "NoneType").then_some(value.json)
+}
+
+fn repr(side: &Side<'_>, named: &Named) -> String {
+    match &named.what {
+        What::Module(class) => class.clone(),
+        What::Recursion => "...".to_owned(),
+        _ => side.checkpoint.objects().repr(named.node, MAX_REPR_CHARS),
+    }
+}
+
+/// Both as they are, or long ones from a little before they differ on.
+fn shorten(reprs: &[String; 2]) -> [String; 2] {
+    let [a, b] = reprs;
+    let common = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
+    let longest = a.chars().count().max(b.chars().count());
+    let skip = if longest > MAX_SHOWN_CHARS { common.saturating_sub(CONTEXT_CHARS) } else { 0 };
+    // a window that begins where nothing differs any more shows nothing
+    let skip = if common == longest { 0 } else { skip };
+    [a, b].map(|text| {
+        let mut rest = text.chars().skip(skip);
+        let window: String = rest.by_ref().take(MAX_SHOWN_CHARS).collect();
+        let (head, tail) = (if skip > 0 { "..." } else { "" }, if rest.next().is_some() { "..." } else { "" });
+        format!("{head}{window}{tail}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_are_shown_where_they_differ() {
+        let short = ["3".to_owned(), "5".to_owned()];
+        assert_eq!(shorten(&short), short);
+        let text = |middle: &str| format!("'{}{middle}{}'", "x".repeat(100), "y".repeat(100));
+        let want = |middle: &str| format!("...{}{middle}{}...", "x".repeat(12), "y".repeat(47));
+        assert_eq!(shorten(&[text("1"), text("2")]), [want("1"), want("2")]);
+        // one ends where the other goes on
+        let [a, b] = shorten(&["x".repeat(100), "x".repeat(90)]);
+        assert_eq!((a.as_str(), b.as_str()), ("...xxxxxxxxxxxxxxxxxxxxxx", "...xxxxxxxxxxxx"));
+    }
+}
