@@ -3,10 +3,11 @@
 //! [`open`] turns bytes into a [`Checkpoint`], whatever the container; [`names`] walks it; [`rebuild`] knows torch's and
 //! numpy's constructors; [`object`] and [`value`] say what everything else is.
 
+pub mod edit;
 pub mod equality;
 mod module;
 pub mod names;
-mod numpy;
+pub mod numpy;
 pub mod object;
 pub mod open;
 pub mod prune;
@@ -30,6 +31,7 @@ use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::pickle::{Graph, Node, NodeId};
+use crate::source::SharedSource;
 use names::Element;
 use object::Objects;
 use rebuild::Tensors;
@@ -88,6 +90,8 @@ impl Container {
 pub struct Checkpoint {
     /// The container.
     pub container: Container,
+    /// The file's bytes, expanded where it was compressed; nothing for checkpoints of several files.
+    pub source: Option<SharedSource>,
     /// How the whole file was compressed.
     pub compression: Option<Compression>,
     /// The pickle's protocol, where there is a pickle.

@@ -205,7 +205,7 @@ pub(super) fn joblib_array(graph: &Graph, node: NodeId) -> Option<Tensor> {
 
 /// Tells the decoder of joblib's arrays.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Joblib;
+pub struct Joblib;
 
 impl Inline for Joblib {
     fn after_build(&self, graph: &Graph, object: NodeId, source: &SharedSource, position: u64) -> Result<Follows> {

@@ -12,6 +12,9 @@ pub mod man;
 pub mod names;
 pub mod output;
 pub mod progress_bar;
+pub mod rename;
+pub mod repair;
+pub mod strip_prefix;
 
 use std::process::ExitCode;
 
@@ -41,6 +44,9 @@ pub fn run(cli: crate::cli::Cli) -> anyhow::Result<Status> {
     use crate::cli::Command;
     match cli.command {
         Command::Ls(args) => ls::run(&args),
+        Command::StripPrefix(args) => strip_prefix::run(&args),
+        Command::Rename(args) => rename::run(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Extract(args) => extract::run(&args),

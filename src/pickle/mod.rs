@@ -7,9 +7,10 @@ pub mod encode;
 pub mod graph;
 pub mod opcode;
 mod reader;
+pub mod splice;
 pub mod stored;
 pub mod text;
 
-pub use decode::{Decoded, Follows, Inline, NothingInline, decode};
+pub use decode::{Decoded, Does, Follows, Inline, NothingInline, Trace, decode, decode_traced};
 pub use encode::{Scan, encode};
 pub use graph::{Change, Construct, Entry, Graph, Node, NodeId, Object, StreamId, TextId};

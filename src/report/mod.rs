@@ -6,4 +6,5 @@ pub mod diff;
 pub mod extract;
 pub mod figures;
 pub mod ls;
+pub mod rename;
 pub mod tree;
