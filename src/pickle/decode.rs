@@ -135,12 +135,18 @@ impl<'a> Decoder<'a> {
                 return Ok(Decoded { root, end: self.reader.position(), protocol: self.protocol });
             }
             self.step()?;
-            if (self.graph.len() + self.stack.len()) as u64 > self.max_objects {
+            if self.held() > self.max_objects {
                 let message =
                     format!("the pickle makes more than {} objects; --max-objects raises it", self.max_objects);
                 return Err(Error::limit(message).at(self.source.absolute(self.at)));
             }
         }
+    }
+
+    /// Everything that takes memory: one opcode of one byte can add to the stack, the marks or the memo alone.
+    fn held(&self) -> u64 {
+        let here = self.stack.len().saturating_add(self.marks.len()) as u64;
+        self.graph.held().saturating_add(here).saturating_add(self.memo.len())
     }
 
     fn fail(&self, what: &str) -> Error {
@@ -301,11 +307,13 @@ impl<'a> Decoder<'a> {
             op::EMPTY_SET => self.push_node(Node::Set(Box::default())),
             op::LIST => {
                 let items = self.pop_mark_nodes()?;
+                self.graph.count_items(items.len());
                 self.push_node(Node::List(Box::new(items)))
             }
             op::DICT => {
                 let slots = self.pop_mark()?;
                 let entries = self.pairs(&slots)?;
+                self.graph.count_items(entries.len());
                 self.push_node(Node::Dict(Box::new(entries)))
             }
             op::FROZENSET => {
@@ -538,6 +546,7 @@ impl<'a> Decoder<'a> {
         self.refuse_plain(target)?;
         if let Some(Node::List(list)) = self.graph.node_mut(target) {
             list.extend_from_slice(items);
+            self.graph.count_items(items.len());
         } else {
             items.iter().for_each(|item| self.graph.change(target, Change::Append(*item)));
         }
@@ -558,6 +567,7 @@ impl<'a> Decoder<'a> {
         self.refuse_plain(target)?;
         if let Some(Node::Dict(dict)) = self.graph.node_mut(target) {
             dict.extend(entries);
+            self.graph.count_items(slots.len() / 2);
         } else {
             entries.into_iter().for_each(|entry| self.graph.change(target, Change::Item(entry)));
         }
@@ -568,8 +578,10 @@ impl<'a> Decoder<'a> {
         let items = self.pop_mark_nodes()?;
         let target = self.top()?;
         self.refuse_plain(target)?;
+        let count = items.len();
         if let Some(Node::Set(set)) = self.graph.node_mut(target) {
             set.extend(items);
+            self.graph.count_items(count);
         } else {
             items.into_iter().for_each(|item| self.graph.change(target, Change::Add(item)));
         }
