@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use crate::checkpoint::names::join;
 use crate::checkpoint::{Checkpoint, Root};
 use crate::commands::Status;
 use crate::commands::input::{self, Input, LimitArgs};
@@ -138,9 +139,12 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     if !left.has_modules() || !right.has_modules() {
         (left, right) = (left.without_modules(), right.without_modules());
     }
-    for input in [&a, &b] {
+    for (input, root) in [(&a, &root_a), (&b, &root_b)] {
         for note in &input.checkpoint.notes {
             args.output.note(&input.name, note);
+        }
+        if weights && !root.path.is_empty() {
+            args.output.note(&input.name, format_args!("only the weights are compared: {}", join(&root.path)));
         }
     }
     Comparing { args, left, right, rules: Rules::new(args, weights) }.run()

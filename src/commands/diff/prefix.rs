@@ -127,9 +127,12 @@ mod tests {
         Named { name: join(&path), path, node: Graph::NONE, what: What::Value }
     }
 
+    /// Two paths; the prefix, and the command's arguments.
+    type Case = (&'static [&'static str], &'static [&'static str], Option<(&'static str, &'static str)>);
+
     #[test]
     fn where_the_prefix_stands() {
-        let cases: &[(&[&str], &[&str], Option<(&str, &str)>)] = &[
+        let cases: &[Case] = &[
             (&["module.fc.w"], &["fc.w"], Some(("module.", " module. f.pt -o f.stripped.pt"))),
             (&["state", "module.fc.w"], &["state", "fc.w"], Some(("module.", " module. f.pt -o f.stripped.pt"))),
             (

@@ -135,11 +135,11 @@ pub fn dtype_name(tensor: &Tensor) -> String {
 /// Takes `prefix` off the first element that begins with it, or elements off the beginning that are the prefix.
 fn strip(path: &mut Vec<Element>, prefix: &str) {
     for element in path.iter_mut() {
-        if let Element::Text(text) = element {
-            if let Some(rest) = text.strip_prefix(prefix).filter(|rest| !rest.is_empty()) {
-                *text = rest.to_owned();
-                return;
-            }
+        if let Element::Text(text) = element
+            && let Some(rest) = text.strip_prefix(prefix).filter(|rest| !rest.is_empty())
+        {
+            *text = rest.to_owned();
+            return;
         }
     }
     let ends = (1..path.len()).find(|end| path.get(..*end).is_some_and(|head| format!("{}.", join(head)) == prefix));

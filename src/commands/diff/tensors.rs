@@ -1,6 +1,6 @@
 //! Tensors of one name: what the files say of them, then their elements.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
@@ -8,7 +8,7 @@ use super::pairs::Pairing;
 use super::side::{Named, Side, dtype_name};
 use super::{Args, Ignore};
 use crate::checkpoint::tensor::{Data, Quantizer, View};
-use crate::checkpoint::{Tensor, equality::Equality};
+use crate::checkpoint::{StorageId, Tensor, equality::Equality};
 use crate::commands::listing::quantizer_text;
 use crate::data::Elements;
 use crate::data::compare::{Comparison, Options, compare};
@@ -99,6 +99,11 @@ impl<'a> Tensors<'a> {
     pub fn jobs(&self, pairing: &Pairing) -> Jobs {
         let mut jobs = Jobs::default();
         let mut known: HashMap<(View, View), usize> = HashMap::new();
+        let (shared_a, shared_b) = (shared_storages(self.left), shared_storages(self.right));
+        let shares = |tensor: &Tensor, shared: &HashSet<StorageId>| {
+            // quantized tensors have more to them than their view
+            tensor.quantizer.is_none() && tensor.storage().is_some_and(|id| shared.contains(&id))
+        };
         for indexes in &pairing.both {
             let readable = self.pair(*indexes).filter(|pair| {
                 let sound = pair.a.problem.is_none() && pair.b.problem.is_none();
@@ -110,12 +115,10 @@ impl<'a> Tensors<'a> {
                     work.push(*indexes);
                     work.len() - 1
                 };
-                match pair.a.view().zip(pair.b.view()) {
-                    // quantized tensors have more to them than their view
-                    Some(views) if pair.a.quantizer.is_none() && pair.b.quantizer.is_none() => {
-                        *known.entry(views).or_insert_with(add)
-                    }
-                    _ => add(),
+                let is_shared = shares(pair.a, &shared_a) && shares(pair.b, &shared_b);
+                match pair.a.view().zip(pair.b.view()).filter(|_| is_shared) {
+                    Some(views) => *known.entry(views).or_insert_with(add),
+                    None => add(),
                 }
             });
             jobs.of_pair.push(job);
@@ -215,7 +218,7 @@ impl<'a> Tensors<'a> {
         let facts = |side: &Side<'_>, tensor: &Tensor| Facts {
             dtype: dtype_name(tensor),
             shape: tensor.shape.clone(),
-            device: tensor.device.clone(),
+            device: tensor.device.as_deref().map(str::to_owned),
             requires_grad: tensor.requires_grad,
             layout: tensor.layout,
             quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer_text(side.checkpoint, quantizer)),
@@ -297,6 +300,13 @@ impl<'a> Tensors<'a> {
             }
         }
     }
+}
+
+/// Storages in which several tensors of a side lie: elsewhere no two names can share elements.
+fn shared_storages(side: &Side<'_>) -> HashSet<StorageId> {
+    let mut seen = HashSet::new();
+    let storages = side.tensors.iter().filter_map(|named| side.tensor(named)?.storage());
+    storages.filter(|id| !seen.insert(*id)).collect()
 }
 
 /// Dimensions that both sides only repeat are looked at once. Gives how often each element then stands.
