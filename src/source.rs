@@ -65,15 +65,15 @@ pub struct FileSource {
 impl FileSource {
     /// Opens the file at `path`. Directories, sockets and devices are refused.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path)?;
-        let meta = file.metadata()?;
+        // asked before it is opened: opening a named pipe waits until somebody writes to it
+        let meta = std::fs::metadata(path)?;
         if meta.is_dir() {
             return Err(Error::not_a_checkpoint("is a directory"));
         }
         if !meta.is_file() {
             return Err(Error::unsupported("is not a regular file; pipe it in and name it `-`"));
         }
-        Self::from_file(file)
+        Self::from_file(File::open(path)?)
     }
 
     /// Takes an open file; its length now is its length from here on.

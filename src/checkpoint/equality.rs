@@ -124,7 +124,7 @@ impl Equality<'_> {
 /// The elements of a bare storage, if the node is one and has any.
 fn storage(objects: &Objects<'_>, node: NodeId) -> Result<Option<Elements>> {
     let Some(Persistent::Storage { id, .. }) = objects.storages.meaning(node) else { return Ok(None) };
-    let Some(storage) = objects.storages.get(*id).filter(|storage| *storage.location != *"meta") else {
+    let Some(storage) = objects.storages.get(*id).filter(|storage| &*storage.location != "meta") else {
         return Ok(None);
     };
     Ok(Some(Elements {

@@ -54,6 +54,11 @@ pub enum Container {
 }
 
 impl Container {
+    /// True for what is put together from several files: its storages' keys mean nothing to a reader.
+    pub fn is_merged(self) -> bool {
+        matches!(self, Container::Sharded | Container::Dcp)
+    }
+
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {

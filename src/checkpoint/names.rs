@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::pickle::{Node, NodeId};
 
 /// One step from an object to a part of it, as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Element {
     /// A dict's string key, an attribute, a whole name of a module, or the `repr` of another key.
     Text(String),

@@ -50,10 +50,9 @@ pub(super) fn numpy_type(graph: &Graph, node: NodeId) -> Option<NumpyType> {
     let mut dtype = DType::from_numpy(code.trim_start_matches(['<', '>', '|', '=']));
     if let (DType::Other { name, size }, Some(unit)) =
         (&dtype, state.get(8).and_then(|meta| datetime_unit(graph, *meta)))
+        && name.ends_with("64")
     {
-        if name.ends_with("64") {
-            dtype = DType::Other { name: format!("{name}[{unit}]").into(), size: *size };
-        }
+        dtype = DType::Other { name: format!("{name}[{unit}]").into(), size: *size };
     }
     Some(NumpyType {
         is_object: dtype.name() == "object",

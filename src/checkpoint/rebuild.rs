@@ -256,7 +256,7 @@ fn named(graph: &Graph, callable: NodeId) -> Option<Constructor> {
 }
 
 /// The dtype that a node names: `torch.float32`, or a storage class.
-pub(super) fn torch_dtype(graph: &Graph, node: NodeId) -> Option<DType> {
+pub(crate) fn torch_dtype(graph: &Graph, node: NodeId) -> Option<DType> {
     let (module, name) = graph.global(node)?;
     if name.ends_with("Storage") {
         return Some(DType::from_storage_class(&name));
@@ -291,7 +291,7 @@ fn layout_name(graph: &Graph, node: NodeId) -> &'static str {
 }
 
 /// Sizes or strides: a tuple, a list or a `torch.Size` of integers.
-pub(super) fn sizes(graph: &Graph, node: NodeId) -> Option<Vec<i64>> {
+pub(crate) fn sizes(graph: &Graph, node: NodeId) -> Option<Vec<i64>> {
     let items = match graph.object(node) {
         Some(object) => graph.sequence(*graph.sequence(object.args)?.first()?)?,
         None => graph.sequence(node)?,
@@ -611,7 +611,7 @@ impl Call<'_> {
 }
 
 /// The facts of a tensor that a container lists itself: contiguous, on the CPU.
-pub(super) fn plain_tensor(dtype: DType, shape: Vec<i64>) -> Tensor {
+pub(crate) fn plain_tensor(dtype: DType, shape: Vec<i64>) -> Tensor {
     Tensor {
         dtype: Some(dtype),
         stride: Some(contiguous(&shape)),

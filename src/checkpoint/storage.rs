@@ -19,7 +19,7 @@ pub struct StorageId(pub(super) u32);
 #[derive(Debug)]
 pub struct Storage {
     /// Its key in the file; storages of nested streams have the stream's number before it.
-    pub key: String,
+    pub key: Arc<str>,
     /// The storage class (`FloatStorage`).
     pub class: Arc<str>,
     /// The type its class stands for.
@@ -209,7 +209,7 @@ impl Storages {
                         let (bytes, byte_order) = locate(&found.key, found.numel, &dtype);
                         let (class, location) = (self.intern(&found.class), self.intern(&found.location));
                         let id = self.add(Storage {
-                            key: format!("{prefix}{}", found.key),
+                            key: format!("{prefix}{}", found.key).into(),
                             class,
                             dtype,
                             location,

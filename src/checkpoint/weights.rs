@@ -9,9 +9,9 @@ use crate::pickle::NodeId;
 
 impl Container {
     /// True for formats that hold named tensors and nothing of the object they came from: no devices, no gradients, no
-    /// other values.
+    /// other values. Shards are put together by name, whatever their own format.
     pub fn holds_only_weights(self) -> bool {
-        matches!(self, Container::Safetensors | Container::Npz | Container::Npy | Container::Pt2)
+        matches!(self, Container::Safetensors | Container::Npz | Container::Npy | Container::Pt2 | Container::Sharded)
     }
 }
 

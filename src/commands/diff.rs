@@ -31,7 +31,7 @@ use tensors::{Rules, Tensors};
 Equal means equal as numbers, element by element, whatever the dtypes are: NaN equals NaN, 0.0 equals -0.0, infinities equal \
 themselves. Integers are exact to 64 bits, all other numbers meet in float64; quantized tensors are compared as stored, with \
 their scales; sparse ones by their parts as stored. Values like `epoch` are equal when type and value are; tolerances count \
-for plain floats too. When one file has a format for weights only (safetensors, npz, npy, pt2) the weights are compared, by \
+for plain floats too. When one file has a format for weights only (safetensors, npz, npy, pt2, shards) the weights are compared, by \
 name, dtype, shape and elements only.\n\n\
 Exit status: 0 equal; 1 different; 2 trouble: a file or a tensor could not be read. With --quiet nothing is printed and the \
 first difference ends the comparison.\n\n\
@@ -120,7 +120,8 @@ fn tolerance(text: &str) -> Result<f64, String> {
 /// Compares two checkpoints.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let (a, b) = open_both(args)?;
-    let unlike = a.checkpoint.container != b.checkpoint.container;
+    let format = |input: &Input| (input.checkpoint.container, input.checkpoint.protocol.is_some());
+    let unlike = format(&a) != format(&b);
     let is_bare = |input: &Input| input.checkpoint.container.holds_only_weights();
     let weights = args.load || unlike && (is_bare(&a) || is_bare(&b));
     let names = NameArgs { root: None, include: args.include.clone(), exclude: args.exclude.clone() };

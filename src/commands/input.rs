@@ -1,7 +1,7 @@
-//! Opening what the command line names: a file, or standard input as `-`.
+//! Opening what the command line names: a file, a directory, an index of shards, or standard input as `-`.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -10,6 +10,7 @@ use clap::Args;
 use crate::checkpoint::Checkpoint;
 use crate::commands::progress_bar::Bar;
 use crate::container::spool::spool;
+use crate::layout::{Layout, survey};
 use crate::limits::Limits;
 use crate::source::{FileSource, SharedSource};
 
@@ -73,9 +74,34 @@ pub fn source(name: &Path, limits: &Limits) -> crate::error::Result<SharedSource
 pub fn open(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result<Input> {
     let shown = name.display().to_string();
     let context = || shown.clone();
-    let source = source(name, limits).with_context(context)?;
-    let bytes = source.len();
+    let layout =
+        if name.as_os_str() == "-" { source(name, limits).map(Layout::of_source) } else { Layout::of(name, limits) };
+    let layout = layout.with_context(context)?;
+    let bytes = layout.bytes();
     let bar = Bar::new(&shown, bytes, quiet);
-    let checkpoint = Checkpoint::open(source, limits, &bar).with_context(context)?;
+    let checkpoint = layout.open(limits, &bar).with_context(context)?;
     Ok(Input { name: shown, bytes, checkpoint })
+}
+
+/// What there is to open below a directory, in the order of the names: checkpoints of several files once, then every
+/// regular file that is no part of one. Links to directories are not followed.
+pub fn below(dir: &Path, limits: &Limits) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        let context = || dir.display().to_string();
+        let survey = survey(&dir, limits).with_context(context)?;
+        for entry in std::fs::read_dir(&dir).with_context(context)? {
+            let entry = entry.with_context(context)?;
+            let kind = entry.file_type().with_context(context)?;
+            if kind.is_dir() {
+                open.push(entry.path());
+            } else if entry.path().is_file() && !survey.parts.contains(&entry.file_name()) {
+                found.push(entry.path());
+            }
+        }
+        found.extend(survey.checkpoints);
+    }
+    found.sort();
+    Ok(found)
 }

@@ -160,7 +160,7 @@ fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<
         device: tensor.device.clone(),
         requires_grad: tensor.requires_grad,
         bytes: tensor_bytes(checkpoint, tensor),
-        storage: storage.map(|storage| storage.key.clone()),
+        storage: storage.filter(|_| !checkpoint.container.is_merged()).map(|storage| storage.key.clone()),
         problem: tensor.problem.clone(),
         class,
         quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer_text(checkpoint, quantizer)),
@@ -265,25 +265,26 @@ struct Group {
 impl Groups {
     fn of(checkpoint: &Checkpoint, names: &Names) -> Self {
         let most = checkpoint.limits.max_shared_names + 1;
-        let mut found: HashMap<StorageId, (Vec<usize>, Vec<usize>, u64)> = HashMap::new();
-        let mut row = 0;
-        for (index, entry) in names.entries.iter().enumerate() {
-            let Item::Tensor(id, _) = entry.item else { continue };
-            if let Some(storage) = checkpoint.tensor(id).and_then(Tensor::storage) {
-                let group = found.entry(storage).or_default();
-                group.2 += 1;
-                if group.0.len() < most {
-                    group.0.push(row);
-                    group.1.push(index);
-                }
+        let rows = || {
+            let tensors = names.entries.iter().filter_map(|entry| match entry.item {
+                Item::Tensor(id, _) => Some((entry, checkpoint.tensor(id).and_then(Tensor::storage))),
+                _ => None,
+            });
+            tensors.enumerate().filter_map(|(row, (entry, storage))| Some((row, entry, storage?)))
+        };
+        let mut totals: HashMap<StorageId, u64> = HashMap::new();
+        rows().for_each(|(_, _, storage)| *totals.entry(storage).or_default() += 1);
+        totals.retain(|_, total| *total > 1);
+        let mut first: HashMap<StorageId, (Vec<usize>, Vec<String>)> = HashMap::new();
+        for (row, entry, storage) in rows().filter(|(_, _, storage)| totals.contains_key(storage)) {
+            let (rows, names) = first.entry(storage).or_default();
+            if rows.len() < most {
+                rows.push(row);
+                names.push(entry.name());
             }
-            row += 1;
         }
-        let shared = found.into_iter().filter(|(_, group)| group.2 > 1);
-        let of = shared.map(|(id, (rows, entries, total))| {
-            let names =
-                entries.iter().filter_map(|index| names.entries.get(*index)).map(|entry| entry.name()).collect();
-            (id, Group { rows, names, total })
+        let of = first.into_iter().map(|(id, (rows, names))| {
+            (id, Group { rows, names: names.into(), total: totals.get(&id).copied().unwrap_or(0) })
         });
         Groups { of: of.collect() }
     }

@@ -1,7 +1,7 @@
 //! `ckpt ls`: what is in a checkpoint.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 
@@ -23,7 +23,7 @@ use crate::report::tree::Tree;
 Examples:\n  ckpt ls model.pth\n  ckpt ls --tree --depth 2 model.pth\n  ckpt ls --json --hash checkpoint.tar | jq '.tensors[].name'\n  \
 ckpt ls --root optimizer_state_dict --values checkpoint.tar\n  zcat model.pth.gz | ckpt ls -")]
 pub struct Args {
-    /// Files to list, `-` for standard input; with --recursive directories too
+    /// Files, directories of shards, indexes of shards, `-` for standard input; with --recursive any directory
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     /// Roll up by module, with parameter counts and class names
@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let mut listed = 0;
     for input in &args.inputs {
         let files = match args.recursive && input.is_dir() {
-            true => files_below(input)?,
+            true => input::below(input, &limits)?,
             false => vec![input.clone()],
         };
         let searched = args.recursive && input.is_dir();
@@ -116,26 +116,6 @@ fn println_blank() -> io::Result<()> {
 fn is_other_file(e: &anyhow::Error) -> bool {
     let ours = e.chain().find_map(|cause| cause.downcast_ref::<crate::error::Error>());
     ours.is_some_and(|e| e.kind() == ErrorKind::NotACheckpoint)
-}
-
-/// Regular files below a directory, in the order of their names; links to directories are not followed.
-fn files_below(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut open = vec![dir.to_owned()];
-    while let Some(dir) = open.pop() {
-        let context = || dir.display().to_string();
-        for entry in std::fs::read_dir(&dir).with_context(context)? {
-            let entry = entry.with_context(context)?;
-            let kind = entry.file_type().with_context(context)?;
-            if kind.is_dir() {
-                open.push(entry.path());
-            } else if kind.is_file() || kind.is_symlink() && entry.path().is_file() {
-                files.push(entry.path());
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 fn list_one(args: &Args, input: &Input, limits: &Limits) -> anyhow::Result<Status> {

@@ -9,6 +9,7 @@ pub mod compress;
 pub mod detect;
 pub mod legacy;
 pub mod npy;
+pub mod ordered;
 pub mod safetensors;
 pub mod spool;
 pub mod tar;

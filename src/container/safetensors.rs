@@ -10,6 +10,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
+use crate::container::ordered::{Ordered, json_error, twice};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -56,10 +57,9 @@ pub fn read(source: &dyn Source, limits: &Limits) -> Result<Header> {
     }
     let json = read_vec(source, LENGTH_BYTES, length)?;
     let Entries { metadata, mut tensors } = serde_json::from_slice(&json).map_err(|e| {
-        let offset = LENGTH_BYTES.saturating_add(json_offset(&json, &e));
-        let text = e.to_string();
-        let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-        Error::malformed(format!("bad safetensors header: {what}")).at(source.absolute(offset))
+        let (offset, what) = json_error(&json, &e);
+        let place = source.absolute(LENGTH_BYTES.saturating_add(offset));
+        Error::malformed(format!("bad safetensors header: {what}")).at(place)
     })?;
     tensors.sort_by_key(|tensor| (tensor.begin, tensor.end));
     let header = Header { metadata, tensors, data_start: LENGTH_BYTES + length };
@@ -116,13 +116,6 @@ impl Tensor {
     }
 }
 
-/// Where in `json` the parser stopped, in bytes.
-fn json_offset(json: &[u8], e: &serde_json::Error) -> u64 {
-    let lines = json.split(|byte| *byte == b'\n').take(e.line().saturating_sub(1));
-    let before: usize = lines.map(|line| line.len() + 1).sum();
-    (before + e.column().saturating_sub(1)) as u64
-}
-
 struct Entries {
     metadata: Vec<(String, String)>,
     tensors: Vec<Tensor>,
@@ -153,7 +146,7 @@ impl<'de> Deserialize<'de> for Entries {
                         return Err(twice(&name));
                     }
                     if name == METADATA {
-                        entries.metadata = map.next_value::<Option<Pairs>>()?.unwrap_or_default().0;
+                        entries.metadata = map.next_value::<Option<Ordered<String>>>()?.unwrap_or_default().0;
                         continue;
                     }
                     let Entry { dtype, shape, data_offsets: (begin, end) } = map.next_value()?;
@@ -164,39 +157,6 @@ impl<'de> Deserialize<'de> for Entries {
         }
         deserializer.deserialize_map(Keys)
     }
-}
-
-#[derive(Default)]
-struct Pairs(Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Strings;
-        impl<'de> Visitor<'de> for Strings {
-            type Value = Pairs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of strings")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-                let mut seen = HashSet::new();
-                let mut pairs = Vec::new();
-                while let Some(key) = map.next_key::<String>()? {
-                    if !seen.insert(key.clone()) {
-                        return Err(twice(&key));
-                    }
-                    pairs.push((key, map.next_value()?));
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(Strings)
-    }
-}
-
-fn twice<E: serde::de::Error>(key: &str) -> E {
-    E::custom(format_args!("the key `{}` is there twice", key.escape_debug()))
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-fn is_hostile(c: char) -> bool {
+/// Whether a character moves the cursor, changes the direction of writing or cannot be seen.
+pub(super) fn is_hostile(c: char) -> bool {
     use GeneralCategory as G;
     if c.is_ascii() {
         return c.is_ascii_control();

@@ -1,9 +1,13 @@
-//! JSON: one report is one compact object on one line.
+//! JSON: one report is one compact object on one line. Characters that would move the cursor or change the direction of
+//! writing are written as `\u` escapes, which say the same: a terminal may be what reads it.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
 
+use super::escape::is_hostile;
 use super::{Renderer, Report};
 
 /// Writes reports for programs.
@@ -19,5 +23,37 @@ impl Renderer for Json {
 
 /// Writes `value` compactly; what [`Report::write_json`] does for most reports.
 pub fn write<T: Serialize + ?Sized>(value: &T, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer(out, value).map_err(io::Error::from)
+    value.serialize(&mut Serializer::with_formatter(out, Visible)).map_err(io::Error::from)
+}
+
+/// Compact, with every hostile character escaped (serde_json itself escapes those below U+0020).
+struct Visible;
+
+impl Formatter for Visible {
+    fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_hostile) {
+            let (plain, tail) = rest.split_at(at);
+            out.write_all(plain.as_bytes())?;
+            let mut tail = tail.chars();
+            for unit in tail.next().into_iter().flat_map(|c| c.encode_utf16(&mut [0; 2]).to_vec()) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            rest = tail.as_str();
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn hostile_characters_are_escaped_and_read_back_the_same() {
+        let text = "a\u{202e}b\u{85}c\x7f\n\x1b模型🔥\u{e0041}\"\\";
+        let mut out = Vec::new();
+        super::write(text, &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out, r#""a\u202eb\u0085c\u007f\n\u001b模型🔥\udb40\udc41\"\\""#);
+        assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
+    }
 }

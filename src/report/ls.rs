@@ -94,7 +94,7 @@ pub struct TensorRow {
     /// Elements times the size of one.
     pub bytes: u64,
     /// The storage's key.
-    pub storage: Option<String>,
+    pub storage: Option<Arc<str>>,
     /// The other tensors in the same storage.
     pub shares_with: Sharing,
     /// Why the data cannot be trusted.

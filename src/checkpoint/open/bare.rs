@@ -2,27 +2,28 @@
 
 use std::sync::Arc;
 
-use super::Opener;
+use super::{Opened, Opener, Parts};
+use crate::checkpoint::Container;
 use crate::checkpoint::numpy::Joblib;
-use crate::checkpoint::storage::{Bytes, Storages};
-use crate::checkpoint::{Checkpoint, Container};
+use crate::checkpoint::storage::Bytes;
 use crate::dtype::ByteOrder;
 use crate::error::Result;
-use crate::pickle::{Graph, decode};
+use crate::pickle::decode;
 
 /// Pickles in a row that are read; a file of more is no checkpoint but a log.
 const MAX_PICKLES: usize = 10_000;
 
 impl Opener<'_> {
-    pub(super) fn bare(&self) -> Result<Checkpoint> {
-        let mut graph = Graph::new();
+    pub(super) fn bare(&self, parts: &mut Parts) -> Result<Opened> {
+        let (from, persistents) = (parts.graph.len(), parts.graph.persistents().len());
+        let graph = &mut parts.graph;
         let stream = graph.add_stream(Arc::clone(&self.source), "");
-        let first = decode(&mut graph, stream, 0, self.max_objects, &Joblib)?;
+        let first = decode(graph, stream, 0, self.max_objects, &Joblib)?;
         let mut roots = vec![first.root];
         let mut end = first.end;
         let mut notes = Vec::new();
         while end < self.source.len() && roots.len() < MAX_PICKLES {
-            match decode(&mut graph, stream, end, self.max_objects, &Joblib) {
+            match decode(graph, stream, end, self.max_objects, &Joblib) {
                 Ok(next) => {
                     roots.push(next.root);
                     end = next.end;
@@ -38,17 +39,11 @@ impl Opener<'_> {
             [root] => *root,
             roots => graph.push_tuple(roots)?,
         };
-        let mut storages = Storages::default();
-        storages.resolve(&graph, 0, "", |key, _, _| {
+        parts.storages.resolve(&parts.graph, persistents, "", |key, _, _| {
             let why = format!("storage {key} is not in the file: a plain pickle holds none");
             (Bytes::Missing(why), ByteOrder::Little)
         })?;
-        let mut tensors = Default::default();
-        super::read_nested(self, &mut graph, &mut storages, &mut tensors)?;
-        let mut checkpoint = self.finish_with(Container::Pickle, graph, root, storages, tensors)?;
-        checkpoint.protocol = Some(first.protocol);
-        checkpoint.byte_order = None;
-        checkpoint.notes = notes;
-        Ok(checkpoint)
+        super::read_nested(self, parts, from)?;
+        Ok(Opened { protocol: Some(first.protocol), notes, ..Opened::new(Container::Pickle, root) })
     }
 }

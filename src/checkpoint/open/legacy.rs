@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Opener;
+use super::{Opened, Opener, Parts};
+use crate::checkpoint::Container;
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::storage::{Bytes, Storages, storage_tuple};
-use crate::checkpoint::{Checkpoint, Container};
 use crate::container::legacy::{self, Legacy, StoredAt};
 use crate::dtype::{ByteOrder, DType};
 use crate::error::{Error, Result};
@@ -14,22 +14,23 @@ use crate::pickle::{Graph, Node, NodeId};
 use crate::source::SharedSource;
 
 impl Opener<'_> {
-    pub(super) fn legacy(&self) -> Result<Checkpoint> {
-        let mut graph = Graph::new();
-        let mut storages = Storages::default();
-        let stream = graph.add_stream(Arc::clone(&self.source), "");
-        let found = legacy::read(&mut graph, stream, self.max_objects, &Joblib)?;
-        let end = resolve(&graph, &mut storages, &self.source, &found, 0, "")?;
-        let mut tensors = Default::default();
-        super::read_nested(self, &mut graph, &mut storages, &mut tensors)?;
-        let mut checkpoint = self.finish_with(Container::Legacy, graph, found.object.root, storages, tensors)?;
-        checkpoint.protocol = Some(found.object.protocol);
-        checkpoint.era = Some("torch 0.1.10 to 1.5, or its legacy format");
+    pub(super) fn legacy(&self, parts: &mut Parts) -> Result<Opened> {
+        let (from, persistents) = (parts.graph.len(), parts.graph.persistents().len());
+        let stream = parts.graph.add_stream(Arc::clone(&self.source), "");
+        let found = legacy::read(&mut parts.graph, stream, self.max_objects, &Joblib)?;
+        let end = resolve(&parts.graph, &mut parts.storages, &self.source, &found, persistents, "")?;
+        super::read_nested(self, parts, from)?;
+        let mut opened = Opened {
+            protocol: Some(found.object.protocol),
+            byte_order: Some(ByteOrder::Little),
+            era: Some("torch 0.1.10 to 1.5, or its legacy format"),
+            ..Opened::new(Container::Legacy, found.object.root)
+        };
         let after = self.source.len() - end;
         if after > 0 {
-            checkpoint.notes.push(format!("{after} bytes after the last storage (byte {end}) belong to nothing"));
+            opened.notes.push(format!("{after} bytes after the last storage (byte {end}) belong to nothing"));
         }
-        Ok(checkpoint)
+        Ok(opened)
     }
 }
 

@@ -1,106 +1,196 @@
 //! Bytes to a checkpoint: one file for each kind of container, all ending in the same graph, storages and tensors.
+//!
+//! Several files can be read into the same `Parts`: that is how shards become one checkpoint (`crate::layout`).
 
 mod arrays;
 mod bare;
 mod legacy;
+mod pt2;
 mod tar;
 mod zip;
 
+use std::sync::Arc;
+
+use crate::checkpoint::names::Element;
 use crate::checkpoint::object::Objects;
 use crate::checkpoint::rebuild::{Constructor, Tensors};
+use crate::checkpoint::script::Script;
 use crate::checkpoint::storage::Storages;
+use crate::checkpoint::tensor::Tensor;
 use crate::checkpoint::{Checkpoint, Container};
 use crate::container::compress::{Compression, expand};
 use crate::container::detect::{Framing, detect};
 use crate::container::legacy::is_legacy;
+use crate::container::zip::{Flavor, Zip};
 use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::pickle::{Graph, NodeId};
+use crate::pickle::{Entry, Graph, Node, NodeId};
 use crate::progress::Progress;
 use crate::source::SharedSource;
 
-/// What the openers share: the file's bytes, its size on disk, the bounds.
-pub(super) struct Opener<'a> {
+/// Objects in the making: those of one file, or of several that become one checkpoint.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub graph: Graph,
+    pub storages: Storages,
+    pub tensors: Tensors,
+}
+
+/// What reading one file into [`Parts`] gave.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub container: Container,
+    pub root: NodeId,
+    pub compression: Option<Compression>,
+    pub protocol: Option<u8>,
+    pub byte_order: Option<ByteOrder>,
+    pub era: Option<&'static str>,
+    pub zip: Option<Arc<Zip>>,
+    pub script: Option<Script>,
+    pub attached: Vec<(Vec<Element>, NodeId)>,
+    pub notes: Vec<String>,
+}
+
+impl Opened {
+    pub(crate) fn new(container: Container, root: NodeId) -> Self {
+        Opened {
+            container,
+            root,
+            compression: None,
+            protocol: None,
+            byte_order: None,
+            era: None,
+            zip: None,
+            script: None,
+            attached: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+impl Parts {
+    pub(crate) fn new() -> Self {
+        Parts { graph: Graph::new(), storages: Storages::default(), tensors: Tensors::default() }
+    }
+
+    /// The graph with what is known of its objects so far.
+    pub(crate) fn objects(&self) -> Objects<'_> {
+        Objects { graph: &self.graph, tensors: &self.tensors, storages: &self.storages }
+    }
+
+    /// Adds a tensor that no pickle describes.
+    pub(crate) fn tensor(&mut self, mut tensor: Tensor) -> Result<NodeId> {
+        tensor.inspect(&self.storages);
+        let number = u32::try_from(self.graph.len()).unwrap_or(u32::MAX);
+        let node = self.graph.push(Node::Foreign(number))?;
+        self.tensors.add(node, tensor)?;
+        Ok(node)
+    }
+
+    /// Adds a dict with text keys.
+    pub(crate) fn dict<'a>(&mut self, items: impl IntoIterator<Item = (&'a str, NodeId)>) -> Result<NodeId> {
+        let mut entries = Vec::new();
+        for (key, value) in items {
+            entries.push(Entry { key: self.graph.push_str(key)?, value, key_at: 0 });
+        }
+        self.graph.push(Node::Dict(Box::new(entries)))
+    }
+
+    /// A checkpoint of all that has been read: finds the tensors that the pickles describe.
+    pub(crate) fn finish(mut self, opened: Opened, limits: &Limits) -> Result<Checkpoint> {
+        self.tensors.rebuild(&self.graph, &self.storages)?;
+        Ok(Checkpoint {
+            container: opened.container,
+            compression: opened.compression,
+            protocol: opened.protocol,
+            byte_order: opened.byte_order,
+            era: opened.era,
+            graph: self.graph,
+            root: opened.root,
+            tensors: self.tensors,
+            storages: self.storages,
+            zip: opened.zip,
+            script: opened.script,
+            attached: opened.attached,
+            notes: opened.notes,
+            limits: limits.clone(),
+        })
+    }
+}
+
+/// What the openers share: the file's bytes, the bounds.
+pub(crate) struct Opener<'a> {
     pub source: SharedSource,
     pub limits: &'a Limits,
-    /// Objects that the pickles may make.
+    /// Objects that the graph may have.
     pub max_objects: u64,
 }
 
 impl Checkpoint {
-    /// Reads the structure of a checkpoint, not its tensors' data. `progress` hears of bytes that must be expanded.
-    /// Fails, with the place, for anything that is no checkpoint or breaks its format's rules.
+    /// Reads the structure of a checkpoint of one file, not its tensors' data. `progress` hears of bytes that must be
+    /// expanded. Fails, with the place, for anything that is no checkpoint or breaks its format's rules.
     pub fn open(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
-        let mut opener = Opener { source, limits, max_objects };
-        let mut framing = detect(opener.source.as_ref())?;
+        let mut parts = Parts::new();
+        let opened = Opener { source, limits, max_objects }.read(progress, &mut parts)?;
+        parts.finish(opened, limits)
+    }
+}
+
+impl Opener<'_> {
+    /// Reads a whole file, whatever it is.
+    pub(crate) fn read(mut self, progress: &dyn Progress, parts: &mut Parts) -> Result<Opened> {
+        let mut framing = detect(self.source.as_ref())?;
         let mut compression: Option<Compression> = None;
         if let Framing::Compressed(kind) = framing {
-            opener.source = expand(&opener.source, kind, limits, progress)?;
+            self.source = expand(&self.source, kind, self.limits, progress)?;
             compression = Some(kind);
-            framing = detect(opener.source.as_ref())
+            framing = detect(self.source.as_ref())
                 .map_err(|e| Error::new(e.kind(), format!("inside {}: {}", kind.name(), e.message())))?;
         }
-        let mut checkpoint = match framing {
-            Framing::Zip => opener.zip(),
-            Framing::Tar => opener.tar(),
-            Framing::Npy => opener.npy(),
-            Framing::Safetensors => opener.safetensors(),
-            Framing::Pickle if is_legacy(&opener.source) => opener.legacy(),
-            Framing::Pickle => opener.bare(),
+        let mut opened = match framing {
+            Framing::Zip => self.zip(parts),
+            Framing::Tar => self.tar(parts),
+            Framing::Npy => self.npy(parts),
+            Framing::Safetensors => self.safetensors(parts),
+            Framing::Pickle if is_legacy(&self.source) => self.legacy(parts),
+            Framing::Pickle => self.bare(parts),
             Framing::ShardIndex => Err(Error::unsupported(
-                "is a Hugging Face index of shards; reading shards together is not possible yet, list them one by one",
+                "is a Hugging Face index of shards; name the index file itself or its directory, the shards beside it",
             )),
             Framing::Compressed(kind) => {
                 Err(Error::unsupported(format!("is compressed twice ({} in another)", kind.name())))
             }
         }?;
-        checkpoint.compression = compression;
-        Ok(checkpoint)
-    }
-}
-
-impl Opener<'_> {
-    /// A checkpoint of a graph whose persistent ids have their meaning: finds the tensors.
-    fn finish(&self, container: Container, graph: Graph, root: NodeId, storages: Storages) -> Result<Checkpoint> {
-        self.finish_with(container, graph, root, storages, Tensors::default())
+        opened.compression = compression;
+        Ok(opened)
     }
 
-    fn finish_with(
-        &self,
-        container: Container,
-        graph: Graph,
-        root: NodeId,
-        storages: Storages,
-        mut tensors: Tensors,
-    ) -> Result<Checkpoint> {
-        tensors.rebuild(&graph, &storages)?;
-        Ok(Checkpoint {
-            container,
-            compression: None,
-            protocol: None,
-            byte_order: Some(ByteOrder::Little),
-            era: None,
-            graph,
-            root,
-            tensors,
-            storages,
-            zip: None,
-            script: None,
-            attached: Vec::new(),
-            notes: Vec::new(),
-            limits: self.limits.clone(),
-        })
+    /// Reads what `torch.save` wrote inside a file of another format: its zip or its legacy stream, nothing else, so
+    /// that archives in archives end here.
+    pub(crate) fn saved(&self, parts: &mut Parts) -> Result<Opened> {
+        match detect(self.source.as_ref())? {
+            Framing::Zip => {
+                let zip = Arc::new(Zip::open(Arc::clone(&self.source), self.limits)?);
+                match zip.flavor()? {
+                    Flavor::Torch => self.torch_zip(zip, parts),
+                    _ => Err(Error::unsupported("is no torch.save file").at(self.source.absolute(0))),
+                }
+            }
+            Framing::Pickle if is_legacy(&self.source) => self.legacy(parts),
+            _ => Err(Error::unsupported("is no torch.save file").at(self.source.absolute(0))),
+        }
     }
 }
 
 /// Streams inside `_load_from_bytes` may hold others; torch writes one level.
 const MAX_NESTED_STREAMS: usize = 4;
 
-/// Reads every legacy stream that a `torch.storage._load_from_bytes(b'…')` of the graph holds, each once.
-fn read_nested(opener: &Opener<'_>, graph: &mut Graph, storages: &mut Storages, tensors: &mut Tensors) -> Result<()> {
-    let mut from = 0;
+/// Reads every legacy stream that a `torch.storage._load_from_bytes(b'…')` among the nodes from number `from` on holds,
+/// each once.
+fn read_nested(opener: &Opener<'_>, parts: &mut Parts, mut from: usize) -> Result<()> {
+    let Parts { graph, storages, tensors } = parts;
     let mut roots = std::collections::HashMap::new();
     for level in 0.. {
         let calls: Vec<NodeId> = {

@@ -5,12 +5,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Opener;
+use super::{Opened, Opener, Parts};
+use crate::checkpoint::Container;
 use crate::checkpoint::numpy::Joblib;
-use crate::checkpoint::rebuild::Tensors;
 use crate::checkpoint::storage::{Bytes, Persistent, Storage, StorageId, Storages};
 use crate::checkpoint::tensor::{Data, STRIDED, Tensor};
-use crate::checkpoint::{Checkpoint, Container};
 use crate::container::tar::Tar;
 use crate::dtype::{ByteOrder, DType};
 use crate::error::{Error, Result};
@@ -21,7 +20,7 @@ use crate::source::{SharedSource, Window};
 const MAX_DIMS: i32 = 64;
 
 impl Opener<'_> {
-    pub(super) fn tar(&self) -> Result<Checkpoint> {
+    pub(super) fn tar(&self, parts: &mut Parts) -> Result<Opened> {
         let tar = Tar::open(Arc::clone(&self.source), self.limits)?;
         if !tar.is_torch() {
             let names: Vec<&str> = tar.members.iter().map(|member| member.name.as_str()).collect();
@@ -32,17 +31,15 @@ impl Opener<'_> {
                 "is an ordinary tar archive of {shown}{rest}; extract it and name the checkpoint inside"
             )));
         }
-        let mut graph = Graph::new();
-        let mut storages = Storages::default();
-        let by_key = self.tar_storages(&tar, &mut graph, &mut storages)?;
-        let described = self.tar_tensors(&tar, &mut graph, &storages, &by_key)?;
+        let Parts { graph, storages, tensors } = parts;
+        let by_key = self.tar_storages(&tar, graph, storages)?;
+        let described = self.tar_tensors(&tar, graph, storages, &by_key)?;
         let from = graph.persistents().len();
-        let (_, stream) = member(&tar, &mut graph, "pickle")?;
-        let object = decode(&mut graph, stream, 0, self.max_objects, &Joblib)?;
-        storages.resolve(&graph, from, "", |key, _, _| {
+        let (_, stream) = member(&tar, graph, "pickle")?;
+        let object = decode(graph, stream, 0, self.max_objects, &Joblib)?;
+        storages.resolve(graph, from, "", |key, _, _| {
             (Bytes::Missing(format!("storage {key} is not in the archive")), ByteOrder::Little)
         })?;
-        let mut tensors = Tensors::default();
         for node in graph.persistents().get(from..).unwrap_or_default() {
             if let Some(Persistent::Tensor(key)) = storages.meaning(*node) {
                 let tensor = described.get(&key.to_string()).cloned();
@@ -50,10 +47,12 @@ impl Opener<'_> {
                 tensors.add(*node, tensor?)?;
             }
         }
-        let mut checkpoint = self.finish_with(Container::Tar, graph, object.root, storages, tensors)?;
-        checkpoint.protocol = Some(object.protocol);
-        checkpoint.era = Some("torch before 0.1.10");
-        Ok(checkpoint)
+        Ok(Opened {
+            protocol: Some(object.protocol),
+            byte_order: Some(ByteOrder::Little),
+            era: Some("torch before 0.1.10"),
+            ..Opened::new(Container::Tar, object.root)
+        })
     }
 
     /// A count, then for each storage a pickle `(key, location, class)`, an int64 count and the bytes; at last a pickled
@@ -79,7 +78,7 @@ impl Opener<'_> {
             let location = graph.str_or_bytes(location).unwrap_or_default().into_owned();
             let byte_order = ByteOrder::Little;
             let (class, location) = (class.into(), location.into());
-            let storage = Storage { key: key.clone(), class, dtype, location, numel, byte_order, bytes };
+            let storage = Storage { key: key.as_str().into(), class, dtype, location, numel, byte_order, bytes };
             by_key.insert(key, (storages.add(storage)?, 0));
         }
         let views = items.pickle(graph)?;

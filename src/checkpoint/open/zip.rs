@@ -2,73 +2,69 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::Opener;
+use super::{Opened, Opener, Parts};
+use crate::checkpoint::Container;
 use crate::checkpoint::names::Element;
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::script::Script;
-use crate::checkpoint::storage::{Bytes, Storages};
-use crate::checkpoint::{Checkpoint, Container};
+use crate::checkpoint::storage::Bytes;
 use crate::container::zip::{Flavor, Zip};
 use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
-use crate::pickle::{Decoded, Graph, decode};
+use crate::pickle::{Decoded, decode};
 
 impl Opener<'_> {
-    pub(super) fn zip(&self) -> Result<Checkpoint> {
+    pub(super) fn zip(&self, parts: &mut Parts) -> Result<Opened> {
         let zip = Arc::new(Zip::open(Arc::clone(&self.source), self.limits)?);
         match zip.flavor()? {
-            Flavor::Torch => self.torch_zip(zip),
-            Flavor::TorchScript => self.torchscript(zip),
-            Flavor::Npz => self.npz(&zip),
-            Flavor::Pt2 => Err(Error::unsupported("is a torch.export archive (.pt2), which is not read yet")),
+            Flavor::Torch => self.torch_zip(zip, parts),
+            Flavor::TorchScript => self.torchscript(zip, parts),
+            Flavor::Npz => self.npz(zip, parts),
+            Flavor::Pt2 => self.pt2(zip, parts),
         }
     }
 
-    fn torch_zip(&self, zip: Arc<Zip>) -> Result<Checkpoint> {
+    pub(super) fn torch_zip(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
         let byte_order = zip.byte_order()?;
-        let mut graph = Graph::new();
-        let mut storages = Storages::default();
-        let object = self.member_pickle(&mut graph, &mut storages, &zip, "data.pkl", "data", byte_order)?;
-        let mut tensors = Default::default();
-        super::read_nested(self, &mut graph, &mut storages, &mut tensors)?;
-        let mut checkpoint = self.finish_with(Container::Zip, graph, object.root, storages, tensors)?;
-        checkpoint.protocol = Some(object.protocol);
-        checkpoint.byte_order = Some(byte_order);
-        checkpoint.era = Some(match () {
+        let from = parts.graph.len();
+        let object = self.member_pickle(parts, &zip, "data.pkl", "data", byte_order)?;
+        super::read_nested(self, parts, from)?;
+        let era = match () {
             () if zip.in_top(".format_version").is_some() => "torch 2.7 or newer",
             () if zip.in_top("byteorder").is_some() => "torch 2.1 or newer",
             () => "torch 1.6 to 2.0",
-        });
-        checkpoint.zip = Some(zip);
-        Ok(checkpoint)
+        };
+        Ok(Opened {
+            protocol: Some(object.protocol),
+            byte_order: Some(byte_order),
+            era: Some(era),
+            zip: Some(zip),
+            ..Opened::new(Container::Zip, object.root)
+        })
     }
 
-    fn torchscript(&self, zip: Arc<Zip>) -> Result<Checkpoint> {
+    fn torchscript(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
         let byte_order = zip.byte_order()?;
-        let mut graph = Graph::new();
-        let mut storages = Storages::default();
-        let object = self.member_pickle(&mut graph, &mut storages, &zip, "data.pkl", "data", byte_order)?;
-        let constants =
-            self.member_pickle(&mut graph, &mut storages, &zip, "constants.pkl", "constants", byte_order)?;
-        let mut checkpoint = self.finish(Container::TorchScript, graph, object.root, storages)?;
-        let list = checkpoint.graph.sequence(constants.root).unwrap_or_default().to_vec();
-        for (number, constant) in list.into_iter().enumerate() {
-            // code refers to them as CONSTANTS.c0, CONSTANTS.c1, …
-            checkpoint.attached.push((vec![Element::Text(format!("CONSTANTS.c{number}"))], constant));
-        }
-        checkpoint.protocol = Some(object.protocol);
-        checkpoint.byte_order = Some(byte_order);
-        checkpoint.script = Some(Script::read(&zip)?);
-        checkpoint.era = Some("TorchScript");
-        checkpoint.zip = Some(zip);
-        Ok(checkpoint)
+        let object = self.member_pickle(parts, &zip, "data.pkl", "data", byte_order)?;
+        let constants = self.member_pickle(parts, &zip, "constants.pkl", "constants", byte_order)?;
+        let list = parts.graph.sequence(constants.root).unwrap_or_default().iter().enumerate();
+        // code refers to them as CONSTANTS.c0, CONSTANTS.c1, …
+        let attached = list.map(|(number, node)| (vec![Element::Text(format!("CONSTANTS.c{number}"))], *node));
+        Ok(Opened {
+            protocol: Some(object.protocol),
+            byte_order: Some(byte_order),
+            era: Some("TorchScript"),
+            script: Some(Script::read(&zip)?),
+            attached: attached.collect(),
+            zip: Some(zip),
+            ..Opened::new(Container::TorchScript, object.root)
+        })
     }
 
     /// Reads the pickle of a member and finds its storages among the members of `folder`.
     fn member_pickle(
         &self,
-        graph: &mut Graph,
-        storages: &mut Storages,
+        parts: &mut Parts,
         zip: &Arc<Zip>,
         name: &str,
         folder: &str,
@@ -77,6 +73,7 @@ impl Opener<'_> {
         let missing = || Error::not_a_checkpoint(format!("the archive has no {name}"));
         let member = zip.in_top(name).ok_or_else(missing)?;
         let source = zip.member_source(member)?;
+        let Parts { graph, storages, .. } = parts;
         let from = graph.persistents().len();
         let stream = graph.add_stream(source, &member.name);
         let decoded = decode(graph, stream, 0, self.max_objects, &Joblib)?;

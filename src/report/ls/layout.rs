@@ -61,8 +61,10 @@ impl Listing {
     pub(crate) fn heading(&self, device: Option<&str>) -> String {
         let mut facts = vec![self.container.to_owned()];
         facts.extend(self.compression.map(|how| format!("{how} compressed")));
-        facts.extend(self.era.clone());
-        facts.extend(self.pickle_protocol.map(|protocol| format!("pickle protocol {protocol}")));
+        facts.extend(self.era.clone().filter(|era| !era.eq_ignore_ascii_case(self.container)));
+        // the container is not named twice
+        let pickle = if self.container == "pickle" { "" } else { "pickle " };
+        facts.extend(self.pickle_protocol.map(|protocol| format!("{pickle}protocol {protocol}")));
         facts.extend(self.byte_order.filter(|order| *order == "big").map(|_| "big-endian".to_owned()));
         facts.extend(self.root_type.clone());
         facts.push(size(self.bytes));
@@ -132,13 +134,12 @@ impl Listing {
     /// Tensors, parameters, bytes, values; then what is shared and what is wrong.
     pub(crate) fn summary<'a>(&'a self, document: &mut Document<'a>) {
         let totals = &self.totals;
-        let stored = size(totals.disk_bytes.unwrap_or(totals.storage_bytes));
-        let mut line = format!(
-            "{}, {}, {} (storages {stored} on disk)",
-            counted(totals.tensors, "tensor"),
-            counted(totals.parameters, "parameter"),
-            size(totals.tensor_bytes),
-        );
+        let mut line = counted(totals.tensors, "tensor");
+        if totals.tensors > 0 {
+            let stored = size(totals.disk_bytes.unwrap_or(totals.storage_bytes));
+            let (parameters, bytes) = (counted(totals.parameters, "parameter"), size(totals.tensor_bytes));
+            line = format!("{line}, {parameters}, {bytes} (storages {stored} on disk)");
+        }
         if !self.values.is_empty() {
             line = format!("{line}, {}", counted(self.values.len() as u64, "value"));
         }

@@ -1,0 +1,110 @@
+
+using namespace System.Management.Automation
+using namespace System.Management.Automation.Language
+
+Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+
+    $commandElements = $commandAst.CommandElements
+    $command = @(
+        'ckpt'
+        for ($i = 1; $i -lt $commandElements.Count; $i++) {
+            $element = $commandElements[$i]
+            if ($element -isnot [StringConstantExpressionAst] -or
+                $element.StringConstantType -ne [StringConstantType]::BareWord -or
+                $element.Value.StartsWith('-') -or
+                $element.Value -eq $wordToComplete) {
+                break
+        }
+        $element.Value
+    }) -join ';'
+
+    $completions = @(switch ($command) {
+        'ckpt' {
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('ls', 'ls', [CompletionResultType]::ParameterValue, 'List tensors and other values: names, dtypes, shapes, sizes')
+            [CompletionResult]::new('diff', 'diff', [CompletionResultType]::ParameterValue, 'Compare two checkpoints: what changed, where, by how much')
+            [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print a shell''s completion script')
+            [CompletionResult]::new('man', 'man', [CompletionResultType]::ParameterValue, 'Print the manual page, or write all pages into a directory')
+            break
+        }
+        'ckpt;ls' {
+            [CompletionResult]::new('--depth', '--depth', [CompletionResultType]::ParameterName, 'Fold what lies deeper than N levels of the tree')
+            [CompletionResult]::new('--sort', '--sort', [CompletionResultType]::ParameterName, 'In which order')
+            [CompletionResult]::new('--root', '--root', [CompletionResultType]::ParameterName, 'Look only below the element of this name; names are then relative to it (`.` is the top)')
+            [CompletionResult]::new('--include', '--include', [CompletionResultType]::ParameterName, 'Only names that match (`*` crosses dots); repeatable')
+            [CompletionResult]::new('--exclude', '--exclude', [CompletionResultType]::ParameterName, 'Not the names that match; repeatable')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'How to write the result')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour')
+            [CompletionResult]::new('--max-objects', '--max-objects', [CompletionResultType]::ParameterName, 'Objects that the pickles of a compressed file may make')
+            [CompletionResult]::new('--max-depth', '--max-depth', [CompletionResultType]::ParameterName, 'How deep objects may nest')
+            [CompletionResult]::new('--max-entries', '--max-entries', [CompletionResultType]::ParameterName, 'Tensors and values that may be listed')
+            [CompletionResult]::new('--max-expanded-bytes', '--max-expanded-bytes', [CompletionResultType]::ParameterName, 'Bytes that compressed input or standard input may take once expanded')
+            [CompletionResult]::new('--max-read-bytes', '--max-read-bytes', [CompletionResultType]::ParameterName, 'Bytes of one tensor that will be read when it is larger than its storage')
+            [CompletionResult]::new('--tree', '--tree', [CompletionResultType]::ParameterName, 'Roll up by module, with parameter counts and class names')
+            [CompletionResult]::new('--names', '--names', [CompletionResultType]::ParameterName, 'Only names, one on each line')
+            [CompletionResult]::new('--tensors', '--tensors', [CompletionResultType]::ParameterName, 'Only tensors')
+            [CompletionResult]::new('--values', '--values', [CompletionResultType]::ParameterName, 'Only values that are no tensors')
+            [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'The other way round')
+            [CompletionResult]::new('--reverse', '--reverse', [CompletionResultType]::ParameterName, 'The other way round')
+            [CompletionResult]::new('--stats', '--stats', [CompletionResultType]::ParameterName, 'Read the data: min, max, mean, std, zeros, NaN, Inf')
+            [CompletionResult]::new('--hash', '--hash', [CompletionResultType]::ParameterName, 'Read the data: sha256 of each tensor''s elements (contiguous, little-endian)')
+            [CompletionResult]::new('-R', '-R ', [CompletionResultType]::ParameterName, 'List every checkpoint below the directories')
+            [CompletionResult]::new('--recursive', '--recursive', [CompletionResultType]::ParameterName, 'List every checkpoint below the directories')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Short for --format json')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'No notes and no progress on standard error')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'No notes and no progress on standard error')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'ckpt;diff' {
+            [CompletionResult]::new('--rtol', '--rtol', [CompletionResultType]::ParameterName, 'Relative tolerance: |a - b| <= ATOL + RTOL * |b| is equal, as in torch.allclose')
+            [CompletionResult]::new('--atol', '--atol', [CompletionResultType]::ParameterName, 'Absolute tolerance')
+            [CompletionResult]::new('--ignore', '--ignore', [CompletionResultType]::ParameterName, 'What does not count (`values`: elements and other values), separated by commas')
+            [CompletionResult]::new('--strip-prefix', '--strip-prefix', [CompletionResultType]::ParameterName, 'Take this prefix off the names that have it, on both sides')
+            [CompletionResult]::new('--root-a', '--root-a', [CompletionResultType]::ParameterName, 'Of A only what is below the element of this name; names are then relative to it (`.` is the top)')
+            [CompletionResult]::new('--root-b', '--root-b', [CompletionResultType]::ParameterName, 'The same for B')
+            [CompletionResult]::new('--include', '--include', [CompletionResultType]::ParameterName, 'Only names that match (`*` crosses dots); repeatable')
+            [CompletionResult]::new('--exclude', '--exclude', [CompletionResultType]::ParameterName, 'Not the names that match; repeatable')
+            [CompletionResult]::new('--sort', '--sort', [CompletionResultType]::ParameterName, 'In which order changed tensors are shown')
+            [CompletionResult]::new('--top', '--top', [CompletionResultType]::ParameterName, 'Show only the first N entries of each section')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'How to write the result')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour')
+            [CompletionResult]::new('--max-objects', '--max-objects', [CompletionResultType]::ParameterName, 'Objects that the pickles of a compressed file may make')
+            [CompletionResult]::new('--max-depth', '--max-depth', [CompletionResultType]::ParameterName, 'How deep objects may nest')
+            [CompletionResult]::new('--max-entries', '--max-entries', [CompletionResultType]::ParameterName, 'Tensors and values that may be listed')
+            [CompletionResult]::new('--max-expanded-bytes', '--max-expanded-bytes', [CompletionResultType]::ParameterName, 'Bytes that compressed input or standard input may take once expanded')
+            [CompletionResult]::new('--max-read-bytes', '--max-read-bytes', [CompletionResultType]::ParameterName, 'Bytes of one tensor that will be read when it is larger than its storage')
+            [CompletionResult]::new('--structure', '--structure', [CompletionResultType]::ParameterName, 'Names, shapes, dtypes and other values only: read no tensor''s data')
+            [CompletionResult]::new('--nan-differs', '--nan-differs', [CompletionResultType]::ParameterName, 'NaN does not equal NaN')
+            [CompletionResult]::new('--bitwise', '--bitwise', [CompletionResultType]::ParameterName, 'Equal means the same bits: 0.0 differs from -0.0, a NaN from other NaNs')
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'One line')
+            [CompletionResult]::new('--summary', '--summary', [CompletionResultType]::ParameterName, 'One line')
+            [CompletionResult]::new('--load', '--load', [CompletionResultType]::ParameterName, 'What load_state_dict(strict=False) of A into B would say: keys and shapes of the weights only')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Short for --format json')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'No notes and no progress on standard error')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'No notes and no progress on standard error')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'ckpt;completions' {
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
+        'ckpt;man' {
+            [CompletionResult]::new('--dir', '--dir', [CompletionResultType]::ParameterName, 'Write all pages into this directory')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
+            break
+        }
+    })
+
+    $completions.Where{ $_.CompletionText -like "$wordToComplete*" } |
+        Sort-Object -Property ListItemText
+}

@@ -1,0 +1,95 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_ckpt_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_ckpt_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_ckpt_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_ckpt_using_subcommand
+    set -l cmd (__fish_ckpt_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c ckpt -n "__fish_ckpt_needs_command" -s h -l help -d 'Print help'
+complete -c ckpt -n "__fish_ckpt_needs_command" -s V -l version -d 'Print version'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "ls" -d 'List tensors and other values: names, dtypes, shapes, sizes'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "diff" -d 'Compare two checkpoints: what changed, where, by how much'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "man" -d 'Print the manual page, or write all pages into a directory'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l depth -d 'Fold what lies deeper than N levels of the tree' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l sort -d 'In which order' -r -f -a "name\t'Byte order of the names'
+size\t'Largest tensors first'
+file\t'As they stand in the file'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l root -d 'Look only below the element of this name; names are then relative to it (`.` is the top)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l format -d 'How to write the result' -r -f -a "table\t'For people'
+json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-depth -d 'How deep objects may nest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-entries -d 'Tensors and values that may be listed' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tree -d 'Roll up by module, with parameter counts and class names'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l names -d 'Only names, one on each line'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tensors -d 'Only tensors'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l values -d 'Only values that are no tensors'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s r -l reverse -d 'The other way round'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l stats -d 'Read the data: min, max, mean, std, zeros, NaN, Inf'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l hash -d 'Read the data: sha256 of each tensor\'s elements (contiguous, little-endian)'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s R -l recursive -d 'List every checkpoint below the directories'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l rtol -d 'Relative tolerance: |a - b| <= ATOL + RTOL * |b| is equal, as in torch.allclose' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l atol -d 'Absolute tolerance' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l ignore -d 'What does not count (`values`: elements and other values), separated by commas' -r -f -a "device\t'On which device a tensor was'
+requires_grad\t'Whether it wants a gradient'
+dtype\t'The types of elements; they are still compared as numbers'
+values\t'Elements of tensors, and other values of the same name'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l strip-prefix -d 'Take this prefix off the names that have it, on both sides' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l root-a -d 'Of A only what is below the element of this name; names are then relative to it (`.` is the top)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l root-b -d 'The same for B' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l sort -d 'In which order changed tensors are shown' -r -f -a "file\t'As they stand in the first file'
+change\t'Largest relative change first; a changed shape is larger than any'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l top -d 'Show only the first N entries of each section' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l format -d 'How to write the result' -r -f -a "table\t'For people'
+json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-depth -d 'How deep objects may nest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-entries -d 'Tensors and values that may be listed' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l structure -d 'Names, shapes, dtypes and other values only: read no tensor\'s data'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l nan-differs -d 'NaN does not equal NaN'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l bitwise -d 'Equal means the same bits: 0.0 differs from -0.0, a NaN from other NaNs'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s s -l summary -d 'One line'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l load -d 'What load_state_dict(strict=False) of A into B would say: keys and shapes of the weights only'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c ckpt -n "__fish_ckpt_using_subcommand man" -l dir -d 'Write all pages into this directory' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand man" -s h -l help -d 'Print help'

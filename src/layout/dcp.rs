@@ -1,0 +1,123 @@
+//! torch.distributed.checkpoint: a directory with an index and what each process saved.
+//!
+//! Sources: `torch/distributed/checkpoint/filesystem.py`, `default_planner.py`, `_nested_dict.py`. Each chunk of a
+//! tensor, and each object that is none, is a whole `torch.save` file somewhere in a `.distcp` file.
+
+mod metadata;
+mod tree;
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use super::DCP_INDEX;
+use super::directory::{self, Directory, check_name};
+use super::stitch::{Chunk, Stitched};
+use crate::checkpoint::open::{Opened, Opener, Parts};
+use crate::checkpoint::rebuild::plain_tensor;
+use crate::checkpoint::tensor::{Data, Tensor};
+use crate::checkpoint::{Checkpoint, Container};
+use crate::dtype::ByteOrder;
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::pickle::NodeId;
+use crate::source::{SharedSource, Window};
+use metadata::{ChunkAt, Metadata, Place, Stored, TensorAt};
+use tree::Tree;
+
+/// A directory whose index has been read.
+#[derive(Debug)]
+pub(super) struct Dcp {
+    directory: Directory,
+    metadata: Metadata,
+    bytes: u64,
+}
+
+impl Dcp {
+    /// Reads the index of a directory.
+    pub fn of_directory(path: &Path, limits: &Limits) -> Result<Self> {
+        let source: SharedSource = Arc::new(crate::source::FileSource::open(&path.join(DCP_INDEX))?);
+        let metadata = Metadata::read(source, limits).map_err(|e| e.in_member(DCP_INDEX))?;
+        metadata.files().try_for_each(check_name)?;
+        Ok(Dcp { directory: Directory::new(path), metadata, bytes: directory::bytes(path)? })
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The nested dict that was saved. What lies in a file that is missing or too short is a tensor's problem; an object
+    /// that is no tensor is then left out and noted.
+    pub fn open(self, limits: &Limits) -> Result<Checkpoint> {
+        let Dcp { directory, metadata, bytes } = self;
+        let shared = Arc::new(limits.clone());
+        let mut reader =
+            Reader { directory, parts: Parts::new(), limits: shared, max_objects: limits.objects_for(bytes) };
+        let mut tree = Tree::new(limits);
+        let mut notes = Vec::new();
+        for entry in metadata.entries {
+            let node = match entry.stored {
+                Stored::Tensor(tensor) => reader.tensor(tensor)?,
+                Stored::Object(place) => match reader.object(place) {
+                    Ok(node) => node,
+                    Err(why) => {
+                        notes.push(format!("{} is left out: {why}", entry.fqn));
+                        continue;
+                    }
+                },
+            };
+            tree.add(entry.path, node)?;
+        }
+        let Reader { mut parts, .. } = reader;
+        let root = tree.finish(&mut parts.graph)?;
+        let opened = Opened {
+            protocol: Some(metadata.protocol),
+            byte_order: Some(ByteOrder::Little),
+            notes,
+            ..Opened::new(Container::Dcp, root)
+        };
+        parts.finish(opened, limits)
+    }
+}
+
+struct Reader {
+    directory: Directory,
+    parts: Parts,
+    limits: Arc<Limits>,
+    max_objects: u64,
+}
+
+impl Reader {
+    /// The bytes at a place, or why there are none.
+    fn bytes(&mut self, place: Option<Place>) -> Result<SharedSource, String> {
+        let place = place.ok_or("the index does not say where it is stored")?;
+        let file = self.directory.file(&place.file)?;
+        Window::shared(&file, place.offset, place.length).map_err(|e| format!("{}: {e}", place.file))
+    }
+
+    fn tensor(&mut self, described: TensorAt) -> Result<NodeId> {
+        let TensorAt { dtype, size, requires_grad, chunks } = described;
+        let mut tensor = Tensor { requires_grad: Some(requires_grad), ..plain_tensor(dtype.clone(), size.clone()) };
+        // a negative size has its own problem
+        if let Ok(shape) = size.iter().map(|extent| u64::try_from(*extent)).collect::<Result<Vec<u64>, _>>() {
+            let chunks: Result<Vec<Chunk>, String> = chunks.into_iter().map(|chunk| self.chunk(chunk)).collect();
+            match chunks.and_then(|chunks| Stitched::new(shape, dtype, chunks, Arc::clone(&self.limits))) {
+                Ok(source) => tensor.data = Data::Array { source: Arc::new(source), byte_order: ByteOrder::Little },
+                Err(problem) => tensor.problem = Some(problem),
+            }
+        }
+        self.parts.tensor(tensor)
+    }
+
+    fn chunk(&mut self, chunk: ChunkAt) -> Result<Chunk, String> {
+        let ChunkAt { offsets, sizes, place } = chunk;
+        let file = place.as_ref().map_or_else(|| "".into(), |place| Arc::clone(&place.file));
+        let saved = self.bytes(place).map_err(|why| format!("the chunk at {offsets:?}: {why}"))?;
+        Ok(Chunk { offsets, sizes, saved, file, opened: OnceLock::new() })
+    }
+
+    fn object(&mut self, place: Option<Place>) -> Result<NodeId, String> {
+        let source = self.bytes(place)?;
+        let opener = Opener { source, limits: &self.limits, max_objects: self.max_objects };
+        opener.saved(&mut self.parts).map(|opened| opened.root).map_err(|e| e.to_string())
+    }
+}

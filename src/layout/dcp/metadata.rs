@@ -1,0 +1,231 @@
+//! DCP's index: a pickle of `torch.distributed.checkpoint.metadata.Metadata`, read into what it says.
+//!
+//! Chunks find their place by name and offset, as `MetadataIndex` compares; its `index` is only a hint.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::checkpoint::names::Element;
+use crate::checkpoint::object::Objects;
+use crate::checkpoint::open::Parts;
+use crate::checkpoint::rebuild::{sizes, torch_dtype};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::pickle::{Graph, Node, NodeId, NothingInline, decode};
+use crate::source::SharedSource;
+
+/// What the index says.
+#[derive(Debug)]
+pub(super) struct Metadata {
+    /// In the order of `state_dict_metadata`.
+    pub entries: Vec<Entry>,
+    /// The index's pickle protocol.
+    pub protocol: u8,
+}
+
+/// One tensor or object.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Its name in the flattened dict.
+    pub fqn: String,
+    /// Its path in the dict that was saved, where the planner kept it, else the name alone.
+    pub path: Vec<Element>,
+    pub stored: Stored,
+}
+
+#[derive(Debug)]
+pub(super) enum Stored {
+    Tensor(TensorAt),
+    Object(Option<Place>),
+}
+
+/// A tensor (`TensorStorageMetadata`).
+#[derive(Debug)]
+pub(super) struct TensorAt {
+    pub dtype: DType,
+    pub size: Vec<i64>,
+    pub requires_grad: bool,
+    pub chunks: Vec<ChunkAt>,
+}
+
+/// A box of a tensor, and where it is stored; `None` when the index does not say.
+#[derive(Debug)]
+pub(super) struct ChunkAt {
+    pub offsets: Vec<u64>,
+    pub sizes: Vec<u64>,
+    pub place: Option<Place>,
+}
+
+/// Bytes in a file of the directory.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub file: Arc<str>,
+    pub offset: u64,
+    pub length: u64,
+}
+
+/// Places by name and, for chunks, offset.
+type Places = HashMap<(String, Option<Vec<u64>>), Place>;
+
+impl Metadata {
+    /// Reads the index. Malformed is what is no such index; data that was encoded when it was written
+    /// (`transform_descriptors`) is `Unsupported`.
+    pub fn read(source: SharedSource, limits: &Limits) -> Result<Self> {
+        let max_objects = limits.objects_for(source.len());
+        let mut parts = Parts::new();
+        let stream = parts.graph.add_stream(source, "");
+        let decoded = decode(&mut parts.graph, stream, 0, max_objects, &NothingInline)?;
+        let index = Index { objects: parts.objects(), limits };
+        Ok(Metadata { entries: index.entries(decoded.root)?, protocol: decoded.protocol })
+    }
+
+    /// The files that the index names; some more than once.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().flat_map(|entry| {
+            let (chunks, place): (&[ChunkAt], _) = match &entry.stored {
+                Stored::Tensor(tensor) => (&tensor.chunks, None),
+                Stored::Object(place) => (&[], place.as_ref()),
+            };
+            chunks.iter().filter_map(|chunk| chunk.place.as_ref()).chain(place).map(|place| &*place.file)
+        })
+    }
+}
+
+struct Index<'a> {
+    objects: Objects<'a>,
+    limits: &'a Limits,
+}
+
+impl Index<'_> {
+    fn entries(&self, root: NodeId) -> Result<Vec<Entry>> {
+        if self.objects.class_name(root).as_deref() != Some("Metadata") {
+            return Err(Error::not_a_checkpoint("is no index of torch.distributed.checkpoint"));
+        }
+        let described = self.items(root, "state_dict_metadata");
+        let described = described.ok_or_else(|| Error::malformed("the index has no state_dict_metadata"))?;
+        let places = self.places(root)?;
+        let mut paths = self.paths(root)?;
+        let mut entries = Vec::new();
+        for item in described {
+            let fqn = self.name(item.key)?;
+            let path = paths.remove(&fqn).unwrap_or_else(|| vec![Element::Text(fqn.clone())]);
+            let stored = match self.objects.attribute(item.value, "chunks") {
+                Some(chunks) => Stored::Tensor(
+                    self.tensor(item.value, chunks, &|offsets| places.get(&(fqn.clone(), Some(offsets))).cloned())
+                        .map_err(|what| Error::malformed(format!("{fqn}: {what}")))?,
+                ),
+                None => Stored::Object(places.get(&(fqn.clone(), None)).cloned()),
+            };
+            entries.push(Entry { fqn, path, stored });
+        }
+        Ok(entries)
+    }
+
+    /// The items of a dict that is an attribute; nothing where the attribute is `None` or no dict.
+    fn items(&self, node: NodeId, attribute: &str) -> Option<Vec<crate::pickle::Entry>> {
+        self.objects.items(self.objects.attribute(node, attribute)?)
+    }
+
+    fn name(&self, node: NodeId) -> Result<String> {
+        let name = self.objects.graph.str(node).map(|name| name.into_owned());
+        name.ok_or_else(|| Error::malformed("a name in the index is no text"))
+    }
+
+    /// `storage_data`: `MetadataIndex(fqn, offset)` to `_StorageInfo(relative_path, offset, length)`.
+    fn places(&self, root: NodeId) -> Result<Places> {
+        let mut files: HashMap<String, Arc<str>> = HashMap::new();
+        let mut places = Places::new();
+        for item in self.items(root, "storage_data").unwrap_or_default() {
+            let broken = || Error::malformed("the index has a broken entry in storage_data");
+            let fqn = self.name(self.objects.attribute(item.key, "fqn").ok_or_else(broken)?)?;
+            let offset = match self.objects.attribute(item.key, "offset").filter(|node| *node != Graph::NONE) {
+                Some(node) => Some(self.extents(node).ok_or_else(broken)?),
+                None => None,
+            };
+            let encoded = self.objects.attribute(item.value, "transform_descriptors");
+            if encoded.is_some_and(|node| node != Graph::NONE && self.objects.graph.sequence(node) != Some(&[])) {
+                let with = encoded.map(|node| self.objects.repr(node, 80)).unwrap_or_default();
+                return Err(Error::unsupported(format!(
+                    "the data of {fqn} is encoded ({with}); only torch can undo that"
+                )));
+            }
+            let number = |attribute| {
+                let value = self.objects.graph.int(self.objects.attribute(item.value, attribute)?)?;
+                u64::try_from(value).ok()
+            };
+            let file = self.objects.attribute(item.value, "relative_path").ok_or_else(broken)?;
+            let file = self.name(file)?;
+            let file = Arc::clone(files.entry(file).or_insert_with_key(|file| file.as_str().into()));
+            let (offset_in_file, length) = number("offset").zip(number("length")).ok_or_else(broken)?;
+            places.insert((fqn, offset), Place { file, offset: offset_in_file, length });
+        }
+        Ok(places)
+    }
+
+    /// `planner_data`: name to path. Paths may be shared in the pickle, so what they come to is bounded.
+    fn paths(&self, root: NodeId) -> Result<HashMap<String, Vec<Element>>> {
+        let mut left = self.limits.max_entries;
+        let mut paths = HashMap::new();
+        for item in self.items(root, "planner_data").unwrap_or_default() {
+            let fqn = self.name(item.key)?;
+            let parts = self.objects.graph.sequence(item.value).unwrap_or_default();
+            if parts.is_empty() {
+                continue;
+            }
+            if parts.len() > self.limits.max_depth {
+                let max = self.limits.max_depth;
+                return Err(Error::limit(format!("{fqn}: its path is more than {max} deep; --max-depth raises it")));
+            }
+            // most paths have two elements or three: what they share is counted generously
+            left = left.checked_sub(parts.len().saturating_sub(8) as u64).ok_or_else(|| {
+                Error::limit("the paths in the index are too long to list; --max-entries raises what they may come to")
+            })?;
+            let path = parts.iter().map(|part| self.element(*part)).collect::<Result<_>>();
+            paths.insert(fqn, path?);
+        }
+        Ok(paths)
+    }
+
+    fn element(&self, node: NodeId) -> Result<Element> {
+        match self.objects.graph.node(node) {
+            Node::Str(_) => self.name(node).map(Element::Text),
+            Node::Int(index) => Ok(Element::Int(*index)),
+            Node::Bool(value) => Ok(Element::Bool(*value)),
+            _ => Err(Error::malformed("a path in the index holds something else than text and numbers")),
+        }
+    }
+
+    /// `TensorStorageMetadata(properties, size, chunks)`; the state of `TensorProperties` is a tuple
+    /// `(dtype, layout, requires_grad, …)`.
+    fn tensor(
+        &self,
+        node: NodeId,
+        chunks: NodeId,
+        place_of: &dyn Fn(Vec<u64>) -> Option<Place>,
+    ) -> Result<TensorAt, &'static str> {
+        let graph = self.objects.graph;
+        let properties = self.objects.attribute(node, "properties").ok_or("the index gives no properties")?;
+        let (_, states) = self.objects.states(properties);
+        let state = states.first().and_then(|state| graph.tuple(*state)).ok_or("its properties are no tuple")?;
+        let dtype = state.first().and_then(|dtype| torch_dtype(graph, *dtype)).ok_or("its dtype is no dtype")?;
+        let size = self.objects.attribute(node, "size").and_then(|size| sizes(graph, size)).ok_or("it has no size")?;
+        let mut found = Vec::new();
+        for chunk in graph.sequence(chunks).ok_or("its chunks are no list")? {
+            let sides = |name| self.objects.attribute(*chunk, name).and_then(|node| self.extents(node));
+            let (offsets, sizes) = sides("offsets").zip(sides("sizes")).ok_or("a chunk has no place or no size")?;
+            // a process without a part of the tensor writes nothing
+            if sizes.contains(&0) {
+                continue;
+            }
+            found.push(ChunkAt { place: place_of(offsets.clone()), offsets, sizes });
+        }
+        let requires_grad = state.get(2).and_then(|flag| graph.bool(*flag)).unwrap_or(false);
+        Ok(TensorAt { dtype, size, requires_grad, chunks: found })
+    }
+
+    /// A `torch.Size` of numbers that are not negative.
+    fn extents(&self, node: NodeId) -> Option<Vec<u64>> {
+        sizes(self.objects.graph, node)?.into_iter().map(|size| u64::try_from(size).ok()).collect()
+    }
+}

@@ -1,0 +1,199 @@
+//! Hugging Face shards: an index says which tensor is in which file beside it.
+//!
+//! Source: `transformers/modeling_utils.py` (`save_pretrained`): `{"metadata": {…}, "weight_map": {name: file}}`. The
+//! files are safetensors or what torch.save writes. A shard that is missing or broken spoils its own tensors only.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::directory::{Directory, check_name};
+use crate::checkpoint::open::{Opened, Opener, Parts};
+use crate::checkpoint::tensor::{STRIDED, Tensor};
+use crate::checkpoint::{Checkpoint, Container};
+use crate::container::ordered::{Ordered, json_error};
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::pickle::{Entry, NodeId};
+use crate::progress::Progress;
+use crate::source::{SharedSource, read_vec};
+
+/// Names of tensors that a note spells out.
+const NAMES_SHOWN: usize = 5;
+/// safetensors' own dict of strings.
+const METADATA: &str = "__metadata__";
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: Ordered<String>,
+}
+
+/// An index that has been read.
+#[derive(Debug)]
+pub(super) struct Sharded {
+    directory: Directory,
+    /// Tensor and shard, in the index's order.
+    weights: Vec<(String, String)>,
+    bytes: u64,
+}
+
+impl Sharded {
+    /// Reads the index at `path`. `Malformed` when it is no index or a shard's name leads out of its directory.
+    pub fn of_index(path: &Path, source: &SharedSource, limits: &Limits) -> Result<Self> {
+        if source.len() > limits.max_header_bytes {
+            let (len, max) = (source.len(), limits.max_header_bytes);
+            return Err(Error::limit(format!("an index of {len} bytes; {max} are allowed")));
+        }
+        let json = read_vec(source.as_ref(), 0, source.len())?;
+        let index: Index = serde_json::from_slice(&json).map_err(|e| {
+            let (at, what) = json_error(&json, &e);
+            Error::malformed(format!("bad index of shards: {what}")).at(at)
+        })?;
+        let directory = Directory::new(path.parent().unwrap_or(Path::new("")));
+        let mut sharded = Sharded { directory, weights: index.weight_map.0, bytes: 0 };
+        let shards = sharded.shards();
+        shards.iter().try_for_each(|name| check_name(name))?;
+        let bytes = shards.iter().map(|name| sharded.directory.bytes_of(name));
+        sharded.bytes = bytes.fold(source.len(), u64::saturating_add);
+        Ok(sharded)
+    }
+
+    /// The same, of a directory with so many bytes.
+    pub fn with_bytes(self, bytes: u64) -> Self {
+        Sharded { bytes, ..self }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The shards' names in the order in which the index first mentions them.
+    pub fn shards(&self) -> Vec<&str> {
+        let mut seen = std::collections::HashSet::new();
+        self.weights.iter().map(|(_, shard)| shard.as_str()).filter(|shard| seen.insert(*shard)).collect()
+    }
+
+    /// Reads every shard. Fails when none can be read.
+    pub fn open(mut self, limits: &Limits, progress: &dyn Progress) -> Result<Checkpoint> {
+        let shards: Vec<String> = self.shards().into_iter().map(str::to_owned).collect();
+        let mut merge = Merge {
+            max_objects: limits.objects_for(self.bytes),
+            limits,
+            progress,
+            parts: Parts::new(),
+            opened: Opened::new(Container::Sharded, crate::pickle::Graph::NONE),
+            places: self.weights.iter().zip(0..).map(|((name, _), place)| (name.as_str(), place)).collect(),
+            weights: &self.weights,
+            found: vec![None; self.weights.len()],
+            metadata: BTreeMap::new(),
+        };
+        let mut broken: HashMap<&str, String> = HashMap::new();
+        let mut first = None;
+        for shard in &shards {
+            let read = match self.directory.file(shard) {
+                Ok(source) => {
+                    merge.shard(shard, source).map_err(|e| Error::new(e.kind(), format!("shard {shard}: {e}")))
+                }
+                Err(why) => Err(Error::malformed(format!("shard {why}"))),
+            };
+            if let Err(e) = read {
+                broken.insert(shard, e.to_string());
+                first.get_or_insert(e);
+            }
+        }
+        match first {
+            Some(e) if broken.len() == shards.len() => Err(e),
+            _ => merge.finish(&broken),
+        }
+    }
+}
+
+/// Shards becoming one checkpoint.
+struct Merge<'a> {
+    limits: &'a Limits,
+    max_objects: u64,
+    progress: &'a dyn Progress,
+    parts: Parts,
+    opened: Opened,
+    weights: &'a [(String, String)],
+    /// Places in `weights` by name.
+    places: HashMap<&'a str, usize>,
+    /// The objects of `weights`.
+    found: Vec<Option<NodeId>>,
+    /// What the shards' `__metadata__` say together.
+    metadata: BTreeMap<String, NodeId>,
+}
+
+impl Merge<'_> {
+    /// Reads one shard and takes from it what the index says is there.
+    fn shard(&mut self, shard: &str, source: SharedSource) -> Result<()> {
+        let opener = Opener { source, limits: self.limits, max_objects: self.max_objects };
+        let opened = opener.read(self.progress, &mut self.parts)?;
+        if !matches!(opened.container, Container::Zip | Container::Legacy | Container::Pickle | Container::Safetensors)
+        {
+            return Err(Error::unsupported(format!("is no shard but a file of the kind {}", opened.container.name())));
+        }
+        let objects = self.parts.objects();
+        let items = objects.items(opened.root).ok_or_else(|| Error::malformed("holds no dict of tensors"))?;
+        let mut unnamed = Vec::new();
+        let mut metadata = None;
+        for Entry { key, value, .. } in items {
+            let Some(name) = self.parts.graph.str_or_bytes(key) else { continue };
+            let place = self.places.get(name.as_ref()).copied();
+            match place.filter(|place| self.weights.get(*place).is_some_and(|(_, named)| named == shard)) {
+                Some(place) => self.found.iter_mut().skip(place).take(1).for_each(|found| *found = Some(value)),
+                None if name == METADATA && opened.container == Container::Safetensors => metadata = Some(value),
+                None => unnamed.push(name.into_owned()),
+            }
+        }
+        if let Some(metadata) = metadata {
+            self.add_metadata(shard, metadata);
+        }
+        if !unnamed.is_empty() {
+            let more = unnamed.len().saturating_sub(NAMES_SHOWN);
+            unnamed.truncate(NAMES_SHOWN);
+            let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let names = unnamed.join(", ");
+            self.opened.notes.push(format!("left aside in {shard}, as the index says nothing of it: {names}{rest}"));
+        }
+        self.opened.notes.extend(opened.notes.into_iter().map(|note| format!("{shard}: {note}")));
+        self.opened.protocol = self.opened.protocol.or(opened.protocol);
+        self.opened.byte_order = self.opened.byte_order.or(opened.byte_order);
+        Ok(())
+    }
+
+    /// The first shard that says something of a key is right; one that says something else is mentioned.
+    fn add_metadata(&mut self, shard: &str, metadata: NodeId) {
+        let objects = self.parts.objects();
+        for Entry { key, value, .. } in objects.items(metadata).unwrap_or_default() {
+            let graph = &self.parts.graph;
+            let Some(name) = graph.str_or_bytes(key) else { continue };
+            let before = *self.metadata.entry(name.clone().into_owned()).or_insert(value);
+            if graph.str_or_bytes(before) != graph.str_or_bytes(value) {
+                self.opened.notes.push(format!("{shard} disagrees with the shards before it on {METADATA}.{name}"));
+            }
+        }
+    }
+
+    fn finish(mut self, broken: &HashMap<&str, String>) -> Result<Checkpoint> {
+        let mut items = Vec::new();
+        for ((name, shard), found) in self.weights.iter().zip(&self.found) {
+            let node = match found {
+                Some(node) => *node,
+                None => {
+                    let why = broken.get(shard.as_str()).cloned();
+                    let problem = why.unwrap_or_else(|| format!("shard {shard} does not hold it"));
+                    self.parts.tensor(Tensor { layout: STRIDED, problem: Some(problem), ..Tensor::default() })?
+                }
+            };
+            items.push((name.as_str(), node));
+        }
+        if !self.metadata.is_empty() {
+            let metadata = self.parts.dict(self.metadata.iter().map(|(key, value)| (key.as_str(), *value)))?;
+            items.push((METADATA, metadata));
+        }
+        self.opened.root = self.parts.dict(items)?;
+        self.parts.finish(self.opened, self.limits)
+    }
+}
