@@ -1,5 +1,7 @@
 //! `ckpt diff`, option by option: each test fails when its option is ignored. Numbers are numpy's (testdata/diff).
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -443,6 +445,14 @@ fn every_fixture_is_equal_to_itself() {
         }
     }
     assert!(compared > 100, "{compared}");
+}
+
+#[test]
+fn a_module_and_its_state_dict_are_equal() {
+    let folder = "../torch-1.5-py36";
+    let run = diff(&format!("--json {folder}/one_layer_full.pkl {folder}/one_layer_state.pth")).exits(0);
+    assert_eq!(run.json()["same"], 2);
+    diff(&format!("-q {folder}/one_layer_state.pth {folder}/one_layer_full.pkl")).exits(0);
 }
 
 #[test]

@@ -28,13 +28,15 @@ pub struct Rules {
     /// Bounds on what is read.
     pub limits: Limits,
     ignore: Vec<Ignore>,
-    weights: bool,
+    devices_count: bool,
+    gradients_count: bool,
     load: bool,
 }
 
 impl Rules {
-    /// As the command line says; `weights` when name, dtype, shape and elements are all that is compared.
-    pub fn new(args: &Args, weights: bool) -> Self {
+    /// As the command line says; `weights` when name, dtype, shape and elements are all that is compared, `state_dict`
+    /// when one side does not say which tensors want a gradient.
+    pub fn new(args: &Args, weights: bool, state_dict: bool) -> Self {
         let options = Options {
             rtol: args.rtol,
             atol: args.atol,
@@ -48,7 +50,8 @@ impl Rules {
             reads_data: !(args.structure || args.load || ignores_values),
             limits: args.limits.limits(),
             ignore: args.ignore.clone(),
-            weights,
+            devices_count: !weights && !args.ignore.contains(&Ignore::Device),
+            gradients_count: !state_dict && !args.ignore.contains(&Ignore::RequiresGrad),
             load: args.load,
         }
     }
@@ -188,7 +191,6 @@ impl<'a> Tensors<'a> {
             let fits = !shapes_differ || b.shape.is_empty() && a.shape.len() == 1;
             return if fits { Vec::new() } else { vec![Aspect::Shape] };
         }
-        let both_differ = |differ: Option<bool>| !rules.weights && differ.unwrap_or(false);
         let device = a.device.as_ref().zip(b.device.as_ref()).map(|(a, b)| a != b);
         let requires_grad = a.requires_grad.zip(b.requires_grad).map(|(a, b)| a != b);
         let found = [
@@ -196,8 +198,8 @@ impl<'a> Tensors<'a> {
             (Aspect::Dtype, a.dtype != b.dtype && !rules.ignores(Ignore::Dtype)),
             (Aspect::Layout, a.layout != b.layout),
             (Aspect::Quantizer, self.quantizers_differ(a.quantizer.as_ref(), b.quantizer.as_ref())),
-            (Aspect::Device, both_differ(device) && !rules.ignores(Ignore::Device)),
-            (Aspect::RequiresGrad, both_differ(requires_grad) && !rules.ignores(Ignore::RequiresGrad)),
+            (Aspect::Device, rules.devices_count && device.unwrap_or(false)),
+            (Aspect::RequiresGrad, rules.gradients_count && requires_grad.unwrap_or(false)),
         ];
         found.into_iter().filter(|(_, differs)| *differs).map(|(aspect, _)| aspect).collect()
     }
