@@ -2,7 +2,7 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::commands::{completions, diff, ls, man};
+use crate::commands::{completions, convert, diff, ls, man};
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
 #[derive(Debug, Parser)]
@@ -21,6 +21,8 @@ pub struct Cli {
 pub enum Command {
     /// List tensors and other values: names, dtypes, shapes, sizes
     Ls(ls::Args),
+    /// Convert between torch's containers, safetensors and npz
+    Convert(convert::Args),
     /// Compare two checkpoints: what changed, where, by how much
     Diff(diff::Args),
     /// Print a shell's completion script

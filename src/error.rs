@@ -90,6 +90,17 @@ impl Error {
         self
     }
 
+    /// The same once more, for telling it in a second place.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let mut message = self.0.message.clone();
+        if let Some(source) = &self.0.source {
+            message.push_str(&source.to_string());
+        }
+        let (kind, member, offset) = (self.0.kind, self.0.member.clone(), self.0.offset);
+        Error(Box::new(Inner { kind, message, member, offset, source: None }))
+    }
+
     /// What sort of trouble it is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -3,8 +3,9 @@
 /// Bounds on memory, disk and time. [`Limits::default`] suits files that real programs wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Objects that one file's pickles may make, whatever it inflates to (`--max-objects`). What an uncompressed file
-    /// holds is bounded by its size already; see [`Limits::objects_for`].
+    /// Objects that one file's pickles may make, whatever it inflates to (`--max-objects`), elements of containers and
+    /// entries of the unpickler's stack and memo included. What an uncompressed file holds is bounded by its size
+    /// already; see [`Limits::objects_for`].
     pub max_objects: u64,
     /// How deep names and containers may nest (`--max-depth`).
     pub max_depth: usize,
@@ -31,7 +32,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            max_objects: 4 << 20,
+            max_objects: 3 << 20,
             max_depth: 1000,
             max_entries: 1_000_000,
             max_expanded_bytes: 1 << 40,

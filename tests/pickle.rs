@@ -309,21 +309,14 @@ impl Pickler<'_> {
     fn batches<T>(&mut self, items: &[T], save: impl Fn(&mut Self, &T), one: u8, several: u8) {
         let mut rest = items;
         while !rest.is_empty() {
-            let take = if self.protocol == 0 { 1 } else { self.choose(rest.len() + 1) };
+            let take = if self.protocol == 0 { 1 } else { 1 + self.choose(rest.len()) };
             let (now, later) = rest.split_at(take);
-            if let ([item], 0) = (now, self.choose(2)) {
-                save(self, item);
-                self.op(one);
-            } else if self.protocol == 0 {
-                now.iter().for_each(|item| {
-                    save(self, item);
-                    self.op(one);
-                });
-            } else {
+            let alone = self.protocol == 0 || take == 1 && self.choose(2) == 0;
+            if !alone {
                 self.op(b'(');
-                now.iter().for_each(|item| save(self, item));
-                self.op(several);
             }
+            now.iter().for_each(|item| save(self, item));
+            self.op(if alone { one } else { several });
             rest = later;
         }
     }

@@ -3,10 +3,10 @@
 //! Sources: `torch/nn/modules/module.py` (`_save_to_state_dict`), `torch/csrc/jit/serialization/import.cpp`. Hooks and
 //! `get_extra_state()` are code: they cannot be run.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::names::{Budget, Element};
+use crate::checkpoint::names::{Budget, Element, ROW_BYTES};
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::tensor::TensorId;
 use crate::error::{Error, Result};
@@ -40,6 +40,9 @@ pub(super) fn is_module(checkpoint: &Checkpoint, node: NodeId) -> bool {
         return objects.class(node).is_some_and(|(module, name)| script.is_module(&module, &name));
     }
     let (dicts, _) = objects.states(node);
+    if !checkpoint.graph.look_at(dicts.iter().map(|dict| dict.len()).sum()) {
+        return false;
+    }
     let has = |name: &str| {
         dicts
             .iter()
@@ -116,12 +119,12 @@ fn own_of_script(checkpoint: &Checkpoint, node: NodeId) -> Own {
         let others = left.iter().filter(|(name, node)| is_tensor(*node) && !parameters.contains(name));
         others.map(|(name, _)| name.clone()).collect()
     });
-    for wanted in parameters.iter().chain(&buffers) {
-        if let Some(at) = left.iter().position(|(name, node)| name == wanted && is_tensor(*node)) {
-            out.tensors.push(left.remove(at));
-        }
-    }
-    out.others = left;
+    let tensors = left.iter().enumerate().filter(|(_, (_, node))| is_tensor(*node));
+    let mut places: HashMap<&str, usize> = tensors.map(|(at, (name, _))| (name.as_str(), at)).collect();
+    let wanted = parameters.iter().chain(&buffers).filter_map(|name| places.remove(name.as_str())).collect::<Vec<_>>();
+    let mut left: Vec<_> = left.into_iter().map(Some).collect();
+    out.tensors.extend(wanted.iter().filter_map(|at| left.get_mut(*at).and_then(Option::take)));
+    out.others = left.into_iter().flatten().collect();
     out
 }
 
@@ -139,6 +142,8 @@ pub(super) fn walk(checkpoint: &Checkpoint, root: NodeId, budget: &mut Budget) -
     let mut open: Vec<NodeId> = Vec::new();
     while let Some((node, prefix, depth)) = stack.pop() {
         budget.visit()?;
+        budget.memory(ROW_BYTES + 2 * prefix.len())?;
+        checkpoint.graph.complete()?;
         open.truncate(depth);
         if open.contains(&node) {
             continue;

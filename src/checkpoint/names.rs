@@ -8,9 +8,11 @@ use std::collections::HashSet;
 use crate::checkpoint::module;
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::tensor::TensorId;
+use crate::checkpoint::value::MAX_JSON_ITEMS;
 use crate::checkpoint::{Checkpoint, Root};
 use crate::error::{Error, Result};
-use crate::pickle::{Node, NodeId};
+use crate::limits::Limits;
+use crate::pickle::{Graph, Node, NodeId};
 
 /// One step from an object to a part of it, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -21,6 +23,17 @@ pub enum Element {
     Int(i64),
     /// A boolean key.
     Bool(bool),
+}
+
+impl Element {
+    /// About what it costs to keep: its place in a path, the heap's share of a text, the text in the path and in the
+    /// joined name.
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Element::Text(text) => 64 + 2 * text.len(),
+            _ => 40,
+        }
+    }
 }
 
 impl std::fmt::Display for Element {
@@ -78,8 +91,10 @@ pub struct Names {
     pub modules: Vec<(Vec<Element>, String)>,
 }
 
-/// Bytes of memory that the path of an entry may take on average.
-const MEAN_NAME_BYTES: u64 = 256;
+/// Bytes of memory that an entry may take on average, its path and its row.
+const MEAN_ENTRY_BYTES: u64 = 256;
+/// And for each object of the graph: an honest file has several for an entry.
+const BYTES_AN_OBJECT: u64 = 64;
 
 /// What one walk may spend.
 #[derive(Debug)]
@@ -90,8 +105,9 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(limits: &crate::limits::Limits) -> Self {
-        let name_bytes = limits.max_entries.saturating_mul(MEAN_NAME_BYTES);
+    pub(super) fn new(limits: &Limits, graph: &Graph) -> Self {
+        let for_objects = graph.held().saturating_mul(BYTES_AN_OBJECT);
+        let name_bytes = limits.max_entries.saturating_mul(MEAN_ENTRY_BYTES).saturating_add(for_objects);
         Budget { visits: limits.max_entries, name_bytes, max_visits: limits.max_entries }
     }
 
@@ -103,13 +119,13 @@ impl Budget {
 
     /// One more path is kept.
     pub(super) fn path(&mut self, path: &[Element]) -> Result<()> {
-        let own = |element: &Element| match element {
-            Element::Text(text) => text.len(),
-            _ => 0,
-        };
-        let bytes: usize = path.iter().map(|element| size_of::<Element>() + own(element)).sum();
-        self.name_bytes =
-            self.name_bytes.checked_sub(bytes as u64).ok_or_else(|| self.spent("names of that length"))?;
+        self.memory(path.iter().map(Element::memory_bytes).sum())
+    }
+
+    /// Something is kept that takes `bytes` of memory.
+    pub(super) fn memory(&mut self, bytes: usize) -> Result<()> {
+        let left = self.name_bytes.checked_sub(bytes as u64);
+        self.name_bytes = left.ok_or_else(|| self.spent("names and values of that length"))?;
         Ok(())
     }
 
@@ -131,7 +147,7 @@ impl Checkpoint {
     pub fn names(&self, root: &Root) -> Result<Names> {
         let mut walk = Walk {
             checkpoint: self,
-            budget: Budget::new(&self.limits),
+            budget: Budget::new(&self.limits, &self.graph),
             out: Names::default(),
             path: Vec::new(),
             frames: Vec::new(),
@@ -146,6 +162,7 @@ impl Checkpoint {
                 }
             }
         }
+        self.graph.complete()?;
         Ok(walk.out)
     }
 
@@ -166,6 +183,8 @@ impl Checkpoint {
 }
 
 const MAX_KEY_CHARS: usize = 4096;
+/// About what a listing keeps for a tensor or value besides its name.
+pub(super) const ROW_BYTES: usize = 300;
 
 struct Walk<'a> {
     checkpoint: &'a Checkpoint,
@@ -194,6 +213,7 @@ impl Walk<'_> {
             self.path.push(self.checkpoint.element(child.label));
             let depth = self.frames.len();
             self.visit(child.node, in_optimizer)?;
+            self.checkpoint.graph.complete()?;
             if self.frames.len() == depth {
                 self.path.pop();
             }
@@ -239,8 +259,21 @@ impl Walk<'_> {
 
     fn push(&mut self, node: NodeId, item: Item, in_optimizer: bool) -> Result<()> {
         self.budget.path(&self.path)?;
+        self.budget.memory(ROW_BYTES + self.value_bytes(node))?;
         self.out.entries.push(Entry { path: self.path.clone(), node, item, in_optimizer });
         Ok(())
+    }
+
+    /// About what the texts of a value take once it is listed.
+    fn value_bytes(&self, node: NodeId) -> usize {
+        let graph = &self.checkpoint.graph;
+        match graph.node(node) {
+            Node::Str(text) | Node::Bytes(text) => usize::try_from(graph.stored_len(*text).min(1 << 20)).unwrap_or(0),
+            _ => match graph.sequence(node).map_or(0, <[NodeId]>::len) {
+                len if len <= MAX_JSON_ITEMS => len * size_of::<serde_json::Value>(),
+                _ => 0,
+            },
+        }
     }
 
     /// A parameter or subclass lists its state where that holds other tensors.

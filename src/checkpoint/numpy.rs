@@ -186,6 +186,13 @@ fn wrapper(graph: &Graph, node: NodeId) -> Option<Wrapper> {
     })
 }
 
+/// The node of a joblib array's dtype, and whether its elements lie in column-major order.
+pub(super) fn joblib_type(graph: &Graph, node: NodeId) -> Option<(NodeId, bool)> {
+    let Node::Dict(entries) = graph.node(state_of(graph, node)?) else { return None };
+    let dtype = entries.iter().find(|entry| graph.str(entry.key).as_deref() == Some("dtype"))?.value;
+    Some((dtype, wrapper(graph, node)?.column_major))
+}
+
 /// An array that joblib left in the stream.
 pub(super) fn joblib_array(graph: &Graph, node: NodeId) -> Option<Tensor> {
     let found = wrapper(graph, node)?;

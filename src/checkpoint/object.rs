@@ -96,6 +96,9 @@ impl<'a> Objects<'a> {
     pub fn states(&self, node: NodeId) -> (Vec<&'a [Entry]>, Vec<NodeId>) {
         let mut dicts = Vec::new();
         let mut others = Vec::new();
+        if !self.graph.look_at(self.graph.changes(node).len()) {
+            return (dicts, others);
+        }
         if self.constructor(node) == Some(Constructor::GraphModule) {
             dicts.extend(self.args(node).first().and_then(|body| self.entries(*body)));
         }
@@ -127,6 +130,9 @@ impl<'a> Objects<'a> {
     /// The last value of an attribute.
     pub fn attribute(&self, node: NodeId, name: &str) -> Option<NodeId> {
         let (dicts, _) = self.states(node);
+        if !self.graph.look_at(dicts.iter().map(|dict| dict.len()).sum()) {
+            return None;
+        }
         let found = dicts.iter().flat_map(|entries| entries.iter().rev());
         found
             .into_iter()
@@ -162,6 +168,9 @@ impl<'a> Objects<'a> {
     }
 
     fn last_assignments(&self, items: Vec<Entry>) -> Vec<Entry> {
+        if !self.graph.look_at(items.len().saturating_mul(HASHED)) {
+            return Vec::new();
+        }
         let mut places: HashMap<KeyIdentity<'_>, usize> = HashMap::new();
         let mut kept: Vec<Entry> = Vec::with_capacity(items.len());
         for entry in items {
@@ -194,7 +203,7 @@ impl<'a> Objects<'a> {
     /// A sequence's elements: tuples, lists, deques, object arrays.
     pub fn elements(&self, node: NodeId) -> Option<Vec<NodeId>> {
         if let Some(items) = self.graph.sequence(node) {
-            return Some(items.to_vec());
+            return Some(if self.graph.look_at(items.len()) { items.to_vec() } else { Vec::new() });
         }
         let mut items = match self.constructor(node) {
             Some(Constructor::Sequence) => {
@@ -211,6 +220,7 @@ impl<'a> Objects<'a> {
             Change::Append(item) => Some(*item),
             _ => None,
         }));
+        self.graph.look_at(items.len());
         Some(items)
     }
 
@@ -228,6 +238,7 @@ impl<'a> Objects<'a> {
             Change::Add(item) => Some(*item),
             _ => None,
         }));
+        self.graph.look_at(items.len());
         Some(items)
     }
 
@@ -278,6 +289,9 @@ impl<'a> Objects<'a> {
         }
     }
 }
+
+/// What an element costs that is put into a hash map, against one that is only looked at.
+const HASHED: usize = 8;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum KeyIdentity<'a> {

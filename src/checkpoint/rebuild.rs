@@ -12,6 +12,7 @@ use crate::checkpoint::storage::{Persistent, StorageId, Storages};
 use crate::checkpoint::tensor::{Data, Kind, Quantizer, STRIDED, Tensor, TensorId, contiguous};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::limits::Limits;
 use crate::pickle::{Change, Construct, Graph, Node, NodeId};
 
 /// What a callable makes, when this program knows it.
@@ -186,7 +187,9 @@ impl Tensors {
 
     /// Finds every tensor of the graph. Arguments come before the calls that take them, so one pass in the order of the
     /// nodes does, but for what `BUILD` brings later: those are tried again while anything new is found.
-    pub(super) fn rebuild(&mut self, graph: &Graph, storages: &Storages) -> Result<()> {
+    /// A tensor takes the memory of many objects, so how many there may be depends on those.
+    pub(super) fn rebuild(&mut self, graph: &Graph, storages: &Storages, limits: &Limits) -> Result<()> {
+        let mut left = limits.max_objects.saturating_add(graph.held().saturating_mul(2));
         for id in graph.ids() {
             if let Node::Global { .. } = graph.node(id) {
                 self.constructors.insert(id, named(graph, id));
@@ -201,6 +204,9 @@ impl Tensors {
                     Attempt::Done(tensor) => {
                         let mut tensor = *tensor;
                         tensor.inspect(storages);
+                        left = left.checked_sub(OBJECTS_A_TENSOR + 2 * tensor.shape.len() as u64).ok_or_else(|| {
+                            Error::limit("has more tensors than its pickle explains; --max-objects raises the bound")
+                        })?;
                         self.add(id, tensor)?;
                     }
                     Attempt::NotYet => later.push(id),
@@ -237,6 +243,9 @@ impl Tensors {
 }
 
 const MAX_PASSES: usize = 8;
+const OBJECTS_A_TENSOR: u64 = 24;
+/// Dimensions beyond this are no tensor's: torch itself stops at 64 wherever it computes.
+const MAX_DIMS: usize = 1024;
 
 enum Attempt {
     Done(Box<Tensor>),
@@ -296,7 +305,7 @@ pub(crate) fn sizes(graph: &Graph, node: NodeId) -> Option<Vec<i64>> {
         Some(object) => graph.sequence(*graph.sequence(object.args)?.first()?)?,
         None => graph.sequence(node)?,
     };
-    items.iter().map(|item| graph.int_saturating(*item)).collect()
+    items.get(..=MAX_DIMS).is_none().then(|| items.iter().map(|item| graph.int_saturating(*item)).collect()).flatten()
 }
 
 /// One call of a constructor, being read.

@@ -25,6 +25,8 @@ pub struct Value {
 
 /// Strings longer than this have no `value`, and only their beginning is read.
 const MAX_STRING_BYTES: u64 = 1 << 20;
+/// Sequences of more elements have no `value` either: it would take fifty times the memory.
+pub(super) const MAX_JSON_ITEMS: usize = 1 << 20;
 /// Integers beyond this are not exact in every JSON reader.
 const MAX_EXACT_INT: i64 = 1 << 53;
 /// Python refuses to print integers of more digits (`sys.int_info.default_max_str_digits`); so do we, to stay linear.
@@ -80,7 +82,7 @@ impl Objects<'_> {
         let named = |name: &str| Some((name.to_owned(), Json::Null));
         match self.graph.node(node) {
             Node::Tuple(_) | Node::List(_) => {
-                let items = self.graph.sequence(node)?;
+                let items = self.graph.sequence(node).filter(|items| self.graph.look_at(items.len()))?;
                 let plain = items.iter().all(|item| self.is_plain_scalar(*item)) && self.graph.changes(node).is_empty();
                 let name = if self.graph.tuple(node).is_some() { "tuple" } else { "list" };
                 plain.then(|| (name.to_owned(), self.json_of_sequence(items)))
@@ -138,7 +140,7 @@ impl Objects<'_> {
             Some(Constructor::NumpyDtype) => name("dtype"),
             Some(Constructor::NumpyArray) => {
                 let (list, _) = numpy::object_array(self.graph, node)?;
-                let items = self.graph.sequence(list)?;
+                let items = self.graph.sequence(list).filter(|items| self.graph.look_at(items.len()))?;
                 items.iter().all(|item| self.is_plain_scalar(*item)).then(|| ("ndarray".into(), Json::Null))
             }
             Some(Constructor::Mapping | Constructor::Sequence) => {
@@ -148,7 +150,7 @@ impl Objects<'_> {
                 empty.then(|| (class(), json))
             }
             _ => {
-                let args = self.constructor_arguments(node);
+                let args = Some(self.constructor_arguments(node)).filter(|args| self.graph.look_at(args.len()))?;
                 let bare = self.graph.changes(node).is_empty() && args.iter().all(|arg| self.is_plain_scalar(*arg));
                 let without_kwargs = self.graph.object(node).is_some_and(|object| object.kwargs.is_none());
                 let (dicts, others) = self.states(node);
@@ -180,6 +182,9 @@ impl Objects<'_> {
     }
 
     fn json_of_sequence(&self, items: &[NodeId]) -> Json {
+        if items.len() > MAX_JSON_ITEMS {
+            return Json::Null;
+        }
         let values: Vec<Json> = items.iter().map(|item| self.json_of_scalar(*item)).collect();
         let exact = values.iter().zip(items).all(|(value, item)| !value.is_null() || *item == Graph::NONE);
         if exact { Json::Array(values) } else { Json::Null }

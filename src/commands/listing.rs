@@ -94,9 +94,11 @@ pub fn list(checkpoint: &Checkpoint, file: &str, bytes: u64, selection: &Selecti
             Item::Value | Item::Recursion => {
                 let path = entry.path.into_iter().map(path_element).collect();
                 listing.values.push(value_row(checkpoint, entry.node, entry.item, name, path));
+                checkpoint.graph.complete()?;
             }
         }
     }
+    checkpoint.graph.complete()?;
     listing.totals.parameters = listing.tensors.iter().map(|row| row.parameters).fold(0, u64::saturating_add);
     Ok(Listed { listing, ids })
 }

@@ -2,6 +2,7 @@
 //! names are meant.
 
 pub mod completions;
+pub mod convert;
 pub mod diff;
 pub mod input;
 pub mod listing;
@@ -39,6 +40,7 @@ pub fn run(cli: crate::cli::Cli) -> anyhow::Result<Status> {
     use crate::cli::Command;
     match cli.command {
         Command::Ls(args) => ls::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

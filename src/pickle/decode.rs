@@ -135,12 +135,18 @@ impl<'a> Decoder<'a> {
                 return Ok(Decoded { root, end: self.reader.position(), protocol: self.protocol });
             }
             self.step()?;
-            if (self.graph.len() + self.stack.len()) as u64 > self.max_objects {
+            if self.held() > self.max_objects {
                 let message =
                     format!("the pickle makes more than {} objects; --max-objects raises it", self.max_objects);
                 return Err(Error::limit(message).at(self.source.absolute(self.at)));
             }
         }
+    }
+
+    /// Everything that takes memory: one opcode of one byte can add to the stack, the marks or the memo alone.
+    fn held(&self) -> u64 {
+        let here = self.stack.len().saturating_add(self.marks.len()) as u64;
+        self.graph.held().saturating_add(here).saturating_add(self.memo.len())
     }
 
     fn fail(&self, what: &str) -> Error {
@@ -301,11 +307,13 @@ impl<'a> Decoder<'a> {
             op::EMPTY_SET => self.push_node(Node::Set(Box::default())),
             op::LIST => {
                 let items = self.pop_mark_nodes()?;
+                self.graph.count_items(items.len());
                 self.push_node(Node::List(Box::new(items)))
             }
             op::DICT => {
                 let slots = self.pop_mark()?;
                 let entries = self.pairs(&slots)?;
+                self.graph.count_items(entries.len());
                 self.push_node(Node::Dict(Box::new(entries)))
             }
             op::FROZENSET => {
@@ -538,6 +546,7 @@ impl<'a> Decoder<'a> {
         self.refuse_plain(target)?;
         if let Some(Node::List(list)) = self.graph.node_mut(target) {
             list.extend_from_slice(items);
+            self.graph.count_items(items.len());
         } else {
             items.iter().for_each(|item| self.graph.change(target, Change::Append(*item)));
         }
@@ -558,6 +567,7 @@ impl<'a> Decoder<'a> {
         self.refuse_plain(target)?;
         if let Some(Node::Dict(dict)) = self.graph.node_mut(target) {
             dict.extend(entries);
+            self.graph.count_items(slots.len() / 2);
         } else {
             entries.into_iter().for_each(|entry| self.graph.change(target, Change::Item(entry)));
         }
@@ -568,8 +578,10 @@ impl<'a> Decoder<'a> {
         let items = self.pop_mark_nodes()?;
         let target = self.top()?;
         self.refuse_plain(target)?;
+        let count = items.len();
         if let Some(Node::Set(set)) = self.graph.node_mut(target) {
             set.extend(items);
+            self.graph.count_items(count);
         } else {
             items.into_iter().for_each(|item| self.graph.change(target, Change::Add(item)));
         }
@@ -702,5 +714,84 @@ impl Memo {
             }
             None => drop(self.sparse.insert(index, node)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::source::MemorySource;
+
+    fn decoded(bytes: &[u8]) -> (Graph, Result<Decoded>) {
+        let mut graph = Graph::new();
+        let stream = graph.add_stream(Arc::new(MemorySource::new(bytes.to_vec())), "");
+        let result = decode(&mut graph, stream, 0, 1000, &NothingInline);
+        (graph, result)
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong_and_at_which_byte() {
+        let bomb = [&[b']'; 1200][..], b"."].concat();
+        for (bytes, kind, words, at) in [
+            (&b""[..], ErrorKind::Truncated, "without STOP", 0),
+            (b"\x80\x02N", ErrorKind::Truncated, "without STOP", 3),
+            (b"\x80\x06N.", ErrorKind::Unsupported, "protocol 6", 0),
+            (b"N\xff.", ErrorKind::Malformed, "0xff is no pickle opcode", 1),
+            (b".", ErrorKind::Malformed, "the stack is empty", 0),
+            (b"N(.", ErrorKind::Malformed, "the stack is empty", 2),
+            (b"Ne.", ErrorKind::Malformed, "APPENDS", 1),
+            (b"K\x01(Ne.", ErrorKind::Malformed, "an int cannot be changed so", 4),
+            (b"}(Nu.", ErrorKind::Malformed, "a key without a value", 3),
+            (b"N\x86.", ErrorKind::Malformed, "the stack is empty", 1),
+            (b"h\x07.", ErrorKind::Malformed, "memo as 7", 0),
+            (b"g-1\n.", ErrorKind::Malformed, "GET", 0),
+            (b"I12x\n.", ErrorKind::Malformed, "is no number", 0),
+            (b"S'abc\n.", ErrorKind::Malformed, "not in quotes", 0),
+            (b"Vabc", ErrorKind::Truncated, "a line without its end", 1),
+            (b"NK\x01\x81.", ErrorKind::Malformed, "not a tuple", 3),
+            (b"\x82\0.", ErrorKind::Malformed, "extension code", 0),
+            (b"NN\x93.", ErrorKind::Malformed, "must be strings", 2),
+            (b"T\xff\xff\xff\xff.", ErrorKind::Malformed, "negative length", 0),
+            (b"\x8b\xff\xff\xff\xff.", ErrorKind::Malformed, "negative length", 0),
+            (b"X\x05\0\0\0abc.", ErrorKind::Truncated, "5 bytes wanted, 4 left", 0),
+            (b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff.", ErrorKind::Truncated, "1 left", 0),
+            (b"\x95\x09\0\0\0\0\0\0\0N.", ErrorKind::Truncated, "frame of 9 bytes, 2 are left", 0),
+            (&bomb, ErrorKind::Limit, "--max-objects", 498),
+        ] {
+            let (_, result) = decoded(bytes);
+            let Err(error) = result else { panic!("{bytes:?} was decoded") };
+            let text = error.to_string();
+            assert_eq!(error.kind(), kind, "{bytes:?}: {text}");
+            assert!(text.contains(words) && text.contains(&format!("byte {at}")), "{bytes:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn memo_indexes_far_apart_cost_nothing() {
+        let (graph, result) = decoded(b"]r\xfe\xff\xff\xffK\x07r\x00\x00\x00\x80p4000000000000\n0j\x00\x00\x00\x80a.");
+        let root = result.unwrap().root;
+        assert_eq!(graph.sequence(root).and_then(|items| graph.int(items[0])), Some(7));
+        let mut memo = Memo::default();
+        memo.put(u64::MAX, Graph::NONE);
+        memo.put(0, Graph::TRUE);
+        memo.put(0, Graph::FALSE);
+        assert_eq!((memo.get(u64::MAX), memo.get(0), memo.get(1)), (Some(Graph::NONE), Some(Graph::FALSE), None));
+        assert_eq!((memo.len(), memo.dense.len()), (2, 1));
+    }
+
+    #[test]
+    fn changes_of_objects_are_kept_in_order() {
+        // m.C() made by NEWOBJ, then append, item, state
+        let (graph, result) = decoded(b"cm\nC\n)\x81K\x01aK\x02K\x03s}b.");
+        let object = graph.object(result.unwrap().root).unwrap();
+        assert_eq!(object.how, Construct::NewObj);
+        let [Change::Append(one), Change::Item(item), Change::Build(state)] = object.changes[..] else {
+            panic!("{:?}", object.changes)
+        };
+        assert_eq!([one, item.key, item.value].map(|node| graph.int(node)), [Some(1), Some(2), Some(3)]);
+        assert_eq!((graph.node(state), item.key_at), (&Node::Dict(Box::default()), 10));
     }
 }

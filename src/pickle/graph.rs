@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::pickle::text::{self, Encoding};
@@ -147,6 +149,14 @@ const NOT_POOLED: u32 = u32::MAX;
 const MADE_HERE: u32 = u32::MAX;
 /// Strings up to this many bytes are kept in memory as well.
 const POOLED_BYTES: usize = 1024;
+/// Longer strings are read whenever they are looked at: so many bytes in all, and so many times the streams' length. A
+/// name of a mebibyte that a pickle uses a hundred thousand times runs into it.
+const REREAD_BYTES: u64 = 64 << 20;
+const REREAD_TIMES: u64 = 32;
+/// A container is small where it is used and large where it is: so many elements may be looked at in all, and so many
+/// times what the graph holds. Two bytes each make a hundred thousand uses of one list of a hundred thousand elements.
+const LOOKS: u64 = 16 << 20;
+const LOOKS_TIMES: u64 = 48;
 
 #[derive(Debug)]
 struct Stream {
@@ -170,6 +180,14 @@ pub struct Graph {
     inline_bytes: HashMap<NodeId, (StreamId, u64, u64)>,
     /// Pickles that follow an object in its stream.
     inline_pickles: HashMap<NodeId, NodeId>,
+    /// Elements of all containers, and changes to objects.
+    items: u64,
+    /// Bytes of long texts that were read again from their streams.
+    reread: AtomicU64,
+    /// Elements that were looked at.
+    looked_at: AtomicU64,
+    /// Why something that was asked for was not given: a long text that could not be read, a bound that was met.
+    refused: OnceLock<Error>,
 }
 
 impl Graph {
@@ -209,6 +227,16 @@ impl Graph {
     /// How many nodes there are.
     pub fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// How much there is to hold: nodes, elements of containers and changes to objects.
+    pub fn held(&self) -> u64 {
+        self.items.saturating_add(self.nodes.len() as u64)
+    }
+
+    /// Counts elements that were put into a list, dict or set.
+    pub(super) fn count_items(&mut self, items: usize) {
+        self.items = self.items.saturating_add(items as u64);
     }
 
     /// Never: the constants are always there.
@@ -260,6 +288,7 @@ impl Graph {
             return Err(Error::limit("more than 4 billion tuple elements"));
         };
         self.children.extend_from_slice(items);
+        self.count_items(items.len());
         Ok(Children { start, len })
     }
 
@@ -357,6 +386,7 @@ impl Graph {
 
     /// Records a change to any node.
     pub(super) fn change(&mut self, id: NodeId, change: Change) {
+        self.count_items(1);
         match self.nodes.get_mut(id.0 as usize) {
             Some(Node::Object(object)) => object.changes.push(change),
             _ => self.extra.entry(id).or_default().push(change),
@@ -443,18 +473,53 @@ impl Graph {
             let end = start.saturating_add(usize::try_from(text.len).unwrap_or(usize::MAX));
             return Ok(Cow::Borrowed(self.pool.get(start..end).unwrap_or_default()));
         }
+        self.read_text(text, text.len)
+    }
+
+    /// Reads what is not kept in memory. Most callers only want to know whether a text is some name, and take one that
+    /// cannot be read for no name: so the first failure is kept, and told by [`Graph::complete`].
+    fn read_text(&self, text: &Text, len: u64) -> Result<Cow<'_, [u8]>> {
         let Some(stream) = self.streams.get(text.stream as usize) else { return Ok(Cow::Borrowed(&[])) };
-        read_vec(stream.source.as_ref(), text.at, text.len).map(Cow::Owned).map_err(|e| e.in_member(&stream.name))
+        let so_far = self.reread.fetch_add(len, Ordering::Relaxed).saturating_add(len);
+        let read = if so_far > self.max_reread() {
+            Err(Error::limit("strings of more than a kibibyte are used too often").at(stream.source.absolute(text.at)))
+        } else {
+            read_vec(stream.source.as_ref(), text.at, len)
+        };
+        read.map(Cow::Owned).map_err(|e| e.in_member(&stream.name)).inspect_err(|e| {
+            self.refused.get_or_init(|| e.again());
+        })
+    }
+
+    /// Counts `elements` that are about to be looked at; false when that is no longer linear in the graph's size. What
+    /// the caller then leaves out, [`Graph::complete`] tells.
+    pub fn look_at(&self, elements: usize) -> bool {
+        let elements = elements as u64;
+        let so_far = self.looked_at.fetch_add(elements, Ordering::Relaxed).saturating_add(elements);
+        let allowed = so_far <= LOOKS.saturating_add(self.held().saturating_mul(LOOKS_TIMES));
+        if !allowed {
+            self.refused.get_or_init(|| Error::limit("large objects are used too often to look at every use"));
+        }
+        allowed
+    }
+
+    fn max_reread(&self) -> u64 {
+        let bytes = self.streams.iter().map(|stream| stream.source.len()).fold(0, u64::saturating_add);
+        REREAD_BYTES.saturating_add(bytes.saturating_mul(REREAD_TIMES))
+    }
+
+    /// Fails when a text could not be read, or a bound was met, since the graph was made, though nobody may have minded
+    /// at the time: what was made of the graph since then lacks something.
+    pub fn complete(&self) -> Result<()> {
+        self.refused.get().map_or(Ok(()), |e| Err(e.again()))
     }
 
     /// At most `max` stored bytes from the beginning of a text, for showing it.
     pub fn raw_text_prefix(&self, id: TextId, max: usize) -> Result<Cow<'_, [u8]>> {
         let Some(text) = self.texts.get(id.0 as usize) else { return Ok(Cow::Borrowed(&[])) };
-        match self.streams.get(text.stream as usize) {
-            Some(stream) if text.pooled == NOT_POOLED && text.len > max as u64 => {
-                read_vec(stream.source.as_ref(), text.at, max as u64).map(Cow::Owned)
-            }
-            _ => self.raw_text(id),
+        match text.pooled == NOT_POOLED && text.len > max as u64 {
+            true => self.read_text(text, max as u64),
+            false => self.raw_text(id),
         }
     }
 

@@ -3,6 +3,7 @@
 //! This layer knows opcodes and Python's types. What a global or a persistent id means to torch is said above.
 
 pub mod decode;
+pub mod encode;
 pub mod graph;
 pub mod opcode;
 mod reader;
@@ -10,4 +11,5 @@ pub mod stored;
 pub mod text;
 
 pub use decode::{Decoded, Follows, Inline, NothingInline, decode};
+pub use encode::{Scan, encode};
 pub use graph::{Change, Construct, Entry, Graph, Node, NodeId, Object, StreamId, TextId};

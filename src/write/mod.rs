@@ -1,4 +1,10 @@
 //! One encoder a format, and how output gets to the disk: whole or not at all.
 
 pub mod atomic;
+pub mod content;
 mod interrupt;
+pub mod npz;
+pub mod safetensors;
+pub mod torch_legacy;
+pub mod torch_zip;
+pub mod zip_writer;

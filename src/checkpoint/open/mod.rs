@@ -99,7 +99,8 @@ impl Parts {
 
     /// A checkpoint of all that has been read: finds the tensors that the pickles describe.
     pub(crate) fn finish(mut self, opened: Opened, limits: &Limits) -> Result<Checkpoint> {
-        self.tensors.rebuild(&self.graph, &self.storages)?;
+        self.tensors.rebuild(&self.graph, &self.storages, limits)?;
+        self.graph.complete()?;
         Ok(Checkpoint {
             container: opened.container,
             compression: opened.compression,

@@ -1,0 +1,51 @@
+//! torch's zip container (torch 1.6 and newer), as `torch.save` writes it (`torch/serialization.py`, `_save`).
+//!
+//! `.format_version` and `.storage_alignment` are left out: they promise torch's exact layout of a file.
+
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::pickle::{Graph, Scan, encode};
+use crate::progress::Progress;
+use crate::write::atomic::{Output, Target};
+use crate::write::content::Content;
+use crate::write::zip_writer::{Summed, ZipWriter};
+
+/// A storage as it goes into a torch file.
+#[derive(Debug)]
+pub struct TorchStorage {
+    /// Its key in the persistent ids.
+    pub key: String,
+    /// How many elements its class counts.
+    pub numel: u64,
+    /// Its bytes.
+    pub content: Content,
+}
+
+/// Writes the archive; gives the complete output and the number of overflows.
+pub fn write(
+    target: &Target,
+    graph: &Graph,
+    scan: &Scan,
+    storages: &[TorchStorage],
+    limits: &Limits,
+    progress: &dyn Progress,
+) -> Result<(Output, u64)> {
+    let mut zip = ZipWriter::create(target)?;
+    zip.member("archive/data.pkl", scan.max_bytes(), |out| {
+        let mut summed = Summed::new(out);
+        encode(graph, scan, &mut summed)?;
+        Ok(summed.crc())
+    })?;
+    zip.bytes("archive/byteorder", b"little")?;
+    let mut overflows = 0;
+    for storage in storages {
+        let bytes = storage.content.bytes(limits)?;
+        zip.member(&format!("archive/data/{}", storage.key), bytes, |out| {
+            let written = storage.content.write(out, true, limits, progress)?;
+            overflows += written.overflows;
+            Ok(written.crc)
+        })?;
+    }
+    zip.bytes("archive/version", b"3\n")?;
+    Ok((zip.finish()?, overflows))
+}
