@@ -22,6 +22,11 @@ impl Checkpoint {
         Root { node: self.root, path: Vec::new(), in_optimizer: false }
     }
 
+    /// Whether a walk from there gives what a module's `state_dict()` would, and more.
+    pub fn is_module(&self, root: &Root) -> bool {
+        module::is_module(self, self.objects().unwrap(root.node))
+    }
+
     /// Every object that has `name`: `.` is the top one. Two of them make the name ambiguous; that is for the caller to
     /// say.
     pub fn roots(&self, name: &str) -> Result<Vec<Root>> {
