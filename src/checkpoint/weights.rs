@@ -1,165 +1,63 @@
-//! "The weights" of a file: the one state dict or module that a weights-only format can hold.
+//! "The weights" of a checkpoint: the one part of it that a format for weights only would hold.
 
-use crate::checkpoint::names::{Element, Item, join};
-use crate::checkpoint::tensor::{Tensor, TensorId};
-use crate::checkpoint::{Checkpoint, Root, module};
-use crate::error::{Error, ErrorKind, Result};
+use std::collections::HashSet;
+
+use crate::checkpoint::object::Child;
+use crate::checkpoint::{Checkpoint, Container, Root, module};
+use crate::error::{Error, Result};
 use crate::pickle::NodeId;
 
-/// One tensor of the weights.
-#[derive(Debug, Clone)]
-pub struct Weight {
-    /// Its name below the weights' root.
-    pub name: String,
-    /// The object.
-    pub node: NodeId,
-    /// What is known of it.
-    pub id: TensorId,
+impl Container {
+    /// True for formats that hold named tensors and nothing of the object they came from: no devices, no gradients, no
+    /// other values. Shards are put together by name, whatever their own format.
+    pub fn holds_only_weights(self) -> bool {
+        matches!(self, Container::Safetensors | Container::Npz | Container::Npy | Container::Pt2 | Container::Sharded)
+    }
 }
-
-/// The weights of a checkpoint, and what is not among them.
-#[derive(Debug)]
-pub struct Weights {
-    /// The mapping or module they are in.
-    pub root: Root,
-    /// Its tensors in order; of modules what `state_dict()` gives.
-    pub tensors: Vec<Weight>,
-    /// What lies in the file besides: names and, for what holds tensors, how many.
-    pub left_out: Vec<(String, Option<usize>)>,
-    /// Values among what is left out: names from the top object on, and their nodes.
-    pub values: Vec<(String, NodeId)>,
-}
-
-/// Choices that an error lists.
-const MAX_CHOICES: usize = 8;
 
 impl Checkpoint {
-    /// Where the weights are: the top object if it directly holds tensors or is a module, else every mapping or module
-    /// below it that does, outermost ones, optimizers left aside. More than one means that somebody has to choose.
-    pub fn weights_places(&self) -> Result<Vec<Root>> {
+    /// The top object, if it is a tensor or a module or directly holds tensors; else each mapping or module below it
+    /// that does, the outermost ones, optimizers left aside. More than one means that somebody has to choose.
+    pub fn weights(&self) -> Result<Vec<Root>> {
+        let objects = self.objects();
+        let top = self.top();
         let mut found = Vec::new();
-        let mut open = vec![self.top()];
+        let mut seen = HashSet::new();
         let mut visits = self.limits.max_entries;
-        let mut seen = std::collections::HashSet::new();
+        let mut open = vec![top.clone()];
         while let Some(root) = open.pop() {
-            visits = visits.checked_sub(1).ok_or_else(|| Error::limit("too many objects; name one with --root"))?;
-            if self.tensors.of(root.node).is_some() && root.path.is_empty() || self.directly_holds(root.node) {
-                found.push(root);
+            let node = objects.unwrap(root.node);
+            if objects.is_plain_scalar(node) || !seen.insert(node) {
                 continue;
             }
-            let objects = self.objects();
-            let children = objects.children(root.node);
-            if self.is_optimizer(&children) || root.path.len() >= self.limits.max_depth || !seen.insert(root.node) {
+            visits = visits.checked_sub(1).ok_or_else(|| Error::limit("too many objects to find the weights among"))?;
+            let is_top = root.path.is_empty();
+            if self.tensors.of(node).is_some() {
+                // below the top, tensors count by what holds them
+                found.extend(is_top.then(|| root.clone()));
+                continue;
+            }
+            let children = objects.children(node);
+            if self.is_optimizer(&children) || root.path.len() >= self.limits.max_depth {
+                continue;
+            }
+            let is_mapping = is_top || objects.items(node).is_some();
+            if module::is_module(self, node) || is_mapping && self.directly_holds_tensors(&children) {
+                found.push(Root { node, ..root });
                 continue;
             }
             for child in children.into_iter().rev() {
-                let node = objects.unwrap(child.node);
-                if self.tensors.of(node).is_none() && !objects.is_plain_scalar(node) {
-                    let mut path = root.path.clone();
-                    path.push(self.element(child.label));
-                    open.push(Root { node, path, in_optimizer: false });
-                }
+                let mut path = root.path.clone();
+                path.push(self.element(child.label));
+                open.push(Root { node: child.node, path, in_optimizer: false });
             }
         }
         Ok(found)
     }
 
-    /// The one place of the weights. An error lists the choices for `--root` where there are several.
-    pub fn weights_root(&self) -> Result<Root> {
-        let mut found = self.weights_places()?;
-        if found.len() > 1 {
-            let shown: Vec<String> = found.iter().take(MAX_CHOICES).map(|root| join(&root.path)).collect();
-            let more = found.len().saturating_sub(MAX_CHOICES);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let message = format!("holds several sets of weights: choose --root {}{more}", shown.join(", --root "));
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
-        found.pop().ok_or_else(|| Error::new(ErrorKind::Unsupported, "holds no tensors outside optimizers"))
-    }
-
-    /// A module with tensors, or an object that holds a tensor itself.
-    fn directly_holds(&self, node: NodeId) -> bool {
-        if module::is_module(self, node) {
-            return self.holds_tensors(node);
-        }
+    fn directly_holds_tensors(&self, children: &[Child]) -> bool {
         let objects = self.objects();
-        let children = objects.children(node);
-        !self.is_optimizer(&children)
-            && children.iter().any(|child| self.tensors.of(objects.unwrap(child.node)).is_some())
-    }
-
-    /// The tensors below `root` whose names `takes`, and what is left out.
-    pub fn weights(&self, root: Root, takes: &dyn Fn(&str) -> bool) -> Result<Weights> {
-        let mut weights = Weights { tensors: Vec::new(), left_out: Vec::new(), values: Vec::new(), root };
-        let prefix = join(&weights.root.path);
-        let full = |name: &str| match (prefix.as_str(), name) {
-            ("", name) => name.to_owned(),
-            (prefix, "") => prefix.to_owned(),
-            (prefix, name) => format!("{prefix}.{name}"),
-        };
-        for entry in self.names(&weights.root)?.entries {
-            let name = entry.name();
-            match entry.item {
-                Item::Tensor(id, true) if takes(&name) && (weights.root.in_optimizer || !entry.in_optimizer) => {
-                    weights.tensors.push(Weight { name, node: entry.node, id });
-                }
-                item => {
-                    // an optimizer is named once, with how many tensors it has
-                    let in_optimizer = entry.in_optimizer && !weights.root.in_optimizer;
-                    let whole = in_optimizer.then(|| entry.path.first().map(ToString::to_string)).flatten();
-                    let shown = full(whole.as_deref().unwrap_or(&name));
-                    let is_tensor = matches!(item, Item::Tensor(..));
-                    match weights.left_out.last_mut().filter(|last| in_optimizer && last.0 == shown) {
-                        Some((_, count)) => *count = Some(count.unwrap_or(0) + usize::from(is_tensor)),
-                        None => weights.left_out.push((shown, in_optimizer.then_some(usize::from(is_tensor)))),
-                    }
-                    if !is_tensor {
-                        weights.values.push((full(&name), entry.node));
-                    }
-                }
-            }
-        }
-        self.siblings(&mut weights)?;
-        Ok(weights)
-    }
-
-    /// What lies beside the way from the top object to the root.
-    fn siblings(&self, weights: &mut Weights) -> Result<()> {
-        let objects = self.objects();
-        let mut node = self.root;
-        let mut path: Vec<Element> = Vec::new();
-        for step in weights.root.path.clone() {
-            let mut next = None;
-            for child in objects.children(objects.unwrap(node)) {
-                let element = self.element(child.label);
-                if element == step {
-                    next = Some(child.node);
-                    continue;
-                }
-                path.push(element);
-                let below = Root { node: objects.unwrap(child.node), path: path.clone(), in_optimizer: false };
-                let mut tensors = 0;
-                for entry in self.names(&below)?.entries {
-                    match entry.item {
-                        Item::Tensor(..) => tensors += 1,
-                        _ => {
-                            let whole = path.iter().chain(&entry.path).cloned().collect::<Vec<_>>();
-                            weights.values.push((join(&whole), entry.node));
-                        }
-                    }
-                }
-                weights.left_out.push((join(&path), Some(tensors).filter(|tensors| *tensors > 0)));
-                path.pop();
-            }
-            let Some(next) = next else { break };
-            node = next;
-            path.push(step);
-        }
-        Ok(())
-    }
-
-    /// The tensor of a weight.
-    pub fn weight(&self, weight: &Weight) -> Result<&Tensor> {
-        self.tensors.get(weight.id).ok_or_else(|| Error::data("no such tensor"))
+        let is_tensor = |node: NodeId| self.tensors.of(objects.unwrap(node)).is_some();
+        children.iter().any(|child| is_tensor(child.node))
     }
 }

@@ -171,7 +171,7 @@ fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
 
 /// The one place of the weights; the top, when tensors lie in no mapping.
 fn the_weights(checkpoint: &Checkpoint, option: &str) -> anyhow::Result<Root> {
-    let mut found = checkpoint.weights_places()?;
+    let mut found = checkpoint.weights()?;
     if found.len() > 1 {
         let choices: Vec<String> = found.iter().take(20).map(|root| show_path(&root.path)).collect();
         bail!("holds weights in several places; choose one with {option}: {}", choices.join(", "));
