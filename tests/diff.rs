@@ -77,7 +77,7 @@ fn numbers_are_numpys() {
     let oracle: Value = serde_json::from_slice(&std::fs::read(testdata("diff/numbers.json")).unwrap()).unwrap();
     let oracle = oracle.as_object().unwrap();
     let changed = report["changed"].as_array().unwrap();
-    assert_eq!(report["same"].as_u64().unwrap() as usize + changed.len(), oracle.len());
+    assert_eq!(report["same"].as_u64().unwrap() + changed.len() as u64, oracle.len() as u64);
     assert_eq!(report["schema"], "ckpt.diff/1");
     for found in changed {
         let name = found["name"].as_str().unwrap();
