@@ -77,7 +77,7 @@ fn numbers_are_numpys() {
     let oracle: Value = serde_json::from_slice(&std::fs::read(testdata("diff/numbers.json")).unwrap()).unwrap();
     let oracle = oracle.as_object().unwrap();
     let changed = report["changed"].as_array().unwrap();
-    assert_eq!(report["same"].as_u64().unwrap() as usize + changed.len(), oracle.len());
+    assert_eq!(report["same"].as_u64().unwrap() + changed.len() as u64, oracle.len() as u64);
     assert_eq!(report["schema"], "ckpt.diff/1");
     for found in changed {
         let name = found["name"].as_str().unwrap();
@@ -461,5 +461,36 @@ fn containers_of_one_object_are_equal() {
         let extension = if stem == "cnn_full" { "pth" } else { "pt" };
         let folder = "../torch-2.15-py311";
         diff(&format!("{folder}/{stem}.{extension} {folder}/{stem}.legacy.{extension}")).exits(0);
+    }
+}
+
+#[test]
+fn what_was_converted_is_equal() {
+    let dir = tempfile::tempdir().unwrap();
+    let inputs = [
+        "diff/run_a.ckpt",
+        "torch-2.15-py311/cnn_full.pth",
+        "torch-2.15-py311/checkpoint.legacy.tar",
+        "torch-2.15-py311/multi_model.pt",
+        "torch-2.15-py311/scripted.pt",
+        "torch-2.15-py311/untyped_storage.pt",
+        "torch-2.15-py311/views.pt",
+        "torch-2.15-py311/tied_full.pth",
+        "torch-2.15-py311/tensors_protocol2.pkl",
+        "frameworks/cnn_state.safetensors",
+        "frameworks/hf_sharded_bin",
+        "frameworks/dcp_single",
+        "tar/views.tar",
+    ];
+    for input in inputs.map(testdata) {
+        for format in ["torch", "torch-legacy", "safetensors", "npz"] {
+            let output = dir.path().join(format);
+            let mut convert = Command::new(env!("CARGO_BIN_EXE_ckpt"));
+            let done =
+                convert.args(["convert", "--force", "-q", "--to", format]).args([&input, &output]).output().unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            let run = diff_with("", &[&input, &output], b"").exits(0);
+            assert!(run.out.starts_with("equal: ") && !run.out.starts_with("equal: 0"), "{}", run.out);
+        }
     }
 }

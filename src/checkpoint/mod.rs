@@ -62,12 +62,6 @@ pub enum Container {
 }
 
 impl Container {
-    /// True for formats that hold named tensors and nothing of the object they came from: no devices, no gradients, no
-    /// other values. Shards are put together by name, whatever their own format.
-    pub fn holds_only_weights(self) -> bool {
-        matches!(self, Container::Safetensors | Container::Npz | Container::Npy | Container::Pt2 | Container::Sharded)
-    }
-
     /// True for what is put together from several files: its storages' keys mean nothing to a reader.
     pub fn is_merged(self) -> bool {
         matches!(self, Container::Sharded | Container::Dcp)

@@ -3,9 +3,17 @@
 use std::collections::HashSet;
 
 use crate::checkpoint::object::Child;
-use crate::checkpoint::{Checkpoint, Root, module};
+use crate::checkpoint::{Checkpoint, Container, Root, module};
 use crate::error::{Error, Result};
 use crate::pickle::NodeId;
+
+impl Container {
+    /// True for formats that hold named tensors and nothing of the object they came from: no devices, no gradients, no
+    /// other values. Shards are put together by name, whatever their own format.
+    pub fn holds_only_weights(self) -> bool {
+        matches!(self, Container::Safetensors | Container::Npz | Container::Npy | Container::Pt2 | Container::Sharded)
+    }
+}
 
 impl Checkpoint {
     /// The top object, if it is a tensor or a module or directly holds tensors; else each mapping or module below it
