@@ -3,7 +3,7 @@
 usage: python generate_prints.py OUT_DIR        (torch 2.15)
 
 tensors.pt is a dict of tensors; expected.json maps each of their names to {"print": what print(tensor) writes}, some also
-to {"full": the same with torch.set_printoptions(threshold=inf)}. arrays.json lists {"name", "slice", "dtype", "file"}: a
+to {"full": the same with torch.set_printoptions(threshold=inf)}. numpy.json lists {"name", "slice", "dtype", "file"}: a
 tensor, the part of it and the dtype it is cast to (or null), and the file that numpy.save made of that.
 """
 import json
@@ -184,7 +184,7 @@ def save_arrays(read, out):
         file = f"arrays/{i:02}_{name}.npy"
         np.save(os.path.join(out, file), np.array(array, order="C"))
         listed.append({"name": name, "slice": part, "dtype": dtype, "file": file})
-    with open(os.path.join(out, "arrays.json"), "w") as f:
+    with open(os.path.join(out, "numpy.json"), "w") as f:
         json.dump(listed, f, indent=0)
         f.write("\n")
 

@@ -136,7 +136,7 @@ struct Array {
 }
 
 fn arrays() -> Vec<Array> {
-    serde_json::from_slice(&std::fs::read(testdata("prints/arrays.json")).unwrap()).unwrap()
+    serde_json::from_slice(&std::fs::read(testdata("prints/numpy.json")).unwrap()).unwrap()
 }
 
 #[test]
