@@ -242,7 +242,12 @@ impl<'a> Planner<'a> {
             true => to_latin1(new).ok_or_else(|| Error::unsupported(format!("{} is Latin-1 text", shown())))?,
             false => new.to_vec(),
         };
-        let edit = Edit { encoding: graph.encoding(key.text), old: graph.text(key.text)?.into_owned(), new };
+        let edit = Edit {
+            node: key.entry.key,
+            encoding: graph.encoding(key.text),
+            old: graph.text(key.text)?.into_owned(),
+            new,
+        };
         let edits = self.plan.edits.entry(stream).or_default();
         match edits.entry(key.entry.key_at) {
             hash_map::Entry::Vacant(place) => drop(place.insert(edit)),
