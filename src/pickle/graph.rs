@@ -235,6 +235,36 @@ impl Graph {
         self.streams.get(id.0 as usize).map_or("", |s| &s.name)
     }
 
+    /// Gives dicts, and pairs that dicts are made of, other keys: by the key's node and where it was pushed.
+    pub fn replace_keys(&mut self, new: &HashMap<(NodeId, u64), NodeId>) {
+        let entry = |entry: &mut Entry| {
+            entry.key = new.get(&(entry.key, entry.key_at)).copied().unwrap_or(entry.key);
+        };
+        let change = |change: &mut Change| {
+            if let Change::Item(item) = change {
+                entry(item);
+            }
+        };
+        for node in &mut self.nodes {
+            match node {
+                Node::Dict(entries) => entries.iter_mut().for_each(entry),
+                Node::Object(object) => object.changes.iter_mut().for_each(change),
+                _ => {}
+            }
+        }
+        self.extra.values_mut().flatten().for_each(change);
+        for (sequence, at) in &self.first_pushed_at {
+            let first = match self.nodes.get_mut(sequence.0 as usize) {
+                Some(Node::List(items)) => items.first_mut(),
+                Some(Node::Tuple(children)) => self.children.get_mut(children.start as usize),
+                _ => None,
+            };
+            if let Some(first) = first {
+                *first = new.get(&(*first, *at)).copied().unwrap_or(*first);
+            }
+        }
+    }
+
     /// Hears of every reference from one object to another, in no order.
     pub fn for_each_reference(&self, mut see: impl FnMut(NodeId)) {
         fn entry(entry: &Entry, see: &mut impl FnMut(NodeId)) {
