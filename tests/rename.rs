@@ -158,3 +158,66 @@ fn what_is_refused() {
     says(&[LAYER, "--add-prefix", "x.", "--in-place", "-o", "x"], "cannot be used with");
     says(&[LAYER, "--add-prefix", "x.", "-o", "no/such/dir/x"], "does not exist");
 }
+
+#[test]
+fn another_container_by_the_name_of_the_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let old = names(&testdata(LAYER));
+    let wanted: Vec<String> = old.iter().map(|name| format!("n.{name}")).collect();
+    let container = |path: &str| {
+        run_with(ckpt().args(["ls", "--json", path]), b"").exits(0).json()["container"].as_str().unwrap().to_owned()
+    };
+    for (file, kind) in [("x.safetensors", "safetensors"), ("x.npz", "npz"), ("x.pt", "zip"), ("x", "zip")] {
+        rename(&[LAYER, "--add-prefix", "n.", "-o", &output(file)]).exits(0);
+        assert_eq!(container(&output(file)), kind);
+        let mut found = names(Path::new(&output(file)));
+        found.sort_by_key(|name| wanted.iter().position(|wanted| wanted == name));
+        assert_eq!(found, wanted, "{file}");
+    }
+    // a legacy stream stays one, safetensors become torch's zip
+    let legacy = "torch-2.15-py311/one_layer_state.legacy.pth";
+    rename(&[legacy, "--add-prefix", "n.", "-o", &output("l.pth")]).exits(0);
+    assert_eq!(container(&output("l.pth")), "legacy");
+    rename(&[&output("x.safetensors"), "--strip-prefix", "n.", "-o", &output("y.pt")]).exits(0);
+    assert_eq!(container(&output("y.pt")), "zip");
+    let mut found = names(Path::new(&output("y.pt")));
+    found.sort_by_key(|name| old.iter().position(|old| old == name));
+    assert_eq!(found, old);
+}
+
+#[test]
+fn shards_stay_shards_and_get_a_new_index() {
+    for (folder, index) in [
+        ("frameworks/hf_sharded_bin", "pytorch_model.bin.index.json"),
+        ("frameworks/hf_sharded_safetensors", "model.safetensors.index.json"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("out");
+        let shown = output.to_str().unwrap();
+        let report = rename(&[folder, "--add-prefix", "net.", "--json", "-o", shown]).exits(0).json();
+        let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+        let (was, is) = (read(&testdata(folder).join(index)), read(&output.join(index)));
+        let (was_map, is_map) = (was["weight_map"].as_object().unwrap(), is["weight_map"].as_object().unwrap());
+        assert_eq!(report["renamed"].as_array().unwrap().len(), was_map.len());
+        assert_eq!((was_map.len(), &was["metadata"]), (is_map.len(), &is["metadata"]));
+        assert!(was_map.iter().all(|(name, shard)| is_map[&format!("net.{name}")] == *shard), "{is}");
+        // read together, it is the same checkpoint with other names
+        let facts = |path: &Path| {
+            let listed = run_with(ckpt().args(["ls", "--json", "--hash"]).arg(path), b"").exits(0).json();
+            let rows = listed["tensors"].as_array().unwrap().clone().into_iter();
+            rows.map(|row| (row["name"].as_str().unwrap().to_owned(), row["sha256"].clone()))
+                .collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let wanted = facts(&testdata(folder)).into_iter().map(|(name, digest)| (format!("net.{name}"), digest));
+        assert_eq!(facts(&output), wanted.collect());
+        let again = rename(&[folder, "--add-prefix", "net.", "-o", shown]).exits(2);
+        assert!(again.stderr.contains("--force"), "{}", again.stderr);
+        rename(&[folder, "--add-prefix", "net.", "-o", shown, "--force"]).exits(0);
+        assert!(rename(&[folder, "--add-prefix", "x.", "--in-place"]).exits(2).stderr.contains("several files"));
+        // merged where the name says so
+        let merged = dir.path().join("merged.safetensors");
+        rename(&[folder, "--add-prefix", "net.", "-o", merged.to_str().unwrap()]).exits(0);
+        assert_eq!(facts(&merged), facts(&output));
+    }
+}

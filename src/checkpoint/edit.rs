@@ -58,6 +58,35 @@ impl Checkpoint {
     }
 }
 
+impl Checkpoint {
+    /// Renames in the graph, for who writes it anew: a splice of the pickle needs no such thing.
+    pub fn apply(&mut self, plan: &Plan) -> Result<()> {
+        let mut new_keys: HashMap<(NodeId, u64), NodeId> = HashMap::new();
+        for (at, edit) in plan.edits.values().flatten() {
+            let python2 = matches!(edit.encoding, Encoding::Python2 | Encoding::Python2Escaped);
+            let encoding = if python2 { Encoding::Python2 } else { Encoding::Utf8 };
+            let text = self.graph.add_text_of(&edit.new, encoding)?;
+            new_keys.insert((edit.node, *at), self.graph.push(Node::Str(text))?);
+        }
+        // names of formats without a pickle are keys of the top object
+        let top = plan.renames.iter().filter(|rename| plan.edits.is_empty() && rename.within.is_empty());
+        let top: HashMap<&str, &str> = top.map(|rename| (&*rename.old, &*rename.new)).collect();
+        for entry in self.objects().assignments(self.root).unwrap_or_default() {
+            if let Some(new) = self.graph.str(entry.key).and_then(|name| top.get(&*name).copied()) {
+                new_keys.insert((entry.key, entry.key_at), self.graph.push_str(new)?);
+            }
+        }
+        if new_keys.len() < plan.renames.len() {
+            let kind = self.container.name();
+            return Err(Error::unsupported(format!(
+                "names in a {kind} checkpoint that are not at its top cannot change"
+            )));
+        }
+        self.graph.replace_keys(&new_keys);
+        Ok(())
+    }
+}
+
 struct Planner<'a> {
     checkpoint: &'a Checkpoint,
     rules: &'a Rules,
@@ -233,7 +262,9 @@ impl<'a> Planner<'a> {
 
     fn edit(&mut self, key: &Key<'_>, new: &[u8]) -> Result<()> {
         let graph = &self.checkpoint.graph;
-        let Some((stream, ..)) = graph.place(key.text) else { return Ok(()) };
+        // what is put together of several files has no pickle of its own to edit
+        let several = matches!(self.checkpoint.container, Container::Sharded | Container::Dcp);
+        let Some((stream, ..)) = graph.place(key.text).filter(|_| !several) else { return Ok(()) };
         let shown = || lossy(Cow::Borrowed(&key.name), Encoding::Utf8).into_owned();
         if key.entry.key_at == 0 {
             return Err(Error::unsupported(format!("the key {} is pickled in a way that cannot be edited", shown())));
@@ -242,7 +273,12 @@ impl<'a> Planner<'a> {
             true => to_latin1(new).ok_or_else(|| Error::unsupported(format!("{} is Latin-1 text", shown())))?,
             false => new.to_vec(),
         };
-        let edit = Edit { encoding: graph.encoding(key.text), old: graph.text(key.text)?.into_owned(), new };
+        let edit = Edit {
+            node: key.entry.key,
+            encoding: graph.encoding(key.text),
+            old: graph.text(key.text)?.into_owned(),
+            new,
+        };
         let edits = self.plan.edits.entry(stream).or_default();
         match edits.entry(key.entry.key_at) {
             hash_map::Entry::Vacant(place) => drop(place.insert(edit)),

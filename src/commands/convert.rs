@@ -140,14 +140,41 @@ const EXTENSIONS: &[(&str, To)] = &[
     ("bin", To::Torch),
 ];
 
+impl To {
+    /// The format that a file's extension stands for.
+    pub(super) fn of_extension(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_string_lossy().to_lowercase();
+        EXTENSIONS.iter().find(|(known, _)| extension == *known).map(|(_, to)| *to)
+    }
+}
+
 impl Args {
+    /// A conversion without any option.
+    pub(super) fn of(input: PathBuf, output: PathBuf) -> Self {
+        Args {
+            input,
+            output,
+            to: None,
+            state_dict: false,
+            drop: Vec::new(),
+            dtype: None,
+            device: None,
+            compact: false,
+            shared: Shared::default(),
+            save_values: None,
+            max_shard_size: None,
+            force: false,
+            names: NameArgs::default(),
+            report: OutputArgs::default(),
+            limits: LimitArgs::default(),
+        }
+    }
+
     fn target_format(&self) -> anyhow::Result<To> {
         if let Some(to) = self.to {
             return Ok(to);
         }
-        let extension = self.output.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        let known = EXTENSIONS.iter().find(|(known, _)| extension.as_deref() == Some(*known));
-        known.map(|(_, to)| *to).with_context(|| {
+        To::of_extension(&self.output).with_context(|| {
             format!(
                 "{}: the extension says no format; --to torch|torch-legacy|safetensors|npz does",
                 self.output.display()
@@ -185,12 +212,24 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         Some(path) => Some(Target::new(path, args.force, from_file).with_context(|| path.display().to_string())?),
         None => None,
     };
+    let mut opened = input::open(&args.input, &args.limits.limits(), args.report.quiet)?;
+    convert(args, to, &opened.name, &mut opened.checkpoint, target.as_ref(), values.as_ref())
+}
+
+/// Writes an open input in the format `to`: into `target`, or into the shards that `args` asks for.
+pub(super) fn convert(
+    args: &Args,
+    to: To,
+    name: &str,
+    checkpoint: &mut Checkpoint,
+    target: Option<&Target>,
+    values: Option<&Target>,
+) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
-    let mut opened = input::open(&args.input, &limits, args.report.quiet)?;
     let report = Conversion {
         schema: "ckpt.convert/1",
-        input: opened.name.clone(),
-        output: at_output(),
+        input: name.to_owned(),
+        output: args.output.display().to_string(),
         to: to.name(),
         ..Conversion::default()
     };
@@ -202,12 +241,11 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     }
     let mut job =
         Job { args, to, filter: args.names.filter()?, drops: builder.build()?, limits, report, outputs: Vec::new() };
-    let name = opened.name.clone();
     let done = match to {
-        To::Torch | To::TorchLegacy => job.torch(&mut opened.checkpoint, target.as_ref(), values.as_ref()),
-        To::Safetensors | To::Npz => job.arrays(&opened.checkpoint, target.as_ref(), values.as_ref()),
+        To::Torch | To::TorchLegacy => job.torch(checkpoint, target, values),
+        To::Safetensors | To::Npz => job.arrays(checkpoint, target, values),
     };
-    done.map_err(|e| if e.is::<AtOutput>() { e } else { e.context(name) })?;
+    done.map_err(|e| if e.is::<AtOutput>() { e } else { e.context(name.to_owned()) })?;
     job.finish()
 }
 

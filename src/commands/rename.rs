@@ -1,5 +1,7 @@
 //! `ckpt rename`, and what it shares with `ckpt strip-prefix`: one input, a plan, one output.
 
+mod shards;
+
 use std::fs::{self, File, OpenOptions};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
@@ -12,13 +14,14 @@ use crate::checkpoint::edit::rules::{Rules, Step, parse_substitution, parse_tabl
 use crate::checkpoint::edit::{Plan, Rename};
 use crate::checkpoint::{Checkpoint, Container, Root};
 use crate::commands::Status;
+use crate::commands::convert::{self, To};
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::{Filter, NameArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
 use crate::report::figures::counted;
 use crate::report::rename::{Renaming, Row};
-use crate::source::{FileSource, SharedSource};
+use crate::source::{FileSource, MemorySource, SharedSource};
 use crate::write::append::append;
 use crate::write::atomic::Target;
 use crate::write::rewrite::{pickle_member, rewrite, spliced};
@@ -176,8 +179,12 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules) -> anyh
     let name = input.unwrap_or(Path::new("-"));
     let shown = if name.as_os_str() == "-" { "standard input".to_owned() } else { name.display().to_string() };
     let context = || shown.clone();
-    let destination = args.destination(name)?;
     let limits = args.limits.limits();
+    let shards = if name.as_os_str() == "-" { None } else { shards::of_input(name, &limits).with_context(context)? };
+    if shards.is_some() || name.is_dir() {
+        return edit_several(args, name, rules, shards.as_ref());
+    }
+    let destination = args.destination(name)?;
     let source: SharedSource = match &destination {
         Destination::InPlace { file, .. } => Arc::new(FileSource::from_file(file.try_clone()?).with_context(context)?),
         _ => input::source(name, &limits).with_context(context)?,
@@ -185,7 +192,7 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules) -> anyh
     let bar = Bar::new(&shown, source.len(), args.report.quiet);
     let checkpoint = Checkpoint::open(Arc::clone(&source), &limits, &bar).with_context(context)?;
     // the process ends with the command: giving back every small piece of a large graph only takes time
-    let opened = ManuallyDrop::new(Opened { args, shown: &shown, checkpoint, source, bar: &bar });
+    let mut opened = ManuallyDrop::new(Opened { args, shown: &shown, checkpoint, source, bar: &bar });
     let mut planned = ManuallyDrop::new(opened.plan(rules)?);
     if planned.renames.is_empty() {
         return opened.nothing(&planned, rules, destination);
@@ -202,6 +209,56 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules) -> anyh
         None => args.report.print(&*report)?,
         Some(_) if args.report.wants_json() => args.report.print(&*report)?,
         Some(_) => args.report.note(&shown, report.summary()),
+    }
+    Ok(Status::Success)
+}
+
+/// Shards go into another directory; they, and DCP directories, become one file where the output's name asks for it.
+fn edit_several(
+    args: &EditArgs,
+    name: &Path,
+    rules: &Rules,
+    shards: Option<&(PathBuf, Vec<String>)>,
+) -> anyhow::Result<Status> {
+    let limits = args.limits.limits();
+    if args.in_place {
+        bail!("{}: is made of several files, which cannot be edited in place as one; -o writes others", name.display());
+    }
+    let input = input::open(name, &limits, args.report.quiet)?;
+    let bar = Bar::new(&input.name, input.bytes, args.report.quiet);
+    let source: SharedSource = Arc::new(MemorySource::new(Vec::new()));
+    let mut opened = Opened { args, shown: &input.name, checkpoint: input.checkpoint, source, bar: &bar };
+    let plan = opened.plan(rules)?;
+    if plan.renames.is_empty() && !args.if_present {
+        return opened.nothing(&plan, rules, Destination::Nowhere);
+    }
+    let mut report = opened.report(&plan);
+    if let (false, Some(output)) = (args.dry_run, &args.output) {
+        report.bytes = Some(match (To::of_extension(output), shards) {
+            (Some(to), _) => {
+                let target = Target::new(output, args.force, None).with_context(|| output.display().to_string())?;
+                opened.convert(&plan, &target, to)?
+            }
+            (None, Some(_)) if args.names.root.is_some() => {
+                bail!("--root does not go with shards, which have one level")
+            }
+            (None, Some(shards)) => {
+                let filter = args.names.filter()?;
+                let takes = |name: &str| filter.takes(name);
+                let takes: Option<&dyn Fn(&str) -> bool> = if filter.takes_all() { None } else { Some(&takes) };
+                let job = shards::Job { rules, takes, plan: &plan, force: args.force, limits: &limits, bar: &bar };
+                job.write(shards, output)?
+            }
+            (None, None) => bail!("{}: cannot be renamed in; -o x.pt merges it into one file", input.name),
+        });
+        report.output = Some(output.display().to_string());
+    } else if !args.dry_run {
+        bail!("say where to write: -o DIRECTORY; --dry-run shows what would change");
+    }
+    report.renamed = plan.renames.into_iter().map(|Rename { within, old, new }| Row { within, old, new }).collect();
+    match report.output {
+        Some(_) if !args.report.wants_json() => args.report.note(&input.name, report.summary()),
+        _ => args.report.print(&report)?,
     }
     Ok(Status::Success)
 }
@@ -293,7 +350,7 @@ impl Opened<'_> {
         }
     }
 
-    fn write(&self, plan: &Plan, destination: Destination, report: &mut Renaming) -> anyhow::Result<()> {
+    fn write(&mut self, plan: &Plan, destination: Destination, report: &mut Renaming) -> anyhow::Result<()> {
         match destination {
             Destination::Nowhere => {}
             Destination::InPlace { path, mut file } => {
@@ -319,7 +376,10 @@ impl Opened<'_> {
                     let note = format!("is compressed ({}), {shown} is not", compression.name());
                     self.args.report.note(self.shown, note);
                 }
-                report.bytes = Some(self.rewrite(plan, &target, None).with_context(|| shown.clone())?);
+                report.bytes = Some(match self.other_format() {
+                    Some(to) => self.convert(plan, &target, to)?,
+                    None => self.rewrite(plan, &target, None).with_context(|| shown.clone())?,
+                });
                 report.output = Some(shown);
             }
         }
@@ -334,6 +394,31 @@ impl Opened<'_> {
         let written = output.position();
         output.commit()?;
         Ok(written)
+    }
+
+    /// The format that the output's name asks for, when it is not the input's.
+    fn other_format(&self) -> Option<To> {
+        let to = To::of_extension(self.args.output.as_deref()?)?;
+        let same = match self.checkpoint.container {
+            Container::Safetensors => to == To::Safetensors,
+            Container::Npz => to == To::Npz,
+            // all of torch's containers have the same extensions
+            _ => to == To::Torch,
+        };
+        (!same).then_some(to)
+    }
+
+    /// Writes another container, as `ckpt convert` does after the renaming.
+    fn convert(&mut self, plan: &Plan, target: &Target, to: To) -> anyhow::Result<u64> {
+        self.checkpoint.apply(plan).with_context(|| self.shown.to_owned())?;
+        let output = self.args.output.clone().unwrap_or_default();
+        let args = convert::Args {
+            limits: self.args.limits.clone(),
+            report: OutputArgs { quiet: self.args.report.quiet, ..OutputArgs::default() },
+            ..convert::Args::of(PathBuf::from(self.shown), output.clone())
+        };
+        convert::convert(&args, to, self.shown, &mut self.checkpoint, Some(target), None)?;
+        Ok(fs::metadata(output)?.len())
     }
 
     /// Nothing matched: an error, the answer no, or the input as it is.

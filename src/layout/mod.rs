@@ -81,6 +81,14 @@ impl Layout {
         }
     }
 
+    /// The index of Hugging Face shards, and the shards' names, where it is such.
+    pub fn shards(&self) -> Option<(&Path, Vec<String>)> {
+        match &self.0 {
+            Kind::Sharded(sharded) => Some((sharded.path(), sharded.shards().into_iter().map(str::to_owned).collect())),
+            _ => None,
+        }
+    }
+
     /// Bytes on disk: of the file, of all files of the directory, of the index and its shards.
     pub fn bytes(&self) -> u64 {
         match &self.0 {

@@ -4,7 +4,7 @@
 //! files are safetensors or what torch.save writes. A shard that is missing or broken spoils its own tensors only.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -32,6 +32,7 @@ struct Index {
 /// An index that has been read.
 #[derive(Debug)]
 pub(super) struct Sharded {
+    path: PathBuf,
     directory: Directory,
     /// Tensor and shard, in the index's order.
     weights: Vec<(String, String)>,
@@ -51,7 +52,7 @@ impl Sharded {
             Error::malformed(format!("bad index of shards: {what}")).at(at)
         })?;
         let directory = Directory::new(path.parent().unwrap_or(Path::new("")));
-        let mut sharded = Sharded { directory, weights: index.weight_map.0, bytes: 0 };
+        let mut sharded = Sharded { path: path.to_owned(), directory, weights: index.weight_map.0, bytes: 0 };
         let shards = sharded.shards();
         shards.iter().try_for_each(|name| check_name(name))?;
         let bytes = shards.iter().map(|name| sharded.directory.bytes_of(name));
@@ -62,6 +63,11 @@ impl Sharded {
     /// The same, of a directory with so many bytes.
     pub fn with_bytes(self, bytes: u64) -> Self {
         Sharded { bytes, ..self }
+    }
+
+    /// Where the index is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     pub fn bytes(&self) -> u64 {

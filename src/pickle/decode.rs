@@ -329,6 +329,7 @@ impl<'a> Decoder<'a> {
             op::PROTO => self.proto(),
             op::FRAME => {
                 let len = self.length::<8>()?;
+                self.graph.set_framed();
                 self.trace(Does::Frame { len });
                 if len > self.reader.remaining() {
                     let what = format!("announces a frame of {len} bytes, {} are left", self.reader.remaining());

@@ -17,6 +17,13 @@ use crate::source::{SharedSource, read_vec};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(u32);
 
+impl NodeId {
+    /// The place as a number: less than the graph's length.
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A string's or byte string's place in the graph's table of texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TextId(u32);
@@ -182,6 +189,8 @@ pub struct Graph {
     inline_pickles: HashMap<NodeId, NodeId>,
     /// Where the opcode lies that pushed the first element of a list or a pair, when that is a string.
     first_pushed_at: HashMap<NodeId, u64>,
+    /// A pickle was cut into frames.
+    framed: bool,
     /// Elements of all containers, and changes to objects.
     items: u64,
     /// Bytes of long texts that were read again from their streams.
@@ -224,6 +233,67 @@ impl Graph {
     /// The name a stream was added with.
     pub fn stream_name(&self, id: StreamId) -> &str {
         self.streams.get(id.0 as usize).map_or("", |s| &s.name)
+    }
+
+    /// Gives dicts, and pairs that dicts are made of, other keys: by the key's node and where it was pushed.
+    pub fn replace_keys(&mut self, new: &HashMap<(NodeId, u64), NodeId>) {
+        let entry = |entry: &mut Entry| {
+            entry.key = new.get(&(entry.key, entry.key_at)).copied().unwrap_or(entry.key);
+        };
+        let change = |change: &mut Change| {
+            if let Change::Item(item) = change {
+                entry(item);
+            }
+        };
+        for node in &mut self.nodes {
+            match node {
+                Node::Dict(entries) => entries.iter_mut().for_each(entry),
+                Node::Object(object) => object.changes.iter_mut().for_each(change),
+                _ => {}
+            }
+        }
+        self.extra.values_mut().flatten().for_each(change);
+        for (sequence, at) in &self.first_pushed_at {
+            let first = match self.nodes.get_mut(sequence.0 as usize) {
+                Some(Node::List(items)) => items.first_mut(),
+                Some(Node::Tuple(children)) => self.children.get_mut(children.start as usize),
+                _ => None,
+            };
+            if let Some(first) = first {
+                *first = new.get(&(*first, *at)).copied().unwrap_or(*first);
+            }
+        }
+    }
+
+    /// Hears of every reference from one object to another, in no order.
+    pub fn for_each_reference(&self, mut see: impl FnMut(NodeId)) {
+        fn entry(entry: &Entry, see: &mut impl FnMut(NodeId)) {
+            see(entry.key);
+            see(entry.value);
+        }
+        fn change(change: &Change, see: &mut impl FnMut(NodeId)) {
+            match change {
+                Change::Append(node) | Change::Add(node) | Change::Build(node) => see(*node),
+                Change::Item(item) => entry(item, see),
+            }
+        }
+        for node in &self.nodes {
+            match node {
+                Node::List(items) | Node::Set(items) => items.iter().for_each(|item| see(*item)),
+                Node::Dict(entries) => entries.iter().for_each(|item| entry(item, &mut see)),
+                Node::Persistent(node) | Node::ReadOnlyBuffer(node) => see(*node),
+                Node::Global { module, name } => [module, name].into_iter().for_each(|node| see(*node)),
+                Node::Object(object) => {
+                    [object.callable, object.args].into_iter().chain(object.kwargs).for_each(&mut see);
+                    object.changes.iter().for_each(|item| change(item, &mut see));
+                }
+                _ => {}
+            }
+        }
+        // of tuples and frozensets
+        self.children.iter().for_each(|node| see(*node));
+        self.extra.values().flatten().for_each(|item| change(item, &mut see));
+        self.inline_pickles.values().for_each(|node| see(*node));
     }
 
     /// How many nodes there are.
@@ -401,6 +471,15 @@ impl Graph {
 
     pub(super) fn set_inline_pickle(&mut self, id: NodeId, root: NodeId) {
         self.inline_pickles.insert(id, root);
+    }
+
+    pub(super) fn set_framed(&mut self) {
+        self.framed = true;
+    }
+
+    /// Whether a pickle that was read has `FRAME`s.
+    pub fn is_framed(&self) -> bool {
+        self.framed
     }
 
     pub(super) fn set_first_pushed_at(&mut self, id: NodeId, at: u64) {

@@ -4,11 +4,11 @@
 //! value there. Where that forces it, a memo get becomes a string opcode (one that `torch/_weights_only_unpickler.py`
 //! knows), without a memo place of its own, so that `MEMOIZE` counts on as before. `FRAME` lengths follow.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
 use crate::pickle::decode::{Does, Inline, Trace, decode_traced};
-use crate::pickle::graph::Graph;
+use crate::pickle::graph::{Graph, NodeId};
 use crate::pickle::opcode as op;
 use crate::pickle::text::{Encoding, code_points};
 use crate::source::{SharedSource, Source, past_end};
@@ -16,6 +16,8 @@ use crate::source::{SharedSource, Source, past_end};
 /// What one opcode is to push instead of its string.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
+    /// The string in the graph of the pickle.
+    pub node: NodeId,
     /// How the string is stored where it is first pushed.
     pub encoding: Encoding,
     /// The content until now: see [`Graph::text`].
@@ -27,15 +29,20 @@ pub struct Edit {
 /// Edits by the place of the opcode that pushes the string: a string opcode, a memo get, a `DUP`.
 pub type Edits = HashMap<u64, Edit>;
 
-/// Replaces strings of the pickles that lie in a row at the beginning of `source`. `max_objects` bounds what they make,
-/// `max_bytes` what the replaced strings may take. Fails where an edit names no string's opcode.
+/// Replaces strings of the pickles that lie in a row at the beginning of `source`, read before as `graph`. `max_objects`
+/// bounds what they make, `max_bytes` what the replaced strings may take. Fails where an edit names no string's opcode.
 pub fn splice(
     source: &SharedSource,
+    graph: &Graph,
     edits: &Edits,
     max_objects: u64,
     max_bytes: u64,
     inline: &dyn Inline,
 ) -> Result<Spliced> {
+    let total = edits.values().map(|edit| edit.new.len() as u64).fold(0, u64::saturating_add);
+    if let Some(patches) = literals(source, graph, edits)?.filter(|_| total <= max_bytes) {
+        return Spliced::new(std::sync::Arc::clone(source), patches);
+    }
     let mut tracer = Tracer::new(edits);
     let last = edits.keys().max().copied();
     let mut position = 0;
@@ -61,6 +68,61 @@ struct Patch {
     at: u64,
     len: u64,
     bytes: Box<[u8]>,
+}
+
+/// The patches where no more than the edited keys use the strings they replace: then the opcodes that hold these are
+/// all that changes, and the pickle need not be read again. `None` where it must be.
+fn literals(source: &SharedSource, graph: &Graph, edits: &Edits) -> Result<Option<Vec<Patch>>> {
+    if graph.is_framed() || !all_uses_change(graph, edits) {
+        return Ok(None);
+    }
+    let mut order: Vec<(u64, &Edit)> = edits.iter().map(|(at, edit)| (*at, edit)).collect();
+    order.sort_unstable_by_key(|(at, _)| *at);
+    let mut changed = HashSet::with_capacity(order.len());
+    let mut patches = Vec::with_capacity(order.len());
+    let mut ahead = Ahead { inner: source, start: 0, bytes: Vec::new() };
+    for (at, edit) in &order {
+        let mut head = [0; 5];
+        // a string's opcode with its length; a memo get has at least STOP and an opcode after it that uses what it got
+        let shorter = usize::try_from(source.len().saturating_sub(*at)).map_or(5, |left| left.min(5));
+        ahead.read(*at, head.split_at_mut(shorter).0)?;
+        let (code, len) = match head {
+            [code @ op::SHORT_BINSTRING, len, ..] => (code, 2 + u64::from(len)),
+            [code @ (op::BINUNICODE | op::BINSTRING), len @ ..] => (code, 5 + u64::from(u32::from_le_bytes(len))),
+            // fetches the new string by itself
+            [op::BINGET | op::LONG_BINGET, ..] => continue,
+            _ => return Ok(None),
+        };
+        changed.insert(edit.node);
+        patches.push(Patch { at: *at, len, bytes: literal(code, &edit.new).into() });
+    }
+    let all = order.iter().all(|(_, edit)| changed.contains(&edit.node));
+    Ok(all.then_some(patches))
+}
+
+/// Whether each edited string is used by edited keys only, and all of them want the same of it.
+fn all_uses_change(graph: &Graph, edits: &Edits) -> bool {
+    let mut places = vec![0u32; graph.len()];
+    // (uses by keys that change, minus all uses; new content)
+    let mut strings: Vec<(i64, &[u8])> = Vec::with_capacity(edits.len());
+    for edit in edits.values() {
+        let Some(place) = places.get_mut(edit.node.index()) else { return false };
+        if *place == 0 {
+            strings.push((0, &edit.new));
+            *place = u32::try_from(strings.len()).unwrap_or(0);
+        }
+        match strings.get_mut((*place as usize).wrapping_sub(1)) {
+            Some((uses, new)) if *new == edit.new => *uses += 1,
+            _ => return false,
+        }
+    }
+    graph.for_each_reference(|node| {
+        let place = places.get(node.index()).map_or(0, |place| *place as usize);
+        if let Some((uses, _)) = strings.get_mut(place.wrapping_sub(1)) {
+            *uses -= 1;
+        }
+    });
+    strings.iter().all(|(uses, _)| *uses == 0)
 }
 
 struct Frame {

@@ -39,7 +39,7 @@ pub fn spliced(checkpoint: &Checkpoint, plan: &Plan) -> Result<Spliced> {
     let source = checkpoint.graph.stream(*stream).ok_or_else(|| Error::malformed("no such stream"))?;
     let outer = checkpoint.source.as_ref().map_or(0, |source| source.len());
     let max_objects = checkpoint.limits.objects_for(outer.max(source.len()));
-    splice(source, edits, max_objects, checkpoint.limits.max_new_name_bytes, &Joblib)
+    splice(source, &checkpoint.graph, edits, max_objects, checkpoint.limits.max_new_name_bytes, &Joblib)
 }
 
 /// The place of the member that holds the pickle, in torch's zip.

@@ -75,7 +75,7 @@ impl Pickler {
         let text = name(number);
         if edit {
             let (old, new) = (text.clone().into_bytes(), renamed(number).into_bytes());
-            self.edits.insert(at, Edit { encoding: self.encoding(), old, new });
+            self.edits.insert(at, Edit { node: Graph::NONE, encoding: self.encoding(), old, new });
         }
         let (keep, fetch) = self.choices[self.turn % self.choices.len()];
         self.turn += 1;
@@ -206,9 +206,33 @@ impl Trace for Frames {
     }
 }
 
+/// The graph of pickles in a row, and the edits with the nodes that they are about.
+fn read(source: &SharedSource, edits: &Edits) -> (Graph, Edits) {
+    let mut graph = Graph::new();
+    let stream = graph.add_stream(Arc::clone(source), "");
+    let mut at = 0;
+    while at < source.len() {
+        at = decode(&mut graph, stream, at, 1 << 20, &NothingInline).unwrap().end;
+    }
+    let mut edits = edits.clone();
+    for id in graph.ids() {
+        let Node::Dict(entries) = graph.node(id) else { continue };
+        for entry in entries.iter() {
+            if let Some(edit) = edits.get_mut(&entry.key_at) {
+                edit.node = entry.key;
+            }
+        }
+    }
+    (graph, edits)
+}
+
 fn apply(pickle: &[u8], edits: &Edits) -> Result<Vec<u8>> {
     let source: SharedSource = Arc::new(MemorySource::new(pickle.to_vec()));
-    let spliced = splice(&source, edits, 1 << 20, 1 << 20, &NothingInline)?;
+    let (graph, edits) = read(&source, edits);
+    let spliced = splice(&source, &graph, &edits, 1 << 20, 1 << 20, &NothingInline)?;
+    // what can be done without reading the pickle again comes to the same
+    let again = splice(&source, &Graph::new(), &edits, 1 << 20, 1 << 20, &NothingInline)?;
+    assert_eq!(spliced.patches, again.patches);
     let whole = read_vec(&spliced, 0, spliced.len())?;
     let mut parts = Vec::new();
     for part in spliced.parts() {
@@ -255,7 +279,7 @@ proptest! {
 }
 
 fn edit(old: &str, new: &str) -> Edit {
-    Edit { encoding: Encoding::Utf8, old: old.into(), new: new.into() }
+    Edit { node: Graph::NONE, encoding: Encoding::Utf8, old: old.into(), new: new.into() }
 }
 
 #[test]
@@ -280,8 +304,9 @@ fn too_many_bytes_are_refused() {
     let pickle = b"\x80\x02}q\x00X\x01\x00\x00\x00kK\x01s.";
     let source: SharedSource = Arc::new(MemorySource::new(pickle.to_vec()));
     let edits = Edits::from([(5, edit("k", &"k".repeat(5000)))]);
-    assert!(splice(&source, &edits, 1 << 20, 4000, &NothingInline).is_err());
-    assert!(splice(&source, &edits, 1 << 20, 6000, &NothingInline).is_ok());
+    let (graph, edits) = read(&source, &edits);
+    assert!(splice(&source, &graph, &edits, 1 << 20, 4000, &NothingInline).is_err());
+    assert!(splice(&source, &graph, &edits, 1 << 20, 6000, &NothingInline).is_ok());
 }
 
 #[test]
