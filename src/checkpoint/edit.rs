@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::checkpoint::names::{Element, join};
-use crate::checkpoint::object::Label;
+use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::{Checkpoint, Container, Root, module};
 use crate::error::{Error, Result};
 use crate::pickle::splice::{Edit, Edits};
@@ -63,7 +63,8 @@ impl Checkpoint {
     pub fn apply(&mut self, plan: &Plan) -> Result<()> {
         let mut new_keys: HashMap<(NodeId, u64), NodeId> = HashMap::new();
         for (at, edit) in plan.edits.values().flatten() {
-            let python2 = matches!(edit.encoding, Encoding::Python2 | Encoding::Python2Escaped);
+            let Node::Str(old) = self.graph.node(edit.node) else { continue };
+            let python2 = matches!(self.graph.encoding(*old), Encoding::Python2 | Encoding::Python2Escaped);
             let encoding = if python2 { Encoding::Python2 } else { Encoding::Utf8 };
             let text = self.graph.add_text_of(&edit.new, encoding)?;
             new_keys.insert((edit.node, *at), self.graph.push(Node::Str(text))?);
@@ -122,7 +123,11 @@ impl<'a> Planner<'a> {
                 self.plan.modules.push(join(&path));
                 continue;
             }
-            let children = objects.children(node);
+            // a key that is assigned again may be here twice: its last value is among them
+            let children = match objects.assignments(node) {
+                Some(items) => items.iter().map(|e| Child { label: Label::Key(e.key), node: e.value }).collect(),
+                None => objects.children(node),
+            };
             if children.is_empty() || checkpoint.is_optimizer(&children) {
                 continue;
             }
@@ -273,12 +278,7 @@ impl<'a> Planner<'a> {
             true => to_latin1(new).ok_or_else(|| Error::unsupported(format!("{} is Latin-1 text", shown())))?,
             false => new.to_vec(),
         };
-        let edit = Edit {
-            node: key.entry.key,
-            encoding: graph.encoding(key.text),
-            old: graph.text(key.text)?.into_owned(),
-            new,
-        };
+        let edit = Edit { node: key.entry.key, new };
         let edits = self.plan.edits.entry(stream).or_default();
         match edits.entry(key.entry.key_at) {
             hash_map::Entry::Vacant(place) => drop(place.insert(edit)),

@@ -217,8 +217,12 @@ impl Storages {
         prefix: &str,
         mut locate: impl FnMut(&str, u64, &DType) -> (Bytes, ByteOrder),
     ) -> Result<()> {
-        let mut by_key: HashMap<Arc<str>, StorageId> = HashMap::new();
-        for node in graph.persistents().get(from..).unwrap_or_default() {
+        let nodes = graph.persistents().get(from..).unwrap_or_default();
+        let mut by_key: HashMap<Arc<str>, StorageId> = HashMap::with_capacity(nodes.len());
+        self.all.reserve(nodes.len());
+        self.by_node.reserve(nodes.len());
+        self.nodes.reserve(nodes.len());
+        for node in nodes {
             let Node::Persistent(pid) = graph.node(*node) else { continue };
             let meaning = if let Some(found) = storage_tuple(graph, *pid)? {
                 let id = match by_key.get(found.key.as_ref()) {

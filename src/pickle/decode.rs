@@ -14,6 +14,8 @@ use crate::source::SharedSource;
 
 /// Strings up to this many bytes pass through memory; longer ones are only measured.
 const KEEP: u64 = 4096;
+/// Bytes of one pickle that room is made for at once.
+const MOST_EXPECTED_BYTES: u64 = 64 << 20;
 /// Lines that must be understood at once (numbers, names) may be this long.
 const MAX_LINE: usize = 1 << 20;
 
@@ -138,6 +140,7 @@ pub fn decode_traced(
 ) -> Result<Decoded> {
     let source = graph.stream(stream).cloned().ok_or_else(|| Error::malformed("no such stream"))?;
     let name = graph.stream_name(stream).to_owned();
+    graph.expect(source.len().saturating_sub(position).min(MOST_EXPECTED_BYTES));
     let decoded = Decoder::new(graph, stream, &source, position, max_objects, inline, trace).run();
     decoded.map_err(|e| if name.is_empty() { e } else { e.in_member(&name) })
 }

@@ -296,6 +296,16 @@ impl Graph {
         self.inline_pickles.values().for_each(|node| see(*node));
     }
 
+    /// Makes room for what a pickle of so many bytes is likely to hold, in one piece. Room that is not used takes no
+    /// memory, only addresses, and there is a bound on them.
+    pub(super) fn expect(&mut self, pickle_bytes: u64) {
+        let room = |bytes_each: u64, most: usize| usize::try_from(pickle_bytes / bytes_each).unwrap_or(most).min(most);
+        self.nodes.reserve(room(12, 1 << 21));
+        self.texts.reserve(room(48, 1 << 19));
+        self.children.reserve(room(16, 1 << 21));
+        self.pool.reserve(room(4, 1 << 24));
+    }
+
     /// How many nodes there are.
     pub fn len(&self) -> usize {
         self.nodes.len()

@@ -4,11 +4,12 @@
 //! value there. Where that forces it, a memo get becomes a string opcode (one that `torch/_weights_only_unpickler.py`
 //! knows), without a memo place of its own, so that `MEMOIZE` counts on as before. `FRAME` lengths follow.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::pickle::decode::{Does, Inline, Trace, decode_traced};
-use crate::pickle::graph::{Graph, NodeId};
+use crate::pickle::graph::{Graph, Node, NodeId};
 use crate::pickle::opcode as op;
 use crate::pickle::text::{Encoding, code_points};
 use crate::source::{SharedSource, Source, past_end};
@@ -18,11 +19,7 @@ use crate::source::{SharedSource, Source, past_end};
 pub struct Edit {
     /// The string in the graph of the pickle.
     pub node: NodeId,
-    /// How the string is stored where it is first pushed.
-    pub encoding: Encoding,
-    /// The content until now: see [`Graph::text`].
-    pub old: Vec<u8>,
-    /// The new content.
+    /// The new content, as [`Graph::text`] gives it.
     pub new: Vec<u8>,
 }
 
@@ -43,7 +40,19 @@ pub fn splice(
     if let Some(patches) = literals(source, graph, edits)?.filter(|_| total <= max_bytes) {
         return Spliced::new(std::sync::Arc::clone(source), patches);
     }
-    let mut tracer = Tracer::new(edits);
+    splice_traced(source, graph, edits, max_objects, max_bytes, inline)
+}
+
+/// The same, whatever shares the strings: the pickle is read once more, and watched.
+fn splice_traced(
+    source: &SharedSource,
+    old: &Graph,
+    edits: &Edits,
+    max_objects: u64,
+    max_bytes: u64,
+    inline: &dyn Inline,
+) -> Result<Spliced> {
+    let mut tracer = Tracer::new(old, edits);
     let last = edits.keys().max().copied();
     let mut position = 0;
     while last.is_some_and(|last| position <= last) {
@@ -73,12 +82,9 @@ struct Patch {
 /// The patches where no more than the edited keys use the strings they replace: then the opcodes that hold these are
 /// all that changes, and the pickle need not be read again. `None` where it must be.
 fn literals(source: &SharedSource, graph: &Graph, edits: &Edits) -> Result<Option<Vec<Patch>>> {
-    if graph.is_framed() || !all_uses_change(graph, edits) {
-        return Ok(None);
-    }
+    let Some(mut strings) = Strings::of(graph, edits).filter(|_| !graph.is_framed()) else { return Ok(None) };
     let mut order: Vec<(u64, &Edit)> = edits.iter().map(|(at, edit)| (*at, edit)).collect();
     order.sort_unstable_by_key(|(at, _)| *at);
-    let mut changed = HashSet::with_capacity(order.len());
     let mut patches = Vec::with_capacity(order.len());
     let mut ahead = Ahead { inner: source, start: 0, bytes: Vec::new() };
     for (at, edit) in &order {
@@ -93,36 +99,58 @@ fn literals(source: &SharedSource, graph: &Graph, edits: &Edits) -> Result<Optio
             [op::BINGET | op::LONG_BINGET, ..] => continue,
             _ => return Ok(None),
         };
-        changed.insert(edit.node);
+        strings.is_pushed_anew(edit.node);
         patches.push(Patch { at: *at, len, bytes: literal(code, &edit.new).into() });
     }
-    let all = order.iter().all(|(_, edit)| changed.contains(&edit.node));
-    Ok(all.then_some(patches))
+    Ok(strings.all_are().then_some(patches))
 }
 
-/// Whether each edited string is used by edited keys only, and all of them want the same of it.
-fn all_uses_change(graph: &Graph, edits: &Edits) -> bool {
-    let mut places = vec![0u32; graph.len()];
-    // (uses by keys that change, minus all uses; new content)
-    let mut strings: Vec<(i64, &[u8])> = Vec::with_capacity(edits.len());
-    for edit in edits.values() {
-        let Some(place) = places.get_mut(edit.node.index()) else { return false };
-        if *place == 0 {
-            strings.push((0, &edit.new));
-            *place = u32::try_from(strings.len()).unwrap_or(0);
+/// The strings that edits are about.
+struct Strings {
+    /// For each node of the graph, its string's place here, and one more; zero for all others.
+    places: Vec<u32>,
+    /// Whether the opcode that holds the string is among the edited ones.
+    pushed_anew: Vec<bool>,
+}
+
+impl Strings {
+    /// `None` when one of them is used by anything but edited keys, or these do not all want the same of it.
+    fn of(graph: &Graph, edits: &Edits) -> Option<Self> {
+        let mut places = vec![0u32; graph.len()];
+        // uses by keys that change, less all uses; the new content
+        let mut strings: Vec<(i64, &[u8])> = Vec::with_capacity(edits.len());
+        for edit in edits.values() {
+            let place = places.get_mut(edit.node.index())?;
+            if *place == 0 {
+                strings.push((0, &edit.new));
+                *place = u32::try_from(strings.len()).ok()?;
+            }
+            let (uses, new) = strings.get_mut((*place as usize).checked_sub(1)?)?;
+            if *new != edit.new {
+                return None;
+            }
+            *uses += 1;
         }
-        match strings.get_mut((*place as usize).wrapping_sub(1)) {
-            Some((uses, new)) if *new == edit.new => *uses += 1,
-            _ => return false,
+        graph.for_each_reference(|node| {
+            let place = places.get(node.index()).map_or(0, |place| *place as usize);
+            if let Some((uses, _)) = place.checked_sub(1).and_then(|place| strings.get_mut(place)) {
+                *uses -= 1;
+            }
+        });
+        let pushed_anew = vec![false; strings.len()];
+        strings.iter().all(|(uses, _)| *uses == 0).then_some(Strings { places, pushed_anew })
+    }
+
+    fn is_pushed_anew(&mut self, node: NodeId) {
+        let place = self.places.get(node.index()).and_then(|place| (*place as usize).checked_sub(1));
+        if let Some(pushed) = place.and_then(|place| self.pushed_anew.get_mut(place)) {
+            *pushed = true;
         }
     }
-    graph.for_each_reference(|node| {
-        let place = places.get(node.index()).map_or(0, |place| *place as usize);
-        if let Some((uses, _)) = strings.get_mut(place.wrapping_sub(1)) {
-            *uses -= 1;
-        }
-    });
-    strings.iter().all(|(uses, _)| *uses == 0)
+
+    fn all_are(&self) -> bool {
+        self.pushed_anew.iter().all(|pushed| *pushed)
+    }
 }
 
 struct Frame {
@@ -132,6 +160,8 @@ struct Frame {
 }
 
 struct Tracer<'a> {
+    /// What the pickle was read as before.
+    old: &'a Graph,
     edits: &'a Edits,
     /// Memo places that hold an edited string: where that was pushed.
     memo: HashMap<u64, u64>,
@@ -141,6 +171,8 @@ struct Tracer<'a> {
     /// Edits whose opcode has been seen.
     used: usize,
     bytes: u64,
+    /// A string could not be read again.
+    failed: Option<Error>,
 }
 
 impl Trace for Tracer<'_> {
@@ -169,9 +201,9 @@ impl Trace for Tracer<'_> {
 }
 
 impl<'a> Tracer<'a> {
-    fn new(edits: &'a Edits) -> Self {
+    fn new(old: &'a Graph, edits: &'a Edits) -> Self {
         let (memo, outer) = (HashMap::new(), Vec::new());
-        Tracer { edits, memo, outer, patches: Vec::new(), frames: Vec::new(), used: 0, bytes: 0 }
+        Tracer { old, edits, memo, outer, patches: Vec::new(), frames: Vec::new(), used: 0, bytes: 0, failed: None }
     }
 
     /// An opcode repeats what was pushed at `origin`, which may have been edited, and may be edited itself.
@@ -180,13 +212,24 @@ impl<'a> Tracer<'a> {
         let origin = origin.and_then(|origin| edits.get(&origin));
         let here = edits.get(&at);
         self.used += usize::from(here.is_some());
-        let (edit, wanted) = match (origin, here) {
+        let text = |edit: &Edit| match self.old.node(edit.node) {
+            Node::Str(text) => Some(*text),
+            _ => None,
+        };
+        let (text, wanted) = match (origin, here) {
             (None, None) => return,
             (Some(origin), Some(here)) if origin.new == here.new => return,
-            (_, Some(here)) => (here, &here.new),
-            (Some(origin), None) => (origin, &origin.old),
+            (_, Some(here)) => (text(here), Ok(Cow::Borrowed(here.new.as_slice()))),
+            (Some(origin), None) => {
+                let text = text(origin);
+                (text, text.map_or(Ok(Cow::Borrowed(&[][..])), |text| self.old.text(text)))
+            }
         };
-        self.replace(at, end, literal(opcode_for(edit.encoding, wanted), wanted));
+        let encoding = text.map_or(Encoding::Utf8, |text| self.old.encoding(text));
+        match wanted {
+            Ok(wanted) => self.replace(at, end, literal(opcode_for(encoding, &wanted), &wanted)),
+            Err(e) => drop(self.failed.get_or_insert(e)),
+        }
     }
 
     fn replace(&mut self, at: u64, end: u64, bytes: Vec<u8>) {
@@ -196,6 +239,9 @@ impl<'a> Tracer<'a> {
 
     /// The patches in order, with those of the frames they lie in.
     fn finish(mut self) -> Result<Vec<Patch>> {
+        if let Some(e) = self.failed {
+            return Err(e);
+        }
         // opcodes go by in order, and nothing lies inside another
         self.patches.sort_by_key(|patch| patch.at);
         let mut grown = vec![0i128];
@@ -246,7 +292,8 @@ fn literal(code: u8, content: &[u8]) -> Vec<u8> {
         op::BINUNICODE if len > 0xffff_ffff => op::BINUNICODE8,
         code => code,
     };
-    let mut out = vec![code];
+    let mut out = Vec::with_capacity(9 + content.len());
+    out.push(code);
     let width = match code {
         op::STRING => {
             quote(content, &mut out);

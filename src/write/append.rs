@@ -87,8 +87,8 @@ struct Planned {
 fn plan(zip: &Zip, position: usize, content: &dyn Source) -> Result<Planned> {
     let old_len = zip.source().len();
     let size = content.len();
-    let crc32 = crc32_of(content, 0, size)?;
-    let mut directory = Directory::of(zip)?;
+    let (crc32, directory) = rayon::join(|| crc32_of(content, 0, size), || Directory::of(zip));
+    let (crc32, mut directory) = (crc32?, directory?);
     let header = |directory: &mut Directory, mark: Mark| -> Result<Vec<u8>> {
         let entry = directory.0.get_mut(position).ok_or_else(|| Error::malformed("no such member"))?;
         entry.header_start = old_len;
