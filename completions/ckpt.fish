@@ -32,6 +32,7 @@ complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "rename" -d 'Rename tensor
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "repair" -d 'Finish or undo an edit in place that was interrupted'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "convert" -d 'Convert between torch\'s containers, safetensors and npz'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "diff" -d 'Compare two checkpoints: what changed, where, by how much'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "extract" -d 'Take out tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "man" -d 'Print the manual page, or write all pages into a directory'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l depth -d 'Fold what lies deeper than N levels of the tree' -r
@@ -191,6 +192,38 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l load -d 'What load_st
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s q -l quiet -d 'No notes and no progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s o -l output -d 'Where to write: FILE.npy .npz .json .csv .bin .png .safetensors .pt, a directory, or `-`' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l to -d 'The format, whatever OUTPUT is called; in a directory that of each file' -r -f -a "npy\t'One array of numpy\'s'
+npz\t'Arrays by name, for numpy'
+json\t'Lists in lists, values too'
+csv\t'A table of one or two dimensions'
+bin\t'The elements\' bytes, little-endian'
+png\t'A picture'
+safetensors\t'Tensors by name'
+torch\t'torch\'s zip, every kind of object kept'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l slice -d 'Take a part of each tensor, in Python\'s syntax: `0:2,:`, `-1`, `...,::-1`' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l dtype -d 'Cast floating tensors to float16, bfloat16, float32 or float64' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l range -d 'The values that are black and white, instead of the smallest and the largest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l scale -d 'Draw each value as N x N pixels' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l root -d 'Look only below the element of this name; names are then relative to it (`.` is the top)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l format -d 'How to write the result' -r -f -a "table\t'For people'
+json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-depth -d 'How deep objects may nest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-entries -d 'Tensors and values that may be listed' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l force -d 'Replace what exists'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l full -d 'Print every element, however many there are'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l diverging -d 'Blue below zero (or below the middle of --range), red above'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c ckpt -n "__fish_ckpt_using_subcommand man" -l dir -d 'Write all pages into this directory' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand man" -s h -l help -d 'Print help'

@@ -2,7 +2,7 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::commands::{completions, convert, diff, ls, man, rename, repair, strip_prefix};
+use crate::commands::{completions, convert, diff, extract, ls, man, rename, repair, strip_prefix};
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
 #[derive(Debug, Parser)]
@@ -31,6 +31,8 @@ pub enum Command {
     Convert(convert::Args),
     /// Compare two checkpoints: what changed, where, by how much
     Diff(diff::Args),
+    /// Take out tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt
+    Extract(Box<extract::Args>),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write all pages into a directory

@@ -150,7 +150,7 @@ fn what_is_left_out_is_named_and_saved() {
     assert!(ok(&["convert", "-q", "--force", &input("checkpoint.tar"), &out]).is_empty());
     // without the tensor on top there are two models to choose from
     let several = dir.path("several.pt");
-    ok(&["convert", "-q", &input("multi_model.pt"), &several, "--drop", "best"]);
+    ok(&["convert", "-q", &input("multi_model.pt"), &several, "--drop", "best", "--drop", "loss"]);
     let said = refused(&["convert", &several, &dir.path("multi.safetensors")]);
     assert!(said.contains("--root "), "{said}");
 }

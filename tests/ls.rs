@@ -456,7 +456,7 @@ fn limits() {
 
     // 100 elements, all of them the one of a storage: 400 bytes out of 4
     let expanded = zipped(
-        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00X\x03\0\0\0cpuK\x01tQ\
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0\x30X\x03\0\0\0cpuK\x01tQ\
           K\0Kd\x85K\0\x85\x89ccollections\nOrderedDict\n)RtR.",
     );
     assert_eq!(ls_of(&expanded, "--json --hash").exits(0).json()["tensors"][0]["shape"], json!([100]));

@@ -240,7 +240,7 @@ fn plain(keys: &[&[u8]], after: &[u8]) -> Vec<u8> {
 }
 
 fn key(text: &str) -> Vec<u8> {
-    [&[b'X'], &u32::try_from(text.len()).unwrap().to_le_bytes()[..], text.as_bytes()].concat()
+    [b"X", &u32::try_from(text.len()).unwrap().to_le_bytes()[..], text.as_bytes()].concat()
 }
 
 fn strip_plain(prefix: &str, pickle: &[u8]) -> Run {

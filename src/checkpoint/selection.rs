@@ -36,7 +36,7 @@ const MAX_CHOICES: usize = 8;
 impl Checkpoint {
     /// The one place of the weights. An error lists the choices for `--root` where there are several.
     pub fn weights_root(&self) -> Result<Root> {
-        let mut found = self.weights()?;
+        let mut found = self.weights_places()?;
         if found.len() > 1 {
             let shown: Vec<String> = found.iter().take(MAX_CHOICES).map(|root| join(&root.path)).collect();
             let more = found.len().saturating_sub(MAX_CHOICES);

@@ -4,6 +4,7 @@
 pub mod completions;
 pub mod convert;
 pub mod diff;
+pub mod extract;
 pub mod input;
 pub mod listing;
 pub mod ls;
@@ -48,6 +49,7 @@ pub fn run(cli: crate::cli::Cli) -> anyhow::Result<Status> {
         Command::Repair(args) => repair::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::Extract(args) => extract::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -3,6 +3,7 @@
 
 pub mod convert;
 pub mod diff;
+pub mod extract;
 pub mod figures;
 pub mod ls;
 pub mod rename;

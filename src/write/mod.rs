@@ -3,8 +3,12 @@
 pub mod append;
 pub mod atomic;
 pub mod content;
+pub mod csv;
 mod interrupt;
+pub mod json;
 pub mod npz;
+mod numerals;
+pub mod png;
 pub mod rewrite;
 pub mod safetensors;
 pub mod torch_legacy;

@@ -2,10 +2,12 @@
 //!
 //! `.format_version` and `.storage_alignment` are left out: they promise torch's exact layout of a file.
 
+use crate::checkpoint::resave::NewStorage;
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::pickle::{Graph, Scan, encode};
 use crate::progress::Progress;
+use crate::source::Window;
 use crate::write::atomic::{Output, Target};
 use crate::write::content::Content;
 use crate::write::zip_writer::{Summed, ZipWriter};
@@ -48,4 +50,20 @@ pub fn write(
     }
     zip.bytes("archive/version", b"3\n")?;
     Ok((zip.finish()?, overflows))
+}
+
+impl TorchStorage {
+    /// A storage that a checkpoint was found to need, copied as it lies there where that is possible.
+    pub fn new(storage: NewStorage) -> Result<Self> {
+        let NewStorage { key, numel, elements, cast, crc } = storage;
+        let content = if cast.is_none() && elements.is_plain() && elements.is_contiguous() {
+            let size = u64::from(elements.dtype.size().unwrap_or(1));
+            let len = elements.shape.iter().product::<u64>().saturating_mul(size);
+            let source = Window::shared(&elements.source, elements.offset.saturating_mul(size), len)?;
+            Content::Raw { source, crc }
+        } else {
+            Content::Elements { elements, cast }
+        };
+        Ok(TorchStorage { key, numel, content })
+    }
 }

@@ -2,16 +2,14 @@
 
 use anyhow::bail;
 
-use crate::checkpoint::resave::{NewStorage, Resave, resave, state_dict};
+use crate::checkpoint::resave::{Resave, resave, state_dict};
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Container};
 use crate::commands::convert::{CastTo, Job, To, at_output};
 use crate::commands::progress_bar::Bar;
 use crate::pickle::{Change, Graph, Node, NodeId, Scan};
 use crate::report::convert::LeftOut;
-use crate::source::Window;
 use crate::write::atomic::Target;
-use crate::write::content::Content;
 use crate::write::torch_zip::TorchStorage;
 use crate::write::{torch_legacy, torch_zip};
 
@@ -81,7 +79,7 @@ impl Job<'_> {
         let cast = self.args.dtype.map(CastTo::dtype);
         let options = Resave { legacy, cast, device: self.args.device.clone(), compact: self.args.compact };
         let storages = resave(checkpoint, root, &options)?;
-        let storages = storages.into_iter().map(content).collect::<crate::error::Result<Vec<_>>>()?;
+        let storages = storages.into_iter().map(TorchStorage::new).collect::<crate::error::Result<Vec<_>>>()?;
         let scan = Scan::new(&checkpoint.graph, root)?;
         let limits = &self.limits;
         let mut bytes = 0_u64;
@@ -100,19 +98,6 @@ impl Job<'_> {
         self.outputs.push((path, output));
         Ok(())
     }
-}
-
-fn content(storage: NewStorage) -> crate::error::Result<TorchStorage> {
-    let NewStorage { key, numel, elements, cast, crc } = storage;
-    let content = if cast.is_none() && elements.is_plain() && elements.is_contiguous() {
-        let size = u64::from(elements.dtype.size().unwrap_or(1));
-        let len = elements.shape.iter().product::<u64>().saturating_mul(size);
-        let source = Window::shared(&elements.source, elements.offset.saturating_mul(size), len)?;
-        Content::Raw { source, crc }
-    } else {
-        Content::Elements { elements, cast }
-    };
-    Ok(TorchStorage { key, numel, content })
 }
 
 /// The `_metadata` of a state dict that is taken whole, where it consists of plain values.

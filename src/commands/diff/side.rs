@@ -15,8 +15,10 @@ pub struct Align<'a> {
     pub strip_prefix: Option<&'a str>,
     /// By name, once aligned.
     pub filter: Filter,
-    /// Only what a format for weights would hold.
+    /// Only what a format for weights would hold: no optimizers, no other values.
     pub weights: bool,
+    /// Of modules only what `state_dict()` gives.
+    pub state_dict: bool,
 }
 
 /// A tensor or value with its aligned name.
@@ -62,7 +64,8 @@ impl<'a> Side<'a> {
         let names = checkpoint.names(root)?;
         for entry in names.entries {
             let what = match entry.item {
-                Item::Tensor(_, false) if align.weights => continue,
+                _ if align.weights && entry.in_optimizer && !root.in_optimizer => continue,
+                Item::Tensor(_, false) if align.state_dict => continue,
                 Item::Tensor(id, _) => What::Tensor(id),
                 _ if align.weights => continue,
                 Item::Value => What::Value,

@@ -25,7 +25,12 @@ fn again(bytes: &[u8]) -> Vec<u8> {
 /// What a graph says, with numbers for identities, in the order things are met.
 fn describe(graph: &Graph, root: NodeId) -> Vec<String> {
     let scan = Scan::new(graph, root).unwrap();
-    let numbers: HashMap<NodeId, usize> = scan.order().iter().zip(0..).map(|(node, number)| (*node, number)).collect();
+    // numbers have no identity worth keeping: the pickler writes one again rather than memoise it
+    let has_identity = |node: &&NodeId| {
+        !matches!(graph.node(**node), Node::Int(_) | Node::Float(_) | Node::Bool(_) | Node::None | Node::Long(_))
+    };
+    let met: Vec<NodeId> = scan.order().iter().filter(has_identity).copied().collect();
+    let numbers: HashMap<NodeId, usize> = met.iter().zip(0..).map(|(node, number)| (*node, number)).collect();
     let show = |node: &NodeId| match graph.node(*node) {
         Node::Int(_) | Node::Float(_) | Node::Bool(_) | Node::None => format!("{:?}", graph.node(*node)),
         Node::Tuple(items) if graph.children(*items).is_empty() => "()".into(),
@@ -35,8 +40,8 @@ fn describe(graph: &Graph, root: NodeId) -> Vec<String> {
         _ => numbers[node].to_string(),
     };
     let list = |nodes: &[NodeId]| nodes.iter().map(show).collect::<Vec<_>>().join(" ");
-    let mut out = Vec::new();
-    for node in scan.order() {
+    let mut out = vec![show(&root)];
+    for node in &met {
         let mut line = show(node);
         line += &match graph.node(*node) {
             Node::Str(text) => format!(" str {:?}", graph.text(*text).unwrap()),
