@@ -55,8 +55,17 @@ fn names(path: &str) -> Vec<String> {
 
 /// What must survive: names, types, shapes, elements.
 fn contents(path: &str) -> Vec<String> {
+    lines(&tensors(path))
+}
+
+/// The same of an exported program, whose constants outside the state dict stay behind.
+fn kept(path: &str) -> Vec<String> {
+    lines(&tensors(path).into_iter().filter(|t| t["in_state_dict"] != false).collect::<Vec<_>>())
+}
+
+fn lines(tensors: &[Value]) -> Vec<String> {
     let line = |t: &Value| format!("{} {} {} {}", t["name"], t["dtype"], t["shape"], t["sha256"]);
-    let mut lines: Vec<String> = tensors(path).iter().map(line).collect();
+    let mut lines: Vec<String> = tensors.iter().map(line).collect();
     lines.sort();
     lines
 }
@@ -188,10 +197,82 @@ fn casts_devices_and_compaction() {
     }
     ok(&["convert", "-q", "--force", &input("located_cuda0.pth"), &out, "--device", "cpu"]);
     assert!(tensors(&out).iter().all(|tensor| tensor["device"] == "cpu"));
+}
+
+/// A legacy file of one storage of 1000 floats, 0 1 2 …, and tensors that look at it: offset, size.
+fn windows(path: &str, views: &[(u16, u8)]) {
+    let text = |text: &str| [&b"X"[..], &u32::try_from(text.len()).unwrap().to_le_bytes(), text.as_bytes()].concat();
+    let mut head = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.\x80\x02}".to_vec();
+    for (i, (offset, size)) in views.iter().enumerate() {
+        head.extend(
+            [text(&format!("t{i}")), b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(), text("storage")].concat(),
+        );
+        head.extend([b"ctorch\nFloatStorage\n".to_vec(), text("0"), text("cpu"), b"M\xe8\x03NtQM".to_vec()].concat());
+        head.extend(offset.to_le_bytes());
+        head.extend([b'K', *size, 0x85, b'K', 1, 0x85, 0x89, b'N', b't', b'R', b's']);
+    }
+    head.extend([b".\x80\x02]".to_vec(), text("0"), b"a.".to_vec(), 1000_u64.to_le_bytes().to_vec()].concat());
+    (0..1000_u16).for_each(|i| head.extend(f32::from(i).to_le_bytes()));
+    fs::write(path, head).unwrap();
+}
+
+#[test]
+fn compaction_keeps_what_each_group_of_views_uses() {
+    let dir = Dir::new();
+    let (source, whole, out) = (dir.path("in.pt"), dir.path("whole.pt"), dir.path("out.pt"));
+    // two that overlap, one of them twice; one alone; one of nothing
+    windows(&source, &[(10, 20), (20, 30), (20, 30), (900, 5), (500, 0)]);
+    ok(&["convert", "-q", &source, &whole]);
+    for (to, path) in [("torch", &out), ("torch-legacy", &dir.path("legacy.pt"))] {
+        ok(&["convert", "-q", &source, path, "--compact", "--to", to]);
+        assert_eq!(contents(path), contents(&source));
+        let facts = |path: &str| {
+            let of = |t: &Value| (t["storage"].as_str().unwrap().to_owned(), t["storage_offset"].as_u64().unwrap());
+            tensors(path).iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(facts(&whole).iter().map(|view| view.1).collect::<Vec<_>>(), [10, 20, 20, 900, 500]);
+        let views = facts(path);
+        assert_eq!(views.iter().map(|view| view.1).collect::<Vec<_>>(), [0, 10, 10, 0, 0]);
+        assert!(views[0].0 == views[1].0 && views[1].0 == views[2].0 && views[2].0 != views[3].0, "{views:?}");
+        assert_eq!(list(path)["totals"]["storage_bytes"], (40 + 5) * 4);
+    }
+    assert_eq!(list(&whole)["totals"]["storage_bytes"], 4000);
     ok(&["convert", "-q", "--force", &input("views.pt"), &out, "--compact"]);
     assert_eq!(contents(&out), contents(&input("views.pt")));
-    let bytes = |path: &str| list(path)["totals"]["storage_bytes"].as_u64().unwrap();
-    assert!(bytes(&out) <= bytes(&input("views.pt")));
+}
+
+/// The elements of one tensor, written little-endian by `--to safetensors`.
+fn cast(values: &[f32], to: &str) -> Vec<u8> {
+    let dir = Dir::new();
+    let (a, b) = (dir.path("a.safetensors"), dir.path("b.safetensors"));
+    let mut bytes = Vec::new();
+    values.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
+    let header =
+        format!("{{\"x\":{{\"dtype\":\"F32\",\"shape\":[{}],\"data_offsets\":[0,{}]}}}}", values.len(), bytes.len());
+    fs::write(&a, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &bytes].concat()).unwrap();
+    ok(&["convert", "-q", &a, &b, "--dtype", to]);
+    let written = fs::read(&b).unwrap();
+    safetensors::SafeTensors::deserialize(&written).unwrap().tensor("x").unwrap().data().to_vec()
+}
+
+#[test]
+fn casts_round_to_nearest_even() {
+    // exact, ties both ways, one ulp beside them, subnormal, smallest, overflow, signed zero
+    let mut values =
+        vec![1.0_f32, -2.5, 0.0, -0.0, 65504.0, 65519.996, 65520.0, 3.4e38, f32::INFINITY, -1e-45, 6e-8, 2.9e-8];
+    for tie in [0x3f80_8000_u32, 0x3f81_8000, 0x3f80_1000, 0x3f80_3000, 0x7f7f_8000, 0x0000_8000, 0x3300_0000] {
+        values.extend([tie - 1, tie, tie + 1].map(f32::from_bits));
+    }
+    values.extend((0..4000_u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761))).filter(|x| !x.is_nan()));
+    let half: Vec<u8> = values.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+    let brain: Vec<u8> = values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect();
+    let double: Vec<u8> = values.iter().flat_map(|x| f64::from(*x).to_le_bytes()).collect();
+    assert!(cast(&values, "float16") == half);
+    assert!(cast(&values, "bfloat16") == brain);
+    assert!(cast(&values, "float64") == double);
+    // `torch.tensor([1.00390625, 1.01171875]).bfloat16()` and `torch.tensor([1.00048828125, 1.00146484375]).half()`
+    assert_eq!(cast(&[1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0], "bfloat16"), [0x80, 0x3f, 0x82, 0x3f]);
+    assert_eq!(cast(&[1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0], "float16"), [0x00, 0x3c, 0x02, 0x3c]);
 }
 
 #[test]
@@ -227,6 +308,61 @@ fn npz_and_back() {
     assert_eq!(contents(&back), contents(&input("cnn_state.pt")));
     assert!(refused(&["convert", &input("dtypes.pt"), &dir.path("no.npz")]).contains("npz has no"));
     assert_eq!(dir.names(), ["back.pt", "out.npz"]);
+}
+
+#[test]
+fn arrays_that_joblib_left_in_the_stream() {
+    let dir = Dir::new();
+    let source = "testdata/more/joblib.pkl";
+    for to in ["torch", "torch-legacy"] {
+        let out = dir.path(to);
+        ok(&["convert", "-q", source, &out, "--to", to]);
+        assert_eq!(contents(&out), contents(source));
+        let report = |path: &str| list(path)["values"].clone();
+        assert_eq!(report(&out), report(source), "object arrays are values");
+    }
+}
+
+#[test]
+fn arrays_without_elements() {
+    let dir = Dir::new();
+    // protocol 2 writes no bytes as `bytes()`
+    let (source, out, arrays) = (dir.path("in.pkl"), dir.path("out.pt"), dir.path("out.safetensors"));
+    let mut pickle = b"\x80\x02}X\x01\x00\x00\x00ecnumpy.core.multiarray\n_reconstruct\n".to_vec();
+    pickle.extend(b"cnumpy\nndarray\nK\x00\x85c_codecs\nencode\nX\x01\x00\x00\x00bX\x06\x00\x00\x00latin1\x86R\x87R");
+    pickle.extend(b"(K\x01K\x00K\x03\x86cnumpy\ndtype\nX\x02\x00\x00\x00f4K\x00K\x01\x87R");
+    pickle.extend(b"(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb");
+    pickle.extend(b"\x89c__builtin__\nbytes\n)Rtbs.");
+    fs::write(&source, pickle).unwrap();
+    for out in [&out, &arrays] {
+        ok(&["convert", "-q", &source, out]);
+        assert_eq!(contents(out), contents(&source));
+        assert_eq!((&tensors(out)[0]["shape"], &tensors(out)[0]["bytes"]), (&serde_json::json!([0, 3]), &0.into()));
+    }
+}
+
+#[test]
+fn every_layout_is_an_input() {
+    let dir = Dir::new();
+    let layouts = ["layouts/sharded_tied", "layouts/dcp_mesh", "layouts/tied.pt2", "frameworks/exported.pt2"];
+    for (i, source) in layouts.iter().enumerate() {
+        let source = format!("testdata/{source}");
+        for to in ["torch", "torch-legacy", "safetensors"] {
+            let out = dir.path(&format!("{i}.{to}"));
+            ok(&["convert", "-q", &source, &out, "--to", to]);
+            let (mut wanted, got) = (kept(&source), contents(&out));
+            if to == "safetensors" && source.ends_with("dcp_mesh") {
+                // the weights without the optimizer beside them
+                let model = wanted.iter().filter_map(|line| line.strip_prefix("\"model."));
+                wanted = model.map(|line| format!("\"{line}")).collect();
+            }
+            assert!(!wanted.is_empty() && got == wanted, "{source} to {to}: not {wanted:?}: {got:?}");
+        }
+    }
+    let (models, out) = ("testdata/layouts/two_models.pt2", dir.path("models.pt"));
+    assert!(refused(&["convert", models, &dir.path("no.safetensors")]).contains("--root encoder"));
+    ok(&["convert", "-q", models, &out, "--to", "torch-legacy"]);
+    assert_eq!(contents(&out), kept(models));
 }
 
 #[test]

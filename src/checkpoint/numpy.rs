@@ -11,7 +11,7 @@ use crate::dtype::{ByteOrder, DType};
 use crate::error::Result;
 use crate::pickle::stored::bytes_of;
 use crate::pickle::{Change, Follows, Graph, Inline, Node, NodeId, TextId};
-use crate::source::{SharedSource, Window};
+use crate::source::{MemorySource, SharedSource, Window};
 
 /// An array's element type.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,11 +108,14 @@ fn array(graph: &Graph, kind: NumpyType, shape: Vec<i64>, column_major: bool, da
     };
     let Some(data) = data else { return tensor };
     let wanted = tensor.bytes();
-    let empty = wanted == Some(0);
     match byte_string(graph, data).map(|text| bytes_of(graph, text, wanted)) {
         Some(Ok(source)) => tensor.data = Data::Array { source, byte_order: kind.byte_order },
         Some(Err(e)) => tensor.problem = Some(e.to_string()),
-        None if empty => {}
+        // protocol 2 has `bytes()` for no bytes
+        None if wanted == Some(0) => {
+            let source = Arc::new(MemorySource::new(Vec::new()));
+            tensor.data = Data::Array { source, byte_order: kind.byte_order };
+        }
         None => tensor.problem = Some("its data is not in the file (an out-of-band buffer?)".into()),
     }
     tensor

@@ -185,16 +185,21 @@ impl Tensors {
         }
     }
 
+    /// Remembers what each global makes, from node number `from` on, so that it is looked up once however many calls it has.
+    pub(super) fn learn_constructors(&mut self, graph: &Graph, from: usize) {
+        for id in graph.ids().skip(from) {
+            if let Node::Global { .. } = graph.node(id) {
+                self.constructors.entry(id).or_insert_with(|| named(graph, id));
+            }
+        }
+    }
+
     /// Finds every tensor of the graph. Arguments come before the calls that take them, so one pass in the order of the
     /// nodes does, but for what `BUILD` brings later: those are tried again while anything new is found.
     /// A tensor takes the memory of many objects, so how many there may be depends on those.
     pub(super) fn rebuild(&mut self, graph: &Graph, storages: &Storages, limits: &Limits) -> Result<()> {
         let mut left = limits.max_objects.saturating_add(graph.held().saturating_mul(2));
-        for id in graph.ids() {
-            if let Node::Global { .. } = graph.node(id) {
-                self.constructors.insert(id, named(graph, id));
-            }
-        }
+        self.learn_constructors(graph, 0);
         let mut waiting: Vec<NodeId> = graph.ids().filter(|id| graph.object(*id).is_some()).collect();
         for _ in 0..MAX_PASSES {
             let before = self.all.len();

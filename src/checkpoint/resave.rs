@@ -61,6 +61,7 @@ enum Home {
 
 /// Edits `checkpoint` so that what lies below `root` can be pickled for torch; gives the storages in their order.
 pub fn resave(checkpoint: &mut Checkpoint, root: NodeId, options: &Resave) -> Result<Vec<NewStorage>> {
+    unfold_nested(checkpoint, root)?;
     let order = Scan::new(&checkpoint.graph, root)?.order().to_vec();
     let mut work = Work {
         options,
@@ -78,6 +79,19 @@ pub fn resave(checkpoint: &mut Checkpoint, root: NodeId, options: &Resave) -> Re
         work.edit(node)?;
     }
     Ok(work.planned.into_iter().map(|planned| planned.stored).collect())
+}
+
+/// joblib's stand-ins for object arrays become the arrays whose pickles follow them in the stream.
+fn unfold_nested(checkpoint: &mut Checkpoint, root: NodeId) -> Result<()> {
+    for node in Scan::new(&checkpoint.graph, root)?.order() {
+        if let Some(nested) = checkpoint.graph.inline_pickle(*node) {
+            let nested = checkpoint.graph.node(nested).clone();
+            if let Some(place) = checkpoint.graph.node_mut(*node) {
+                *place = nested;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How a tensor looks at a storage.
@@ -300,8 +314,13 @@ impl Work<'_> {
                 let crc = storage.stated_crc().filter(|_| whole);
                 let elements = row(bytes, dtype, start, (end - start) / unit, storage.byte_order);
                 let located = storage.location.clone();
-                let numel = if cast.is_some() { elements.shape.iter().product() } else { numel };
-                let given = source.filter(|_| cast.is_none());
+                let given = source.filter(|_| cast.is_none()).and_then(|node| self.class_of(node));
+                // the class that is kept counts as in the input, a new one by its own type, none counts bytes
+                let numel = match (given, cast.as_ref().unwrap_or(&elements.dtype).storage_class()) {
+                    (Some(_), _) => numel,
+                    (None, Some(_)) => elements.shape.iter().product(),
+                    (None, None) => end - start,
+                };
                 (elements, given, located, crc, cast, numel)
             }
             Home::Array(id) => {
@@ -318,7 +337,7 @@ impl Work<'_> {
             }
         };
         let dtype = cast.clone().unwrap_or_else(|| elements.dtype.clone());
-        let class = match given_class.and_then(|node| self.class_of(node)) {
+        let class = match given_class {
             Some(class) => class,
             None => match dtype.storage_class() {
                 Some(class) => self.global("torch", &class)?,

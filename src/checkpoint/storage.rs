@@ -1,5 +1,6 @@
 //! Storages: the byte ranges that tensors are views of, and the persistent ids that name them.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
@@ -109,28 +110,29 @@ pub(super) enum Persistent {
 }
 
 /// `('storage', class, key, location, numel[, view_metadata])`, as `torch/serialization.py` writes it.
-pub(super) struct StorageTuple {
-    pub class: String,
-    pub key: String,
-    pub location: String,
+pub(super) struct StorageTuple<'a> {
+    pub class: Cow<'a, str>,
+    pub key: Cow<'a, str>,
+    pub location: Cow<'a, str>,
     pub numel: u64,
     /// `(view key, offset, size)`, in elements: this storage is a window of the one with `key`.
-    pub view: Option<(String, u64, u64)>,
+    pub view: Option<(Cow<'a, str>, u64, u64)>,
 }
 
 /// Reads a storage's persistent id; an error says what is odd about it.
-pub(super) fn storage_tuple(graph: &Graph, pid: NodeId) -> Result<Option<StorageTuple>> {
+pub(super) fn storage_tuple(graph: &Graph, pid: NodeId) -> Result<Option<StorageTuple<'_>>> {
     let Some([tag, class, key, location, numel, rest @ ..]) = graph.tuple(pid) else { return Ok(None) };
     if graph.str_or_bytes(*tag).as_deref() != Some("storage") {
         return Ok(None);
     }
     let class = match graph.global(*class) {
-        Some((_, name)) => name.rsplit('.').next().unwrap_or_default().to_owned(),
+        Some((_, name)) if name.contains('.') => Cow::Owned(name.rsplit('.').next().unwrap_or_default().to_owned()),
+        Some((_, name)) => name,
         None => return Err(Error::malformed("a storage's persistent id has no class")),
     };
     let text = |node: NodeId| match graph.node(node) {
-        Node::Int(value) => Some(value.to_string()),
-        _ => graph.str_or_bytes(node).map(|text| text.into_owned()),
+        Node::Int(value) => Some(Cow::Owned(value.to_string())),
+        _ => graph.str_or_bytes(node),
     };
     let key = text(*key).ok_or_else(|| Error::malformed("a storage's persistent id has no key"))?;
     let size = |node: NodeId| {
@@ -216,21 +218,22 @@ impl Storages {
         mut locate: impl FnMut(&str, u64, &DType) -> (Bytes, ByteOrder),
     ) -> Result<()> {
         let nodes = graph.persistents().get(from..).unwrap_or_default();
-        let mut by_key: HashMap<String, StorageId> = HashMap::with_capacity(nodes.len());
+        let mut by_key: HashMap<Arc<str>, StorageId> = HashMap::with_capacity(nodes.len());
         self.all.reserve(nodes.len());
         self.by_node.reserve(nodes.len());
         self.nodes.reserve(nodes.len());
         for node in nodes {
             let Node::Persistent(pid) = graph.node(*node) else { continue };
             let meaning = if let Some(found) = storage_tuple(graph, *pid)? {
-                let id = match by_key.get(&found.key) {
+                let id = match by_key.get(found.key.as_ref()) {
                     Some(id) => *id,
                     None => {
                         let dtype = DType::from_storage_class(&found.class);
                         let (bytes, byte_order) = locate(&found.key, found.numel, &dtype);
                         let (class, location) = (self.intern(&found.class), self.intern(&found.location));
+                        let key: Arc<str> = found.key.as_ref().into();
                         let id = self.add(Storage {
-                            key: format!("{prefix}{}", found.key).into(),
+                            key: if prefix.is_empty() { Arc::clone(&key) } else { format!("{prefix}{key}").into() },
                             class,
                             dtype,
                             location,
@@ -238,7 +241,7 @@ impl Storages {
                             byte_order,
                             bytes,
                         })?;
-                        by_key.insert(found.key, id);
+                        by_key.insert(key, id);
                         id
                     }
                 };

@@ -121,11 +121,14 @@ pub struct Tensor {
 impl Tensor {
     /// Elements, when the shape makes sense.
     pub fn numel(&self) -> Option<u64> {
-        match self.shape.iter().map(|size| u64::try_from(*size).ok()).collect::<Option<Vec<u64>>>()? {
-            // an extent of zero makes the others harmless
-            sizes if sizes.contains(&0) => Some(0),
-            sizes => sizes.iter().try_fold(1u64, |product, size| product.checked_mul(*size)),
+        if self.shape.iter().any(|size| *size < 0) {
+            return None;
         }
+        // an extent of zero makes the others harmless
+        if self.shape.contains(&0) {
+            return Some(0);
+        }
+        self.shape.iter().try_fold(1u64, |product, size| product.checked_mul(u64::try_from(*size).ok()?))
     }
 
     /// Bytes of all elements; `None` when the shape or the element's size is unknown or overflows.

@@ -10,7 +10,7 @@ use crate::checkpoint::pyrepr;
 use crate::checkpoint::rebuild::{Constructor, device_name, torch_dtype};
 use crate::checkpoint::storage::Persistent;
 use crate::dtype::Class;
-use crate::pickle::{Graph, Node, NodeId, TextId, text};
+use crate::pickle::{Change, Graph, Node, NodeId, TextId, text};
 
 /// A value that is listed as one line.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,10 +144,13 @@ impl Objects<'_> {
                 items.iter().all(|item| self.is_plain_scalar(*item)).then(|| ("ndarray".into(), Json::Null))
             }
             Some(Constructor::Mapping | Constructor::Sequence) => {
-                let empty = self.children(node).is_empty();
+                let filled = self.graph.changes(node).iter().any(|change| !matches!(change, Change::Build(_)));
+                if filled || !self.children(node).is_empty() {
+                    return None;
+                }
                 let json =
                     if self.items(node).is_some() { Json::Object(Default::default()) } else { Json::Array(Vec::new()) };
-                empty.then(|| (class(), json))
+                Some((class(), json))
             }
             _ => {
                 let args = Some(self.constructor_arguments(node)).filter(|args| self.graph.look_at(args.len()))?;

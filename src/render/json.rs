@@ -31,6 +31,10 @@ struct Visible;
 
 impl Formatter for Visible {
     fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        // names and dtypes: nearly all there is
+        if fragment.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+            return out.write_all(fragment.as_bytes());
+        }
         let mut rest = fragment;
         while let Some(at) = rest.find(is_hostile) {
             let (plain, tail) = rest.split_at(at);

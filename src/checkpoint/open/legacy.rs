@@ -1,5 +1,6 @@
 //! Legacy streams, whole files or inside `_load_from_bytes`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -62,13 +63,13 @@ fn resolve(
     from: usize,
     prefix: &str,
 ) -> Result<u64> {
-    let mut sizes: HashMap<String, Option<u64>> = HashMap::new();
+    let mut sizes: HashMap<Cow<'_, str>, Option<u64>> = HashMap::new();
     for node in graph.persistents().get(from..).unwrap_or_default() {
         let Node::Persistent(pid) = graph.node(*node) else { continue };
         if let Some(tuple) = storage_tuple(graph, *pid)? {
             // the first use of a key decides
             let size = || DType::from_storage_class(&tuple.class).size().map(u64::from);
-            sizes.entry(tuple.key.clone()).or_insert_with(size);
+            sizes.entry(tuple.key).or_insert_with(size);
         }
     }
     let (stored, end) = legacy::locate(source, found, |key| sizes.get(key).copied().flatten())?;

@@ -199,6 +199,7 @@ fn read_nested(opener: &Opener<'_>, parts: &mut Parts, mut from: usize) -> Resul
     let Parts { graph, storages, tensors } = parts;
     let mut roots = std::collections::HashMap::new();
     for level in 0.. {
+        tensors.learn_constructors(graph, from);
         let calls: Vec<NodeId> = {
             let objects = Objects { graph, tensors, storages };
             graph.ids().skip(from).filter(|id| objects.constructor(*id) == Some(Constructor::LoadFromBytes)).collect()
