@@ -24,7 +24,7 @@ fn new_names(args: &[&str]) -> Vec<String> {
 }
 
 fn names(path: &Path) -> Vec<String> {
-    let listed = run_with(ckpt().args(["ls", "--names"]).arg(path), b"").exits(0);
+    let listed = run_with(ckpt().args(["ls", "--names", "--tensors"]).arg(path), b"").exits(0);
     listed.lines().into_iter().map(str::to_owned).collect()
 }
 

@@ -20,15 +20,18 @@ use crate::pickle::text::{Encoding, lossy};
 use crate::pickle::{Change, Entry, Node, NodeId, StreamId, TextId};
 use rules::Rules;
 
+/// safetensors' own dict of strings, which is no name.
+const METADATA: &str = "__metadata__";
+
 /// One name that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rename {
     /// The name of the state dict that has it: empty for the top object.
     pub within: Arc<str>,
-    /// The key until now, to be shown.
-    pub old: String,
-    /// The new key, to be shown.
-    pub new: String,
+    /// The key until now.
+    pub old: TextId,
+    /// The new key: UTF-8 in which lone surrogates may stand.
+    pub new: Arc<[u8]>,
 }
 
 /// What a renaming does.
@@ -59,6 +62,12 @@ impl Checkpoint {
 }
 
 impl Checkpoint {
+    /// The old and the new key, to be shown.
+    pub fn shown(&self, rename: &Rename) -> (String, String) {
+        let old = self.graph.text_lossy(rename.old).unwrap_or_default().into_owned();
+        (old, lossy(Cow::Borrowed(&rename.new), Encoding::Utf8).into_owned())
+    }
+
     /// Renames in the graph, for who writes it anew: a splice of the pickle needs no such thing.
     pub fn apply(&mut self, plan: &Plan) -> Result<()> {
         let mut new_keys: HashMap<(NodeId, u64), NodeId> = HashMap::new();
@@ -71,9 +80,9 @@ impl Checkpoint {
         }
         // names of formats without a pickle are keys of the top object
         let top = plan.renames.iter().filter(|rename| plan.edits.is_empty() && rename.within.is_empty());
-        let top: HashMap<&str, &str> = top.map(|rename| (&*rename.old, &*rename.new)).collect();
+        let top: HashMap<String, String> = top.map(|rename| self.shown(rename)).collect();
         for entry in self.objects().assignments(self.root).unwrap_or_default() {
-            if let Some(new) = self.graph.str(entry.key).and_then(|name| top.get(&*name).copied()) {
+            if let Some(new) = self.graph.str(entry.key).and_then(|name| top.get(&*name)) {
                 new_keys.insert((entry.key, entry.key_at), self.graph.push_str(new)?);
             }
         }
@@ -123,8 +132,9 @@ impl<'a> Planner<'a> {
                 self.plan.modules.push(join(&path));
                 continue;
             }
+            let assignments = objects.assignments(node);
             // a key that is assigned again may be here twice: its last value is among them
-            let children = match objects.assignments(node) {
+            let children = match &assignments {
                 Some(items) => items.iter().map(|e| Child { label: Label::Key(e.key), node: e.value }).collect(),
                 None => objects.children(node),
             };
@@ -135,7 +145,7 @@ impl<'a> Planner<'a> {
                 let depth = checkpoint.limits.max_depth;
                 return Err(Error::limit(format!("objects nest more than {depth} deep; --max-depth raises it")));
             }
-            if let Some(entries) = self.state_dict(node) {
+            if let Some(entries) = self.state_dict(node, assignments) {
                 self.rename(node, &entries, &path)?;
             }
             for child in children.into_iter().rev() {
@@ -159,9 +169,9 @@ impl<'a> Planner<'a> {
     }
 
     /// The assignments of a mapping that directly holds tensors; of subclasses of dict those after their construction.
-    fn state_dict(&self, node: NodeId) -> Option<Vec<Entry>> {
+    fn state_dict(&self, node: NodeId, assignments: Option<Vec<Entry>>) -> Option<Vec<Entry>> {
         let objects = self.checkpoint.objects();
-        let entries = objects.assignments(node).unwrap_or_else(|| {
+        let entries = assignments.unwrap_or_else(|| {
             let items = self.checkpoint.graph.changes(node).iter().filter_map(|change| match change {
                 Change::Item(entry) => Some(*entry),
                 _ => None,
@@ -176,9 +186,10 @@ impl<'a> Planner<'a> {
     fn is_part_of_checkpoint(&self, node: NodeId) -> bool {
         let objects = self.checkpoint.objects();
         let node = objects.unwrap(node);
+        let assignments = objects.assignments(node);
         self.checkpoint.tensors.of(node).is_none()
-            && objects.assignments(node).is_some()
-            && (self.state_dict(node).is_some() || self.checkpoint.is_optimizer(&objects.children(node)))
+            && assignments.is_some()
+            && (self.state_dict(node, assignments).is_some() || self.checkpoint.is_optimizer(&objects.children(node)))
     }
 
     fn rename(&mut self, node: NodeId, entries: &[Entry], path: &[Element]) -> Result<()> {
@@ -198,33 +209,34 @@ impl<'a> Planner<'a> {
         };
         let new_name = |key: &Key<'_>| {
             let meant = self.takes.is_none_or(|takes| takes(&whole_name(&within, &key.name)));
-            if meant { self.rules.rename(&key.name, is_parameter(key)) } else { key.name.to_vec() }
+            let new = meant.then(|| self.rules.rename(&key.name, is_parameter(key)));
+            new.filter(|new| *new != *key.name).map(Arc::<[u8]>::from)
         };
-        let new_names: Vec<Vec<u8>> = keys.iter().map(new_name).collect();
+        let new_names: Vec<Option<Arc<[u8]>>> = keys.iter().map(new_name).collect();
         let mut taken: HashMap<&[u8], &Key<'_>> = HashMap::with_capacity(keys.len());
         let mut touched = HashSet::new();
-        let mut changed = false;
+        let changed = new_names.iter().any(Option::is_some);
         for (key, new) in keys.iter().zip(&new_names) {
             let show = |name: &[u8]| lossy(name.into(), Encoding::Utf8).into_owned();
-            match taken.entry(new) {
+            let name = new.as_deref().unwrap_or(&key.name);
+            match taken.entry(name) {
                 hash_map::Entry::Occupied(other) => {
                     let other = other.get();
                     // the same key may be assigned once more
                     if other.name != key.name {
-                        let (old, other, new) = (show(&key.name), show(&other.name), show(new));
+                        let (old, other, new) = (show(&key.name), show(&other.name), show(name));
                         return Err(self.refuse(&within, &format!("{other} and {old} would both become {new}")));
                     }
                 }
                 hash_map::Entry::Vacant(place) => {
                     place.insert(key);
-                    if *new != *key.name {
-                        let (old, new) = (show(&key.name), show(new));
-                        self.plan.renames.push(Rename { within: Arc::clone(&within), old, new });
+                    if let Some(new) = new {
+                        let (within, old, new) = (Arc::clone(&within), key.text, Arc::clone(new));
+                        self.plan.renames.push(Rename { within, old, new });
                     }
                 }
             }
-            if *new != *key.name {
-                changed = true;
+            if let Some(new) = new {
                 if self.takes.is_some() {
                     touched.extend(modules_of(&key.name));
                 }
@@ -242,7 +254,7 @@ impl<'a> Planner<'a> {
             let Some(key) = self.key(entry)? else { continue };
             let new = self.rules.rename_module(&key.name);
             if *new != *key.name && (self.takes.is_none() || touched.contains(&*key.name)) {
-                self.edit(&key, &new)?;
+                self.edit(&key, &new.into())?;
             }
         }
         Ok(())
@@ -255,6 +267,10 @@ impl<'a> Planner<'a> {
     fn key(&self, entry: Entry) -> Result<Option<Key<'a>>> {
         let graph = &self.checkpoint.graph;
         let Node::Str(text) = graph.node(entry.key) else { return Ok(None) };
+        let is_flat = matches!(self.checkpoint.container, Container::Safetensors | Container::Sharded);
+        if is_flat && graph.str(entry.key).as_deref() == Some(METADATA) {
+            return Ok(None);
+        }
         let content = graph.text(*text)?;
         let python2 = matches!(graph.encoding(*text), Encoding::Python2 | Encoding::Python2Escaped);
         let latin1 = python2 && std::str::from_utf8(&content).is_err();
@@ -265,7 +281,7 @@ impl<'a> Planner<'a> {
         Ok(Some(Key { entry, text: *text, name, latin1 }))
     }
 
-    fn edit(&mut self, key: &Key<'_>, new: &[u8]) -> Result<()> {
+    fn edit(&mut self, key: &Key<'_>, new: &Arc<[u8]>) -> Result<()> {
         let graph = &self.checkpoint.graph;
         // what is put together of several files has no pickle of its own to edit
         let several = matches!(self.checkpoint.container, Container::Sharded | Container::Dcp);
@@ -275,8 +291,8 @@ impl<'a> Planner<'a> {
             return Err(Error::unsupported(format!("the key {} is pickled in a way that cannot be edited", shown())));
         }
         let new = match key.latin1 {
-            true => to_latin1(new).ok_or_else(|| Error::unsupported(format!("{} is Latin-1 text", shown())))?,
-            false => new.to_vec(),
+            true => to_latin1(new).ok_or_else(|| Error::unsupported(format!("{} is Latin-1 text", shown())))?.into(),
+            false => Arc::clone(new),
         };
         let edit = Edit { node: key.entry.key, new };
         let edits = self.plan.edits.entry(stream).or_default();

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use clap::{ArgMatches, Command, FromArgMatches};
 
+use crate::checkpoint::edit::Plan;
 use crate::checkpoint::edit::rules::{Rules, Step, parse_substitution, parse_table};
-use crate::checkpoint::edit::{Plan, Rename};
 use crate::checkpoint::{Checkpoint, Container, Root};
 use crate::commands::Status;
 use crate::commands::convert::{self, To};
@@ -193,7 +193,7 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules) -> anyh
     let checkpoint = Checkpoint::open(Arc::clone(&source), &limits, &bar).with_context(context)?;
     // the process ends with the command: giving back every small piece of a large graph only takes time
     let mut opened = ManuallyDrop::new(Opened { args, shown: &shown, checkpoint, source, bar: &bar });
-    let mut planned = ManuallyDrop::new(opened.plan(rules)?);
+    let planned = ManuallyDrop::new(opened.plan(rules)?);
     if planned.renames.is_empty() {
         return opened.nothing(&planned, rules, destination);
     }
@@ -202,13 +202,13 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules) -> anyh
     }
     let mut report = ManuallyDrop::new(opened.report(&planned));
     opened.write(&planned, destination, &mut report)?;
+    let summary = opened.summary(&planned);
+    // what is said next is not to stand in the bar's line
     drop(bar);
-    let renames = std::mem::take(&mut planned.renames).into_iter();
-    report.renamed = renames.map(|Rename { within, old, new }| Row { within, old, new }).collect();
     match report.output {
         None => args.report.print(&*report)?,
         Some(_) if args.report.wants_json() => args.report.print(&*report)?,
-        Some(_) => args.report.note(&shown, report.summary()),
+        Some(_) => args.report.note(&shown, summary),
     }
     Ok(Status::Success)
 }
@@ -246,7 +246,8 @@ fn edit_several(
                 let filter = args.names.filter()?;
                 let takes = |name: &str| filter.takes(name);
                 let takes: Option<&dyn Fn(&str) -> bool> = if filter.takes_all() { None } else { Some(&takes) };
-                let job = shards::Job { rules, takes, plan: &plan, force: args.force, limits: &limits, bar: &bar };
+                let names = plan.renames.iter().map(|rename| opened.checkpoint.shown(rename)).collect();
+                let job = shards::Job { rules, takes, names: &names, force: args.force, limits: &limits, bar: &bar };
                 job.write(shards, output)?
             }
             (None, None) => bail!("{}: cannot be renamed in; -o x.pt merges it into one file", input.name),
@@ -255,9 +256,8 @@ fn edit_several(
     } else if !args.dry_run {
         bail!("say where to write: -o DIRECTORY; --dry-run shows what would change");
     }
-    report.renamed = plan.renames.into_iter().map(|Rename { within, old, new }| Row { within, old, new }).collect();
     match report.output {
-        Some(_) if !args.report.wants_json() => args.report.note(&input.name, report.summary()),
+        Some(_) if !args.report.wants_json() => args.report.note(&input.name, opened.summary(&plan)),
         _ => args.report.print(&report)?,
     }
     Ok(Status::Success)
@@ -346,8 +346,30 @@ impl Opened<'_> {
             schema: Renaming::SCHEMA,
             file: self.shown.to_owned(),
             state_dicts: plan.state_dicts,
+            renamed: if self.args.dry_run || self.args.report.wants_json() { self.rows(plan) } else { Vec::new() },
             ..Renaming::default()
         }
+    }
+
+    fn rows(&self, plan: &Plan) -> Vec<Row> {
+        let rows = plan.renames.iter().map(|rename| {
+            let (old, new) = self.checkpoint.shown(rename);
+            Row { within: Arc::clone(&rename.within), old, new }
+        });
+        rows.collect()
+    }
+
+    /// What changed in one sentence.
+    fn summary(&self, plan: &Plan) -> String {
+        let Some(first) = plan.renames.first() else { return "nothing to rename".to_owned() };
+        let mut dicts: Vec<&str> = plan.renames.iter().map(|rename| &*rename.within).collect();
+        dicts.sort_unstable();
+        dicts.dedup();
+        let (names, dicts) = (counted(plan.renames.len() as u64, "name"), counted(dicts.len() as u64, "state dict"));
+        let (old, new) = self.checkpoint.shown(first);
+        let within = if first.within.is_empty() { String::new() } else { format!("{}.", first.within) };
+        let more = if plan.renames.len() > 1 { ", …" } else { "" };
+        format!("renamed {names} in {dicts} ({within}{old} -> {within}{new}{more})")
     }
 
     fn write(&mut self, plan: &Plan, destination: Destination, report: &mut Renaming) -> anyhow::Result<()> {
@@ -453,7 +475,7 @@ impl Opened<'_> {
                 report.output = Some(shown);
             }
         }
-        self.args.report.note(self.shown, report.summary());
+        self.args.report.note(self.shown, self.summary(plan));
         if self.args.report.wants_json() {
             self.args.report.print(&report)?;
         }

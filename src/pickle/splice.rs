@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::pickle::decode::{Does, Inline, Trace, decode_traced};
@@ -20,7 +21,7 @@ pub struct Edit {
     /// The string in the graph of the pickle.
     pub node: NodeId,
     /// The new content, as [`Graph::text`] gives it.
-    pub new: Vec<u8>,
+    pub new: Arc<[u8]>,
 }
 
 /// Edits by the place of the opcode that pushes the string: a string opcode, a memo get, a `DUP`.
@@ -38,7 +39,7 @@ pub fn splice(
 ) -> Result<Spliced> {
     let total = edits.values().map(|edit| edit.new.len() as u64).fold(0, u64::saturating_add);
     if let Some(patches) = literals(source, graph, edits)?.filter(|_| total <= max_bytes) {
-        return Spliced::new(std::sync::Arc::clone(source), patches);
+        return Spliced::new(Arc::clone(source), patches);
     }
     splice_traced(source, graph, edits, max_objects, max_bytes, inline)
 }
@@ -57,7 +58,7 @@ fn splice_traced(
     let mut position = 0;
     while last.is_some_and(|last| position <= last) {
         let mut graph = Graph::new();
-        let stream = graph.add_stream(std::sync::Arc::clone(source), "");
+        let stream = graph.add_stream(Arc::clone(source), "");
         tracer.memo.clear();
         position = decode_traced(&mut graph, stream, position, max_objects, inline, &mut tracer)?.end;
         if tracer.bytes > max_bytes {
@@ -67,7 +68,7 @@ fn splice_traced(
     if tracer.used != edits.len() {
         return Err(Error::malformed("a name that is to change is not pushed by an opcode of its own"));
     }
-    Spliced::new(std::sync::Arc::clone(source), tracer.finish()?)
+    Spliced::new(Arc::clone(source), tracer.finish()?)
 }
 
 /// Bytes that stand in for others.
@@ -126,7 +127,7 @@ impl Strings {
                 *place = u32::try_from(strings.len()).ok()?;
             }
             let (uses, new) = strings.get_mut((*place as usize).checked_sub(1)?)?;
-            if *new != edit.new {
+            if **new != *edit.new {
                 return None;
             }
             *uses += 1;
@@ -219,7 +220,7 @@ impl<'a> Tracer<'a> {
         let (text, wanted) = match (origin, here) {
             (None, None) => return,
             (Some(origin), Some(here)) if origin.new == here.new => return,
-            (_, Some(here)) => (text(here), Ok(Cow::Borrowed(here.new.as_slice()))),
+            (_, Some(here)) => (text(here), Ok(Cow::Borrowed(&*here.new))),
             (Some(origin), None) => {
                 let text = text(origin);
                 (text, text.map_or(Ok(Cow::Borrowed(&[][..])), |text| self.old.text(text)))

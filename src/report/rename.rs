@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::render::{Align, Cell, Column, Document, Fit, Report, Style, Table, json};
-use crate::report::figures::counted;
 
 /// The renamed names of one input.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -52,21 +51,6 @@ impl Row {
 impl Renaming {
     /// The name of this JSON schema.
     pub const SCHEMA: &'static str = "ckpt.rename/1";
-
-    /// What changed in one sentence, for a note.
-    pub fn summary(&self) -> String {
-        let mut dicts: Vec<&str> = self.renamed.iter().map(|row| &*row.within).collect();
-        dicts.dedup();
-        let names = counted(self.renamed.len() as u64, "name");
-        match self.renamed.first() {
-            None => "nothing to rename".to_owned(),
-            Some(first) => {
-                let (old, new) = (first.whole(&first.old), first.whole(&first.new));
-                let more = if self.renamed.len() > 1 { ", …" } else { "" };
-                format!("renamed {names} in {} ({old} -> {new}{more})", counted(dicts.len() as u64, "state dict"))
-            }
-        }
-    }
 }
 
 impl Report for Renaming {

@@ -62,10 +62,10 @@ pub fn rewrite(checkpoint: &Checkpoint, plan: &Plan, output: &mut Output, progre
         }
         Container::Legacy | Container::Pickle => writer.spliced(source, &spliced(checkpoint, plan)?),
         Container::Tar => writer.tar(source, &checkpoint.limits, &spliced(checkpoint, plan)?),
-        Container::Safetensors => writer.safetensors(source, checkpoint, &names(plan)),
+        Container::Safetensors => writer.safetensors(source, checkpoint, &names(checkpoint, plan)),
         Container::Npz => {
             let zip = checkpoint.zip.as_ref().ok_or_else(|| several(checkpoint))?;
-            writer.npz(zip, &names(plan))
+            writer.npz(zip, &names(checkpoint, plan))
         }
         Container::Npy | Container::TorchScript | Container::Pt2 | Container::Sharded | Container::Dcp => {
             Err(several(checkpoint))
@@ -78,9 +78,9 @@ fn several(checkpoint: &Checkpoint) -> Error {
 }
 
 /// New names by old ones, of formats that hold one flat dict.
-fn names(plan: &Plan) -> HashMap<&str, &str> {
+fn names(checkpoint: &Checkpoint, plan: &Plan) -> HashMap<String, String> {
     let top = plan.renames.iter().filter(|rename| rename.within.is_empty());
-    top.map(|rename| (rename.old.as_str(), rename.new.as_str())).collect()
+    top.map(|rename| checkpoint.shown(rename)).collect()
 }
 
 struct Writer<'a> {
@@ -161,7 +161,7 @@ impl Writer<'_> {
     }
 
     /// numpy's archive: a member for each name. Their compressed bytes are copied, their headers made anew.
-    fn npz(&mut self, zip: &Zip, names: &HashMap<&str, &str>) -> Result<()> {
+    fn npz(&mut self, zip: &Zip, names: &HashMap<String, String>) -> Result<()> {
         let mut directory = Directory::of(zip)?;
         for (member, entry) in zip.members.iter().zip(&mut directory.0) {
             let start = zip.data_start(member)?;
@@ -183,7 +183,7 @@ impl Writer<'_> {
         &mut self,
         source: &SharedSource,
         checkpoint: &Checkpoint,
-        names: &HashMap<&str, &str>,
+        names: &HashMap<String, String>,
     ) -> Result<()> {
         let header = safetensors::read(source.as_ref(), &checkpoint.limits)?;
         let json = safetensors_header(&header, names)?;
@@ -207,7 +207,7 @@ impl Writer<'_> {
 }
 
 /// The header with other names, in the order of the data as safetensors writes it, padded with blanks to eight bytes.
-fn safetensors_header(header: &safetensors::Header, names: &HashMap<&str, &str>) -> Result<Vec<u8>> {
+fn safetensors_header(header: &safetensors::Header, names: &HashMap<String, String>) -> Result<Vec<u8>> {
     let quoted = |text: &str| serde_json::to_string(text).map_err(std::io::Error::from);
     let mut members = Vec::new();
     if !header.metadata.is_empty() {
@@ -215,7 +215,7 @@ fn safetensors_header(header: &safetensors::Header, names: &HashMap<&str, &str>)
         members.push(format!("\"__metadata__\":{{{}}}", pairs.collect::<Result<Vec<_>>>()?.join(",")));
     }
     for tensor in &header.tensors {
-        let name = quoted(names.get(tensor.name.as_str()).copied().unwrap_or(&tensor.name))?;
+        let name = quoted(names.get(&tensor.name).unwrap_or(&tensor.name))?;
         let (dtype, shape) = (quoted(&tensor.dtype)?, serde_json::json!(tensor.shape));
         let (begin, end) = (tensor.begin, tensor.end);
         members.push(format!("{name}:{{\"dtype\":{dtype},\"shape\":{shape},\"data_offsets\":[{begin},{end}]}}"));

@@ -77,11 +77,14 @@ impl Opener<'_> {
         let from = graph.persistents().len();
         let stream = graph.add_stream(source, &member.name);
         let decoded = decode(graph, stream, 0, self.max_objects, &Joblib)?;
-        let prefix = if zip.top().is_empty() { format!("{folder}/") } else { format!("{}/{folder}/", zip.top()) };
+        let mut name = if zip.top().is_empty() { format!("{folder}/") } else { format!("{}/{folder}/", zip.top()) };
+        let prefix = name.len();
         storages.resolve(graph, from, "", |key, _, _| {
-            let bytes = match zip.position(&format!("{prefix}{key}")) {
+            name.truncate(prefix);
+            name.push_str(key);
+            let bytes = match zip.position(&name) {
                 Some(index) => Bytes::Member { zip: Arc::clone(zip), index, opened: OnceLock::new() },
-                None => Bytes::Missing(format!("its storage, member {prefix}{key}, is missing")),
+                None => Bytes::Missing(format!("its storage, member {name}, is missing")),
             };
             (bytes, byte_order)
         })?;

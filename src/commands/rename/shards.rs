@@ -10,7 +10,6 @@ use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::edit::Plan;
 use crate::checkpoint::edit::rules::Rules;
 use crate::commands::progress_bar::Bar;
 use crate::layout::Layout;
@@ -29,8 +28,8 @@ pub(super) struct Job<'a> {
     pub rules: &'a Rules,
     /// Which names are meant.
     pub takes: Option<&'a dyn Fn(&str) -> bool>,
-    /// What becomes of all shards together.
-    pub plan: &'a Plan,
+    /// What becomes of all names together.
+    pub names: &'a HashMap<String, String>,
     /// Files that exist are replaced.
     pub force: bool,
     pub limits: &'a Limits,
@@ -41,7 +40,7 @@ impl Job<'_> {
     /// Writes all shards and their index into the directory `output`, which is made when it is not there. Gives the bytes
     /// written. Nothing has its name before all is written, the index is last.
     pub(super) fn write(&self, (index, shards): &(PathBuf, Vec<String>), output: &Path) -> anyhow::Result<u64> {
-        let Job { rules, takes, plan, force, limits, bar } = *self;
+        let Job { rules, takes, names, force, limits, bar } = *self;
         let folder = index.parent().unwrap_or(Path::new(""));
         if output.as_os_str() == "-" {
             bail!("several files do not go to standard output: name a directory with -o");
@@ -74,7 +73,7 @@ impl Job<'_> {
         }
         let text = fs::read_to_string(index).with_context(|| index.display().to_string())?;
         let mut last = index_target.create().with_context(|| index.display().to_string())?;
-        last.write_all(&renamed_index(&text, plan)?)?;
+        last.write_all(&renamed_index(&text, names)?)?;
         outputs.push(last);
         let bytes = outputs.iter().map(Output::position).sum();
         outputs.into_iter().try_for_each(Output::commit).with_context(|| output.display().to_string())?;
@@ -83,13 +82,11 @@ impl Job<'_> {
 }
 
 /// The index with other names, everything else in it as it was.
-fn renamed_index(text: &str, plan: &Plan) -> anyhow::Result<Vec<u8>> {
-    let new: HashMap<&str, &str> = plan.renames.iter().map(|rename| (&*rename.old, &*rename.new)).collect();
+fn renamed_index(text: &str, new: &HashMap<String, String>) -> anyhow::Result<Vec<u8>> {
     let mut index: Map<String, Value> = serde_json::from_str(text)?;
     if let Some(Value::Object(weights)) = index.get_mut("weight_map") {
         let renamed = std::mem::take(weights).into_iter();
-        *weights =
-            renamed.map(|(name, shard)| (new.get(&*name).map_or(name, |new| (*new).to_owned()), shard)).collect();
+        *weights = renamed.map(|(name, shard)| (new.get(&name).cloned().unwrap_or(name), shard)).collect();
     }
     let mut out = serde_json::to_vec_pretty(&index)?;
     out.push(b'\n');

@@ -278,7 +278,7 @@ proptest! {
 }
 
 fn edit(new: &str) -> Edit {
-    Edit { node: Graph::NONE, new: new.into() }
+    Edit { node: Graph::NONE, new: new.as_bytes().into() }
 }
 
 #[test]
