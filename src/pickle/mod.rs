@@ -5,7 +5,7 @@
 pub mod decode;
 pub mod graph;
 pub mod opcode;
-mod reader;
+pub(crate) mod reader;
 pub mod stored;
 pub mod text;
 

@@ -1,0 +1,3 @@
+//! Whether a file may be loaded: what its pickles would call, and whether `torch.load(weights_only=True)` takes it.
+
+pub mod weights_only;
