@@ -6,7 +6,7 @@
 pub mod equality;
 mod module;
 pub mod names;
-mod numpy;
+pub(crate) mod numpy;
 pub mod object;
 pub mod open;
 pub mod pyrepr;

@@ -77,7 +77,7 @@ fn datetime_unit(graph: &Graph, metadata: NodeId) -> Option<String> {
 }
 
 /// The byte string that a node stands for, in any protocol's spelling.
-pub(super) fn byte_string(graph: &Graph, node: NodeId) -> Option<TextId> {
+pub(crate) fn byte_string(graph: &Graph, node: NodeId) -> Option<TextId> {
     match graph.node(node) {
         Node::Bytes(text) | Node::ByteArray(text) | Node::Str(text) => Some(*text),
         Node::ReadOnlyBuffer(inner) => match graph.node(*inner) {
@@ -199,7 +199,7 @@ pub(super) fn joblib_array(graph: &Graph, node: NodeId) -> Option<Tensor> {
 
 /// Tells the decoder of joblib's arrays.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Joblib;
+pub(crate) struct Joblib;
 
 impl Inline for Joblib {
     fn after_build(&self, graph: &Graph, object: NodeId, source: &SharedSource, position: u64) -> Result<Follows> {

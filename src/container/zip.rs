@@ -6,6 +6,7 @@
 
 mod flavor;
 mod member;
+pub mod walk;
 
 use std::collections::HashMap;
 use std::io::BufReader;

@@ -39,12 +39,11 @@ const DANGEROUS: &[(&str, &str, &str)] = &[
         "eval exec execfile compile input breakpoint apply reduce intern exit quit help license __loader__ __spec__",
         RUNS,
     ),
-    ("builtins __builtin__ __builtins__", "open file print", FILES),
+    ("builtins __builtin__ __builtins__", "open file", FILES),
     ("builtins __builtin__ __builtins__", "__import__ reload __build_class__", IMPORTS),
     (
         "builtins __builtin__ __builtins__",
-        "getattr setattr delattr globals locals vars dir type super property classmethod staticmethod map filter hasattr \
-         __dict__ memoryview",
+        "getattr setattr delattr globals locals vars __dict__",
         REACHES,
     ),
     ("importlib _frozen_importlib _frozen_importlib_external _imp imp zipimport pkgutil pkg_resources", "*", IMPORTS),
@@ -53,7 +52,7 @@ const DANGEROUS: &[(&str, &str, &str)] = &[
     ("types", "CodeType FunctionType LambdaType MethodType BuiltinFunctionType ModuleType new_class DynamicClassAttribute", RUNS),
     ("new", "*", RUNS),
     ("marshal", "*", RUNS),
-    ("gc atexit signal _signal threading _thread sched site sitecustomize weakref faulthandler resource", "*", SYSTEM),
+    ("gc atexit signal _signal threading _thread sched site sitecustomize faulthandler resource", "*", SYSTEM),
     ("operator _operator", "attrgetter itemgetter methodcaller call", REACHES),
     ("functools _functools", "partial partialmethod reduce singledispatch cached_property", REACHES),
     ("itertools", "starmap accumulate", REACHES),
@@ -82,7 +81,6 @@ const DANGEROUS: &[(&str, &str, &str)] = &[
     ("torch.utils._config_module torch.utils.data.datapipes.utils.decoder torch.utils.model_zoo", "*", NESTED),
     ("torch.distributed.rpc torch.distributed.elastic torch.distributed.run torch.multiprocessing", "*", STARTS),
     ("torch._utils", "_import_dotted_name", IMPORTS),
-    ("torch.storage", "_load_from_bytes", NESTED),
     ("tensorflow keras", "load_model load_weights Lambda", RUNS),
     ("keras.layers.core tensorflow.python.keras.layers.core keras.src.layers.core.lambda_layer", "Lambda", RUNS),
     ("tensorflow.io tensorflow.python.lib.io tensorflow.python.platform.gfile", "*", FILES),
@@ -122,7 +120,8 @@ const KNOWN: &[(&str, &str)] = &[
     (
         "builtins __builtin__",
         "set frozenset dict list tuple int long float complex bool str unicode bytes bytearray object range xrange slice \
-         NoneType Ellipsis NotImplemented len",
+         NoneType Ellipsis NotImplemented len abs sum min max round pow divmod reversed enumerate zip all any hash id \
+         repr ascii bin hex oct ord chr isinstance issubclass callable",
     ),
     ("copyreg copy_reg", "_reconstructor __newobj__ __newobj_ex__"),
     ("_codecs", "encode"),
@@ -157,6 +156,8 @@ const KNOWN: &[(&str, &str)] = &[
     ("torch._utils", "_rebuild_sparse_csr_tensor _rebuild_xla_tensor _rebuild_mlc_tensor _rebuild_nested_tensor"),
     ("torch._tensor torch.tensor", "_rebuild_from_type _rebuild_from_type_v2"),
     ("torch.serialization", "_get_layout"),
+    // what the bytes hold is gone through as well
+    ("torch.storage", "_load_from_bytes"),
     ("torch.storage", "UntypedStorage TypedStorage _UntypedStorage _TypedStorage"),
     ("torch.nn.parameter", "Parameter Buffer UninitializedParameter UninitializedBuffer"),
     ("torch.nn", "Parameter Module Linear Sequential ReLU"),
