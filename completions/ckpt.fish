@@ -27,6 +27,12 @@ end
 complete -c ckpt -n "__fish_ckpt_needs_command" -s h -l help -d 'Print help'
 complete -c ckpt -n "__fish_ckpt_needs_command" -s V -l version -d 'Print version'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "ls" -d 'List tensors and other values: names, dtypes, shapes, sizes'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "strip-prefix" -d 'Remove a prefix from the names of every state dict, and change nothing else'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "rename" -d 'Rename tensors: add or remove prefixes, by pattern, by a table'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "repair" -d 'Finish or undo an edit in place that was interrupted'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "convert" -d 'Convert between torch\'s containers, safetensors and npz'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "diff" -d 'Compare two checkpoints: what changed, where, by how much'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "extract" -d 'Take out tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "man" -d 'Print the manual page, or write all pages into a directory'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l depth -d 'Fold what lies deeper than N levels of the tree' -r
@@ -57,6 +63,167 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s R -l recursive -d 'List
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s q -l quiet -d 'No notes and no progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -s o -l output -d 'Where to write; `-` is standard output' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l root -d 'Look only below the element of this name; names are then relative to it (`.` is the top)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l format -d 'How to write the result' -r -f -a "table\t'For people'
+json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-depth -d 'How deep objects may nest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-entries -d 'Tensors and values that may be listed' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l anywhere -d 'Remove it inside names too, wherever an element begins with it (`model._orig_mod.fc` becomes `model.fc`)'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l in-place -d 'Edit the file itself: a zip gets a new pickle and directory appended, any other file is replaced as a whole'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l force -d 'Replace an OUTPUT that exists'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l dry-run -d 'Show old -> new and write nothing'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l if-present -d 'When nothing matches, let the input through unchanged'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l add-prefix -d 'Put PREFIX before every name' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l strip-prefix -d 'Remove PREFIX where a name begins with it' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l regex -d 'Rewrite by a regular expression: $1 in TO is what its first group matched; flags g (all matches) and i (any case)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l map -d 'Rename by a table: two columns (old, new), or a JSON object; `-` is standard input' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s o -l output -d 'Where to write; `-` is standard output' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l root -d 'Look only below the element of this name; names are then relative to it (`.` is the top)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l format -d 'How to write the result' -r -f -a "table\t'For people'
+json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-depth -d 'How deep objects may nest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-entries -d 'Tensors and values that may be listed' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l in-place -d 'Edit the file itself: a zip gets a new pickle and directory appended, any other file is replaced as a whole'
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l force -d 'Replace an OUTPUT that exists'
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l dry-run -d 'Show old -> new and write nothing'
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l if-present -d 'When nothing matches, let the input through unchanged'
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s o -l output -d 'Where to write; `-` is standard output' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l format -d 'How to write the result' -r -f -a "table\t'For people'
+json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-depth -d 'How deep objects may nest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-entries -d 'Tensors and values that may be listed' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l in-place -d 'Repair the file itself'
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l force -d 'Replace an OUTPUT that exists'
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l to -d 'The format to write; the default follows OUTPUT\'s extension' -r -f -a "torch\t'torch\'s zip container (torch 1.6 and newer)'
+torch-legacy\t'The stream that torch 1.5 and older read'
+safetensors\t'safetensors'
+npz\t'numpy\'s archive'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l drop -d 'Leave out an element and everything below it; a name or a glob; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l dtype -d 'Cast floating tensors, rounding to nearest even' -r -f -a "float16\t''
+bfloat16\t''
+float32\t''
+float64\t''"
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l device -d 'The device that storages are to be loaded on (torch formats)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l shared -d 'Tensors that share memory, in formats without sharing' -r -f -a "duplicate\t'Write each whole'
+drop\t'Write equal views once; __metadata__ says which names are left out'
+error\t'Refuse'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l save-values -d 'Write the values that a weights-only format leaves out to a JSON file' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-shard-size -d 'Write shards of at most SIZE bytes (5GB, 500MB, 2GiB) and an index into the directory OUTPUT' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l root -d 'Look only below the element of this name; names are then relative to it (`.` is the top)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l format -d 'How to write the result' -r -f -a "table\t'For people'
+json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-depth -d 'How deep objects may nest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-entries -d 'Tensors and values that may be listed' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l compact -d 'Write only the parts of storages that tensors use (torch formats)'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l rtol -d 'Relative tolerance: |a - b| <= ATOL + RTOL * |b| is equal, as in torch.allclose' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l atol -d 'Absolute tolerance' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l ignore -d 'What does not count (`values`: elements and other values), separated by commas' -r -f -a "device\t'On which device a tensor was'
+requires_grad\t'Whether it wants a gradient'
+dtype\t'The types of elements; they are still compared as numbers'
+values\t'Elements of tensors, and other values of the same name'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l strip-prefix -d 'Take this prefix off the names that have it, on both sides' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l root-a -d 'Of A only what is below the element of this name; names are then relative to it (`.` is the top)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l root-b -d 'The same for B' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l sort -d 'In which order changed tensors are shown' -r -f -a "file\t'As they stand in the first file'
+change\t'Largest relative change first; a changed shape is larger than any'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l top -d 'Show only the first N entries of each section' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l format -d 'How to write the result' -r -f -a "table\t'For people'
+json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-depth -d 'How deep objects may nest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-entries -d 'Tensors and values that may be listed' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l structure -d 'Names, shapes, dtypes and other values only: read no tensor\'s data'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l nan-differs -d 'NaN does not equal NaN'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l bitwise -d 'Equal means the same bits: 0.0 differs from -0.0, a NaN from other NaNs'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s s -l summary -d 'One line'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l load -d 'What load_state_dict(strict=False) of A into B would say: keys and shapes of the weights only'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s o -l output -d 'Where to write: FILE.npy .npz .json .csv .bin .png .safetensors .pt, a directory, or `-`' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l to -d 'The format, whatever OUTPUT is called; in a directory that of each file' -r -f -a "npy\t'One array of numpy\'s'
+npz\t'Arrays by name, for numpy'
+json\t'Lists in lists, values too'
+csv\t'A table of one or two dimensions'
+bin\t'The elements\' bytes, little-endian'
+png\t'A picture'
+safetensors\t'Tensors by name'
+torch\t'torch\'s zip, every kind of object kept'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l slice -d 'Take a part of each tensor, in Python\'s syntax: `0:2,:`, `-1`, `...,::-1`' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l dtype -d 'Cast floating tensors to float16, bfloat16, float32 or float64' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l range -d 'The values that are black and white, instead of the smallest and the largest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l scale -d 'Draw each value as N x N pixels' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l root -d 'Look only below the element of this name; names are then relative to it (`.` is the top)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l format -d 'How to write the result' -r -f -a "table\t'For people'
+json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-depth -d 'How deep objects may nest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-entries -d 'Tensors and values that may be listed' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l force -d 'Replace what exists'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l full -d 'Print every element, however many there are'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l diverging -d 'Blue below zero (or below the middle of --range), red above'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c ckpt -n "__fish_ckpt_using_subcommand man" -l dir -d 'Write all pages into this directory' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand man" -s h -l help -d 'Print help'

@@ -2,7 +2,7 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::commands::{completions, diff, ls, man};
+use crate::commands::{completions, convert, diff, extract, ls, man, rename, repair, strip_prefix};
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
 #[derive(Debug, Parser)]
@@ -21,8 +21,18 @@ pub struct Cli {
 pub enum Command {
     /// List tensors and other values: names, dtypes, shapes, sizes
     Ls(ls::Args),
+    /// Remove a prefix from the names of every state dict, and change nothing else
+    StripPrefix(strip_prefix::Args),
+    /// Rename tensors: add or remove prefixes, by pattern, by a table
+    Rename(rename::Args),
+    /// Finish or undo an edit in place that was interrupted
+    Repair(repair::Args),
+    /// Convert between torch's containers, safetensors and npz
+    Convert(convert::Args),
     /// Compare two checkpoints: what changed, where, by how much
     Diff(diff::Args),
+    /// Take out tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt
+    Extract(Box<extract::Args>),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write all pages into a directory

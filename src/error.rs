@@ -116,6 +116,11 @@ impl Error {
         &self.0.message
     }
 
+    /// What the operating system said, if it refused something.
+    pub fn io_kind(&self) -> Option<io::ErrorKind> {
+        self.0.source.as_ref().map(io::Error::kind)
+    }
+
     /// The member of the archive, if the trouble is inside one.
     pub fn member(&self) -> Option<&str> {
         self.0.member.as_deref()

@@ -19,6 +19,8 @@ pub struct Limits {
     pub min_expanded_bytes: u64,
     /// Bytes of a JSON header (safetensors, indexes).
     pub max_header_bytes: u64,
+    /// Bytes that all strings together may take which a renaming writes into a pickle.
+    pub max_new_name_bytes: u64,
     /// Members one archive may have.
     pub max_members: u64,
     /// Bytes of one tensor's elements that will be read, when it is larger than its storage (`--max-read-bytes`).
@@ -39,6 +41,7 @@ impl Default for Limits {
             max_expansion_ratio: 256,
             min_expanded_bytes: 128 << 20,
             max_header_bytes: 100 << 20,
+            max_new_name_bytes: 256 << 20,
             max_members: 4_000_000,
             max_read_bytes: 64 << 30,
             max_shared_names: 100,

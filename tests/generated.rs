@@ -1,5 +1,6 @@
 //! completions/ and man/ are what `ckpt completions SHELL` and `ckpt man` print, for whatever the command line has.
 //! CKPT_BLESS=1 writes them again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
 mod driver;
 

@@ -1,5 +1,6 @@
 //! What bad input gets: a clear error on one line, exit 2, nothing else, in little time. testdata/hostile/expected.json
 //! says what to make of each file there; what would be large is made here.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
 mod driver;
 

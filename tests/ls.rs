@@ -1,5 +1,6 @@
 //! `ckpt ls`, option by option: each test fails when its option is ignored. Numbers are torch's, names those of the
 //! oracles; what tables look like stands in testdata/golden/.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
 mod driver;
 
@@ -308,6 +309,14 @@ fn include_and_exclude() {
 }
 
 #[test]
+fn a_name_that_looks_like_a_glob_is_meant_exactly_too() {
+    // {"w[0]": 1, "w0": 2, "x": 3}
+    let pickle = b"\x80\x02}(X\x04\0\0\0w[0]K\x01X\x02\0\0\0w0K\x02X\x01\0\0\0xK\x03u.";
+    assert_eq!(ls_of(pickle, "--names --include w[0]").exits(0).text(), "w[0]\nw0\n");
+    assert_eq!(ls_of(pickle, "--names --exclude w[0]").exits(0).text(), "x\n");
+}
+
+#[test]
 fn recursive() {
     let dir = tempfile::tempdir().unwrap();
     let copy = |from: &str, to: &str| {
@@ -447,7 +456,7 @@ fn limits() {
 
     // 100 elements, all of them the one of a storage: 400 bytes out of 4
     let expanded = zipped(
-        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00X\x03\0\0\0cpuK\x01tQ\
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0\x30X\x03\0\0\0cpuK\x01tQ\
           K\0Kd\x85K\0\x85\x89ccollections\nOrderedDict\n)RtR.",
     );
     assert_eq!(ls_of(&expanded, "--json --hash").exits(0).json()["tensors"][0]["shape"], json!([100]));

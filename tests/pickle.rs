@@ -1,6 +1,7 @@
 //! Properties of the decoder. A small pickler, for tests only, writes values in every protocol with whatever opcodes
 //! Python's picklers may choose from; what is decoded must be what was written, shared where it was shared. Bytes that
 //! are no pickle, and pickles with a few bytes changed, never panic and stay within bounds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
 mod driver;
 
@@ -248,7 +249,7 @@ impl Pickler<'_> {
             }
             Value::Str(points) => {
                 self.save_text(points);
-                if place % 2 == 0 {
+                if place.is_multiple_of(2) {
                     self.memoize(place);
                 }
             }
@@ -258,7 +259,7 @@ impl Pickler<'_> {
             }
             Value::Bytes(bytes) | Value::ByteArray(bytes) => {
                 self.save_bytes(bytes);
-                if place % 2 == 0 {
+                if place.is_multiple_of(2) {
                     self.memoize(place);
                 }
             }
@@ -308,21 +309,14 @@ impl Pickler<'_> {
     fn batches<T>(&mut self, items: &[T], save: impl Fn(&mut Self, &T), one: u8, several: u8) {
         let mut rest = items;
         while !rest.is_empty() {
-            let take = if self.protocol == 0 { 1 } else { self.choose(rest.len() + 1) };
+            let take = if self.protocol == 0 { 1 } else { 1 + self.choose(rest.len()) };
             let (now, later) = rest.split_at(take);
-            if let ([item], 0) = (now, self.choose(2)) {
-                save(self, item);
-                self.op(one);
-            } else if self.protocol == 0 {
-                now.iter().for_each(|item| {
-                    save(self, item);
-                    self.op(one);
-                });
-            } else {
+            let alone = self.protocol == 0 || take == 1 && self.choose(2) == 0;
+            if !alone {
                 self.op(b'(');
-                now.iter().for_each(|item| save(self, item));
-                self.op(several);
             }
+            now.iter().for_each(|item| save(self, item));
+            self.op(if alone { one } else { several });
             rest = later;
         }
     }
@@ -509,10 +503,10 @@ impl Comparison<'_> {
 
     fn same(&mut self, place: Place, node: NodeId) {
         // one object is one node, however often it is used
-        if self.pickler.memo.contains_key(&place) {
-            if let Some(before) = self.found.insert(place, node) {
-                return assert_eq!(before, node);
-            }
+        if self.pickler.memo.contains_key(&place)
+            && let Some(before) = self.found.insert(place, node)
+        {
+            return assert_eq!(before, node);
         }
         let value = &self.way.values[place];
         if value.holds_itself() {

@@ -2,6 +2,7 @@
 //! panic, never long, never much memory, and always an answer or an error.
 //!
 //! `cargo test` takes a sample of the places; `CKPT_SWEEP=every` takes all of them (in release mode: minutes).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
 use std::fmt;
 use std::path::Path;

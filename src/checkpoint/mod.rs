@@ -3,16 +3,20 @@
 //! [`open`] turns bytes into a [`Checkpoint`], whatever the container; [`names`] walks it; [`rebuild`] knows torch's and
 //! numpy's constructors; [`object`] and [`value`] say what everything else is.
 
+pub mod edit;
 pub mod equality;
 mod module;
 pub mod names;
-pub(crate) mod numpy;
+pub mod numpy;
 pub mod object;
 pub mod open;
+pub mod prune;
 pub mod pyrepr;
 pub mod rebuild;
+pub mod resave;
 pub mod root;
 pub mod script;
+pub mod selection;
 pub mod storage;
 pub mod tensor;
 pub mod value;
@@ -22,14 +26,18 @@ use std::sync::Arc;
 
 use crate::container::compress::Compression;
 use crate::container::zip::Zip;
+use crate::data::Elements;
 use crate::dtype::ByteOrder;
+use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::pickle::{Graph, NodeId};
+use crate::pickle::{Graph, Node, NodeId};
+use crate::source::SharedSource;
 use names::Element;
 use object::Objects;
 use rebuild::Tensors;
 use script::Script;
 use storage::Storages;
+use tensor::Data;
 
 pub use names::{Entry, Item, Names};
 pub use root::Root;
@@ -82,6 +90,8 @@ impl Container {
 pub struct Checkpoint {
     /// The container.
     pub container: Container,
+    /// The file's bytes, expanded where it was compressed; nothing for checkpoints of several files.
+    pub source: Option<SharedSource>,
     /// How the whole file was compressed.
     pub compression: Option<Compression>,
     /// The pickle's protocol, where there is a pickle.
@@ -114,6 +124,18 @@ impl Checkpoint {
     /// The graph with what is known of its objects.
     pub fn objects(&self) -> Objects<'_> {
         Objects { graph: &self.graph, tensors: &self.tensors, storages: &self.storages }
+    }
+
+    /// Adds a tensor that is in no file: `elements` must be contiguous, row-major and little-endian, from their source's
+    /// first byte on.
+    pub fn add_tensor(&mut self, elements: Elements) -> Result<NodeId> {
+        let extent = |size: &u64| i64::try_from(*size).map_err(|_| Error::limit("a size of more than 63 bits"));
+        let shape = elements.shape.iter().map(extent).collect::<Result<Vec<_>>>()?;
+        let data = Data::Array { source: elements.source, byte_order: elements.byte_order };
+        let tensor = Tensor { data, ..rebuild::plain_tensor(elements.dtype, shape) };
+        let node = self.graph.push(Node::Foreign(0))?;
+        self.tensors.add(node, tensor)?;
+        Ok(node)
     }
 
     /// The tensor of an id that this checkpoint gave.

@@ -50,10 +50,9 @@ pub(super) fn numpy_type(graph: &Graph, node: NodeId) -> Option<NumpyType> {
     let mut dtype = DType::from_numpy(code.trim_start_matches(['<', '>', '|', '=']));
     if let (DType::Other { name, size }, Some(unit)) =
         (&dtype, state.get(8).and_then(|meta| datetime_unit(graph, *meta)))
+        && name.ends_with("64")
     {
-        if name.ends_with("64") {
-            dtype = DType::Other { name: format!("{name}[{unit}]").into(), size: *size };
-        }
+        dtype = DType::Other { name: format!("{name}[{unit}]").into(), size: *size };
     }
     Some(NumpyType {
         is_object: dtype.name() == "object",
@@ -187,6 +186,13 @@ fn wrapper(graph: &Graph, node: NodeId) -> Option<Wrapper> {
     })
 }
 
+/// The node of a joblib array's dtype, and whether its elements lie in column-major order.
+pub(super) fn joblib_type(graph: &Graph, node: NodeId) -> Option<(NodeId, bool)> {
+    let Node::Dict(entries) = graph.node(state_of(graph, node)?) else { return None };
+    let dtype = entries.iter().find(|entry| graph.str(entry.key).as_deref() == Some("dtype"))?.value;
+    Some((dtype, wrapper(graph, node)?.column_major))
+}
+
 /// An array that joblib left in the stream.
 pub(super) fn joblib_array(graph: &Graph, node: NodeId) -> Option<Tensor> {
     let found = wrapper(graph, node)?;
@@ -199,7 +205,7 @@ pub(super) fn joblib_array(graph: &Graph, node: NodeId) -> Option<Tensor> {
 
 /// Tells the decoder of joblib's arrays.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Joblib;
+pub struct Joblib;
 
 impl Inline for Joblib {
     fn after_build(&self, graph: &Graph, object: NodeId, source: &SharedSource, position: u64) -> Result<Follows> {

@@ -143,6 +143,11 @@ impl<'a> Objects<'a> {
     /// A mapping's items in order, `None` for what is no mapping: dicts, `OrderedDict`s and the like. A key that is
     /// assigned again keeps its place and takes the last value, as in Python.
     pub fn items(&self, node: NodeId) -> Option<Vec<Entry>> {
+        self.assignments(node).map(|items| self.last_assignments(items))
+    }
+
+    /// The same with every assignment, those that later ones override too. `key_at` is 0 where nobody knows.
+    pub fn assignments(&self, node: NodeId) -> Option<Vec<Entry>> {
         let mut items = Vec::new();
         match self.graph.node(node) {
             Node::Dict(entries) => items.extend_from_slice(entries),
@@ -153,7 +158,8 @@ impl<'a> Objects<'a> {
                     }
                     for pair in self.graph.sequence(*arg).unwrap_or_default() {
                         if let Some([key, value]) = self.graph.sequence(*pair) {
-                            items.push(Entry { key: *key, value: *value, key_at: 0 });
+                            let key_at = self.graph.first_pushed_at(*pair).unwrap_or(0);
+                            items.push(Entry { key: *key, value: *value, key_at });
                         }
                     }
                 }
@@ -164,7 +170,7 @@ impl<'a> Objects<'a> {
             Change::Item(entry) => Some(*entry),
             _ => None,
         }));
-        Some(self.last_assignments(items))
+        Some(items)
     }
 
     fn last_assignments(&self, items: Vec<Entry>) -> Vec<Entry> {

@@ -22,15 +22,26 @@ impl Checkpoint {
         Root { node: self.root, path: Vec::new(), in_optimizer: false }
     }
 
+    /// Whether a walk from there gives what a module's `state_dict()` would, and more.
+    pub fn is_module(&self, root: &Root) -> bool {
+        module::is_module(self, self.objects().unwrap(root.node))
+    }
+
     /// Every object that has `name`: `.` is the top one. Two of them make the name ambiguous; that is for the caller to
     /// say.
     pub fn roots(&self, name: &str) -> Result<Vec<Root>> {
+        self.roots_below(&self.top(), name)
+    }
+
+    /// Every object that has `name` seen from `from`, with paths relative to that; `.` is `from` itself.
+    pub fn roots_below(&self, from: &Root, name: &str) -> Result<Vec<Root>> {
+        let from = Root { path: Vec::new(), ..from.clone() };
         if name == "." {
-            return Ok(vec![self.top()]);
+            return Ok(vec![from]);
         }
         let objects = self.objects();
         let mut found = Vec::new();
-        let mut open = vec![self.top()];
+        let mut open = vec![from];
         let mut visits = self.limits.max_entries;
         while let Some(root) = open.pop() {
             visits = visits.checked_sub(1).ok_or_else(|| Error::limit("too many objects to look for that name"))?;

@@ -78,6 +78,16 @@ impl Storage {
         }
     }
 
+    /// The CRC-32 that the file states for the bytes as they lie there.
+    pub fn stated_crc(&self) -> Option<u32> {
+        match &self.bytes {
+            Bytes::Member { zip, index, .. } => {
+                zip.members.get(*index).filter(|member| member.method == 0).map(|member| member.crc32)
+            }
+            _ => None,
+        }
+    }
+
     /// Why the bytes cannot be read, when that is known without reading.
     pub fn missing(&self) -> Option<&str> {
         match &self.bytes {
@@ -145,6 +155,8 @@ pub(super) fn storage_tuple(graph: &Graph, pid: NodeId) -> Result<Option<Storage
 pub struct Storages {
     all: Vec<Storage>,
     by_node: FxHashMap<NodeId, Persistent>,
+    /// A node that names each.
+    nodes: FxHashMap<StorageId, NodeId>,
     /// Names that many storages share, held once.
     interned: HashSet<Arc<str>>,
 }
@@ -189,6 +201,11 @@ impl Storages {
         self.by_node.get(&node)
     }
 
+    /// A node whose persistent id names the storage.
+    pub(super) fn node_of(&self, id: StorageId) -> Option<NodeId> {
+        self.nodes.get(&id).copied()
+    }
+
     /// Gives the persistent ids from number `from` on their meaning. `locate` says where the bytes of a key lie, given
     /// its class; it is asked once for each key.
     pub(super) fn resolve(
@@ -221,6 +238,7 @@ impl Storages {
                         id
                     }
                 };
+                self.nodes.entry(id).or_insert(*node);
                 Persistent::Storage { id, view_offset: found.view.map_or(0, |view| view.1) }
             } else if let Some(meaning) = other_meaning(graph, *pid) {
                 meaning

@@ -9,16 +9,16 @@ use crate::pickle::NodeId;
 
 impl Container {
     /// True for formats that hold named tensors and nothing of the object they came from: no devices, no gradients, no
-    /// other values.
+    /// other values. Shards are put together by name, whatever their own format.
     pub fn holds_only_weights(self) -> bool {
-        matches!(self, Container::Safetensors | Container::Npz | Container::Npy | Container::Pt2)
+        matches!(self, Container::Safetensors | Container::Npz | Container::Npy | Container::Pt2 | Container::Sharded)
     }
 }
 
 impl Checkpoint {
     /// The top object, if it is a tensor or a module or directly holds tensors; else each mapping or module below it
     /// that does, the outermost ones, optimizers left aside. More than one means that somebody has to choose.
-    pub fn weights(&self) -> Result<Vec<Root>> {
+    pub fn weights_places(&self) -> Result<Vec<Root>> {
         let objects = self.objects();
         let top = self.top();
         let mut found = Vec::new();
@@ -42,7 +42,8 @@ impl Checkpoint {
                 continue;
             }
             let is_mapping = is_top || objects.items(node).is_some();
-            if module::is_module(self, node) || is_mapping && self.directly_holds_tensors(&children) {
+            let is_module = module::is_module(self, node) && self.holds_tensors(node);
+            if is_module || is_mapping && self.directly_holds_tensors(&children) {
                 found.push(Root { node, ..root });
                 continue;
             }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use crate::checkpoint::names::join;
 use crate::checkpoint::{Checkpoint, Root};
 use crate::commands::Status;
 use crate::commands::input::{self, Input, LimitArgs};
@@ -30,8 +31,8 @@ use tensors::{Rules, Tensors};
 Equal means equal as numbers, element by element, whatever the dtypes are: NaN equals NaN, 0.0 equals -0.0, infinities equal \
 themselves. Integers are exact to 64 bits, all other numbers meet in float64; quantized tensors are compared as stored, with \
 their scales; sparse ones by their parts as stored. Values like `epoch` are equal when type and value are; tolerances count \
-for plain floats too. When one file has a format for weights only (safetensors, npz, npy, pt2) the weights are compared, by \
-name, dtype, shape and elements only.\n\n\
+for plain floats too. When one file has a format for weights only (safetensors, npz, npy, pt2, shards) the weights are compared, by \
+name, dtype, shape and elements only. A module against a mapping is compared by what its state_dict() gives.\n\n\
 Exit status: 0 equal; 1 different; 2 trouble: a file or a tensor could not be read. With --quiet nothing is printed and the \
 first difference ends the comparison.\n\n\
 Examples:\n  ckpt diff before.pth after.pth\n  ckpt diff -q model.pth model.safetensors && echo same\n  \
@@ -119,11 +120,9 @@ fn tolerance(text: &str) -> Result<f64, String> {
 /// Compares two checkpoints.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let (a, b) = open_both(args)?;
-    let unlike = a.checkpoint.container != b.checkpoint.container;
-    let is_bare = |input: &Input| input.checkpoint.container.holds_only_weights();
-    let weights = args.load || unlike && (is_bare(&a) || is_bare(&b));
+    let holds_only_weights = |input: &Input| input.checkpoint.container.holds_only_weights();
+    let weights = args.load || holds_only_weights(&a) || holds_only_weights(&b);
     let names = NameArgs { root: None, include: args.include.clone(), exclude: args.exclude.clone() };
-    let align = Align { strip_prefix: args.strip_prefix.as_deref(), filter: names.filter()?, weights };
     let side = |input: &Input, root: &Option<String>, option: &str| -> anyhow::Result<Root> {
         let named = NameArgs { root: root.clone(), ..NameArgs::default() };
         match root {
@@ -133,17 +132,23 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         .with_context(|| input.name.clone())
     };
     let (root_a, root_b) = (side(&a, &args.root_a, "--root-a")?, side(&b, &args.root_b, "--root-b")?);
+    // one holds a module, the other what its state_dict() gave, which says nothing of gradients
+    let state_dict = weights || a.checkpoint.is_module(&root_a) != b.checkpoint.is_module(&root_b);
+    let align = Align { strip_prefix: args.strip_prefix.as_deref(), filter: names.filter()?, weights, state_dict };
     let mut left = Side::new(&a, &root_a, &align).with_context(|| a.name.clone())?;
     let mut right = Side::new(&b, &root_b, &align).with_context(|| b.name.clone())?;
     if !left.has_modules() || !right.has_modules() {
         (left, right) = (left.without_modules(), right.without_modules());
     }
-    for input in [&a, &b] {
+    for (input, root) in [(&a, &root_a), (&b, &root_b)] {
         for note in &input.checkpoint.notes {
             args.output.note(&input.name, note);
         }
+        if weights && !root.path.is_empty() {
+            args.output.note(&input.name, format_args!("only the weights are compared: {}", join(&root.path)));
+        }
     }
-    Comparing { args, left, right, rules: Rules::new(args, weights) }.run()
+    Comparing { args, left, right, rules: Rules::new(args, weights, state_dict) }.run()
 }
 
 /// Opens both, and says what is wrong with each that cannot be opened.
@@ -166,7 +171,7 @@ fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
 
 /// The one place of the weights; the top, when tensors lie in no mapping.
 fn the_weights(checkpoint: &Checkpoint, option: &str) -> anyhow::Result<Root> {
-    let mut found = checkpoint.weights()?;
+    let mut found = checkpoint.weights_places()?;
     if found.len() > 1 {
         let choices: Vec<String> = found.iter().take(20).map(|root| show_path(&root.path)).collect();
         bail!("holds weights in several places; choose one with {option}: {}", choices.join(", "));

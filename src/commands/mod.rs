@@ -2,7 +2,9 @@
 //! names are meant.
 
 pub mod completions;
+pub mod convert;
 pub mod diff;
+pub mod extract;
 pub mod input;
 pub mod listing;
 pub mod ls;
@@ -10,6 +12,9 @@ pub mod man;
 pub mod names;
 pub mod output;
 pub mod progress_bar;
+pub mod rename;
+pub mod repair;
+pub mod strip_prefix;
 
 use std::process::ExitCode;
 
@@ -39,7 +44,12 @@ pub fn run(cli: crate::cli::Cli) -> anyhow::Result<Status> {
     use crate::cli::Command;
     match cli.command {
         Command::Ls(args) => ls::run(&args),
+        Command::StripPrefix(args) => strip_prefix::run(&args),
+        Command::Rename(args) => rename::run(&args),
+        Command::Repair(args) => repair::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::Extract(args) => extract::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

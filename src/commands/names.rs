@@ -36,17 +36,9 @@ impl NameArgs {
         }
     }
 
-    /// The globs, ready to match.
+    /// What to match names with.
     pub fn filter(&self) -> anyhow::Result<Filter> {
-        let set = |globs: &[String]| -> anyhow::Result<Option<GlobSet>> {
-            let mut builder = GlobSetBuilder::new();
-            for glob in globs {
-                let parsed = GlobBuilder::new(glob).literal_separator(false).build();
-                builder.add(parsed.with_context(|| format!("{glob:?} is no glob"))?);
-            }
-            Ok(if globs.is_empty() { None } else { Some(builder.build()?) })
-        };
-        Ok(Filter { include: set(&self.include)?, exclude: set(&self.exclude)? })
+        Ok(Filter { include: Names::of(&self.include)?, exclude: Names::of(&self.exclude)? })
     }
 }
 
@@ -68,19 +60,45 @@ pub fn show_path(path: &[Element]) -> String {
 /// Decides by name.
 #[derive(Debug)]
 pub struct Filter {
-    include: Option<GlobSet>,
-    exclude: Option<GlobSet>,
+    include: Option<Names>,
+    exclude: Option<Names>,
 }
 
 impl Filter {
     /// Whether a name is meant.
     pub fn takes(&self, name: &str) -> bool {
-        self.include.as_ref().is_none_or(|set| set.is_match(name))
-            && !self.exclude.as_ref().is_some_and(|set| set.is_match(name))
+        self.include.as_ref().is_none_or(|names| names.take(name))
+            && !self.exclude.as_ref().is_some_and(|names| names.take(name))
     }
 
     /// Whether every name is meant.
     pub fn takes_all(&self) -> bool {
         self.include.is_none() && self.exclude.is_none()
+    }
+}
+
+/// Arguments that stand for names: exactly, as names may hold brackets and stars, or as globs.
+#[derive(Debug)]
+struct Names {
+    exact: Vec<String>,
+    globs: GlobSet,
+}
+
+impl Names {
+    /// `None` of none.
+    fn of(arguments: &[String]) -> anyhow::Result<Option<Self>> {
+        if arguments.is_empty() {
+            return Ok(None);
+        }
+        let mut globs = GlobSetBuilder::new();
+        for glob in arguments {
+            let parsed = GlobBuilder::new(glob).literal_separator(false).build();
+            globs.add(parsed.with_context(|| format!("{glob:?} is no glob"))?);
+        }
+        Ok(Some(Names { exact: arguments.to_vec(), globs: globs.build()? }))
+    }
+
+    fn take(&self, name: &str) -> bool {
+        self.exact.iter().any(|exact| exact == name) || self.globs.is_match(name)
     }
 }

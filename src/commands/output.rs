@@ -94,5 +94,9 @@ pub fn say(message: impl Display) {
 
 /// Whether an error only says that whoever read our output has gone.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
+    let kind = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref::<io::Error>() {
+        Some(e) => Some(e.kind()),
+        None => e.downcast_ref::<crate::error::Error>().and_then(crate::error::Error::io_kind),
+    };
+    error.chain().any(|e| kind(e) == Some(io::ErrorKind::BrokenPipe))
 }

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::source::{SharedSource, Window, read_vec};
 
-const BLOCK_BYTES: u64 = 512;
+/// Headers take one block, data is padded to whole ones.
+pub const BLOCK_BYTES: u64 = 512;
 /// Bytes of a record that only names the next member.
 const MAX_NAME_RECORD_BYTES: u64 = 64 << 10;
 
@@ -100,6 +101,19 @@ impl Tar {
     /// The bytes of a member.
     pub fn member_source(&self, member: &Member) -> Result<SharedSource> {
         Window::shared(&self.source, member.offset, member.size).map_err(|e| e.in_member(&member.name))
+    }
+
+    /// The header of a member that is to have `size` bytes.
+    pub fn resized(&self, member: &Member, size: u64) -> Result<Vec<u8>> {
+        let at = member.offset - BLOCK_BYTES;
+        let header = self.block(at)?.and_then(|block| decode(&block));
+        let mut header = header.ok_or_else(|| Error::malformed("bad tar header").at(self.source.absolute(at)))?;
+        if header.entry_size().ok() != Some(member.size) {
+            return Err(Error::unsupported("a tar member whose size stands in a PAX record").in_member(&member.name));
+        }
+        header.set_size(size);
+        header.set_cksum();
+        Ok(header.as_bytes().to_vec())
     }
 
     /// Whether it is what `torch.save` wrote before 0.1.10 (`torch/serialization.py`, `legacy_load`).

@@ -4,8 +4,10 @@
 //! torch does not (`torch.serialization.set_crc32_options(False)` writes wrong ones). Local headers are read when a
 //! member is (`member.rs`); what the archive is for, `flavor.rs` says.
 
+pub mod directory;
 mod flavor;
 mod member;
+pub mod tail;
 pub mod walk;
 
 use std::collections::HashMap;
@@ -88,9 +90,21 @@ pub struct Zip {
 }
 
 impl Zip {
-    /// Reads the central directory of `source`. Refused are: no end record (`Truncated`), members outside the file,
-    /// two of one name, members that overlap, names that step out of the archive (`Malformed`).
+    /// Reads the central directory of `source`. Refused are: no end record and an edit in place that was interrupted
+    /// (`Truncated`), members outside the file, two of one name, members that overlap, names that step out of the
+    /// archive (`Malformed`).
     pub fn open(source: SharedSource, limits: &Limits) -> Result<Self> {
+        match Self::open_whole(Arc::clone(&source), limits) {
+            Ok(zip) if zip.trailing_bytes == 0 => Ok(zip),
+            opened => match tail::interrupted(&source)? {
+                // zeros after a directory that can be read are only padding
+                Some(unfinished) if opened.is_err() || !unfinished.is_padding => Err(unfinished.error()),
+                _ => opened,
+            },
+        }
+    }
+
+    fn open_whole(source: SharedSource, limits: &Limits) -> Result<Self> {
         let end_record = check_end_records(&source, limits)?;
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
         let reader = BufReader::with_capacity(64 << 10, Cursor::new(Arc::clone(&source)));
@@ -234,8 +248,8 @@ fn announced(source: &SharedSource, end: u64) -> Result<u64> {
     Ok(most)
 }
 
-/// Names that mean different things to different readers.
-fn check_name(name: &str) -> Result<()> {
+/// Refuses names that mean different things to different readers.
+pub fn check_name(name: &str) -> Result<()> {
     let steps_out = name.split('/').any(|part| part == "..");
     let why = if name.is_empty() {
         "is empty"

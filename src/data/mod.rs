@@ -11,7 +11,9 @@ pub mod hash;
 pub mod number;
 mod order;
 mod parts;
+pub mod recast;
 pub mod stats;
+pub mod subscript;
 mod tile;
 
 use std::ops::Range;
@@ -59,6 +61,17 @@ pub struct Extent {
 const MAX_ELEMENT_BYTES: usize = 1 << 20;
 
 impl Elements {
+    /// A tensor whose elements are all that `source` holds: contiguous, row-major, little-endian.
+    pub fn row_major(source: SharedSource, dtype: DType, shape: Vec<u64>) -> Self {
+        let mut stride = vec![1; shape.len()];
+        let mut step = 1_u64;
+        for (stride, extent) in stride.iter_mut().zip(&shape).rev() {
+            *stride = step;
+            step = step.saturating_mul((*extent).max(1));
+        }
+        Elements { source, dtype, shape, stride, offset: 0, byte_order: ByteOrder::Little, conj: false, neg: false }
+    }
+
     /// Checks that every element lies inside the storage and that reading them all is allowed.
     ///
     /// `Data` errors for what the file says wrongly, `Limit` when the tensor is larger than its storage (an expanded

@@ -6,6 +6,7 @@
 use half::{bf16, f16};
 
 use crate::dtype::{Class, DType, Known};
+use crate::error::{Error, Result};
 
 /// One element's value.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -157,6 +158,14 @@ pub fn decode(dtype: Known, element: &[u8]) -> Option<Number> {
     })
 }
 
+/// The dtype whose elements are numbers; `Unsupported` for text, structures and unknown types.
+pub fn numeric(dtype: &DType) -> Result<Known> {
+    match dtype {
+        DType::Known(known) => Ok(*known),
+        other => Err(Error::unsupported(format!("elements of type {other} are no numbers; .bin takes their bytes"))),
+    }
+}
+
 /// Turns blocks of one dtype into `f64`, fast. Complex elements become two values each, real and imaginary part;
 /// 64-bit integers are rounded where they have more than 53 bits.
 #[derive(Debug, Clone)]
@@ -222,15 +231,20 @@ pub(super) fn f16_to_f32(bits: u16) -> f32 {
     f32::from_bits(sign | scaled | special)
 }
 
-/// The elements of a block of an integer dtype, exactly; nothing for other dtypes.
-pub fn integers(dtype: Known, block: &[u8]) -> impl Iterator<Item = i128> {
-    let size = DType::from(dtype).size().unwrap_or(1) as usize;
-    block.chunks_exact(size).filter_map(move |element| match decode(dtype, element)? {
+/// Integers as `i128`, which holds every integer dtype exactly; `None` for others.
+pub fn integer(number: Number) -> Option<i128> {
+    match number {
         Number::Signed(n) => Some(n.into()),
         Number::Unsigned(n) => Some(n.into()),
         Number::Bool(b) => Some(b.into()),
         Number::Float(_) | Number::Complex(..) => None,
-    })
+    }
+}
+
+/// The elements of a block of an integer dtype, exactly; nothing for other dtypes.
+pub fn integers(dtype: Known, block: &[u8]) -> impl Iterator<Item = i128> {
+    let size = DType::from(dtype).size().unwrap_or(1) as usize;
+    block.chunks_exact(size).filter_map(move |element| integer(decode(dtype, element)?))
 }
 
 /// True when a `f64` cannot hold every value of the dtype: 64-bit integers.

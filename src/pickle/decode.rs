@@ -17,6 +17,17 @@ const KEEP: u64 = 4096;
 /// Lines that must be understood at once (numbers, names) may be this long.
 const MAX_LINE: usize = 1 << 20;
 
+/// The opcodes that push a string they hold.
+const STRINGS: [u8; 7] = [
+    op::STRING,
+    op::UNICODE,
+    op::BINSTRING,
+    op::SHORT_BINSTRING,
+    op::BINUNICODE,
+    op::SHORT_BINUNICODE,
+    op::BINUNICODE8,
+];
+
 /// What one pickle gave.
 #[derive(Debug, Clone, Copy)]
 pub struct Decoded {
@@ -60,6 +71,51 @@ impl Inline for NothingInline {
     }
 }
 
+/// Hears of the opcodes that make and repeat strings, for what the graph does not keep: where they lie.
+pub trait Trace {
+    /// The opcode `code` lies from byte `at` to before byte `end` of its stream.
+    fn opcode(&mut self, code: u8, at: u64, end: u64, does: Does);
+}
+
+/// What an opcode does, as far as a [`Trace`] wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Does {
+    /// Pushes a string that it holds.
+    Push,
+    /// Pushes what the memo has at `index`.
+    Get {
+        /// The place in the memo.
+        index: u64,
+    },
+    /// Pushes once more what the opcode at `pushed_at` had pushed.
+    Repeat {
+        /// Where that opcode lies.
+        pushed_at: u64,
+    },
+    /// Puts what the opcode at `pushed_at` had pushed into the memo.
+    Put {
+        /// The place in the memo.
+        index: u64,
+        /// Where that opcode lies.
+        pushed_at: u64,
+    },
+    /// Begins a frame of `len` bytes, which start at the opcode's end.
+    Frame {
+        /// Bytes.
+        len: u64,
+    },
+    /// Is followed by a whole other pickle, with a memo of its own, up to the next [`Does::Leave`].
+    Enter,
+    /// Ends it.
+    Leave,
+}
+
+struct NoTrace;
+
+impl Trace for NoTrace {
+    fn opcode(&mut self, _: u8, _: u64, _: u64, _: Does) {}
+}
+
 /// Reads one pickle at `position` of a stream into the graph. `max_objects` bounds the nodes of the whole graph.
 pub fn decode(
     graph: &mut Graph,
@@ -68,9 +124,21 @@ pub fn decode(
     max_objects: u64,
     inline: &dyn Inline,
 ) -> Result<Decoded> {
+    decode_traced(graph, stream, position, max_objects, inline, &mut NoTrace)
+}
+
+/// The same, with somebody who watches.
+pub fn decode_traced(
+    graph: &mut Graph,
+    stream: StreamId,
+    position: u64,
+    max_objects: u64,
+    inline: &dyn Inline,
+    trace: &mut dyn Trace,
+) -> Result<Decoded> {
     let source = graph.stream(stream).cloned().ok_or_else(|| Error::malformed("no such stream"))?;
     let name = graph.stream_name(stream).to_owned();
-    let decoded = Decoder::new(graph, stream, &source, position, max_objects, inline).run();
+    let decoded = Decoder::new(graph, stream, &source, position, max_objects, inline, trace).run();
     decoded.map_err(|e| if name.is_empty() { e } else { e.in_member(&name) })
 }
 
@@ -87,6 +155,7 @@ struct Decoder<'a> {
     source: &'a SharedSource,
     reader: Reader<'a>,
     inline: &'a dyn Inline,
+    trace: &'a mut dyn Trace,
     max_objects: u64,
     stack: Vec<Slot>,
     marks: Vec<usize>,
@@ -106,6 +175,7 @@ impl<'a> Decoder<'a> {
         position: u64,
         max_objects: u64,
         inline: &'a dyn Inline,
+        trace: &'a mut dyn Trace,
     ) -> Self {
         Decoder {
             graph,
@@ -113,6 +183,7 @@ impl<'a> Decoder<'a> {
             source,
             reader: Reader::new(source, position),
             inline,
+            trace,
             max_objects,
             stack: Vec::new(),
             marks: Vec::new(),
@@ -135,6 +206,9 @@ impl<'a> Decoder<'a> {
                 return Ok(Decoded { root, end: self.reader.position(), protocol: self.protocol });
             }
             self.step()?;
+            if STRINGS.contains(&self.code) {
+                self.trace(Does::Push);
+            }
             if self.held() > self.max_objects {
                 let message =
                     format!("the pickle makes more than {} objects; --max-objects raises it", self.max_objects);
@@ -151,6 +225,10 @@ impl<'a> Decoder<'a> {
 
     fn fail(&self, what: &str) -> Error {
         Error::malformed(format!("{}: {what}", op::name(self.code))).at(self.source.absolute(self.at))
+    }
+
+    fn trace(&mut self, does: Does) {
+        self.trace.opcode(self.code, self.at, self.reader.position(), does);
     }
 
     // ---- the stack
@@ -180,11 +258,15 @@ impl<'a> Decoder<'a> {
         self.pop_slot().map(|slot| slot.node)
     }
 
-    fn top(&self) -> Result<NodeId> {
+    fn top_slot(&self) -> Result<Slot> {
         match self.stack.last() {
-            Some(slot) if self.stack.len() > self.fence() => Ok(slot.node),
+            Some(slot) if self.stack.len() > self.fence() => Ok(*slot),
             _ => Err(self.fail("the stack is empty")),
         }
+    }
+
+    fn top(&self) -> Result<NodeId> {
+        self.top_slot().map(|slot| slot.node)
     }
 
     fn pop_mark(&mut self) -> Result<Vec<Slot>> {
@@ -247,6 +329,7 @@ impl<'a> Decoder<'a> {
             op::PROTO => self.proto(),
             op::FRAME => {
                 let len = self.length::<8>()?;
+                self.trace(Does::Frame { len });
                 if len > self.reader.remaining() {
                     let what = format!("announces a frame of {len} bytes, {} are left", self.reader.remaining());
                     return Err(Error::truncated(format!("FRAME: {what}")).at(self.source.absolute(self.at)));
@@ -299,16 +382,19 @@ impl<'a> Decoder<'a> {
             },
             op::POP_MARK => self.pop_mark().map(drop),
             op::DUP => {
-                let top = self.top()?;
-                self.constant(top)
+                let top = self.top_slot()?;
+                self.trace(Does::Repeat { pushed_at: top.at });
+                self.constant(top.node)
             }
             op::EMPTY_LIST => self.push_node(Node::List(Box::default())),
             op::EMPTY_DICT => self.push_node(Node::Dict(Box::default())),
             op::EMPTY_SET => self.push_node(Node::Set(Box::default())),
             op::LIST => {
-                let items = self.pop_mark_nodes()?;
-                self.graph.count_items(items.len());
-                self.push_node(Node::List(Box::new(items)))
+                let slots = self.pop_mark()?;
+                let list = self.graph.push(Node::List(Box::new(slots.iter().map(|slot| slot.node).collect())))?;
+                self.graph.count_items(slots.len());
+                self.remember_first(list, &slots);
+                self.constant(list)
             }
             op::DICT => {
                 let slots = self.pop_mark()?;
@@ -322,16 +408,16 @@ impl<'a> Decoder<'a> {
                 self.constant(node)
             }
             op::TUPLE => {
-                let items = self.pop_mark_nodes()?;
-                self.tuple(&items)
+                let slots = self.pop_mark()?;
+                self.tuple(&slots)
             }
             op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => self.short_tuple(),
             op::APPEND => {
-                let item = self.pop()?;
+                let item = self.pop_slot()?;
                 self.extend(&[item])
             }
             op::APPENDS => {
-                let items = self.pop_mark_nodes()?;
+                let items = self.pop_mark()?;
                 self.extend(&items)
             }
             op::SETITEM => {
@@ -530,27 +616,42 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn tuple(&mut self, items: &[NodeId]) -> Result<()> {
-        let node = self.graph.push_tuple(items)?;
+    fn tuple(&mut self, slots: &[Slot]) -> Result<()> {
+        let items: Vec<NodeId> = slots.iter().map(|slot| slot.node).collect();
+        let node = self.graph.push_tuple(&items)?;
+        if slots.len() == 2 {
+            self.remember_first(node, slots);
+        }
         self.constant(node)
+    }
+
+    /// A key and a value may come as a list or tuple of two: the place of the key is kept.
+    fn remember_first(&mut self, sequence: NodeId, slots: &[Slot]) {
+        if let Some(first) = slots.first().filter(|first| matches!(self.graph.node(first.node), Node::Str(_))) {
+            self.graph.set_first_pushed_at(sequence, first.at);
+        }
     }
 
     fn short_tuple(&mut self) -> Result<()> {
         let len = usize::from(self.code - op::TUPLE1) + 1;
         let from = self.stack.len().checked_sub(len).filter(|from| *from >= self.fence());
         let from = from.ok_or_else(|| self.fail("the stack is empty"))?;
-        let items: Vec<NodeId> = self.stack.split_off(from).into_iter().map(|slot| slot.node).collect();
-        self.tuple(&items)
+        let slots = self.stack.split_off(from);
+        self.tuple(&slots)
     }
 
-    fn extend(&mut self, items: &[NodeId]) -> Result<()> {
+    fn extend(&mut self, slots: &[Slot]) -> Result<()> {
         let target = self.top()?;
         self.refuse_plain(target)?;
         if let Some(Node::List(list)) = self.graph.node_mut(target) {
-            list.extend_from_slice(items);
-            self.graph.count_items(items.len());
+            let was_empty = list.is_empty();
+            list.extend(slots.iter().map(|slot| slot.node));
+            self.graph.count_items(slots.len());
+            if was_empty {
+                self.remember_first(target, slots);
+            }
         } else {
-            items.iter().for_each(|item| self.graph.change(target, Change::Append(*item)));
+            slots.iter().for_each(|slot| self.graph.change(target, Change::Append(slot.node)));
         }
         Ok(())
     }
@@ -663,9 +764,12 @@ impl<'a> Decoder<'a> {
             }
             Follows::Pickle => {
                 // a plain pickle by its library's rules: nothing inline in it, so this goes one level deep
-                let inner = decode(self.graph, self.stream, position, self.max_objects, &NothingInline)?;
+                self.trace(Does::Enter);
+                let (graph, max_objects) = (&mut *self.graph, self.max_objects);
+                let inner = decode_traced(graph, self.stream, position, max_objects, &NothingInline, &mut *self.trace)?;
                 self.graph.set_inline_pickle(target, inner.root);
                 self.reader.seek(inner.end);
+                self.trace(Does::Leave);
             }
         }
         Ok(())
@@ -673,14 +777,18 @@ impl<'a> Decoder<'a> {
 
     fn get(&mut self, index: u64) -> Result<()> {
         match self.memo.get(index) {
-            Some(node) => self.constant(node),
+            Some(node) => {
+                self.trace(Does::Get { index });
+                self.constant(node)
+            }
             None => Err(self.fail(&format!("nothing was stored in the memo as {index}"))),
         }
     }
 
     fn put(&mut self, index: u64) -> Result<()> {
-        let top = self.top()?;
-        self.memo.put(index, top);
+        let top = self.top_slot()?;
+        self.trace(Does::Put { index, pushed_at: top.at });
+        self.memo.put(index, top.node);
         Ok(())
     }
 }
@@ -716,5 +824,84 @@ impl Memo {
             }
             None => drop(self.sparse.insert(index, node)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::source::MemorySource;
+
+    fn decoded(bytes: &[u8]) -> (Graph, Result<Decoded>) {
+        let mut graph = Graph::new();
+        let stream = graph.add_stream(Arc::new(MemorySource::new(bytes.to_vec())), "");
+        let result = decode(&mut graph, stream, 0, 1000, &NothingInline);
+        (graph, result)
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong_and_at_which_byte() {
+        let bomb = [&[b']'; 1200][..], b"."].concat();
+        for (bytes, kind, words, at) in [
+            (&b""[..], ErrorKind::Truncated, "without STOP", 0),
+            (b"\x80\x02N", ErrorKind::Truncated, "without STOP", 3),
+            (b"\x80\x06N.", ErrorKind::Unsupported, "protocol 6", 0),
+            (b"N\xff.", ErrorKind::Malformed, "0xff is no pickle opcode", 1),
+            (b".", ErrorKind::Malformed, "the stack is empty", 0),
+            (b"N(.", ErrorKind::Malformed, "the stack is empty", 2),
+            (b"Ne.", ErrorKind::Malformed, "APPENDS", 1),
+            (b"K\x01(Ne.", ErrorKind::Malformed, "an int cannot be changed so", 4),
+            (b"}(Nu.", ErrorKind::Malformed, "a key without a value", 3),
+            (b"N\x86.", ErrorKind::Malformed, "the stack is empty", 1),
+            (b"h\x07.", ErrorKind::Malformed, "memo as 7", 0),
+            (b"g-1\n.", ErrorKind::Malformed, "GET", 0),
+            (b"I12x\n.", ErrorKind::Malformed, "is no number", 0),
+            (b"S'abc\n.", ErrorKind::Malformed, "not in quotes", 0),
+            (b"Vabc", ErrorKind::Truncated, "a line without its end", 1),
+            (b"NK\x01\x81.", ErrorKind::Malformed, "not a tuple", 3),
+            (b"\x82\0.", ErrorKind::Malformed, "extension code", 0),
+            (b"NN\x93.", ErrorKind::Malformed, "must be strings", 2),
+            (b"T\xff\xff\xff\xff.", ErrorKind::Malformed, "negative length", 0),
+            (b"\x8b\xff\xff\xff\xff.", ErrorKind::Malformed, "negative length", 0),
+            (b"X\x05\0\0\0abc.", ErrorKind::Truncated, "5 bytes wanted, 4 left", 0),
+            (b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff.", ErrorKind::Truncated, "1 left", 0),
+            (b"\x95\x09\0\0\0\0\0\0\0N.", ErrorKind::Truncated, "frame of 9 bytes, 2 are left", 0),
+            (&bomb, ErrorKind::Limit, "--max-objects", 498),
+        ] {
+            let (_, result) = decoded(bytes);
+            let Err(error) = result else { panic!("{bytes:?} was decoded") };
+            let text = error.to_string();
+            assert_eq!(error.kind(), kind, "{bytes:?}: {text}");
+            assert!(text.contains(words) && text.contains(&format!("byte {at}")), "{bytes:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn memo_indexes_far_apart_cost_nothing() {
+        let (graph, result) = decoded(b"]r\xfe\xff\xff\xffK\x07r\x00\x00\x00\x80p4000000000000\n0j\x00\x00\x00\x80a.");
+        let root = result.unwrap().root;
+        assert_eq!(graph.sequence(root).and_then(|items| graph.int(items[0])), Some(7));
+        let mut memo = Memo::default();
+        memo.put(u64::MAX, Graph::NONE);
+        memo.put(0, Graph::TRUE);
+        memo.put(0, Graph::FALSE);
+        assert_eq!((memo.get(u64::MAX), memo.get(0), memo.get(1)), (Some(Graph::NONE), Some(Graph::FALSE), None));
+        assert_eq!((memo.len(), memo.dense.len()), (2, 1));
+    }
+
+    #[test]
+    fn changes_of_objects_are_kept_in_order() {
+        // m.C() made by NEWOBJ, then append, item, state
+        let (graph, result) = decoded(b"cm\nC\n)\x81K\x01aK\x02K\x03s}b.");
+        let object = graph.object(result.unwrap().root).unwrap();
+        assert_eq!(object.how, Construct::NewObj);
+        let [Change::Append(one), Change::Item(item), Change::Build(state)] = object.changes[..] else {
+            panic!("{:?}", object.changes)
+        };
+        assert_eq!([one, item.key, item.value].map(|node| graph.int(node)), [Some(1), Some(2), Some(3)]);
+        assert_eq!((graph.node(state), item.key_at), (&Node::Dict(Box::default()), 10));
     }
 }

@@ -180,6 +180,8 @@ pub struct Graph {
     inline_bytes: HashMap<NodeId, (StreamId, u64, u64)>,
     /// Pickles that follow an object in its stream.
     inline_pickles: HashMap<NodeId, NodeId>,
+    /// Where the opcode lies that pushed the first element of a list or a pair, when that is a string.
+    first_pushed_at: HashMap<NodeId, u64>,
     /// Elements of all containers, and changes to objects.
     items: u64,
     /// Bytes of long texts that were read again from their streams.
@@ -399,6 +401,16 @@ impl Graph {
 
     pub(super) fn set_inline_pickle(&mut self, id: NodeId, root: NodeId) {
         self.inline_pickles.insert(id, root);
+    }
+
+    pub(super) fn set_first_pushed_at(&mut self, id: NodeId, at: u64) {
+        self.first_pushed_at.insert(id, at);
+    }
+
+    /// Where in its stream the opcode lies that pushed the first element of a list or of a tuple of two, when that is
+    /// a string: the key of a pair.
+    pub fn first_pushed_at(&self, id: NodeId) -> Option<u64> {
+        self.first_pushed_at.get(&id).copied()
     }
 
     /// Raw bytes that followed the object in its stream: stream, first byte, bytes.

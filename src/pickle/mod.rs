@@ -3,11 +3,14 @@
 //! This layer knows opcodes and Python's types. What a global or a persistent id means to torch is said above.
 
 pub mod decode;
+pub mod encode;
 pub mod graph;
 pub mod opcode;
 pub(crate) mod reader;
+pub mod splice;
 pub mod stored;
 pub mod text;
 
-pub use decode::{Decoded, Follows, Inline, NothingInline, decode};
+pub use decode::{Decoded, Does, Follows, Inline, NothingInline, Trace, decode, decode_traced};
+pub use encode::{Scan, encode};
 pub use graph::{Change, Construct, Entry, Graph, Node, NodeId, Object, StreamId, TextId};

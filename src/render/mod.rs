@@ -3,6 +3,7 @@
 pub mod escape;
 pub mod json;
 pub mod table;
+pub mod tensor_print;
 
 use std::borrow::Cow;
 use std::io::{self, Write};

@@ -1,7 +1,10 @@
 //! What a command found, as plain serde types (the JSON schemas), each also laid out as a
 //! [`Document`](crate::render::Document).
 
+pub mod convert;
 pub mod diff;
+pub mod extract;
 pub mod figures;
 pub mod ls;
+pub mod rename;
 pub mod tree;

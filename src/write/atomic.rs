@@ -238,6 +238,28 @@ impl Output {
         }
     }
 
+    /// Gives the new file the owner, group and mode of `file`, which it is to replace. Fails where the system does not
+    /// let us; standard output has nothing to give.
+    #[cfg(unix)]
+    pub fn keep_owner(&self, file: &File) -> Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        let Sink::File(temporary) = &self.sink else { return Ok(()) };
+        let (wanted, ours) = (file.metadata()?, temporary.file.as_file());
+        let now = ours.metadata()?;
+        if (wanted.uid(), wanted.gid()) != (now.uid(), now.gid()) {
+            std::os::unix::fs::fchown(ours, Some(wanted.uid()), Some(wanted.gid()))
+                .map_err(|e| fail(format!("the new file cannot be given the owner of the old one: {e}")))?;
+        }
+        // a change of owner takes bits away
+        Ok(ours.set_permissions(wanted.permissions())?)
+    }
+
+    /// Files here have no owner to keep.
+    #[cfg(not(unix))]
+    pub fn keep_owner(&self, _: &File) -> Result<()> {
+        Ok(())
+    }
+
     /// The file, when it can be read again and written at any place: not for standard output. Everything written so
     /// far is in it.
     pub fn seekable(&mut self) -> Result<Option<&File>> {

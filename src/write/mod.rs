@@ -1,4 +1,16 @@
 //! One encoder a format, and how output gets to the disk: whole or not at all.
 
+pub mod append;
 pub mod atomic;
+pub mod content;
+pub mod csv;
 mod interrupt;
+pub mod json;
+pub mod npz;
+mod numerals;
+pub mod png;
+pub mod rewrite;
+pub mod safetensors;
+pub mod torch_legacy;
+pub mod torch_zip;
+pub mod zip_writer;

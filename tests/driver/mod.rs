@@ -1,5 +1,6 @@
 //! Runs the binary as a person would, with a time limit, and knows where the test data lies.
 #![allow(dead_code)] // each test file uses its part
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

@@ -42,6 +42,8 @@ pub(crate) struct Parts {
 pub(crate) struct Opened {
     pub container: Container,
     pub root: NodeId,
+    /// The bytes of the one file there is, expanded.
+    pub source: Option<SharedSource>,
     pub compression: Option<Compression>,
     pub protocol: Option<u8>,
     pub byte_order: Option<ByteOrder>,
@@ -57,6 +59,7 @@ impl Opened {
         Opened {
             container,
             root,
+            source: None,
             compression: None,
             protocol: None,
             byte_order: None,
@@ -103,6 +106,7 @@ impl Parts {
         self.graph.complete()?;
         Ok(Checkpoint {
             container: opened.container,
+            source: opened.source,
             compression: opened.compression,
             protocol: opened.protocol,
             byte_order: opened.byte_order,
@@ -164,6 +168,7 @@ impl Opener<'_> {
                 Err(Error::unsupported(format!("is compressed twice ({} in another)", kind.name())))
             }
         }?;
+        opened.source = Some(self.source);
         opened.compression = compression;
         Ok(opened)
     }

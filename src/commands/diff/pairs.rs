@@ -17,6 +17,10 @@ pub struct Pairing {
 
 /// Pairs names. Where a file has a name several times, equal paths belong together first, then what is left in order.
 pub fn pair(a: &[Named], b: &[Named]) -> Pairing {
+    // files of one program have the same names in the same order
+    if a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.path == b.path) {
+        return Pairing { both: (0..a.len()).map(|index| (index, index)).collect(), ..Pairing::default() };
+    }
     let mut waiting = by_name(b);
     let mut partner: Vec<Option<usize>> = vec![None; a.len()];
     let mut taken = vec![false; b.len()];

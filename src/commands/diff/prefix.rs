@@ -99,14 +99,17 @@ fn quoted(word: &str) -> String {
 /// Names of each side that are held against all of the other.
 const SAMPLES: usize = 8;
 
-/// The prefix that explains most names, if that is at least half of those that could be explained.
-pub fn by_names(a: &[&Named], b: &[&Named]) -> Option<Prefix> {
+/// The prefix that explains most names, if that is at least half of those that could be explained. `alike` says whether
+/// two names may stand for the same thing.
+pub fn by_names(a: &[&Named], b: &[&Named], alike: impl Fn(&Named, &Named) -> bool) -> Option<Prefix> {
     let last = |named: &Named| named.name.rsplit('.').next().map(str::len);
     let pairs = a.iter().take(SAMPLES).flat_map(|x| b.iter().map(move |y| (x, y)));
     let pairs = pairs.chain(b.iter().take(SAMPLES).flat_map(|y| a.iter().map(move |x| (x, y))));
-    let alike = pairs.filter(|(x, y)| last(x) == last(y) && x.name.len() != y.name.len());
-    let found: HashSet<Prefix> = alike.filter_map(|(x, y)| Prefix::between(x, y)).take(4 * SAMPLES).collect();
-    let mut best: Vec<(usize, Prefix)> = found.into_iter().map(|prefix| (prefix.align(a, b).len(), prefix)).collect();
+    let related = pairs.filter(|(x, y)| last(x) == last(y) && x.name.len() != y.name.len() && alike(x, y));
+    let found: HashSet<Prefix> = related.filter_map(|(x, y)| Prefix::between(x, y)).take(4 * SAMPLES).collect();
+    let are_alike = |(x, y): &(usize, usize)| a.get(*x).zip(b.get(*y)).is_some_and(|(x, y)| alike(x, y));
+    let explained = |prefix: &Prefix| prefix.align(a, b).iter().filter(|pair| are_alike(pair)).count();
+    let mut best: Vec<(usize, Prefix)> = found.into_iter().map(|prefix| (explained(&prefix), prefix)).collect();
     // of equals the longest, then the first in the alphabet: always the same one
     best.sort_by(|(n, x), (m, y)| {
         let key = |prefix: &Prefix| (prefix.prefix.clone(), prefix.in_a, prefix.anywhere, prefix.in_keys);
@@ -127,9 +130,12 @@ mod tests {
         Named { name: join(&path), path, node: Graph::NONE, what: What::Value }
     }
 
+    /// Two paths; the prefix, and the command's arguments.
+    type Case = (&'static [&'static str], &'static [&'static str], Option<(&'static str, &'static str)>);
+
     #[test]
     fn where_the_prefix_stands() {
-        let cases: &[(&[&str], &[&str], Option<(&str, &str)>)] = &[
+        let cases: &[Case] = &[
             (&["module.fc.w"], &["fc.w"], Some(("module.", " module. f.pt -o f.stripped.pt"))),
             (&["state", "module.fc.w"], &["state", "fc.w"], Some(("module.", " module. f.pt -o f.stripped.pt"))),
             (
@@ -167,10 +173,11 @@ mod tests {
         let long: Vec<Named> = ["module.a.w", "module.a.b", "module.c.w", "new.w"].map(|n| named(&[n])).into();
         let short: Vec<Named> = ["a.w", "a.b", "c.w", "old"].map(|n| named(&[n])).into();
         let (long, short): (Vec<_>, Vec<_>) = (long.iter().collect(), short.iter().collect());
-        let found = by_names(&short, &long).unwrap();
+        let found = by_names(&short, &long, |_, _| true).unwrap();
         assert_eq!((found.in_a, found.prefix.as_str()), (false, "module."));
         assert_eq!(found.align(&short, &long), [(0, 0), (1, 1), (2, 2)]);
-        assert_eq!(by_names(&short, &short), None);
+        assert_eq!(by_names(&short, &short, |_, _| true), None);
+        assert_eq!(by_names(&short, &long, |_, b| b.name == "module.a.w"), None);
     }
 
     #[test]

@@ -65,7 +65,10 @@ pub fn find(compare: &Tensors<'_>, pairing: &Pairing, progress: &dyn Progress, p
     }
     let names_a: Vec<&Named> = pairing.only_a.iter().filter_map(|i| compare.left.tensors.get(*i)).collect();
     let names_b: Vec<&Named> = pairing.only_b.iter().filter_map(|i| compare.right.tensors.get(*i)).collect();
-    let mut renames = Renames { prefix: by_names(&names_a, &names_b), ..Renames::default() };
+    let same_shape = |a: &Named, b: &Named| {
+        compare.left.tensor(a).zip(compare.right.tensor(b)).is_some_and(|(a, b)| a.shape == b.shape)
+    };
+    let mut renames = Renames { prefix: by_names(&names_a, &names_b, same_shape), ..Renames::default() };
     if compare.rules.reads_data {
         let mut search = Search { compare, progress, problems };
         for class in search.classes(pairing) {

@@ -15,8 +15,10 @@ pub struct Align<'a> {
     pub strip_prefix: Option<&'a str>,
     /// By name, once aligned.
     pub filter: Filter,
-    /// Only what a format for weights would hold.
+    /// Only what a format for weights would hold: no optimizers, no other values.
     pub weights: bool,
+    /// Of modules only what `state_dict()` gives.
+    pub state_dict: bool,
 }
 
 /// A tensor or value with its aligned name.
@@ -62,7 +64,8 @@ impl<'a> Side<'a> {
         let names = checkpoint.names(root)?;
         for entry in names.entries {
             let what = match entry.item {
-                Item::Tensor(_, false) if align.weights => continue,
+                _ if align.weights && entry.in_optimizer && !root.in_optimizer => continue,
+                Item::Tensor(_, false) if align.state_dict => continue,
                 Item::Tensor(id, _) => What::Tensor(id),
                 _ if align.weights => continue,
                 Item::Value => What::Value,
@@ -135,11 +138,11 @@ pub fn dtype_name(tensor: &Tensor) -> String {
 /// Takes `prefix` off the first element that begins with it, or elements off the beginning that are the prefix.
 fn strip(path: &mut Vec<Element>, prefix: &str) {
     for element in path.iter_mut() {
-        if let Element::Text(text) = element {
-            if let Some(rest) = text.strip_prefix(prefix).filter(|rest| !rest.is_empty()) {
-                *text = rest.to_owned();
-                return;
-            }
+        if let Element::Text(text) = element
+            && let Some(rest) = text.strip_prefix(prefix).filter(|rest| !rest.is_empty())
+        {
+            *text = rest.to_owned();
+            return;
         }
     }
     let ends = (1..path.len()).find(|end| path.get(..*end).is_some_and(|head| format!("{}.", join(head)) == prefix));

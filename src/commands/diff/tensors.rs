@@ -1,6 +1,6 @@
 //! Tensors of one name: what the files say of them, then their elements.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
@@ -8,7 +8,7 @@ use super::pairs::Pairing;
 use super::side::{Named, Side, dtype_name};
 use super::{Args, Ignore};
 use crate::checkpoint::tensor::{Data, Quantizer, View};
-use crate::checkpoint::{Tensor, equality::Equality};
+use crate::checkpoint::{StorageId, Tensor, equality::Equality};
 use crate::commands::listing::quantizer_text;
 use crate::data::Elements;
 use crate::data::compare::{Comparison, Options, compare};
@@ -28,13 +28,15 @@ pub struct Rules {
     /// Bounds on what is read.
     pub limits: Limits,
     ignore: Vec<Ignore>,
-    weights: bool,
+    devices_count: bool,
+    gradients_count: bool,
     load: bool,
 }
 
 impl Rules {
-    /// As the command line says; `weights` when name, dtype, shape and elements are all that is compared.
-    pub fn new(args: &Args, weights: bool) -> Self {
+    /// As the command line says; `weights` when name, dtype, shape and elements are all that is compared, `state_dict`
+    /// when one side does not say which tensors want a gradient.
+    pub fn new(args: &Args, weights: bool, state_dict: bool) -> Self {
         let options = Options {
             rtol: args.rtol,
             atol: args.atol,
@@ -48,7 +50,8 @@ impl Rules {
             reads_data: !(args.structure || args.load || ignores_values),
             limits: args.limits.limits(),
             ignore: args.ignore.clone(),
-            weights,
+            devices_count: !weights && !args.ignore.contains(&Ignore::Device),
+            gradients_count: !state_dict && !args.ignore.contains(&Ignore::RequiresGrad),
             load: args.load,
         }
     }
@@ -99,6 +102,11 @@ impl<'a> Tensors<'a> {
     pub fn jobs(&self, pairing: &Pairing) -> Jobs {
         let mut jobs = Jobs::default();
         let mut known: HashMap<(View, View), usize> = HashMap::new();
+        let (shared_a, shared_b) = (shared_storages(self.left), shared_storages(self.right));
+        let shares = |tensor: &Tensor, shared: &HashSet<StorageId>| {
+            // quantized tensors have more to them than their view
+            tensor.quantizer.is_none() && tensor.storage().is_some_and(|id| shared.contains(&id))
+        };
         for indexes in &pairing.both {
             let readable = self.pair(*indexes).filter(|pair| {
                 let sound = pair.a.problem.is_none() && pair.b.problem.is_none();
@@ -110,12 +118,10 @@ impl<'a> Tensors<'a> {
                     work.push(*indexes);
                     work.len() - 1
                 };
-                match pair.a.view().zip(pair.b.view()) {
-                    // quantized tensors have more to them than their view
-                    Some(views) if pair.a.quantizer.is_none() && pair.b.quantizer.is_none() => {
-                        *known.entry(views).or_insert_with(add)
-                    }
-                    _ => add(),
+                let is_shared = shares(pair.a, &shared_a) && shares(pair.b, &shared_b);
+                match pair.a.view().zip(pair.b.view()).filter(|_| is_shared) {
+                    Some(views) => *known.entry(views).or_insert_with(add),
+                    None => add(),
                 }
             });
             jobs.of_pair.push(job);
@@ -185,7 +191,6 @@ impl<'a> Tensors<'a> {
             let fits = !shapes_differ || b.shape.is_empty() && a.shape.len() == 1;
             return if fits { Vec::new() } else { vec![Aspect::Shape] };
         }
-        let both_differ = |differ: Option<bool>| !rules.weights && differ.unwrap_or(false);
         let device = a.device.as_ref().zip(b.device.as_ref()).map(|(a, b)| a != b);
         let requires_grad = a.requires_grad.zip(b.requires_grad).map(|(a, b)| a != b);
         let found = [
@@ -193,8 +198,8 @@ impl<'a> Tensors<'a> {
             (Aspect::Dtype, a.dtype != b.dtype && !rules.ignores(Ignore::Dtype)),
             (Aspect::Layout, a.layout != b.layout),
             (Aspect::Quantizer, self.quantizers_differ(a.quantizer.as_ref(), b.quantizer.as_ref())),
-            (Aspect::Device, both_differ(device) && !rules.ignores(Ignore::Device)),
-            (Aspect::RequiresGrad, both_differ(requires_grad) && !rules.ignores(Ignore::RequiresGrad)),
+            (Aspect::Device, rules.devices_count && device.unwrap_or(false)),
+            (Aspect::RequiresGrad, rules.gradients_count && requires_grad.unwrap_or(false)),
         ];
         found.into_iter().filter(|(_, differs)| *differs).map(|(aspect, _)| aspect).collect()
     }
@@ -297,6 +302,13 @@ impl<'a> Tensors<'a> {
             }
         }
     }
+}
+
+/// Storages in which several tensors of a side lie: elsewhere no two names can share elements.
+fn shared_storages(side: &Side<'_>) -> HashSet<StorageId> {
+    let mut seen = HashSet::new();
+    let storages = side.tensors.iter().filter_map(|named| side.tensor(named)?.storage());
+    storages.filter(|id| !seen.insert(*id)).collect()
 }
 
 /// Dimensions that both sides only repeat are looked at once. Gives how often each element then stands.

@@ -70,12 +70,16 @@ fn shorten(reprs: &[String; 2]) -> [String; 2] {
     let skip = if longest > MAX_SHOWN_CHARS { common.saturating_sub(CONTEXT_CHARS) } else { 0 };
     // a window that begins where nothing differs any more shows nothing
     let skip = if common == longest { 0 } else { skip };
-    [a, b].map(|text| {
+    let mut shown = [a, b].map(|text| {
         let mut rest = text.chars().skip(skip);
         let window: String = rest.by_ref().take(MAX_SHOWN_CHARS).collect();
         let (head, tail) = (if skip > 0 { "..." } else { "" }, if rest.next().is_some() { "..." } else { "" });
         format!("{head}{window}{tail}")
-    })
+    });
+    if shown[0] == shown[1] {
+        shown[1].push_str(" (not the same)");
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -89,6 +93,7 @@ mod tests {
         let text = |middle: &str| format!("'{}{middle}{}'", "x".repeat(100), "y".repeat(100));
         let want = |middle: &str| format!("...{}{middle}{}...", "x".repeat(12), "y".repeat(47));
         assert_eq!(shorten(&[text("1"), text("2")]), [want("1"), want("2")]);
+        assert_eq!(shorten(&["<a>".into(), "<a>".into()]), ["<a>", "<a> (not the same)"]);
         // one ends where the other goes on
         let [a, b] = shorten(&["x".repeat(100), "x".repeat(90)]);
         assert_eq!((a.as_str(), b.as_str()), ("...xxxxxxxxxxxxxxxxxxxxxx", "...xxxxxxxxxxxx"));

@@ -180,7 +180,7 @@ impl Diff {
             document.gap();
             for changed in &self.changed {
                 let [a, b] = [&changed.a, &changed.b].map(|facts| shape(&facts.shape));
-                document.line(format!(
+                document.prose(format!(
                     "size mismatch for {}: copying a param with shape torch.Size({a}) from checkpoint, the shape in current \
                      model is torch.Size({b}).",
                     changed.name

@@ -1,0 +1,120 @@
+//! Into torch's own containers: the whole object, or a state dict of the weights.
+
+use anyhow::bail;
+
+use crate::checkpoint::resave::{Resave, resave, state_dict};
+use crate::checkpoint::selection::{Weight, Weights};
+use crate::checkpoint::{Checkpoint, Container};
+use crate::commands::convert::{CastTo, Job, To, at_output};
+use crate::commands::progress_bar::Bar;
+use crate::pickle::{Change, Graph, Node, NodeId, Scan};
+use crate::report::convert::LeftOut;
+use crate::write::atomic::Target;
+use crate::write::torch_zip::TorchStorage;
+use crate::write::{torch_legacy, torch_zip};
+
+/// What headers, directory and alignment add for each storage, at most.
+const MEMBER_BYTES: u64 = 512;
+
+impl Job<'_> {
+    pub(super) fn torch(
+        &mut self,
+        checkpoint: &mut Checkpoint,
+        target: Option<&Target>,
+        values: Option<&Target>,
+    ) -> anyhow::Result<()> {
+        // TorchScript's classes exist in its archive only
+        let reduced = self.args.state_dict || checkpoint.container == Container::TorchScript || target.is_none();
+        if !reduced {
+            if self.args.save_values.is_some() {
+                bail!("--save-values is for weights-only output: add --state-dict");
+            }
+            let root = self.whole(checkpoint)?;
+            return match target {
+                Some(target) => self.write_torch(checkpoint, root, target, self.args.output.clone()),
+                None => Ok(()),
+            };
+        }
+        let weights = self.weights(checkpoint)?;
+        self.save_values(checkpoint, &weights, values)?;
+        let Some(target) = target else { return self.torch_shards(checkpoint, &weights) };
+        let attributes = metadata_of(checkpoint, &weights);
+        let root = self.state_dict(checkpoint, &weights.tensors, attributes)?;
+        self.write_torch(checkpoint, root, target, self.args.output.clone())
+    }
+
+    pub(super) fn state_dict(
+        &mut self,
+        checkpoint: &mut Checkpoint,
+        tensors: &[Weight],
+        attributes: Option<NodeId>,
+    ) -> anyhow::Result<NodeId> {
+        let named: Vec<_> = tensors.iter().map(|weight| (weight.name.clone(), weight.node, weight.id)).collect();
+        Ok(state_dict(checkpoint, &named, attributes)?)
+    }
+
+    /// The object with what was not chosen taken out of it.
+    fn whole(&mut self, checkpoint: &mut Checkpoint) -> anyhow::Result<NodeId> {
+        let root = self.root(checkpoint)?;
+        if !self.filter.takes_all() || !self.drops.is_empty() {
+            let this = &*self;
+            let removed = checkpoint
+                .prune(&root, &|name, is_tensor| this.is_dropped(name) || is_tensor && !this.filter.takes(name))?;
+            if removed.is_empty() && !self.drops.is_empty() {
+                bail!("--drop {}: there is nothing of that name", self.args.drop.join(", "));
+            }
+            self.report.left_out.extend(removed.into_iter().map(|name| LeftOut { name, tensors: None }));
+        }
+        Ok(root.node)
+    }
+
+    pub(super) fn write_torch(
+        &mut self,
+        checkpoint: &mut Checkpoint,
+        root: NodeId,
+        target: &Target,
+        path: std::path::PathBuf,
+    ) -> anyhow::Result<()> {
+        let legacy = self.to == To::TorchLegacy;
+        let cast = self.args.dtype.map(CastTo::dtype);
+        let options = Resave { legacy, cast, device: self.args.device.clone(), compact: self.args.compact };
+        let storages = resave(checkpoint, root, &options)?;
+        let storages = storages.into_iter().map(TorchStorage::new).collect::<crate::error::Result<Vec<_>>>()?;
+        let scan = Scan::new(&checkpoint.graph, root)?;
+        let limits = &self.limits;
+        let mut bytes = 0_u64;
+        for storage in &storages {
+            bytes = bytes.saturating_add(storage.content.bytes(limits)?);
+        }
+        self.check_room(target, bytes.saturating_add(storages.len() as u64 * MEMBER_BYTES))?;
+        let tensors = scan.order().iter().filter(|node| checkpoint.tensors.of(**node).is_some()).count();
+        self.report.tensors += tensors as u64;
+        let bar = Bar::new(&self.report.output, bytes, self.args.report.quiet);
+        let write = if legacy { torch_legacy::write } else { torch_zip::write };
+        let written = write(target, &checkpoint.graph, &scan, &storages, limits, &bar);
+        drop(bar);
+        let (output, overflows) = at_output(&path, written)?;
+        self.report.overflows += overflows;
+        self.outputs.push((path, output));
+        Ok(())
+    }
+}
+
+/// The `_metadata` of a state dict that is taken whole, where it consists of plain values.
+fn metadata_of(checkpoint: &Checkpoint, weights: &Weights) -> Option<NodeId> {
+    let state = checkpoint.graph.changes(weights.root.node).iter().find_map(|change| match change {
+        Change::Build(state) => Some(*state),
+        _ => None,
+    })?;
+    checkpoint.objects().items(weights.root.node)?;
+    let scan = Scan::new(&checkpoint.graph, state).ok()?;
+    let plain = scan.order().iter().all(|node| match checkpoint.graph.node(*node) {
+        Node::Global { .. } => checkpoint
+            .graph
+            .global(*node)
+            .is_some_and(|(module, name)| module == "collections" && name == "OrderedDict"),
+        Node::Persistent(_) | Node::Foreign(_) => false,
+        _ => true,
+    });
+    (plain && state != Graph::NONE).then_some(state)
+}

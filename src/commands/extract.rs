@@ -1,0 +1,181 @@
+//! `ckpt extract`: one thing taken out of a checkpoint, or several, printed or written.
+
+mod choose;
+mod file_names;
+mod form;
+mod parts;
+mod show;
+mod write_out;
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+
+use crate::checkpoint::{Entry, Item};
+use crate::commands::Status;
+use crate::commands::input::{self, LimitArgs};
+use crate::commands::names::NameArgs;
+use crate::commands::output::{OutputArgs, say};
+use crate::data::Elements;
+use crate::data::recast::Recast;
+use crate::data::subscript::Subscript;
+use crate::dtype::{Class, DType};
+use crate::error::Result;
+use crate::limits::Limits;
+use form::Form;
+
+/// Options of `ckpt extract`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = format!("\
+Without -o the result is printed: tensors as torch prints them, strings raw, other values as Python does, everything as \
+JSON with --json (NaN and infinities as strings, complex numbers as pairs).\n\n\
+{}\n\n\
+In a picture NaN is magenta, or dark where there are three channels; filters (N x C x H x W) are tiled, those with \
+neither one nor three channels in one row each.\n\n{EXAMPLES}", parts::PARTS_HELP))]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The checkpoint, `-` for standard input
+    #[arg(value_name = "INPUT")]
+    pub input: PathBuf,
+    /// What to take: an exact name (a tensor, a value or all below it), else a glob over whole names (`*` crosses dots);
+    /// everything when there is none
+    #[arg(value_name = "NAME|GLOB")]
+    pub names: Vec<String>,
+    /// Where to write: FILE.npy .npz .json .csv .bin .png .safetensors .pt, a directory, or `-`
+    #[arg(short, long, value_name = "OUTPUT")]
+    pub output: Option<PathBuf>,
+    /// The format, whatever OUTPUT is called; in a directory that of each file
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "output")]
+    pub to: Option<Form>,
+    /// Replace what exists
+    #[arg(long, requires = "output")]
+    pub force: bool,
+    /// Print every element, however many there are
+    #[arg(long, conflicts_with = "output")]
+    pub full: bool,
+    /// Take a part of each tensor, in Python's syntax: `0:2,:`, `-1`, `...,::-1`
+    #[arg(long, value_name = "SLICE", allow_hyphen_values = true)]
+    pub slice: Option<Subscript>,
+    /// Cast floating tensors to float16, bfloat16, float32 or float64
+    #[arg(long, value_name = "DTYPE", value_parser = parse_dtype)]
+    pub dtype: Option<DType>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub picture: PictureArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub names_chosen: NameArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub report: OutputArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub limits: LimitArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:\n  ckpt extract model.pth fc.bias\n  ckpt extract checkpoint.tar epoch\n  \
+ckpt extract model.pth embed.weight --slice 100:200 -o rows.npy\n  ckpt extract model.pth 'layer1.*' -o layer1.npz\n  \
+ckpt extract model.pth conv1.weight --scale 8 -o filters.png\n  \
+ckpt extract checkpoint.tar --root optimizer_state_dict -o opt.pt";
+
+/// Options for `.png`.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Pictures")]
+pub struct PictureArgs {
+    /// The values that are black and white, instead of the smallest and the largest
+    #[arg(long, value_name = "LO,HI", value_parser = parse_range, allow_hyphen_values = true, requires = "output")]
+    pub range: Option<(f64, f64)>,
+    /// Blue below zero (or below the middle of --range), red above
+    #[arg(long, requires = "output")]
+    pub diverging: bool,
+    /// Draw each value as N x N pixels
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096), requires = "output")]
+    pub scale: Option<u64>,
+}
+
+fn parse_range(text: &str) -> std::result::Result<(f64, f64), String> {
+    let bounds =
+        text.split_once(',').and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
+    let bounds = bounds.filter(|(low, high): &(f64, f64)| low.is_finite() && high.is_finite() && low < high);
+    bounds.ok_or_else(|| "two numbers are wanted, the smaller one first: -1,1".to_owned())
+}
+
+fn parse_dtype(name: &str) -> std::result::Result<DType, String> {
+    const TARGETS: &[&str] = &["float16", "bfloat16", "float32", "float64"];
+    let dtype = DType::from_torch_name(name).filter(|dtype| TARGETS.contains(&dtype.name()));
+    dtype.ok_or_else(|| format!("one of {} is wanted", TARGETS.join(", ")))
+}
+
+/// Prints or writes what was chosen; [`Status::No`] when there is no such name.
+pub fn run(args: &Args) -> anyhow::Result<Status> {
+    let limits = args.limits.limits();
+    let mut input = input::open(&args.input, &limits, args.report.quiet)?;
+    let input_name = input.name.clone();
+    let context = || input_name.clone();
+    let filter = args.names_chosen.filter()?;
+    let root = args.names_chosen.root.as_deref();
+    let chosen = choose::choose(&input.checkpoint, root, &args.names, &filter).with_context(context)?;
+    let chosen = match chosen {
+        Ok(chosen) => chosen,
+        Err(no) => {
+            say(format_args!("{}: {no}", input.name));
+            return Ok(Status::No);
+        }
+    };
+    for note in &input.checkpoint.notes {
+        args.report.note(&input.name, note);
+    }
+    check_cast(args, &input.checkpoint, &chosen.entries).with_context(context)?;
+    if let Some(output) = &args.output {
+        return write_out::run(args, &mut input, &chosen, output);
+    }
+    let part = show::Part { subscript: args.slice.as_ref(), dtype: args.dtype.as_ref() };
+    let shown = if args.report.wants_json() {
+        let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+        let written = show::write_json(&input.checkpoint, &chosen, part, &mut out);
+        written.and_then(|()| Ok(out.flush()?))
+    } else {
+        show::as_text(&input.checkpoint, &chosen, part, args.full)
+    };
+    shown.with_context(context)?;
+    Ok(Status::Success)
+}
+
+/// `--dtype` must have something to do.
+fn check_cast(args: &Args, checkpoint: &crate::checkpoint::Checkpoint, entries: &[Entry]) -> anyhow::Result<()> {
+    let Some(wanted) = &args.dtype else { return Ok(()) };
+    let dtypes = entries.iter().filter_map(|entry| match entry.item {
+        Item::Tensor(id, _) => checkpoint.tensor(id)?.dtype.clone(),
+        _ => None,
+    });
+    let dtypes: Vec<DType> = dtypes.collect();
+    match dtypes.as_slice() {
+        [one] if !is_castable(one) => bail!("{one} is not cast to {wanted}: only floating tensors are"),
+        many if !many.iter().any(is_castable) => bail!("--dtype {wanted}: there is no floating tensor to cast"),
+        _ => Ok(()),
+    }
+}
+
+fn is_castable(dtype: &DType) -> bool {
+    dtype.class() == Some(Class::Float)
+}
+
+/// Floating elements in the wanted dtype, and what counts their overflows; others as they are.
+fn cast(elements: Elements, dtype: Option<&DType>, limits: &Limits) -> Result<(Elements, Option<Arc<Recast>>)> {
+    match dtype {
+        Some(dtype) if is_castable(&elements.dtype) && elements.dtype != *dtype => {
+            let (cast, source) = Recast::over(elements, dtype, limits)?;
+            Ok((cast, Some(source)))
+        }
+        _ => Ok((elements, None)),
+    }
+}
+
+/// An error with the name of the entry that it is about, when there are several.
+fn named(error: anyhow::Error, entry: &Entry, several: bool) -> anyhow::Error {
+    let closed = crate::commands::output::is_closed_pipe(&error);
+    if several && !closed { error.context(entry.name()) } else { error }
+}

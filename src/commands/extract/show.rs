@@ -1,0 +1,131 @@
+//! Printing to standard output: tensors as torch prints them, values as Python does, everything as JSON when asked.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+use serde_json::Value as Json;
+
+use crate::checkpoint::{Checkpoint, Entry, Item};
+use crate::commands::extract::choose::Chosen;
+use crate::commands::extract::parts::{self, Taken};
+use crate::data::subscript::Subscript;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::pickle::{Node, NodeId};
+use crate::render::escape::escape;
+use crate::render::tensor_print::{self, Contents};
+use crate::write;
+
+/// A string that is printed is held in memory.
+const MAX_STRING_BYTES: u64 = 64 << 20;
+
+/// What is taken of the tensors that are printed.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// A part of each.
+    pub subscript: Option<&'a Subscript>,
+    /// Cast to this.
+    pub dtype: Option<&'a DType>,
+}
+
+/// Prints a single entry as it is, others with their names.
+pub fn as_text(checkpoint: &Checkpoint, chosen: &Chosen, part: Part<'_>, full: bool) -> anyhow::Result<()> {
+    let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let several = !chosen.single;
+    for entry in &chosen.entries {
+        if several {
+            write!(out, "{}:", escape(&entry.name()))?;
+        }
+        if let Item::Tensor(..) = entry.item {
+            if several {
+                writeln!(out)?;
+            }
+            tensor(checkpoint, entry, part, full, &mut out).map_err(|e| super::named(e.into(), entry, several))?;
+        } else {
+            if several {
+                write!(out, " ")?;
+            }
+            let raw = !several && !io::stdout().is_terminal();
+            let text = value_text(checkpoint, entry, several).map_err(|e| super::named(e.into(), entry, several))?;
+            // a terminal gets nothing that moves its cursor
+            let lines = text.split('\n').map(|line| if raw { line.into() } else { escape(line) });
+            writeln!(out, "{}", lines.collect::<Vec<_>>().join("\n"))?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+fn tensor(checkpoint: &Checkpoint, entry: &Entry, part: Part<'_>, full: bool, out: &mut dyn Write) -> io::Result<()> {
+    let Item::Tensor(id, _) = entry.item else { return Ok(()) };
+    let Some(tensor) = checkpoint.tensor(id) else { return Ok(()) };
+    let mut text = Taken { checkpoint, tensor, subscript: part.subscript }.text()?;
+    if let (Contents::Strided(elements), Some(_)) = (&text.contents, part.dtype) {
+        let cast = super::cast(elements.clone(), part.dtype, &checkpoint.limits)?.0;
+        text.dtype = cast.dtype.clone();
+        text.contents = Contents::Strided(cast);
+    }
+    tensor_print::print(&text, full, &checkpoint.limits, out)
+}
+
+/// A string as it is, when it stands alone; other values as Python's `repr`.
+fn value_text(checkpoint: &Checkpoint, entry: &Entry, several: bool) -> Result<String> {
+    if entry.item == Item::Recursion {
+        return Ok("[...]".to_owned());
+    }
+    let objects = checkpoint.objects();
+    match checkpoint.graph.node(entry.node) {
+        Node::Str(id) if !several => {
+            if checkpoint.graph.stored_len(*id) > MAX_STRING_BYTES {
+                return Err(Error::limit(format!("a string of more than {MAX_STRING_BYTES} bytes is not printed")));
+            }
+            Ok(checkpoint.graph.text_lossy(*id)?.into_owned())
+        }
+        _ => Ok(objects
+            .value(entry.node, usize::MAX)
+            .map_or_else(|| objects.repr(entry.node, usize::MAX), |value| value.repr)),
+    }
+}
+
+/// A value as JSON; what JSON cannot say exactly as its Python `repr`.
+pub fn value_json(checkpoint: &Checkpoint, node: NodeId) -> Json {
+    let objects = checkpoint.objects();
+    match objects.value(node, usize::MAX) {
+        Some(value) if !value.json.is_null() || *checkpoint.graph.node(node) == Node::None => value.json,
+        Some(value) => Json::String(value.repr),
+        None => Json::String(objects.repr(node, usize::MAX)),
+    }
+}
+
+/// Writes a single entry as bare JSON, others as an object by name; a newline at the end.
+pub fn write_json(checkpoint: &Checkpoint, chosen: &Chosen, part: Part<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
+    if let ([entry], true) = (chosen.entries.as_slice(), chosen.single) {
+        entry_json(checkpoint, entry, part, out).map_err(|e| super::named(e.into(), entry, false))?;
+        return Ok(out.write_all(b"\n")?);
+    }
+    for (at, entry) in chosen.entries.iter().enumerate() {
+        out.write_all(if at == 0 { b"{" } else { b"," })?;
+        serde_json::to_writer(&mut *out, &entry.name()).map_err(io::Error::from)?;
+        out.write_all(b":")?;
+        entry_json(checkpoint, entry, part, out).map_err(|e| super::named(e.into(), entry, true))?;
+    }
+    Ok(out.write_all(b"}\n")?)
+}
+
+fn entry_json(checkpoint: &Checkpoint, entry: &Entry, part: Part<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Item::Tensor(id, _) = entry.item else {
+        return serde_json::to_writer(out, &value_json(checkpoint, entry.node)).map_err(io::Error::from);
+    };
+    let Some(tensor) = checkpoint.tensor(id) else { return Ok(()) };
+    let taken = Taken { checkpoint, tensor, subscript: part.subscript };
+    let parts = taken.parts()?;
+    if let [("", elements)] = parts.as_slice() {
+        let elements = super::cast(elements.clone(), part.dtype, &checkpoint.limits)?.0;
+        return write::json::write(&elements, &checkpoint.limits, out);
+    }
+    for (at, (name, elements)) in parts.into_iter().enumerate() {
+        write!(out, "{}\"{name}\":", if at == 0 { '{' } else { ',' })?;
+        let dtype = part.dtype.filter(|_| parts::is_cast(name));
+        let elements = super::cast(elements, dtype, &checkpoint.limits)?.0;
+        write::json::write(&elements, &checkpoint.limits, out)?;
+    }
+    out.write_all(b"}")
+}

@@ -1,0 +1,408 @@
+//! `ckpt rename`, and what it shares with `ckpt strip-prefix`: one input, a plan, one output.
+
+use std::fs::{self, File, OpenOptions};
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use clap::{ArgMatches, Command, FromArgMatches};
+
+use crate::checkpoint::edit::rules::{Rules, Step, parse_substitution, parse_table};
+use crate::checkpoint::edit::{Plan, Rename};
+use crate::checkpoint::{Checkpoint, Container, Root};
+use crate::commands::Status;
+use crate::commands::input::{self, LimitArgs};
+use crate::commands::names::{Filter, NameArgs};
+use crate::commands::output::{OutputArgs, say};
+use crate::commands::progress_bar::Bar;
+use crate::report::figures::counted;
+use crate::report::rename::{Renaming, Row};
+use crate::source::{FileSource, SharedSource};
+use crate::write::append::append;
+use crate::write::atomic::Target;
+use crate::write::rewrite::{pickle_member, rewrite, spliced};
+
+/// What wrappers put before names.
+const KNOWN_PREFIXES: [&str; 7] = [
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "_forward_module.",
+    "_fsdp_wrapped_module.",
+    "_checkpoint_wrapped_module.",
+    "backbone.",
+];
+
+/// Options of `ckpt rename`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The changes are made one after the other, in the order in which they stand on the command line.\n\n\
+Examples:\n  ckpt rename model.pth --add-prefix backbone. -o with_prefix.pth\n  \
+ckpt rename model.pth --strip-prefix module. --regex 's/^encoder\\.(\\d+)/layers.$1/' --in-place\n  \
+ckpt rename model.safetensors --map names.tsv --dry-run")]
+pub struct Args {
+    /// The file; `-` is standard input
+    #[arg(value_name = "INPUT")]
+    pub input: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub changes: Changes,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub edit: EditArgs,
+}
+
+/// Options of every command that edits names.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct EditArgs {
+    /// Where to write; `-` is standard output
+    #[arg(short, long, value_name = "OUTPUT", conflicts_with = "in_place")]
+    pub output: Option<PathBuf>,
+    /// Edit the file itself: a zip gets a new pickle and directory appended, any other file is replaced as a whole
+    #[arg(long)]
+    pub in_place: bool,
+    /// Replace an OUTPUT that exists
+    #[arg(long, conflicts_with = "in_place")]
+    pub force: bool,
+    /// Show old -> new and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// When nothing matches, let the input through unchanged
+    #[arg(long)]
+    pub if_present: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub names: NameArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub report: OutputArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub limits: LimitArgs,
+}
+
+/// `--add-prefix`, `--strip-prefix`, `--regex` and `--map`, in the order of the command line.
+#[derive(Debug, Clone, Default)]
+pub struct Changes(Vec<(&'static str, String)>);
+
+/// Option, value's name, help.
+const CHANGES: [(&str, &str, &str); 4] = [
+    ("add-prefix", "PREFIX", "Put PREFIX before every name"),
+    ("strip-prefix", "PREFIX", "Remove PREFIX where a name begins with it"),
+    (
+        "regex",
+        "s/FROM/TO/",
+        "Rewrite by a regular expression: $1 in TO is what its first group matched; flags g (all matches) and i (any case)",
+    ),
+    ("map", "FILE", "Rename by a table: two columns (old, new), or a JSON object; `-` is standard input"),
+];
+
+impl clap::Args for Changes {
+    fn augment_args(command: Command) -> Command {
+        let options = CHANGES.map(|(name, value, help)| {
+            clap::Arg::new(name).long(name).value_name(value).help(help).action(clap::ArgAction::Append)
+        });
+        let group = clap::ArgGroup::new("changes").args(CHANGES.map(|change| change.0)).required(true).multiple(true);
+        command.args(options).group(group)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Changes {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut found = Vec::new();
+        for (name, ..) in CHANGES {
+            let values = matches.get_many::<String>(name).into_iter().flatten().cloned();
+            found.extend(matches.indices_of(name).into_iter().flatten().zip(values).map(|(at, v)| (at, name, v)));
+        }
+        found.sort_by_key(|(at, ..)| *at);
+        Ok(Changes(found.into_iter().map(|(_, name, value)| (name, value)).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Changes {
+    fn rules(&self) -> anyhow::Result<Rules> {
+        let steps = self.0.iter().map(|(name, value)| {
+            if value.is_empty() {
+                bail!("--{name} is empty");
+            }
+            Ok(match *name {
+                "add-prefix" => Step::AddPrefix(value.clone()),
+                "strip-prefix" => Step::StripPrefix(value.clone()),
+                "regex" => parse_substitution(value).map_err(|why| anyhow!("--regex {value:?} {why}"))?,
+                _ => table(Path::new(value))?,
+            })
+        });
+        Ok(Rules(steps.collect::<anyhow::Result<_>>()?))
+    }
+}
+
+fn table(path: &Path) -> anyhow::Result<Step> {
+    let shown = || path.display().to_string();
+    let text = match path.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin().lock()),
+        false => fs::read_to_string(path),
+    };
+    parse_table(&text.with_context(shown)?).map_err(|why| anyhow!("{}: {why}", shown()))
+}
+
+/// Renames.
+pub fn run(args: &Args) -> anyhow::Result<Status> {
+    let stdin_twice = args.changes.0.iter().any(|(name, value)| *name == "map" && value == "-");
+    if stdin_twice && args.input.as_os_str() == "-" {
+        bail!("standard input cannot be both the file and the table");
+    }
+    edit(&args.edit, Some(&args.input), &args.changes.rules()?)
+}
+
+/// Where the result goes.
+enum Destination {
+    Nowhere,
+    InPlace { path: PathBuf, file: File },
+    Output { target: Target, shown: String },
+}
+
+/// Plans, and writes when something changes. Without an input it is a filter.
+pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules) -> anyhow::Result<Status> {
+    let name = input.unwrap_or(Path::new("-"));
+    let shown = if name.as_os_str() == "-" { "standard input".to_owned() } else { name.display().to_string() };
+    let context = || shown.clone();
+    let destination = args.destination(name)?;
+    let limits = args.limits.limits();
+    let source: SharedSource = match &destination {
+        Destination::InPlace { file, .. } => Arc::new(FileSource::from_file(file.try_clone()?).with_context(context)?),
+        _ => input::source(name, &limits).with_context(context)?,
+    };
+    let bar = Bar::new(&shown, source.len(), args.report.quiet);
+    let checkpoint = Checkpoint::open(Arc::clone(&source), &limits, &bar).with_context(context)?;
+    // the process ends with the command: giving back every small piece of a large graph only takes time
+    let opened = ManuallyDrop::new(Opened { args, shown: &shown, checkpoint, source, bar: &bar });
+    let mut planned = ManuallyDrop::new(opened.plan(rules)?);
+    if planned.renames.is_empty() {
+        return opened.nothing(&planned, rules, destination);
+    }
+    for module in &planned.modules {
+        args.report.note(&shown, format!("{} is left as it is: a module pickled whole", or_top(module)));
+    }
+    let mut report = ManuallyDrop::new(opened.report(&planned));
+    opened.write(&planned, destination, &mut report)?;
+    drop(bar);
+    let renames = std::mem::take(&mut planned.renames).into_iter();
+    report.renamed = renames.map(|Rename { within, old, new }| Row { within, old, new }).collect();
+    match report.output {
+        None => args.report.print(&*report)?,
+        Some(_) if args.report.wants_json() => args.report.print(&*report)?,
+        Some(_) => args.report.note(&shown, report.summary()),
+    }
+    Ok(Status::Success)
+}
+
+fn or_top(name: &str) -> &str {
+    if name.is_empty() { "the top object" } else { name }
+}
+
+impl EditArgs {
+    fn destination(&self, input: &Path) -> anyhow::Result<Destination> {
+        if self.dry_run {
+            return Ok(Destination::Nowhere);
+        }
+        let from_stdin = input.as_os_str() == "-";
+        if self.in_place {
+            if from_stdin {
+                bail!("standard input cannot be edited in place");
+            }
+            let context = || input.display().to_string();
+            let (path, file) = open_for_editing(input).with_context(context)?;
+            return Ok(Destination::InPlace { path, file });
+        }
+        let output = match &self.output {
+            Some(output) => output.as_path(),
+            None if from_stdin => Path::new("-"),
+            None => bail!("say where to write: -o OUTPUT, or --in-place; --dry-run shows what would change"),
+        };
+        let to_stdout = output.as_os_str() == "-";
+        if to_stdout && self.report.wants_json() {
+            bail!("the file goes to standard output, so the report cannot: name a file with -o");
+        }
+        let shown = if to_stdout { "standard output".to_owned() } else { output.display().to_string() };
+        let target = Target::new(output, self.force, Some(input).filter(|_| !from_stdin));
+        Ok(Destination::Output { target: target.with_context(|| shown.clone())?, shown })
+    }
+}
+
+/// The regular file that a path leads to, open for reading and writing. Refused are files that cannot be written, and
+/// those with several names: an edit would change them all, or part them.
+pub(super) fn open_for_editing(path: &Path) -> anyhow::Result<(PathBuf, File)> {
+    let path = fs::canonicalize(path)?;
+    let meta = fs::metadata(&path)?;
+    if !meta.is_file() {
+        bail!("is not a regular file, so it cannot be edited in place");
+    }
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::nlink(&meta) > 1 {
+        let links = std::os::unix::fs::MetadataExt::nlink(&meta);
+        bail!("has {links} names (hard links), which an edit in place would change or part; -o writes another file");
+    }
+    let file = OpenOptions::new().read(true).write(true).open(&path);
+    let file = file.context("cannot be written, so it is not edited in place; -o writes another file")?;
+    Ok((path, file))
+}
+
+/// An open input.
+struct Opened<'a> {
+    args: &'a EditArgs,
+    shown: &'a str,
+    checkpoint: Checkpoint,
+    /// The bytes as they came, maybe compressed.
+    source: SharedSource,
+    bar: &'a Bar,
+}
+
+impl Opened<'_> {
+    fn context(&self) -> String {
+        self.shown.to_owned()
+    }
+
+    fn root_and_filter(&self) -> anyhow::Result<(Root, Filter)> {
+        let root = self.args.names.find_root(&self.checkpoint).with_context(|| self.context())?;
+        Ok((root, self.args.names.filter()?))
+    }
+
+    fn plan(&self, rules: &Rules) -> anyhow::Result<Plan> {
+        let (root, filter) = self.root_and_filter()?;
+        let takes = |name: &str| filter.takes(name);
+        let takes: Option<&dyn Fn(&str) -> bool> = if filter.takes_all() { None } else { Some(&takes) };
+        self.checkpoint.plan_renames(&root, rules, takes).with_context(|| self.context())
+    }
+
+    fn report(&self, plan: &Plan) -> Renaming {
+        Renaming {
+            schema: Renaming::SCHEMA,
+            file: self.shown.to_owned(),
+            state_dicts: plan.state_dicts,
+            ..Renaming::default()
+        }
+    }
+
+    fn write(&self, plan: &Plan, destination: Destination, report: &mut Renaming) -> anyhow::Result<()> {
+        match destination {
+            Destination::Nowhere => {}
+            Destination::InPlace { path, mut file } => {
+                if let Some(compression) = self.checkpoint.compression {
+                    bail!("{}: is compressed ({}); -o writes it uncompressed", self.shown, compression.name());
+                }
+                report.in_place = true;
+                report.output = Some(self.shown.to_owned());
+                report.bytes = Some(match (&self.checkpoint.zip, self.checkpoint.container) {
+                    (Some(zip), Container::Zip) => {
+                        let content = spliced(&self.checkpoint, plan).with_context(|| self.context())?;
+                        let position = pickle_member(zip).with_context(|| self.context())?;
+                        append(&mut file, zip, position, &content).with_context(|| self.context())?
+                    }
+                    _ => {
+                        let target = Target::new(&path, true, None).with_context(|| self.context())?;
+                        self.rewrite(plan, &target, Some(&file)).with_context(|| self.context())?
+                    }
+                });
+            }
+            Destination::Output { target, shown } => {
+                if let Some(compression) = self.checkpoint.compression {
+                    let note = format!("is compressed ({}), {shown} is not", compression.name());
+                    self.args.report.note(self.shown, note);
+                }
+                report.bytes = Some(self.rewrite(plan, &target, None).with_context(|| shown.clone())?);
+                report.output = Some(shown);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the whole file anew; with the owner of the one it replaces.
+    fn rewrite(&self, plan: &Plan, target: &Target, replaced: Option<&File>) -> crate::error::Result<u64> {
+        let mut output = target.create()?;
+        replaced.map_or(Ok(()), |file| output.keep_owner(file))?;
+        rewrite(&self.checkpoint, plan, &mut output, self.bar)?;
+        let written = output.position();
+        output.commit()?;
+        Ok(written)
+    }
+
+    /// Nothing matched: an error, the answer no, or the input as it is.
+    fn nothing(&self, plan: &Plan, rules: &Rules, destination: Destination) -> anyhow::Result<Status> {
+        let mut report = self.report(plan);
+        if !self.args.if_present {
+            if let Some(module) = plan.modules.first() {
+                bail!(
+                    "{}: {} is a module pickled whole, whose names come from its code; `ckpt convert --state-dict` \
+                     takes the weights out first",
+                    self.shown,
+                    or_top(module)
+                );
+            }
+            say(format_args!("{}: {}", self.shown, self.why_nothing(plan, rules)?));
+            if self.args.report.wants_json() {
+                self.args.report.print(&report)?;
+            }
+            return Ok(Status::No);
+        }
+        match destination {
+            Destination::Nowhere => {}
+            Destination::InPlace { .. } => (report.output, report.in_place) = (Some(self.shown.to_owned()), true),
+            Destination::Output { target, shown } => {
+                let copy = || -> crate::error::Result<u64> {
+                    let mut output = target.create()?;
+                    output.copy(self.source.as_ref(), 0, self.source.len(), &|_| ())?;
+                    output.commit()?;
+                    Ok(self.source.len())
+                };
+                report.bytes = Some(copy().with_context(|| shown.clone())?);
+                report.output = Some(shown);
+            }
+        }
+        self.args.report.note(self.shown, report.summary());
+        if self.args.report.wants_json() {
+            self.args.report.print(&report)?;
+        }
+        Ok(Status::Success)
+    }
+
+    /// Says that nothing matched, and which other prefix would.
+    fn why_nothing(&self, plan: &Plan, rules: &Rules) -> anyhow::Result<String> {
+        if plan.state_dicts == 0 {
+            return Ok("there is no state dict to rename in (no mapping that directly holds tensors)".into());
+        }
+        let count = |step: Step| self.plan(&Rules(vec![step])).map(|plan| plan.renames.len() as u64);
+        let (what, prefix) = match rules.0.as_slice() {
+            [Step::StripPrefix(prefix)] => (format!("no name begins with {prefix:?}"), Some(prefix)),
+            [Step::StripAnywhere(prefix)] => (format!("no name has {prefix:?} in it"), None),
+            _ => ("no name would change".to_owned(), None),
+        };
+        let mut hints = Vec::new();
+        if let Some(prefix) = prefix {
+            let inside = count(Step::StripAnywhere(prefix.clone()))?;
+            if inside > 0 {
+                hints.push(format!("{} with it inside: --anywhere", counted(inside, "name")));
+            }
+        }
+        for known in KNOWN_PREFIXES {
+            let begin = count(Step::StripPrefix(known.to_owned())).unwrap_or(0);
+            if begin > 0 {
+                let begins = if begin == 1 { "begins" } else { "begin" };
+                hints.push(format!("{} {begins} with `{known}`", counted(begin, "name")));
+            }
+        }
+        Ok(match hints.is_empty() {
+            true => what,
+            false => format!("{what}; {}", hints.join(", ")),
+        })
+    }
+}

@@ -1,0 +1,39 @@
+//! `ckpt strip-prefix`: removing what a wrapper put before the names.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use crate::checkpoint::edit::rules::{Rules, Step};
+use crate::commands::Status;
+use crate::commands::rename::{EditArgs, edit};
+
+/// Options of `ckpt strip-prefix`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:\n  ckpt strip-prefix module. model.pth -o clean.pth\n  ckpt strip-prefix module. --in-place model.pth\n  \
+ckpt strip-prefix --anywhere _orig_mod. --dry-run model.pth\n  ckpt strip-prefix module. < model.pth > clean.pth")]
+pub struct Args {
+    /// What to remove, with its dot: `module.`
+    #[arg(value_name = "PREFIX")]
+    pub prefix: String,
+    /// The file; without it standard input is read and standard output written
+    #[arg(value_name = "INPUT")]
+    pub input: Option<PathBuf>,
+    /// Remove it inside names too, wherever an element begins with it (`model._orig_mod.fc` becomes `model.fc`)
+    #[arg(long)]
+    pub anywhere: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub edit: EditArgs,
+}
+
+/// Strips the prefix.
+pub fn run(args: &Args) -> anyhow::Result<Status> {
+    if args.prefix.is_empty() {
+        bail!("the prefix is empty: say what to remove, `module.` for example");
+    }
+    let prefix = args.prefix.clone();
+    let step = if args.anywhere { Step::StripAnywhere(prefix) } else { Step::StripPrefix(prefix) };
+    edit(&args.edit, args.input.as_deref(), &Rules(vec![step]))
+}

@@ -1,0 +1,187 @@
+//! The bytes of one tensor or storage on their way to a file: copied inside the kernel where nothing has to be done to
+//! them, else read, cast and summed up in blocks while the block before is written.
+
+use std::sync::mpsc::sync_channel;
+
+use crate::data::Elements;
+use crate::data::cast::Caster;
+use crate::data::gather::for_each_block;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::progress::Progress;
+use crate::source::{SharedSource, Source};
+use crate::write::atomic::Output;
+
+/// Contents larger than this are read on a thread of their own.
+const THREAD_BYTES: u64 = 4 << 20;
+/// Blocks that may wait to be written.
+const WAITING_BLOCKS: usize = 4;
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// Where the bytes come from.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Bytes as they are.
+    Raw {
+        /// All of it is copied.
+        source: SharedSource,
+        /// Their CRC-32 as the input states it; it is kept, not computed again.
+        crc: Option<u32>,
+    },
+    /// Elements in row-major order, little-endian.
+    Elements {
+        /// Where they lie.
+        elements: Elements,
+        /// To which type they are cast.
+        cast: Option<DType>,
+    },
+}
+
+/// What writing a content found out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Written {
+    /// The CRC-32 of the bytes, where it was asked for.
+    pub crc: u32,
+    /// Finite elements that a cast made infinite.
+    pub overflows: u64,
+}
+
+impl Content {
+    /// Bytes in all. Errors as [`Elements::validate`].
+    pub fn bytes(&self, limits: &Limits) -> Result<u64> {
+        match self {
+            Content::Raw { source, .. } => Ok(source.len()),
+            Content::Elements { elements, cast } => {
+                let extent = elements.validate(limits)?;
+                let size = cast.as_ref().and_then(DType::size).map_or(extent.element_size as u64, u64::from);
+                extent.elements.checked_mul(size).ok_or_else(|| Error::data("too many bytes"))
+            }
+        }
+    }
+
+    /// The bytes as they lie in a source, where nothing has to be done to them: source, first byte, how many.
+    fn as_bytes(&self, limits: &Limits) -> Result<Option<(&dyn Source, u64, u64)>> {
+        Ok(match self {
+            Content::Raw { source, .. } => Some((source.as_ref(), 0, source.len())),
+            Content::Elements { elements, cast: None } if elements.is_contiguous() && elements.is_plain() => {
+                let span = elements.validate(limits)?.span;
+                Some((elements.source.as_ref(), span.start, span.end - span.start))
+            }
+            Content::Elements { .. } => None,
+        })
+    }
+
+    /// Writes the bytes. With `with_crc` their CRC-32 is found where the input does not state it, by reading them once
+    /// more while they are copied.
+    pub fn write(&self, out: &mut Output, with_crc: bool, limits: &Limits, progress: &dyn Progress) -> Result<Written> {
+        let advance = |bytes| progress.advance(bytes);
+        let stated = match self {
+            Content::Raw { crc, .. } => *crc,
+            Content::Elements { .. } => None,
+        };
+        // what must be decoded to be read is not read twice
+        let twice =
+            |place: &(&dyn Source, u64, u64)| !with_crc || stated.is_some() || place.0.as_file(place.1).is_some();
+        if let Some((source, offset, len)) = self.as_bytes(limits)?.filter(twice) {
+            let crc = match (with_crc, stated) {
+                (false, _) | (_, Some(_)) => {
+                    out.copy(source, offset, len, &advance)?;
+                    stated.unwrap_or(0)
+                }
+                _ if len > THREAD_BYTES => std::thread::scope(|scope| {
+                    let reader = scope.spawn(|| crc_of(source, offset, len));
+                    let copied = out.copy(source, offset, len, &advance);
+                    let crc = reader.join().unwrap_or_else(|_| Err(Error::data("reading failed")));
+                    copied.and(crc)
+                })?,
+                _ => {
+                    out.copy(source, offset, len, &advance)?;
+                    crc_of(source, offset, len)?
+                }
+            };
+            return Ok(Written { crc, overflows: 0 });
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        let mut put = |block: &[u8]| -> Result<()> {
+            if with_crc {
+                hasher.update(block);
+            }
+            std::io::Write::write_all(out, block)?;
+            progress.advance(block.len() as u64);
+            Ok(())
+        };
+        let overflows = match self.bytes(limits)? > THREAD_BYTES {
+            false => self.blocks(limits, &mut put)?,
+            true => std::thread::scope(|scope| {
+                let (sender, receiver) = sync_channel::<Vec<u8>>(WAITING_BLOCKS);
+                let (returning, returned) = sync_channel::<Vec<u8>>(2 * WAITING_BLOCKS);
+                let reader = scope.spawn(move || {
+                    self.blocks(limits, &mut |bytes| {
+                        let mut block = returned.try_recv().unwrap_or_default();
+                        block.clear();
+                        block.extend_from_slice(bytes);
+                        // who waits for blocks no more has its own error to tell
+                        sender.send(block).map_err(|_| Error::data("nobody takes the blocks"))
+                    })
+                });
+                let written = receiver.iter().try_for_each(|block| {
+                    put(&block)?;
+                    // a block that finds no place is let go
+                    let _ = returning.try_send(block);
+                    Ok(())
+                });
+                drop(receiver);
+                let read = reader.join().unwrap_or_else(|_| Err(Error::data("reading failed")));
+                written.and(read)
+            })?,
+        };
+        Ok(Written { crc: hasher.finalize(), overflows })
+    }
+
+    /// Reads block by block; how many elements overflowed.
+    fn blocks(&self, limits: &Limits, f: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+        match self {
+            Content::Raw { source, .. } => {
+                read_blocks(source.as_ref(), 0, source.len(), f)?;
+                Ok(0)
+            }
+            Content::Elements { elements, cast: Some(dtype) } => {
+                let mut caster = Caster::new(&elements.dtype, dtype)?;
+                let mut cast = Vec::new();
+                for_each_block(elements, limits, &mut |block| {
+                    caster.cast(block, &mut cast);
+                    f(&cast)
+                })?;
+                Ok(caster.overflows())
+            }
+            Content::Elements { elements, cast: None } => {
+                for_each_block(elements, limits, f)?;
+                Ok(0)
+            }
+        }
+    }
+}
+
+fn read_blocks(source: &dyn Source, offset: u64, len: u64, f: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let most = usize::try_from(len).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+    let mut block = vec![0; most];
+    let (mut at, end) = (offset, offset.saturating_add(len));
+    while at < end {
+        let take = usize::try_from(end - at).unwrap_or(BLOCK_BYTES).min(block.len());
+        let part = block.split_at_mut(take).0;
+        source.read_at(at, part)?;
+        f(part)?;
+        at += take as u64;
+    }
+    Ok(())
+}
+
+fn crc_of(source: &dyn Source, offset: u64, len: u64) -> Result<u32> {
+    let mut hasher = crc32fast::Hasher::new();
+    read_blocks(source, offset, len, &mut |block| {
+        hasher.update(block);
+        Ok(())
+    })?;
+    Ok(hasher.finalize())
+}

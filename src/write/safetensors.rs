@@ -1,0 +1,121 @@
+//! safetensors: a length, a JSON header, the tensors' bytes. The order is the `safetensors` library's: larger elements
+//! first, then by name, so that everything is aligned.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use serde_json::{Map, Value, json};
+
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+use crate::progress::Progress;
+use crate::write::atomic::{Output, Target};
+use crate::write::content::Content;
+
+/// One tensor as it goes into a file of named arrays.
+#[derive(Debug)]
+pub struct NamedTensor {
+    /// Its name.
+    pub name: String,
+    /// The type in the file.
+    pub dtype: DType,
+    /// Extent of each dimension.
+    pub shape: Vec<u64>,
+    /// Its elements in row-major order.
+    pub content: Content,
+}
+
+/// The library's rank of a type: the order of its `Dtype`, which puts larger elements last.
+const RANKS: &[&str] = &[
+    "BOOL",
+    "F4",
+    "F6_E2M3",
+    "F6_E3M2",
+    "U8",
+    "I8",
+    "F8_E5M2",
+    "F8_E4M3",
+    "F8_E8M0",
+    "F8_E4M3FNUZ",
+    "F8_E5M2FNUZ",
+    "I16",
+    "U16",
+    "F16",
+    "BF16",
+    "I32",
+    "U32",
+    "F32",
+    "C64",
+    "F64",
+    "I64",
+    "U64",
+];
+
+fn rank(dtype: &DType) -> usize {
+    let name = dtype.safetensors().unwrap_or_default();
+    RANKS.iter().position(|known| *known == name).unwrap_or(0)
+}
+
+/// The header, with its length before it, and the order in which the tensors follow.
+fn header(
+    tensors: &[NamedTensor],
+    metadata: &BTreeMap<String, String>,
+    limits: &Limits,
+) -> Result<(Vec<u8>, Vec<usize>)> {
+    let mut order: Vec<(usize, &NamedTensor)> = tensors.iter().enumerate().collect();
+    order.sort_by(|(_, a), (_, b)| rank(&b.dtype).cmp(&rank(&a.dtype)).then_with(|| a.name.cmp(&b.name)));
+    let mut entries = Vec::new();
+    if !metadata.is_empty() {
+        entries.push(format!("\"__metadata__\":{}", json!(metadata)));
+    }
+    let mut at = 0_u64;
+    for (_, tensor) in &order {
+        let dtype = tensor
+            .dtype
+            .safetensors()
+            .ok_or_else(|| Error::unsupported(format!("{}: safetensors has no {}", tensor.name, tensor.dtype)))?;
+        let end = tensor.content.bytes(limits)?.checked_add(at).ok_or_else(|| Error::limit("too many bytes"))?;
+        let shape = json!(tensor.shape);
+        let name = Value::String(tensor.name.clone());
+        entries.push(format!("{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{at},{end}]}}"));
+        at = end;
+    }
+    let mut json = format!("{{{}}}", entries.join(",")).into_bytes();
+    json.resize(json.len().next_multiple_of(8), b' ');
+    if json.len() as u64 > limits.max_header_bytes {
+        return Err(Error::limit(format!("a header of {} bytes; safetensors allows 100 MB", json.len())));
+    }
+    let mut out = (json.len() as u64).to_le_bytes().to_vec();
+    out.extend(json);
+    Ok((out, order.iter().map(|(index, _)| *index).collect()))
+}
+
+/// Writes the file; gives the complete output and the number of overflows.
+pub fn write(
+    target: &Target,
+    tensors: &[NamedTensor],
+    metadata: &BTreeMap<String, String>,
+    limits: &Limits,
+    progress: &dyn Progress,
+) -> Result<(Output, u64)> {
+    let (head, order) = header(tensors, metadata, limits)?;
+    let mut out = target.create()?;
+    out.write_all(&head)?;
+    let mut overflows = 0;
+    for tensor in order.iter().filter_map(|index| tensors.get(*index)) {
+        let written = tensor.content.write(&mut out, false, limits, progress);
+        overflows += written.map_err(|e| e.in_member(&tensor.name))?.overflows;
+    }
+    Ok((out, overflows))
+}
+
+/// The index of shards that Hugging Face's readers look for.
+pub fn shard_index(total_size: u64, files: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut root = Map::new();
+    root.insert("metadata".into(), json!({"total_size": total_size}));
+    root.insert("weight_map".into(), json!(files));
+    let mut text = serde_json::to_vec_pretty(&Value::Object(root)).unwrap_or_default();
+    text.push(b'\n');
+    text
+}

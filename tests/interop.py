@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""Open what `ckpt convert` writes with a real torch and compare it with the original.
+
+usage: PYTHON_WITH_TORCH tests/interop.py CKPT DIR...
+
+Every torch file below the folders torch-* of DIR (made by its generate.py, so trusted) goes to torch's zip and legacy
+containers and comes back through torch: every tensor must be the same bit for bit, with its strides, sharing and grad,
+every other value by its repr. State dicts and modules also go to `--state-dict`, which must open with
+weights_only=True. Exit status 0 when all agree.
+"""
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+
+import torch
+
+warnings.simplefilter("ignore")
+
+
+def load(path, **more):
+    return torch.load(path, map_location="cpu", **({"weights_only": False} | more))
+
+
+def elements(tensor):
+    tensor = tensor.detach()
+    tensor = tensor.int_repr() if tensor.is_quantized else tensor
+    tensor = tensor.resolve_conj().resolve_neg().contiguous()
+    return bytes(tensor.view(-1).view(torch.uint8).numpy()) if tensor.numel() else b""
+
+
+def facts(value, seen, where=""):
+    """Yields what is known of everything in a value, in order."""
+    if isinstance(value, torch.nn.Module):
+        yield where, repr(value), value.training
+        value = value.state_dict()
+    if isinstance(value, torch.Tensor):
+        strided = value.layout == torch.strided and value.device.type != "meta"
+        yield where, type(value).__name__, value.dtype, tuple(value.shape), str(value.layout), value.requires_grad
+        if strided:
+            pointer = value.untyped_storage().data_ptr() if hasattr(value, "untyped_storage") else value.storage().data_ptr()
+            yield where, value.stride(), elements(value), seen.setdefault(pointer, len(seen)) if value.numel() else None
+        elif value.device.type != "meta":
+            yield where, elements(value.to_dense())
+    elif isinstance(value, dict):
+        yield where, type(value).__name__, [repr(key) for key in value]
+        for key, item in value.items():
+            yield from facts(item, seen, "%s[%r]" % (where, key))
+        if hasattr(value, "_metadata"):
+            yield where, repr(value._metadata)
+    elif isinstance(value, (list, tuple)):
+        yield where, type(value).__name__, len(value)
+        for index, item in enumerate(value):
+            yield from facts(item, seen, "%s[%d]" % (where, index))
+    elif hasattr(value, "tobytes"):
+        yield where, str(value.dtype), value.shape, value.tobytes()
+    elif hasattr(value, "__dict__") and not isinstance(value, type) and type(value).__repr__ is object.__repr__:
+        yield from facts(vars(value), seen, where + ".")
+    else:
+        yield where, type(value).__name__, repr(value)
+
+
+def convert(binary, *args):
+    done = subprocess.run([binary, "convert", "-q", "--force", *args], capture_output=True, timeout=60)
+    if done.returncode:
+        raise ValueError(done.stderr.decode(errors="replace").strip())
+
+
+def same(a, b):
+    for x, y in zip(facts(a, {}), facts(b, {}), strict=True):
+        if x != y:
+            raise ValueError("%s became %s" % (str(x)[:200], str(y)[:200]))
+
+
+def main():
+    binary, roots = os.path.abspath(sys.argv[1]), sys.argv[2:]
+    sys.path.insert(0, os.path.abspath(roots[0]))
+    import generate  # the classes that pickled modules look for
+    for name in dir(generate):
+        setattr(sys.modules["__main__"], name, getattr(sys.modules["__main__"], name, getattr(generate, name)))
+    good = total = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        out = os.path.join(scratch, "out.pt")
+        files = [os.path.join(folder, name) for root in roots for folder, _, names in sorted(os.walk(root))
+                 if os.path.basename(folder).startswith("torch-") for name in sorted(names)]
+        for path in files:
+            if path.endswith((".json", ".gz", "scripted.pt")) or "_protocol" in path:
+                continue
+            try:
+                original = load(path)
+            except Exception as e:
+                print("not compared, this torch cannot open %s: %s" % (path, str(e)[:100]))
+                continue
+            for to in ("torch", "torch-legacy", "state-dict"):
+                if to == "state-dict" and not ("_state" in path or "_full" in path) or "checkpoint" in path and to == "state-dict":
+                    continue
+                total += 1
+                try:
+                    if to == "state-dict":
+                        convert(binary, path, out, "--state-dict")
+                        state = original.state_dict() if isinstance(original, torch.nn.Module) else original
+                        back = load(out, weights_only=True)
+                        assert list(state) == list(back), "keys differ"
+                        assert all(elements(state[key]) == elements(back[key]) for key in state), "values differ"
+                    else:
+                        convert(binary, path, out, "--to", to)
+                        same(original, load(out))
+                    good += 1
+                except Exception as e:
+                    print("%s -> %s: %s" % (path, to, str(e)[:400]))
+    print("%d of %d conversions agree with torch %s" % (good, total, torch.__version__))
+    sys.exit(0 if total and good == total else 1)
+
+
+if __name__ == "__main__":
+    main()
