@@ -141,7 +141,14 @@ impl Scanner<'_> {
 
     /// One pickle; gives where it ends, nothing when it breaks. One that breaks is told when it is `wanted`, or when it
     /// would have called something before.
-    fn pickle(&mut self, source: &SharedSource, at: u64, place: &str, depth: usize, wanted: bool) -> Result<Option<u64>> {
+    fn pickle(
+        &mut self,
+        source: &SharedSource,
+        at: u64,
+        place: &str,
+        depth: usize,
+        wanted: bool,
+    ) -> Result<Option<u64>> {
         let mut graph = Graph::new();
         let stream = graph.add_stream(Arc::clone(source), "");
         let decoded = decode(&mut graph, stream, at, self.left, &Joblib);
@@ -153,7 +160,9 @@ impl Scanner<'_> {
             Err(e) => {
                 let message = match calls {
                     0 => format!("the pickle is broken: {}", e.message()),
-                    calls => format!("the pickle is broken, after {calls} calls that run all the same: {}", e.message()),
+                    calls => {
+                        format!("the pickle is broken, after {calls} calls that run all the same: {}", e.message())
+                    }
                 };
                 let place = e.offset().map_or_else(|| place.to_owned(), |at| at_byte(place, at));
                 self.tell(Severity::Error, "pickle-broken", message, &place);
@@ -374,10 +383,8 @@ impl Scanner<'_> {
         let place = inside(place, name);
         let is_pickle = PICKLE_NAMES.iter().any(|ending| name.ends_with(ending)) || name == "pickle";
         let framing = if is_pickle { Ok(Framing::Pickle) } else { detect(&MemorySource::new(head.to_vec())) };
-        if !matches!(
-            framing,
-            Ok(Framing::Pickle | Framing::Zip | Framing::Tar | Framing::Compressed(_) | Framing::Npy)
-        ) {
+        if !matches!(framing, Ok(Framing::Pickle | Framing::Zip | Framing::Tar | Framing::Compressed(_) | Framing::Npy))
+        {
             return Ok(());
         }
         let bytes = match open() {

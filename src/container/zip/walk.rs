@@ -199,8 +199,10 @@ mod tests {
     fn members_without_a_directory() {
         // the data holds the magic of both records
         let data = b"PK\x03\x04 PK\x07\x08 and more bytes than that";
-        let bytes = [torch_member("a/data.pkl", data), torch_member("a/empty", b""), torch_member("a/0", b"xyz")].concat();
-        let expected = [("a/data.pkl".to_owned(), 34, true), ("a/empty".to_owned(), 0, true), ("a/0".to_owned(), 3, true)];
+        let bytes =
+            [torch_member("a/data.pkl", data), torch_member("a/empty", b""), torch_member("a/0", b"xyz")].concat();
+        let expected =
+            [("a/data.pkl".to_owned(), 34, true), ("a/empty".to_owned(), 0, true), ("a/0".to_owned(), 3, true)];
         assert_eq!(walk(&bytes), expected);
         // the last one is cut: what is left of it is told, and that it is not all
         assert_eq!(walk(&bytes[..bytes.len() - 17])[2], ("a/0".to_owned(), 2, false));

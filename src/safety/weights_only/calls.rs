@@ -48,12 +48,36 @@ type Made = Result<Value, String>;
 type Checked = Result<(), String>;
 
 const DEVICES: &[&str] = &[
-    "cpu", "cuda", "ipu", "xpu", "mkldnn", "opengl", "opencl", "ideep", "hip", "ve", "fpga", "maia", "xla", "lazy",
-    "vulkan", "mps", "meta", "hpu", "mtia", "privateuseone",
+    "cpu",
+    "cuda",
+    "ipu",
+    "xpu",
+    "mkldnn",
+    "opengl",
+    "opencl",
+    "ideep",
+    "hip",
+    "ve",
+    "fpga",
+    "maia",
+    "xla",
+    "lazy",
+    "vulkan",
+    "mps",
+    "meta",
+    "hpu",
+    "mtia",
+    "privateuseone",
 ];
 const LAYOUTS: &[&str] = &[
-    "torch.strided", "torch.sparse_coo", "torch.sparse_csr", "torch.sparse_csc", "torch.sparse_bsr", "torch.sparse_bsc",
-    "torch._mkldnn", "torch.jagged",
+    "torch.strided",
+    "torch.sparse_coo",
+    "torch.sparse_csr",
+    "torch.sparse_csc",
+    "torch.sparse_bsr",
+    "torch.sparse_bsc",
+    "torch._mkldnn",
+    "torch.jagged",
 ];
 
 pub(super) fn dtype_of(name: &str) -> Option<DType> {
@@ -77,7 +101,9 @@ impl Replay<'_> {
             Value::List(items) => Ok(Some(items.as_slice().into())),
             Value::Dict(_, entries) => Ok(Some(entries.iter().map(|(key, _)| *key).collect())),
             Value::Str(text) | Value::Bytes(text) if text.is_empty => Ok(Some(Rc::new([]))),
-            Value::Str(_) | Value::Bytes(_) | Value::Unknown | Value::Set | Value::ByteArray | Value::Size(_) => Ok(None),
+            Value::Str(_) | Value::Bytes(_) | Value::Unknown | Value::Set | Value::ByteArray | Value::Size(_) => {
+                Ok(None)
+            }
             Value::Tensor(_) | Value::Storage { .. } | Value::OtherStorage | Value::Other(_) => Ok(None),
             other => Err(wrong("what is unpacked as arguments", other)),
         }
@@ -124,7 +150,9 @@ impl Replay<'_> {
             }
             Value::Global(_, Kind::Storage(Some(dtype))) => *dtype,
             // classes of tensors have a dtype as well
-            Value::Unknown | Value::Tensor(_) | Value::Storage { .. } | Value::OtherStorage => return Ok(Value::Unknown),
+            Value::Unknown | Value::Tensor(_) | Value::Storage { .. } | Value::OtherStorage => {
+                return Ok(Value::Unknown);
+            }
             Value::Global(_, Kind::TensorClass | Kind::Type) => return Ok(Value::Unknown),
             other => return Err(wrong("the storage's class", other)),
         };
@@ -309,7 +337,9 @@ impl Replay<'_> {
             (_, "builtins.set") => {
                 count(0, 1)?;
                 if let Some(items) = args.first() {
-                    self.unpack(*items)?.iter().flat_map(|items| items.iter()).for_each(|id| drop(self.hashable(*id)));
+                    self.unpack(*items)?.iter().flat_map(|items| items.iter()).for_each(|id| {
+                        self.hashable(*id);
+                    });
                 }
                 Ok(Value::Set)
             }
@@ -560,7 +590,10 @@ impl Replay<'_> {
                     return Err("an odd scale or zero point".into());
                 }
             }
-            (Some(("torch.per_channel_affine" | "torch.per_channel_affine_float_qparams", _)), [_, scales, zeros, axis]) => {
+            (
+                Some(("torch.per_channel_affine" | "torch.per_channel_affine_float_qparams", _)),
+                [_, scales, zeros, axis],
+            ) => {
                 let sizes = self.integers(size, "size")?;
                 let axis = match self.value(*axis) {
                     Value::Int(Some(axis)) => *axis,
@@ -697,7 +730,9 @@ impl Replay<'_> {
             (Some(Value::Unknown), ..) | (_, Some(Value::Unknown), _) => Ok(Value::Unknown),
             (_, Some(_), _) => Err("an encoding without a str".into()),
             (Some(Value::Int(Some(size))), ..) if *size < 0 => Err("a negative size".into()),
-            (Some(Value::None | Value::Float | Value::Dict(..)), ..) => Err(wrong("the source", arg(0).unwrap_or(&Value::None))),
+            (Some(Value::None | Value::Float | Value::Dict(..)), ..) => {
+                Err(wrong("the source", arg(0).unwrap_or(&Value::None)))
+            }
             _ => Ok(Value::ByteArray),
         }
     }
@@ -759,7 +794,9 @@ impl Replay<'_> {
         };
         let made = match (kind, name) {
             (Kind::Function | Kind::Dtype | Kind::QScheme, _) => Err("is no class".into()),
-            (Kind::Storage(_), "torch.storage.UntypedStorage" | "torch.storage.TypedStorage") => Ok(Value::OtherStorage),
+            (Kind::Storage(_), "torch.storage.UntypedStorage" | "torch.storage.TypedStorage") => {
+                Ok(Value::OtherStorage)
+            }
             (Kind::Storage(_), _) => Err("is no class".into()),
             // their `__new__` ignores the arguments
             (_, "collections.OrderedDict") => Ok(Value::Dict(Mapping::OrderedDict, Vec::new())),
@@ -855,8 +892,25 @@ impl Replay<'_> {
 
 /// Attributes of tensors that a state cannot set.
 const READ_ONLY: &[&str] = &[
-    "shape", "dtype", "device", "layout", "is_leaf", "grad_fn", "ndim", "T", "H", "mT", "mH", "is_cuda", "is_sparse",
-    "is_quantized", "is_meta", "itemsize", "nbytes", "output_nr", "_version",
+    "shape",
+    "dtype",
+    "device",
+    "layout",
+    "is_leaf",
+    "grad_fn",
+    "ndim",
+    "T",
+    "H",
+    "mT",
+    "mH",
+    "is_cuda",
+    "is_sparse",
+    "is_quantized",
+    "is_meta",
+    "itemsize",
+    "nbytes",
+    "output_nr",
+    "_version",
 ];
 
 fn tensor(tensor: Tensor) -> Value {
