@@ -6,11 +6,12 @@ use super::finding::{Finding, Severity};
 use super::globals::{Status, classify};
 use super::integrity::{self, Depth};
 use super::scan::{Scan, Use, scan};
-use super::weights_only::{self, Verdict};
-use crate::checkpoint::{Checkpoint, Container};
+use super::weights_only::Verdict;
+use crate::checkpoint::{Checkpoint, Container, Tensor};
 use crate::container::compress::expand;
 use crate::container::detect::{Framing, detect};
 use crate::container::zip::Zip;
+use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::Silent;
@@ -57,7 +58,7 @@ pub fn examine(name: &Path, source: &SharedSource, limits: &Limits, depth: Depth
         Err(e) if e.kind() == ErrorKind::NotACheckpoint => {}
         Err(e) => out.findings.extend(integrity::of_broken(source, &e, limits)?),
     }
-    out.weights_only = Some(verdict(name, source, limits)?);
+    out.weights_only = Some(weights_only(name, source, limits)?);
     out.take(scanned);
     out.finish();
     Ok(out)
@@ -105,20 +106,24 @@ fn or_finding(found: Result<Vec<Finding>>) -> Result<Vec<Finding>> {
     }
 }
 
-fn verdict(name: &Path, source: &SharedSource, limits: &Limits) -> Result<Verdict> {
+/// Whether torch opens a file of this name and content with `weights_only=True`.
+pub fn weights_only(name: &Path, source: &SharedSource, limits: &Limits) -> Result<Verdict> {
     let mut head = [0; 4];
     let is_zip = source.len() >= 4 && source.read_at(0, &mut head).map(|()| head == *b"PK\x03\x04")?;
     let framing = detect(source.as_ref());
     let found = match framing {
         _ if is_zip => match Zip::open(source.clone(), limits) {
-            Ok(zip) => weights_only::of_zip(&zip, limits),
+            Ok(zip) => super::weights_only::of_zip(&zip, limits),
             Err(e) if e.kind() == ErrorKind::Io => return Err(e),
             Err(e) => Ok(Verdict::container(e.to_string())),
         },
         // torch 2.15 goes by the name here
         Ok(Framing::Safetensors) if name.extension().is_some_and(|ending| ending == "safetensors") => {
             match Checkpoint::open(source.clone(), limits, &Silent) {
-                Ok(_) => Ok(Verdict::without_pickle()),
+                Ok(opened) => Ok(match opened.tensors.iter().find_map(unknown_to_safetensors) {
+                    Some(dtype) => Verdict::container(format!("safetensors knows no dtype {dtype}")),
+                    None => Verdict::without_pickle(),
+                }),
                 Err(e) => Ok(Verdict::container(e.to_string())),
             }
         }
@@ -127,13 +132,18 @@ fn verdict(name: &Path, source: &SharedSource, limits: &Limits) -> Result<Verdic
             let what = if inner.is_ok() { "is compressed" } else { "is compressed, and damaged" };
             Ok(Verdict::container(format!("{what} ({})", kind.name())))
         }
-        _ => weights_only::of_stream(source, limits),
+        _ => super::weights_only::of_stream(source, limits),
     };
     match found {
         Err(e) if e.kind() == ErrorKind::Io => Err(e),
         Err(e) => Ok(Verdict::container(e.to_string())),
         found => found,
     }
+}
+
+/// A dtype that this program carries as bytes, and the safetensors package refuses.
+fn unknown_to_safetensors(tensor: &Tensor) -> Option<&str> {
+    tensor.dtype.as_ref().filter(|dtype| dtype.size().is_none()).map(DType::name)
 }
 
 impl Examined {

@@ -204,6 +204,8 @@ const KNOWN: &[(&str, &str)] = &[
     ("typing", "Any Dict List Tuple Set Optional Union Sequence Mapping Iterable"),
     ("pathlib pathlib._local", "PosixPath WindowsPath PurePosixPath PureWindowsPath Path PurePath"),
     ("enum", "Enum IntEnum"),
+    ("signal", "Signals Handlers Sigmasks"),
+    ("http", "HTTPStatus HTTPMethod"),
     ("random", "Random"),
     ("array", "array _array_reconstructor"),
     ("zoneinfo", "ZoneInfo._unpickle"),
@@ -214,7 +216,8 @@ const KNOWN: &[(&str, &str)] = &[
     ),
     ("numpy.core.multiarray numpy._core.multiarray", "_reconstruct scalar"),
     ("numpy.core.numeric numpy._core.numeric", "_frombuffer"),
-    ("numpy.ma.core", "_mareconstruct MaskedArray MaskedConstant"),
+    ("numpy.ma.core numpy.ma", "_mareconstruct MaskedArray MaskedConstant"),
+    ("numpy.rec numpy.core.records numpy._core.records", "recarray record"),
     ("numpy.dtypes", "*"),
     ("numpy.random", "RandomState"),
     ("numpy.random._pickle", "__randomstate_ctor __bit_generator_ctor __generator_ctor"),
@@ -257,7 +260,10 @@ const KNOWN: &[(&str, &str)] = &[
         "DTensor",
     ),
     ("torch.distributed.tensor.placement_types torch.distributed._tensor.placement_types", "*"),
-    ("torch.distributed.tensor._dtensor_spec torch.distributed._tensor._dtensor_spec", "DTensorSpec TensorMeta"),
+    (
+        "torch.distributed.tensor._dtensor_spec torch.distributed._tensor._dtensor_spec",
+        "DTensorSpec TensorMeta ShardOrderEntry",
+    ),
     ("torch.distributed.device_mesh torch.distributed._mesh_layout", "DeviceMesh _MeshLayout _FlatLayout"),
     (
         "torch.jit._pickle",
@@ -322,7 +328,11 @@ fn is_known(module: &str, name: &str) -> bool {
         };
         named && modules.split_ascii_whitespace().any(|known| covers(known, module, names == "*"))
     };
+    // TorchScript's classes: there is no such module, and torch.jit makes them without Python
+    let scripted =
+        module == "__torch__" || module.starts_with("__torch__.") || (module, name) == ("torch", "ScriptObject");
     is_allowed(module, name)
+        || scripted
         || KNOWN.iter().any(listed)
         || (module == "torch" || module == "torch.cuda" || module == "torch.sparse")
             && (constructor(module, name).is_some() || name.ends_with("Storage") && !name.contains('.'))

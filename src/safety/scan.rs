@@ -200,7 +200,7 @@ impl Scanner<'_> {
         let mut callables: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
         for id in graph.ids() {
             if let Some(object) = graph.object(id) {
-                let used = callables.entry(object.callable).or_default();
+                let used = callables.entry(saved_class(graph, object.callable)).or_default();
                 used.0 += 1;
                 used.1 += u64::from(object.changes.iter().any(|change| matches!(change, Change::Build(_))));
             }
@@ -437,6 +437,17 @@ impl Scanner<'_> {
 
 /// Names of members that are pickles, whatever they begin with.
 const PICKLE_NAMES: &[&str] = &[".pkl", ".pickle", ".p", ".joblib", ".pk"];
+
+/// A class that was saved with its source is named by a persistent id: `('module', class, file, source)`.
+fn saved_class(graph: &Graph, callable: NodeId) -> NodeId {
+    match graph.node(callable) {
+        Node::Persistent(pid) => match graph.tuple(*pid) {
+            Some([_, class, ..]) => *class,
+            _ => callable,
+        },
+        _ => callable,
+    }
+}
 
 fn inside(place: &str, name: &str) -> String {
     if place.is_empty() { name.to_owned() } else { format!("{place}/{name}") }

@@ -17,7 +17,14 @@ pub(super) struct Storages<'a> {
     pub record: Option<&'a dyn Fn(&str) -> Option<u64>>,
     /// By key: the first use decides.
     pub by_key: HashMap<Vec<u8>, Storage>,
-    sizes: Vec<u64>,
+    all: Vec<Bytes>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bytes {
+    len: u64,
+    /// A legacy stream's storages grow with the tensors made over them; records and views do not.
+    grows: bool,
 }
 
 /// A storage that was named.
@@ -29,16 +36,16 @@ pub(super) struct Storage {
 
 impl<'a> Storages<'a> {
     pub fn new(record: Option<&'a dyn Fn(&str) -> Option<u64>>) -> Self {
-        Storages { record, by_key: HashMap::new(), sizes: Vec::new() }
+        Storages { record, by_key: HashMap::new(), all: Vec::new() }
     }
 
     pub fn bytes(&self, place: usize) -> u64 {
-        self.sizes.get(place).copied().unwrap_or(0)
+        self.all.get(place).map_or(0, |bytes| bytes.len)
     }
 
-    fn add(&mut self, bytes: u64) -> usize {
-        self.sizes.push(bytes);
-        self.sizes.len() - 1
+    fn add(&mut self, len: u64, grows: bool) -> usize {
+        self.all.push(Bytes { len, grows });
+        self.all.len() - 1
     }
 }
 
@@ -172,19 +179,35 @@ impl Replay<'_> {
         let place = match known {
             Some(known) if known.dtype == dtype => known.place,
             Some(known) if bytes == Some(self.storages.bytes(known.place)) => known.place,
-            Some(_) if legacy => self.storages.add(0),
+            Some(_) if legacy => self.storages.add(0, true),
             _ => {
                 let bytes = bytes.ok_or_else(|| format!("announces {count} elements"))?;
                 self.fits_record(&key, bytes)?;
-                self.storages.add(bytes)
+                self.storages.add(bytes, legacy)
             }
         };
         self.storages.by_key.entry(key).or_insert(Storage { dtype, place });
-        match self.value(view) {
-            Value::None => Ok(Value::Storage { dtype, place }),
-            Value::Tuple(parts) if parts.len() == 3 => Ok(Value::OtherStorage),
-            Value::Unknown => Ok(Value::OtherStorage),
-            other => Err(wrong("the view of a storage", other)),
+        let parts = match self.value(view) {
+            Value::None => return Ok(Value::Storage { dtype, place }),
+            Value::Tuple(parts) if parts.len() == 3 => Rc::clone(parts),
+            Value::Unknown => return Ok(Value::OtherStorage),
+            other => return Err(wrong("the view of a storage", other)),
+        };
+        let (Some(offset), Some(size)) = (self.int(parts.get(1)), self.int(parts.get(2))) else {
+            return Ok(Value::OtherStorage);
+        };
+        // a Python slice: `storage[offset : offset + size]`, ends counted from behind when negative, and clamped
+        let (whole, element) = (i128::from(self.storages.bytes(place)), i128::from(element_bytes(dtype)));
+        let end = |at: i128| if at < 0 { (at + whole).max(0) } else { at.min(whole) };
+        let (from, to) = (i128::from(offset) * element, (i128::from(offset) + i128::from(size)) * element);
+        let len = u64::try_from(end(to) - end(from)).unwrap_or(0);
+        Ok(Value::Storage { dtype, place: self.storages.add(len, false) })
+    }
+
+    fn int(&self, id: Option<&Id>) -> Option<i64> {
+        match self.value(*id?) {
+            Value::Int(value) => *value,
+            _ => None,
         }
     }
 
@@ -449,6 +472,10 @@ impl Replay<'_> {
         if sizes.iter().flatten().any(|size| *size < 0) {
             return Err("a negative size".into());
         }
+        // in the order of the sizes, as torch multiplies them: a zero after an overflow does not save it
+        if sizes.as_ref().is_some_and(|sizes| sizes.iter().try_fold(1i64, |n, size| n.checked_mul(*size)).is_none()) {
+            return Err("more elements than 64 bits can count".into());
+        }
         same_length(&sizes, &strides)?;
         let dtype = dtype.unwrap_or(own);
         if let (Some(place), Some(offset), Some(sizes), Some(strides), Some(dtype)) =
@@ -475,13 +502,13 @@ impl Replay<'_> {
         if end <= have {
             return Ok(());
         }
-        if self.storages.record.is_some() {
-            return Err(format!("a tensor reaches byte {end} of a storage of {have}"));
+        match self.storages.all.get_mut(place) {
+            Some(bytes) if bytes.grows => {
+                bytes.len = end;
+                Ok(())
+            }
+            _ => Err(format!("a tensor reaches byte {end} of a storage of {have}")),
         }
-        if let Some(bytes) = self.storages.sizes.get_mut(place) {
-            *bytes = end;
-        }
-        Ok(())
     }
 
     /// `requires_grad`, which must be a bool (or, for some, `None`), and true only for floating and complex types.

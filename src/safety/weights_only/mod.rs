@@ -12,7 +12,6 @@ use self::calls::{Storages, element_bytes};
 use self::replay::Replay;
 use self::tables::TABLES;
 use self::value::Value;
-use crate::container::legacy::is_legacy;
 use crate::container::tar;
 use crate::container::zip::Zip;
 use crate::error::Result;
@@ -86,6 +85,10 @@ pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
         Ok(None) => reasons.push(container("no member `version`")),
         Err(e) => reasons.push(container(e.to_string())),
     }
+    if !last_end_record_leads_to(zip)? {
+        reasons.push(container("the last end record does not lead to this directory"));
+        return Ok(Verdict::of(reasons));
+    }
     if zip.in_top("constants.pkl").is_some() {
         reasons.push(container("a TorchScript archive"));
         return Ok(Verdict::of(reasons));
@@ -111,25 +114,40 @@ pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
     Ok(Verdict::of(reasons))
 }
 
+/// torch (miniz) takes the last end record in the last 64 KiB, whatever stands before it, and the place of the directory
+/// as it says.
+fn last_end_record_leads_to(zip: &Zip) -> Result<bool> {
+    const END_RECORD_BYTES: u64 = 22;
+    const ELSEWHERE: u64 = 0xffff_ffff;
+    let source = zip.source();
+    let tail = source.len().min(END_RECORD_BYTES + u64::from(u16::MAX));
+    let bytes = read_vec(source.as_ref(), source.len() - tail, tail)?;
+    let ends = bytes.windows(22).rev().find(|window| window.starts_with(b"PK\x05\x06"));
+    let directory = ends.and_then(|record| record.get(16..)).and_then(|rest| rest.first_chunk());
+    let directory = directory.map(|start| u64::from(u32::from_le_bytes(*start)));
+    Ok(directory.is_some_and(|start| start == zip.central_directory_start || start == ELSEWHERE))
+}
+
 /// The verdict on anything that does not start as a zip does: torch takes it for a tar or a legacy stream.
 pub fn of_stream(source: &SharedSource, limits: &Limits) -> Result<Verdict> {
     let head = read_vec(source.as_ref(), 0, source.len().min(512))?;
     if tar::is_header(&head) {
         return Ok(Verdict::container("the tar container of torch before 0.1.10"));
     }
-    if !is_legacy(source) {
-        return Ok(Verdict::container("neither a zip archive nor a legacy stream of torch.save"));
-    }
     let mut replay = Replay::new(Storages::new(None), limits.objects_for(source.len()));
-    legacy(&mut replay, source)?;
-    Ok(Verdict::of(replay.into_reasons()))
+    match replay.load(source, 0)? {
+        Some((id, end)) if matches!(replay.value(id), Value::Magic) => {
+            legacy(&mut replay, source, end)?;
+            Ok(Verdict::of(replay.into_reasons()))
+        }
+        _ => Ok(Verdict::container("neither a zip archive nor a legacy stream of torch.save")),
+    }
 }
 
-/// Five pickles in a row, then the storages that the last one lists.
-fn legacy(replay: &mut Replay<'_>, source: &SharedSource) -> Result<()> {
-    let mut at = 0;
+/// Four pickles after the magic number, then the storages that the last one lists.
+fn legacy(replay: &mut Replay<'_>, source: &SharedSource, mut at: u64) -> Result<()> {
     let mut keys = replay::Replay::NONE;
-    for part in 0..5 {
+    for part in 1..5 {
         let Some((id, end)) = replay.load(source, at)? else { return Ok(()) };
         match (part, replay.value(id)) {
             (1, Value::Int(Some(PROTOCOL_VERSION)) | Value::Unknown) => {}

@@ -23,6 +23,8 @@ const MAX_KEPT_TEXT: u64 = 4096;
 /// Texts are checked in blocks of this many bytes.
 const BLOCK: u64 = 1 << 20;
 const MAX_LINE: usize = 1 << 20;
+/// `MAGIC_NUMBER` of `torch/serialization.py` (0x1950a86a20f9469cfc6c), as `LONG1` stores it.
+const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
 /// One replay: pickles read one after the other with the same storages.
 pub(super) struct Replay<'a> {
@@ -374,14 +376,18 @@ impl Machine<'_, '_, '_> {
     }
 
     fn long(&mut self, len: u64) -> Step {
-        let value = match self.reader.take(len, 8)? {
-            Some(raw) => {
+        let value = match self.reader.take(len, MAGIC.len() as u64)? {
+            Some(raw) if *raw == MAGIC => {
+                self.push(Value::Magic);
+                return Ok(());
+            }
+            Some(raw) if raw.len() <= 8 => {
                 let fill = if raw.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
                 let mut bytes = [fill; 8];
                 bytes.iter_mut().zip(raw).for_each(|(to, from)| *to = *from);
                 Some(i64::from_le_bytes(bytes))
             }
-            None => None,
+            _ => None,
         };
         self.push(Value::Int(value));
         Ok(())

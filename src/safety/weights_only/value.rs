@@ -17,6 +17,8 @@ pub(super) enum Value {
     Bool(bool),
     /// Nothing when it does not fit in 64 bits.
     Int(Option<i64>),
+    /// The integer that legacy streams begin with.
+    Magic,
     Float,
     Str(Text),
     Bytes(Text),
@@ -34,7 +36,7 @@ pub(super) enum Value {
         /// Its place among the storages, which may grow.
         place: usize,
     },
-    /// A `torch.UntypedStorage` or `TypedStorage` made by a call, or a view of another storage: not looked into.
+    /// A `torch.UntypedStorage` or `TypedStorage` made by a call: not looked into.
     OtherStorage,
     Tensor(Rc<Tensor>),
     Size(Rc<[i64]>),
@@ -89,7 +91,7 @@ impl Value {
             Value::Unknown => "object",
             Value::None => "NoneType",
             Value::Bool(_) => "bool",
-            Value::Int(_) => "int",
+            Value::Int(_) | Value::Magic => "int",
             Value::Float => "float",
             Value::Str(_) => "str",
             Value::Bytes(_) => "bytes",
