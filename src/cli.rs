@@ -2,7 +2,7 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::commands::{completions, convert, diff, extract, ls, man, rename, repair, strip_prefix};
+use crate::commands::{check, completions, convert, diff, extract, ls, man, rename, repair, strip_prefix};
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
 #[derive(Debug, Parser)]
@@ -33,6 +33,8 @@ pub enum Command {
     Diff(diff::Args),
     /// Take out tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt
     Extract(Box<extract::Args>),
+    /// Check that a file is safe to load and sound: globals, weights_only, checksums, bounds
+    Check(check::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write all pages into a directory

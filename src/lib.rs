@@ -46,5 +46,6 @@ pub mod pickle;
 pub mod progress;
 pub mod render;
 pub mod report;
+pub mod safety;
 pub mod source;
 pub mod write;

@@ -76,7 +76,7 @@ fn datetime_unit(graph: &Graph, metadata: NodeId) -> Option<String> {
 }
 
 /// The byte string that a node stands for, in any protocol's spelling.
-pub(super) fn byte_string(graph: &Graph, node: NodeId) -> Option<TextId> {
+pub(crate) fn byte_string(graph: &Graph, node: NodeId) -> Option<TextId> {
     match graph.node(node) {
         Node::Bytes(text) | Node::ByteArray(text) | Node::Str(text) => Some(*text),
         Node::ReadOnlyBuffer(inner) => match graph.node(*inner) {

@@ -164,6 +164,11 @@ impl Tensors {
         self.all.get(id.0 as usize)
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Tensor> {
+        self.all.iter()
+    }
+
     /// The tensor that a node is.
     pub fn of(&self, node: NodeId) -> Option<TensorId> {
         self.of.get(&node).copied()

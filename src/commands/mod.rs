@@ -1,6 +1,7 @@
 //! One file a subcommand: its `Args` and its `run`. What they share: how output is chosen, how inputs are opened, which
 //! names are meant.
 
+pub mod check;
 pub mod completions;
 pub mod convert;
 pub mod diff;
@@ -50,6 +51,7 @@ pub fn run(cli: crate::cli::Cli) -> anyhow::Result<Status> {
         Command::Convert(args) => convert::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Extract(args) => extract::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

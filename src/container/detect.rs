@@ -302,6 +302,8 @@ mod tests {
             "(",
             ".",
             "x^2 + y",
+            "testdata/torch.pt (zip), 3 tensors\n",
+            "global",
             "epoch 1 loss 0.5\nepoch 2 loss 0.4\n",
             "Se\u{e4}or",
         ] {

@@ -8,6 +8,7 @@ pub mod directory;
 mod flavor;
 mod member;
 pub mod tail;
+pub mod walk;
 
 use std::collections::HashMap;
 use std::io::BufReader;

@@ -441,7 +441,9 @@ impl<'a> Decoder<'a> {
             op::STACK_GLOBAL => {
                 let name = self.pop()?;
                 let module = self.pop()?;
-                if !matches!((self.graph.node(module), self.graph.node(name)), (Node::Str(_), Node::Str(_))) {
+                // what a call gives may be a string as well; nobody but the call knows which
+                let may_name = |node| matches!(self.graph.node(node), Node::Str(_) | Node::Object(_));
+                if !may_name(module) || !may_name(name) {
                     return Err(self.fail("module and name must be strings"));
                 }
                 self.push_node(Node::Global { module, name })

@@ -507,6 +507,11 @@ impl Graph {
         self.inline_bytes.get(&id).copied()
     }
 
+    /// Whether anything but opcodes stood in the streams.
+    pub fn has_inline(&self) -> bool {
+        !self.inline_bytes.is_empty() || !self.inline_pickles.is_empty()
+    }
+
     /// The root of the pickle that followed the object in its stream.
     pub fn inline_pickle(&self, id: NodeId) -> Option<NodeId> {
         self.inline_pickles.get(&id).copied()

@@ -6,7 +6,7 @@ pub mod decode;
 pub mod encode;
 pub mod graph;
 pub mod opcode;
-mod reader;
+pub(crate) mod reader;
 pub mod splice;
 pub mod stored;
 pub mod text;

@@ -5,7 +5,7 @@ use crate::source::{SharedSource, past_end};
 
 const BLOCK: u64 = 64 << 10;
 
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     source: &'a SharedSource,
     block: Vec<u8>,
     /// Where `block` begins in the source.
@@ -15,15 +15,15 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(source: &'a SharedSource, position: u64) -> Self {
+    pub(crate) fn new(source: &'a SharedSource, position: u64) -> Self {
         Reader { source, block: Vec::new(), start: position, position }
     }
 
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    pub(super) fn remaining(&self) -> u64 {
+    pub(crate) fn remaining(&self) -> u64 {
         self.source.len().saturating_sub(self.position)
     }
 
@@ -47,11 +47,11 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    pub(super) fn byte(&mut self) -> Result<u8> {
+    pub(crate) fn byte(&mut self) -> Result<u8> {
         self.array::<1>().map(|[b]| b)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         self.fill(N as u64)?;
         let mut out = [0; N];
         if let Some(bytes) = self.buffered().first_chunk::<N>() {
@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over `len` bytes; gives them when they are at most `keep`.
-    pub(super) fn take(&mut self, len: u64, keep: u64) -> Result<Option<&[u8]>> {
+    pub(crate) fn take(&mut self, len: u64, keep: u64) -> Result<Option<&[u8]>> {
         if self.remaining() < len {
             return Err(past_end(self.source.as_ref(), self.position, len));
         }
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over a line; gives its length without the newline and, when it is at most `keep`, its bytes.
-    pub(super) fn line(&mut self, keep: usize) -> Result<(u64, Option<Vec<u8>>)> {
+    pub(crate) fn line(&mut self, keep: usize) -> Result<(u64, Option<Vec<u8>>)> {
         let begin = self.position;
         let mut line = Some(Vec::new());
         loop {
@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn seek(&mut self, position: u64) {
+    pub(crate) fn seek(&mut self, position: u64) {
         self.position = position;
         if position < self.start {
             self.block.clear();

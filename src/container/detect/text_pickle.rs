@@ -47,6 +47,10 @@ fn argument(opcode: u8) -> Option<Argument> {
 /// opcodes, but spaces and newlines are not; the decoder judges the rest.
 pub(super) fn is_plausible(head: &[u8]) -> bool {
     let mut rest = head;
+    // nothing to take from the stack yet
+    if head.first().is_some_and(|opcode| b"012QRabdeghjlopqrstu".contains(opcode)) {
+        return false;
+    }
     for _ in 0..PLAUSIBLE_OPCODES {
         // the window may end inside an argument, a file does not
         let Some((opcode, tail)) = rest.split_first() else { return head.len() as u64 == HEAD_BYTES };

@@ -72,6 +72,19 @@ impl Zip {
         })
     }
 
+    /// The first bytes of the member's (inflated) data, at most `most`.
+    pub fn head(&self, member: &Member, most: u64) -> Result<Vec<u8>> {
+        let compressed = self.compressed(member)?;
+        let most = most.min(member.size);
+        if member.method == STORED {
+            return read_vec(compressed.as_ref(), 0, most);
+        }
+        let mut head = Vec::new();
+        let read = inflated(compressed).take(most).read_to_end(&mut head);
+        read.map_err(|e| self.place(stream_error("deflate", e), member))?;
+        Ok(head)
+    }
+
     /// The CRC-32 of the member's (inflated) data, to hold against [`Member::crc32`].
     pub fn crc32_of(&self, member: &Member) -> Result<u32> {
         let compressed = self.compressed(member)?;

@@ -1,0 +1,215 @@
+//! What `ckpt check` found in one input: the JSON schema `ckpt.check/1`.
+
+use std::io::{self, Write};
+
+use crate::render::{Cell, Column, Document, Fit, Report, Style, Table, json};
+use crate::report::figures::counted;
+use crate::safety::finding::{Finding, Severity};
+use crate::safety::globals::Status;
+use crate::safety::weights_only::Verdict;
+
+/// One input. Fields stand in the order of the JSON.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Check {
+    /// Always [`Check::SCHEMA`].
+    pub schema: &'static str,
+    /// The input as given.
+    pub file: String,
+    /// The container, where it could be told.
+    pub container: Option<&'static str>,
+    /// The worst finding: `ok` when there is none above `info`.
+    pub verdict: &'static str,
+    /// Whether `torch.load(weights_only=True)` opens it; null for what torch.load is not for (directories).
+    pub weights_only: Option<Verdict>,
+    /// Every global that its pickles name, the worst first.
+    pub globals: Vec<GlobalRow>,
+    /// What there is to say, the worst first.
+    pub findings: Vec<Finding>,
+}
+
+/// One global.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct GlobalRow {
+    /// Module and qualified name.
+    pub name: String,
+    /// `known`, `unknown` or `dangerous`.
+    pub status: &'static str,
+    /// How many objects calls of it make, and how often it is only named.
+    pub uses: u64,
+    /// How: `called`, `built` (called, and its objects are given a state), `named`.
+    pub how: &'static str,
+}
+
+/// The name of a status.
+pub fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Known => "known",
+        Status::Unknown => "unknown",
+        Status::Dangerous(_) => "dangerous",
+    }
+}
+
+/// The verdict that findings come to.
+pub fn verdict(findings: &[Finding]) -> &'static str {
+    match findings.iter().map(|finding| finding.severity).max() {
+        None | Some(Severity::Info) => "ok",
+        Some(severity) => severity.name(),
+    }
+}
+
+impl Check {
+    /// The name of the JSON schema.
+    pub const SCHEMA: &'static str = "ckpt.check/1";
+
+    fn heading(&self) -> Cell<'_> {
+        let container = self.container.map_or(String::new(), |container| format!(" ({container})"));
+        Cell::new(format!("{}{container}: {}", self.file, self.verdict), style(self.verdict))
+    }
+
+    fn weights_only_line(&self) -> Option<String> {
+        let verdict = self.weights_only.as_ref()?;
+        let torch = verdict.torch;
+        Some(match verdict.opens {
+            true => format!("torch {torch} opens it with weights_only=True"),
+            false => {
+                let reasons = verdict.reasons.iter().map(|reason| format!("{} {}", reason.kind, reason.detail));
+                let shown: Vec<String> = reasons.take(MAX_REASONS).collect();
+                let more = verdict.reasons.len().saturating_sub(MAX_REASONS);
+                let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+                format!("torch {torch} does not open it with weights_only=True: {}{rest}", shown.join("; "))
+            }
+        })
+    }
+}
+
+const MAX_REASONS: usize = 8;
+
+fn style(verdict: &str) -> Style {
+    match verdict {
+        "ok" => Style::Good,
+        "info" | "known" => Style::Plain,
+        _ => Style::Bad,
+    }
+}
+
+impl Report for Check {
+    fn document(&self) -> Document<'_> {
+        let mut document = Document::default();
+        document.prose(self.heading());
+        if let Some(line) = self.weights_only_line() {
+            document.prose(line);
+        }
+        document.table(Table {
+            columns: vec![Column::left("severity"), Column::left("code"), Column::left("finding").fit(Fit::Wrap)],
+            rows: self
+                .findings
+                .iter()
+                .map(|finding| {
+                    let place = finding.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
+                    vec![
+                        Cell::new(finding.severity.name(), style(finding.severity.name())),
+                        Cell::from(finding.code),
+                        Cell::from(format!("{place}{}", finding.message)),
+                    ]
+                })
+                .collect(),
+        });
+        document.table(Table {
+            columns: vec![
+                Column::left("global").fit(Fit::LineAbove),
+                Column::left("status"),
+                Column::right("uses"),
+                Column::left("how"),
+            ],
+            rows: self
+                .globals
+                .iter()
+                .map(|row| {
+                    vec![
+                        Cell::from(row.name.as_str()),
+                        Cell::new(row.status, style(row.status)),
+                        Cell::from(row.uses.to_string()),
+                        Cell::from(row.how),
+                    ]
+                })
+                .collect(),
+        });
+        document
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        json::write(self, out)
+    }
+}
+
+/// One input on one line, for many of them; as JSON the whole of it.
+#[derive(Debug)]
+pub struct Line<'a>(pub &'a Check);
+
+impl Report for Line<'_> {
+    fn document(&self) -> Document<'_> {
+        let check = self.0;
+        let first = check.findings.first().filter(|finding| finding.severity > Severity::Info);
+        let more = check.findings.iter().filter(|finding| finding.severity > Severity::Info).count().saturating_sub(1);
+        let mut line = format!("{:<8}{}", check.verdict, check.file);
+        if let Some(finding) = first {
+            line.push_str(&format!(": {}", finding.message));
+        }
+        if more > 0 {
+            line.push_str(&format!(" (and {more} more)"));
+        }
+        let mut document = Document::default();
+        document.line(Cell::new(line, style(check.verdict)));
+        document
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        json::write(self.0, out)
+    }
+}
+
+/// How many inputs came to which verdict; nothing in JSON.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Summary {
+    /// Without findings above `info`.
+    pub ok: u64,
+    /// With each worst finding.
+    pub warning: u64,
+    /// The same.
+    pub error: u64,
+    /// The same.
+    pub danger: u64,
+}
+
+impl Summary {
+    /// Counts one input.
+    pub fn add(&mut self, verdict: &str) {
+        let count = match verdict {
+            "ok" => &mut self.ok,
+            "warning" => &mut self.warning,
+            "error" => &mut self.error,
+            _ => &mut self.danger,
+        };
+        *count += 1;
+    }
+}
+
+impl Report for Summary {
+    fn document(&self) -> Document<'_> {
+        let mut document = Document::default();
+        let all = self.ok + self.warning + self.error + self.danger;
+        document.line(format!(
+            "{}: {} ok, {} with warnings, {} with errors, {} dangerous",
+            counted(all, "file"),
+            self.ok,
+            self.warning,
+            self.error,
+            self.danger
+        ));
+        document
+    }
+
+    fn write_json(&self, _out: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+}

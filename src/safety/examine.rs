@@ -1,0 +1,194 @@
+//! One file, examined: its pickles, the weights-only verdict, its integrity, put together.
+
+use std::path::Path;
+
+use super::finding::{Finding, Severity};
+use super::globals::{Status, classify};
+use super::integrity::{self, Depth};
+use super::scan::{Scan, Use, scan};
+use super::weights_only::Verdict;
+use crate::checkpoint::{Checkpoint, Container, Tensor};
+use crate::container::compress::expand;
+use crate::container::detect::{Framing, detect};
+use crate::container::zip::Zip;
+use crate::dtype::DType;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
+use crate::progress::Silent;
+use crate::source::SharedSource;
+
+/// A global of a file, sorted.
+#[derive(Debug, Clone)]
+pub struct SortedGlobal {
+    /// Module and qualified name.
+    pub name: String,
+    /// What to think of it.
+    pub status: Status,
+    /// How it is used.
+    pub used: Use,
+}
+
+/// What one file is like.
+#[derive(Debug, Default)]
+pub struct Examined {
+    /// The container, where the file could be opened as one.
+    pub container: Option<Container>,
+    /// Whether torch opens it with `weights_only=True`; nothing for directories.
+    pub weights_only: Option<Verdict>,
+    /// The worst first, then by name.
+    pub globals: Vec<SortedGlobal>,
+    /// The worst first, then as they were found.
+    pub findings: Vec<Finding>,
+}
+
+/// Examines one file. Fails when it cannot be read, and with `NotACheckpoint` or `Unsupported` for what is none and
+/// hides none.
+pub fn examine(name: &Path, source: &SharedSource, limits: &Limits, depth: Depth) -> Result<Examined> {
+    let mut out = Examined::default();
+    let opened = Checkpoint::open(source.clone(), limits, &Silent);
+    let scanned = scan(source, limits)?;
+    match opened {
+        Ok(checkpoint) => {
+            out.container = Some(checkpoint.container);
+            out.findings.extend(or_finding(integrity::of_checkpoint(&checkpoint, depth))?);
+        }
+        Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+        Err(e) if is_other(&e) && scanned.pickles == 0 && scanned.findings.is_empty() => return Err(e),
+        // a hidden pickle is told as such
+        Err(e) if e.kind() == ErrorKind::NotACheckpoint => {}
+        Err(e) => out.findings.extend(integrity::of_broken(source, &e, limits)?),
+    }
+    out.weights_only = Some(weights_only(name, source, limits)?);
+    out.take(scanned);
+    out.finish();
+    Ok(out)
+}
+
+/// Examines a checkpoint of several files, which are given one by one; `opened` is all of them as one.
+pub fn examine_several(
+    files: &[(String, SharedSource)],
+    opened: Result<Checkpoint>,
+    limits: &Limits,
+    depth: Depth,
+) -> Result<Examined> {
+    let mut out = Examined::default();
+    match opened {
+        Ok(checkpoint) => {
+            out.container = Some(checkpoint.container);
+            out.findings.extend(or_finding(integrity::of_checkpoint(&checkpoint, depth))?);
+        }
+        Err(e) if matches!(e.kind(), ErrorKind::Io | ErrorKind::NotACheckpoint) => return Err(e),
+        Err(e) => out.findings.push(Finding::new(Severity::Error, "malformed", e.to_string(), "")),
+    }
+    for (name, source) in files {
+        let mut scanned = scan(source, limits)?;
+        for finding in &mut scanned.findings {
+            let inside = finding.place.take().map_or(String::new(), |place| format!(", {place}"));
+            finding.place = Some(format!("{name}{inside}"));
+        }
+        out.take(scanned);
+    }
+    out.finish();
+    Ok(out)
+}
+
+/// What is no checkpoint, or of a kind that is not read.
+fn is_other(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::NotACheckpoint | ErrorKind::Unsupported)
+}
+
+/// A bound that is met, or a member that cannot be read, is a finding too.
+fn or_finding(found: Result<Vec<Finding>>) -> Result<Vec<Finding>> {
+    match found {
+        Err(e) if e.kind() == ErrorKind::Io => Err(e),
+        Err(e) => Ok(vec![Finding::new(Severity::Error, "unreadable", e.to_string(), "")]),
+        found => found,
+    }
+}
+
+/// Whether torch opens a file of this name and content with `weights_only=True`.
+pub fn weights_only(name: &Path, source: &SharedSource, limits: &Limits) -> Result<Verdict> {
+    let mut head = [0; 4];
+    let is_zip = source.len() >= 4 && source.read_at(0, &mut head).map(|()| head == *b"PK\x03\x04")?;
+    let framing = detect(source.as_ref());
+    let found = match framing {
+        _ if is_zip => match Zip::open(source.clone(), limits) {
+            Ok(zip) => super::weights_only::of_zip(&zip, limits),
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            Err(e) => Ok(Verdict::container(e.to_string())),
+        },
+        // torch 2.15 goes by the name here
+        Ok(Framing::Safetensors) if name.extension().is_some_and(|ending| ending == "safetensors") => {
+            match Checkpoint::open(source.clone(), limits, &Silent) {
+                Ok(opened) => Ok(match opened.tensors.iter().find_map(unknown_to_safetensors) {
+                    Some(dtype) => Verdict::container(format!("safetensors knows no dtype {dtype}")),
+                    None => Verdict::without_pickle(),
+                }),
+                Err(e) => Ok(Verdict::container(e.to_string())),
+            }
+        }
+        Ok(Framing::Compressed(kind)) => {
+            let inner = expand(source, kind, limits, &Silent);
+            let what = if inner.is_ok() { "is compressed" } else { "is compressed, and damaged" };
+            Ok(Verdict::container(format!("{what} ({})", kind.name())))
+        }
+        _ => super::weights_only::of_stream(source, limits),
+    };
+    match found {
+        Err(e) if e.kind() == ErrorKind::Io => Err(e),
+        Err(e) => Ok(Verdict::container(e.to_string())),
+        found => found,
+    }
+}
+
+/// A dtype that this program carries as bytes, and the safetensors package refuses.
+fn unknown_to_safetensors(tensor: &Tensor) -> Option<&str> {
+    tensor.dtype.as_ref().filter(|dtype| dtype.size().is_none()).map(DType::name)
+}
+
+impl Examined {
+    fn take(&mut self, scanned: Scan) {
+        for ((module, name), used) in scanned.globals {
+            let full = format!("{module}.{name}");
+            let status = classify(&module, &name);
+            match (self.globals.iter_mut().find(|global| global.name == full), status) {
+                (Some(known), _) => {
+                    known.used.called += used.called;
+                    known.used.named += used.named;
+                    known.used.built += used.built;
+                }
+                (None, status) => self.globals.push(SortedGlobal { name: full, status, used }),
+            }
+        }
+        self.findings.extend(scanned.findings);
+    }
+
+    fn finish(&mut self) {
+        self.globals.sort_by(|a, b| rank(b.status).cmp(&rank(a.status)).then_with(|| a.name.cmp(&b.name)));
+        for global in &self.globals {
+            let how = if global.used.called > 0 { "is called" } else { "is named" };
+            let (severity, code, message) = match global.status {
+                Status::Known => continue,
+                Status::Unknown => {
+                    let message = format!("{} {how}: nothing is known of it", global.name);
+                    (Severity::Warning, "global-unknown", message)
+                }
+                Status::Dangerous(why) => {
+                    let message = format!("{} {how}: it {why}", global.name);
+                    (Severity::Danger, "global-dangerous", message)
+                }
+            };
+            self.findings.push(Finding::new(severity, code, message, &global.used.place));
+        }
+        // the sort is stable: findings of one severity stay in their order
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    }
+}
+
+fn rank(status: Status) -> u8 {
+    match status {
+        Status::Known => 0,
+        Status::Unknown => 1,
+        Status::Dangerous(_) => 2,
+    }
+}

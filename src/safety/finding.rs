@@ -1,0 +1,56 @@
+//! One thing that a check has to say.
+
+use std::fmt;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Unusual: have a look.
+    Warning,
+    /// Something is broken or missing.
+    Error,
+    /// Loading it would run code, or do what only an attack needs.
+    Danger,
+}
+
+impl Severity {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+            Severity::Danger => "danger",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What was found, and where.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// A name for programs: `global-dangerous`, `crc-mismatch`.
+    pub code: &'static str,
+    /// A sentence for people.
+    pub message: String,
+    /// The member, the byte, the tensor; null for the whole file.
+    #[serde(rename = "where")]
+    pub place: Option<String>,
+}
+
+impl Finding {
+    /// A finding at `place`; an empty place is the whole file.
+    pub fn new(severity: Severity, code: &'static str, message: impl Into<String>, place: &str) -> Self {
+        Finding { severity, code, message: message.into(), place: (!place.is_empty()).then(|| place.to_owned()) }
+    }
+}

@@ -1,0 +1,163 @@
+//! Whether what a file promises is there: checksums, storages, the bounds of tensors, members that nothing names.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::finding::{Finding, Severity};
+use super::numerics::numerics;
+use crate::checkpoint::{Checkpoint, Container, Item};
+use crate::container::zip::Zip;
+use crate::container::zip::walk::local_members;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
+use crate::source::SharedSource;
+
+/// Findings of one kind that are told one by one; the rest is counted.
+const MAX_TOLD: usize = 20;
+
+/// How much of a file is read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Depth {
+    /// Checksums: all bytes are read.
+    pub data: bool,
+    /// Tensors' numbers: all bytes are read and looked at.
+    pub numerics: bool,
+}
+
+/// What is wrong with a checkpoint that could be opened.
+pub fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec<Finding>> {
+    let mut found = Vec::new();
+    storages(checkpoint, &mut found);
+    tensors(checkpoint, &mut found)?;
+    if let Some(zip) = &checkpoint.zip {
+        archive(checkpoint, zip, depth, &mut found)?;
+    }
+    if checkpoint.container == Container::Legacy {
+        found.extend(checkpoint.notes.iter().map(|note| Finding::new(Severity::Warning, "trailing-data", note, "")));
+    }
+    if depth.numerics {
+        found.extend(numerics(checkpoint)?);
+    }
+    Ok(found)
+}
+
+/// What a file that could not be opened tells, and how much of an archive without its end is there.
+pub fn of_broken(source: &SharedSource, e: &Error, limits: &Limits) -> Result<Vec<Finding>> {
+    let place = match (e.member(), e.offset()) {
+        (Some(member), Some(offset)) => format!("{member}, byte {offset}"),
+        (Some(member), None) => member.to_owned(),
+        (None, Some(offset)) => format!("byte {offset}"),
+        (None, None) => String::new(),
+    };
+    let code = match e.kind() {
+        ErrorKind::Truncated => "truncated",
+        ErrorKind::Limit => "limit",
+        ErrorKind::Unsupported => "unsupported",
+        _ => "malformed",
+    };
+    let mut message = e.message().to_owned();
+    let mut head = [0; 4];
+    if e.kind() == ErrorKind::Truncated && source.read_at(0, &mut head).is_ok() && head == *b"PK\x03\x04" {
+        let members = local_members(source, limits)?;
+        let whole = members.iter().filter(|member| member.is_complete).count();
+        message.push_str(&format!("; {whole} members are whole, {} cut off", members.len() - whole));
+    }
+    Ok(vec![Finding::new(Severity::Error, code, message, &place)])
+}
+
+/// Adds the first findings of one kind, and how many more there are.
+fn tell(found: &mut Vec<Finding>, severity: Severity, code: &'static str, all: Vec<(String, String)>) {
+    let more = all.len().saturating_sub(MAX_TOLD);
+    found.extend(all.into_iter().take(MAX_TOLD).map(|(place, message)| Finding::new(severity, code, message, &place)));
+    if more > 0 {
+        found.push(Finding::new(severity, code, format!("and {more} more like these"), ""));
+    }
+}
+
+fn storages(checkpoint: &Checkpoint, found: &mut Vec<Finding>) {
+    let (mut missing, mut short, mut long) = (Vec::new(), Vec::new(), Vec::new());
+    for (_, storage) in checkpoint.storages.iter() {
+        let place = format!("storage {}", storage.key);
+        let wanted = storage.dtype.size().and_then(|size| storage.numel.checked_mul(u64::from(size)));
+        match (storage.available(), wanted) {
+            (None, _) if &*storage.location == "meta" || storage.numel == 0 => {}
+            (None, _) => missing.push((place, storage.missing().unwrap_or("its bytes are missing").to_owned())),
+            (Some(have), Some(want)) if have < want => {
+                short.push((place, format!("has {have} bytes where the pickle says {want}")));
+            }
+            (Some(have), Some(want)) if have > want => {
+                long.push((place, format!("has {have} bytes where the pickle says {want}")));
+            }
+            _ => {}
+        }
+    }
+    tell(found, Severity::Error, "storage-missing", missing);
+    tell(found, Severity::Error, "storage-short", short);
+    tell(found, Severity::Warning, "storage-size", long);
+}
+
+fn tensors(checkpoint: &Checkpoint, found: &mut Vec<Finding>) -> Result<()> {
+    let names = checkpoint.names(&checkpoint.top())?;
+    let mut problems = Vec::new();
+    for entry in &names.entries {
+        let Item::Tensor(id, _) = entry.item else { continue };
+        if let Some(problem) = checkpoint.tensor(id).and_then(|tensor| tensor.problem.clone()) {
+            problems.push((entry.name(), problem));
+        }
+    }
+    tell(found, Severity::Error, "tensor-outside", problems);
+    Ok(())
+}
+
+fn archive(checkpoint: &Checkpoint, zip: &Arc<Zip>, depth: Depth, found: &mut Vec<Finding>) -> Result<()> {
+    if zip.trailing_bytes > 0 {
+        let message = format!("{} bytes stand after the end of the archive", zip.trailing_bytes);
+        found.push(Finding::new(Severity::Warning, "trailing-data", message, ""));
+    }
+    if matches!(checkpoint.container, Container::Zip | Container::TorchScript) {
+        unreferenced(checkpoint, zip, found);
+    }
+    if depth.data { checksums(zip, found) } else { Ok(()) }
+}
+
+/// Storages that no object names: left over, or hidden.
+fn unreferenced(checkpoint: &Checkpoint, zip: &Zip, found: &mut Vec<Finding>) {
+    let prefix = if zip.top().is_empty() { String::new() } else { format!("{}/", zip.top()) };
+    let named: HashSet<&str> = checkpoint.storages.iter().map(|(_, storage)| &*storage.key).collect();
+    let members = zip.members.iter().filter(|member| !member.is_dir());
+    let left = members.filter(|member| {
+        let name = member.name.strip_prefix(&prefix);
+        name.and_then(|name| name.strip_prefix("data/")).is_some_and(|key| !named.contains(key))
+    });
+    let left = left.map(|member| (member.name.to_string(), format!("no object names these {} bytes", member.size)));
+    tell(found, Severity::Info, "member-unreferenced", left.collect());
+}
+
+/// Every member's data against its CRC-32, members in parallel. Where none of them matches, the file was written without
+/// (`torch.serialization.set_crc32_options(False)`).
+fn checksums(zip: &Zip, found: &mut Vec<Finding>) -> Result<()> {
+    let members: Vec<_> = zip.members.iter().filter(|member| !member.is_dir() && member.size > 0).collect();
+    let sums: Vec<Result<u32>> = members.par_iter().with_max_len(1).map(|member| zip.crc32_of(member)).collect();
+    let (mut wrong, mut unreadable, mut right) = (Vec::new(), Vec::new(), 0u64);
+    for (member, sum) in members.iter().zip(sums) {
+        match sum {
+            Ok(sum) if sum == member.crc32 => right += 1,
+            Ok(sum) => {
+                let message = format!("CRC-32 {sum:08x} where the archive says {:08x}", member.crc32);
+                wrong.push((member.name.to_string(), message));
+            }
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            Err(e) => unreadable.push((member.name.to_string(), e.message().to_owned())),
+        }
+    }
+    if right == 0 && wrong.len() > 1 {
+        let message = "no CRC-32 of the archive matches: it was written without (set_crc32_options(False))";
+        found.push(Finding::new(Severity::Info, "crc-unused", message, ""));
+    } else {
+        tell(found, Severity::Error, "crc-mismatch", wrong);
+    }
+    tell(found, Severity::Error, "member-unreadable", unreadable);
+    Ok(())
+}

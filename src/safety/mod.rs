@@ -1,0 +1,10 @@
+//! Whether a file may be loaded, and whether it is sound: what its pickles would call, whether
+//! `torch.load(weights_only=True)` takes it, whether what it promises is there.
+
+pub mod examine;
+pub mod finding;
+pub mod globals;
+pub mod integrity;
+mod numerics;
+pub mod scan;
+pub mod weights_only;

@@ -1,0 +1,458 @@
+//! Every pickle in a file, wherever it hides, and every global that it names.
+//!
+//! Pickles lie one after the other in a stream, in members of archives, in compressed files, in arrays of objects, in
+//! the bytes that a pickle hands to `_load_from_bytes` or `loads`, and where they should not: behind other data, in
+//! members with other names. A pickle that breaks has run all that stands before the break, so that counts too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::finding::{Finding, Severity};
+use super::globals::{Status, classify};
+use crate::checkpoint::numpy::{Joblib, byte_string};
+use crate::checkpoint::rebuild::{Constructor, constructor};
+use crate::container::compress::expand;
+use crate::container::detect::{Framing, detect};
+use crate::container::legacy::is_legacy;
+use crate::container::npy;
+use crate::container::tar::Tar;
+use crate::container::zip::{Member, Zip};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
+use crate::pickle::{Change, Decoded, Graph, Node, NodeId, NothingInline, decode, stored};
+use crate::progress::Silent;
+use crate::source::{MemorySource, SharedSource, Window, read_vec};
+
+/// How deep archives, compression and pickles in pickles may nest.
+const MAX_DEPTH: usize = 6;
+/// Pickles that are looked for in one stream.
+const MAX_PICKLES: usize = 10_000;
+/// What decides whether a member holds a pickle.
+const HEAD_BYTES: u64 = 512;
+/// Arguments of calls that are looked at for pickles inside.
+const MAX_ARGUMENTS: usize = 8;
+/// Computed names and the like are told one by one up to here.
+const MAX_TOLD: usize = 100;
+
+/// How a global is used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Use {
+    /// How many objects a call of it makes.
+    pub called: u64,
+    /// How often it is only named: handed on as an argument, kept as a value.
+    pub named: u64,
+    /// How many of its objects are given a state.
+    pub built: u64,
+    /// Where it is named first.
+    pub place: String,
+}
+
+/// What the pickles of a file would do.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// By module and name.
+    pub globals: BTreeMap<(String, String), Use>,
+    /// What was found besides.
+    pub findings: Vec<Finding>,
+    /// Pickles read, broken ones included.
+    pub pickles: u64,
+}
+
+/// Goes through a file. What cannot be read or understood is a finding; fails only when the file itself cannot be read.
+pub fn scan(source: &SharedSource, limits: &Limits) -> Result<Scan> {
+    let mut scanner = Scanner { limits, scan: Scan::default(), left: limits.objects_for(source.len()) };
+    scanner.file(source, "", 0)?;
+    Ok(scanner.scan)
+}
+
+struct Scanner<'a> {
+    limits: &'a Limits,
+    scan: Scan,
+    /// Objects that may still be made, over all pickles.
+    left: u64,
+}
+
+/// Errors of the device are no finding about the file.
+fn only_io(e: Error) -> Result<Error> {
+    if e.kind() == ErrorKind::Io { Err(e) } else { Ok(e) }
+}
+
+impl Scanner<'_> {
+    fn tell(&mut self, severity: Severity, code: &'static str, message: impl Into<String>, place: &str) {
+        if self.scan.findings.len() < MAX_TOLD {
+            self.scan.findings.push(Finding::new(severity, code, message, place));
+        }
+    }
+
+    /// A whole file, or a member that is one.
+    fn file(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        if depth >= MAX_DEPTH {
+            self.tell(Severity::Warning, "nested-too-deep", "archives and pickles nest too deep to look inside", place);
+            return Ok(());
+        }
+        match detect(source.as_ref()) {
+            Ok(Framing::Zip) => self.zip(source, place, depth),
+            Ok(Framing::Tar) => self.tar(source, place, depth),
+            Ok(Framing::Npy) => self.npy(source, place, depth),
+            Ok(Framing::Compressed(kind)) => match expand(source, kind, self.limits, &Silent) {
+                Ok(inner) => self.file(&inner, place, depth + 1),
+                Err(e) => self.unreadable(e, place),
+            },
+            Ok(Framing::Pickle) => self.stream(source, place, depth),
+            Ok(Framing::Safetensors | Framing::ShardIndex) => Ok(()),
+            Err(e) if e.kind() == ErrorKind::Io => Err(e),
+            // not what a program writes, but a pickle needs no beginning that anyone recognises
+            Err(_) => self.hidden(source, place, depth),
+        }
+    }
+
+    fn unreadable(&mut self, e: Error, place: &str) -> Result<()> {
+        let e = only_io(e)?;
+        self.tell(Severity::Error, "unreadable", e.to_string(), place);
+        Ok(())
+    }
+
+    /// Pickles one after the other from the beginning of a stream; what is left is looked at as a file of its own.
+    fn stream(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        let pickles = if is_legacy(source) { 5 } else { MAX_PICKLES };
+        let mut at = 0;
+        for number in 0..pickles {
+            if at >= source.len() {
+                return Ok(());
+            }
+            let Some(end) = self.pickle(source, at, place, depth, number == 0 || pickles == 5)? else {
+                return if number > 0 { self.trailing(source, at, place, depth) } else { Ok(()) };
+            };
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Bytes after the last pickle: a reader of archives may find one there, whatever the file begins with.
+    fn trailing(&mut self, source: &SharedSource, at: u64, place: &str, depth: usize) -> Result<()> {
+        let rest = Window::shared(source, at, source.len() - at)?;
+        let message = format!("{} bytes after the last pickle are no pickle", rest.len());
+        self.tell(Severity::Warning, "trailing-data", message, &at_byte(place, source.absolute(at)));
+        if matches!(detect(rest.as_ref()), Ok(Framing::Zip | Framing::Tar | Framing::Compressed(_))) {
+            self.file(&rest, &at_byte(place, source.absolute(at)), depth + 1)?;
+        }
+        Ok(())
+    }
+
+    /// One pickle; gives where it ends, nothing when it breaks. One that breaks is told when it is `wanted`, or when it
+    /// would have called something before.
+    fn pickle(
+        &mut self,
+        source: &SharedSource,
+        at: u64,
+        place: &str,
+        depth: usize,
+        wanted: bool,
+    ) -> Result<Option<u64>> {
+        let mut graph = Graph::new();
+        let stream = graph.add_stream(Arc::clone(source), "");
+        let decoded = decode(&mut graph, stream, at, self.left, &Joblib);
+        self.left = self.left.saturating_sub(graph.held());
+        let calls = graph.ids().filter(|id| graph.object(*id).is_some()).count();
+        match &decoded {
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e.again()),
+            Err(_) if !wanted && calls == 0 => return Ok(None),
+            Err(e) => {
+                let message = match calls {
+                    0 => format!("the pickle is broken: {}", e.message()),
+                    calls => {
+                        format!("the pickle is broken, after {calls} calls that run all the same: {}", e.message())
+                    }
+                };
+                let place = e.offset().map_or_else(|| place.to_owned(), |at| at_byte(place, at));
+                self.tell(Severity::Error, "pickle-broken", message, &place);
+            }
+            Ok(_) => {}
+        }
+        self.scan.pickles += 1;
+        self.collect(&graph, place, depth)?;
+        if graph.has_inline() {
+            self.without_joblib(source, at, place, depth)?;
+        }
+        Ok(decoded.ok().map(|Decoded { end, .. }| end))
+    }
+
+    /// `pickle.load` knows nothing of the raw arrays that joblib puts into its streams: it takes them for opcodes.
+    fn without_joblib(&mut self, source: &SharedSource, at: u64, place: &str, depth: usize) -> Result<()> {
+        let mut graph = Graph::new();
+        let stream = graph.add_stream(Arc::clone(source), "");
+        match decode(&mut graph, stream, at, self.left, &NothingInline) {
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            _ => {}
+        }
+        self.left = self.left.saturating_sub(graph.held());
+        let mut plain = Scanner { limits: self.limits, scan: Scan::default(), left: self.left };
+        plain.collect(&graph, place, depth)?;
+        for (name, used) in plain.scan.globals {
+            self.scan.globals.entry(name).or_insert(used);
+        }
+        self.scan.findings.extend(plain.scan.findings);
+        Ok(())
+    }
+
+    /// The globals of a graph and what is done with them.
+    fn collect(&mut self, graph: &Graph, place: &str, depth: usize) -> Result<()> {
+        let mut callables: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
+        for id in graph.ids() {
+            if let Some(object) = graph.object(id) {
+                let used = callables.entry(saved_class(graph, object.callable)).or_default();
+                used.0 += 1;
+                used.1 += u64::from(object.changes.iter().any(|change| matches!(change, Change::Build(_))));
+            }
+        }
+        for id in graph.ids() {
+            match graph.node(id) {
+                Node::Global { module, name } => {
+                    let used = callables.get(&id).copied().unwrap_or_default();
+                    self.global(graph, id, (*module, *name), used, place);
+                }
+                Node::Extension(code) => {
+                    let message = format!("names an object by number {code} of copyreg's registry: it may be anything");
+                    self.tell(Severity::Warning, "global-extension", message, place);
+                }
+                Node::Object(object) => {
+                    if let Some(made) = graph.object(object.callable) {
+                        self.call_of_result(graph, made.callable, place);
+                    }
+                    self.arguments(graph, object.callable, object.args, place, depth)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn global(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        (module, name): (NodeId, NodeId),
+        (called, built): (u64, u64),
+        place: &str,
+    ) {
+        let place = match graph.node(name) {
+            Node::Str(text) => graph.place(*text).map_or_else(
+                || place.to_owned(),
+                |(stream, at, _)| at_byte(place, graph.stream(stream).map_or(at, |source| source.absolute(at))),
+            ),
+            _ => place.to_owned(),
+        };
+        let Some((module, name)) = graph.str(module).zip(graph.str(name)) else {
+            let message = "names a global by what a call gives: it may be anything";
+            return self.tell(Severity::Danger, "global-computed", message, &place);
+        };
+        if graph.changes(id).iter().any(|change| matches!(change, Change::Build(_) | Change::Item(_))) {
+            let message = format!("changes {module}.{name} itself");
+            self.tell(Severity::Danger, "global-changed", message, &place);
+        }
+        let used = self.scan.globals.entry((module.into_owned(), name.into_owned())).or_default();
+        used.called += called;
+        used.built += built;
+        used.named += u64::from(called == 0);
+        if used.place.is_empty() {
+            used.place = place;
+        }
+    }
+
+    /// A call of what another call gave: `operator.attrgetter('system')(os)`.
+    fn call_of_result(&mut self, graph: &Graph, inner: NodeId, place: &str) {
+        let name = graph.global(inner).map_or_else(|| "a call".to_owned(), |(module, name)| format!("{module}.{name}"));
+        if self.scan.findings.iter().all(|finding| finding.code != "call-of-result") {
+            let message = format!("calls what {name} returns: it may be anything");
+            self.tell(Severity::Warning, "call-of-result", message, place);
+        }
+    }
+
+    /// Bytes that a call takes and that are a file or a pickle themselves.
+    fn arguments(&mut self, graph: &Graph, callable: NodeId, args: NodeId, place: &str, depth: usize) -> Result<()> {
+        let global = graph.global(callable);
+        let makes = global.as_ref().and_then(|(module, name)| constructor(module, name));
+        let args = graph.sequence(args).unwrap_or_default();
+        if makes == Some(Constructor::LoadFromBytes) {
+            let text = args.first().and_then(|arg| byte_string(graph, *arg));
+            let bytes = text.map(|text| stored::bytes_of(graph, text, None)).transpose();
+            return match bytes {
+                Ok(Some(bytes)) => self.file(&bytes, &inside(place, "_load_from_bytes"), depth + 1),
+                Ok(None) => {
+                    let message = "torch.storage._load_from_bytes of what a call gives: it may load anything";
+                    self.tell(Severity::Danger, "nested-computed", message, place);
+                    Ok(())
+                }
+                Err(e) => self.unreadable(e, place),
+            };
+        }
+        let known = global.is_some_and(|(module, name)| classify(&module, &name) == Status::Known);
+        for arg in args.iter().take(if known { 0 } else { MAX_ARGUMENTS }) {
+            let Some(text) = byte_string(graph, *arg).filter(|text| graph.stored_len(*text) > 2) else { continue };
+            let bytes = stored::bytes_of(graph, text, None);
+            let Ok(bytes) = bytes else { continue };
+            if detect(bytes.as_ref()).is_ok() {
+                self.file(&bytes, &inside(place, "bytes"), depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn zip(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        match Zip::open(Arc::clone(source), self.limits) {
+            Ok(zip) => {
+                for member in zip.members.iter().filter(|member| !member.is_dir()) {
+                    self.zip_member(&zip, member, place, depth)?;
+                }
+                Ok(())
+            }
+            Err(e) => {
+                only_io(e)?;
+                self.loose_members(source, place, depth)
+            }
+        }
+    }
+
+    /// The members of an archive that has no directory, or one that readers would not agree on: wherever a local header
+    /// stands, something may read what follows.
+    fn loose_members(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        for found in crate::container::zip::walk::local_members(source, self.limits)? {
+            if let Ok(bytes) = found.data(source, self.limits) {
+                let head = read_vec(bytes.as_ref(), 0, bytes.len().min(HEAD_BYTES))?;
+                self.member(&found.name, &head, &mut || Ok(Arc::clone(&bytes)), place, depth)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn zip_member(&mut self, zip: &Zip, member: &Member, place: &str, depth: usize) -> Result<()> {
+        match zip.head(member, HEAD_BYTES) {
+            Ok(head) => self.member(&member.name, &head, &mut || zip.member_source(member), place, depth),
+            Err(e) => self.unreadable(e, &inside(place, &member.name)),
+        }
+    }
+
+    fn tar(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        let tar = match Tar::open(Arc::clone(source), self.limits) {
+            Ok(tar) => tar,
+            Err(e) => return self.unreadable(e, place),
+        };
+        let is_torch = tar.is_torch();
+        for member in &tar.members {
+            let bytes = match tar.member_source(member) {
+                Ok(bytes) => bytes,
+                Err(e) => {
+                    self.unreadable(e, &inside(place, &member.name))?;
+                    continue;
+                }
+            };
+            if is_torch && matches!(member.name.as_str(), "storages" | "tensors") {
+                self.mixed(&bytes, &inside(place, &member.name), depth)?;
+                continue;
+            }
+            let head = read_vec(bytes.as_ref(), 0, bytes.len().min(HEAD_BYTES))?;
+            self.member(&member.name, &head, &mut || Ok(Arc::clone(&bytes)), place, depth)?;
+        }
+        Ok(())
+    }
+
+    /// Pickles with raw integers and data between them (the tar of torch < 0.1.10): wherever one begins, it is read.
+    fn mixed(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        let mut at = 0;
+        while at < source.len() {
+            let block = read_vec(source.as_ref(), at, (source.len() - at).min(64 << 10))?;
+            let Some(next) = block.windows(2).position(|pair| matches!(pair, [0x80, 1..=5])) else {
+                at += block.len() as u64;
+                continue;
+            };
+            let begin = at + next as u64;
+            at = self.pickle(source, begin, place, depth, false)?.unwrap_or(begin + 1);
+        }
+        Ok(())
+    }
+
+    /// A member of an archive: a pickle by its name, or by its beginning.
+    fn member(
+        &mut self,
+        name: &str,
+        head: &[u8],
+        open: &mut dyn FnMut() -> Result<SharedSource>,
+        place: &str,
+        depth: usize,
+    ) -> Result<()> {
+        let place = inside(place, name);
+        let is_pickle = PICKLE_NAMES.iter().any(|ending| name.ends_with(ending)) || name == "pickle";
+        let framing = if is_pickle { Ok(Framing::Pickle) } else { detect(&MemorySource::new(head.to_vec())) };
+        if !matches!(framing, Ok(Framing::Pickle | Framing::Zip | Framing::Tar | Framing::Compressed(_) | Framing::Npy))
+        {
+            return Ok(());
+        }
+        let bytes = match open() {
+            Ok(bytes) => bytes,
+            Err(e) => return self.unreadable(e, &place),
+        };
+        match framing {
+            Ok(Framing::Pickle) if is_pickle => self.stream(&bytes, &place, depth + 1),
+            Ok(Framing::Pickle) => self.hidden(&bytes, &place, depth),
+            // data may look like the beginning of anything: what does not go on like that is no archive
+            Ok(Framing::Compressed(kind)) => match expand(&bytes, kind, self.limits, &Silent) {
+                Ok(inner) => self.file(&inner, &place, depth + 1),
+                Err(e) => only_io(e).map(drop),
+            },
+            _ => self.file(&bytes, &place, depth + 1),
+        }
+    }
+
+    /// What may be a pickle though nothing says so: it counts when it is one to its end, or calls something before it
+    /// breaks.
+    fn hidden(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        let mut graph = Graph::new();
+        let stream = graph.add_stream(Arc::clone(source), "");
+        let decoded = decode(&mut graph, stream, 0, self.left, &NothingInline);
+        if let Err(e) = &decoded
+            && e.kind() == ErrorKind::Io
+        {
+            return Err(e.again());
+        }
+        let globals = graph.ids().any(|id| matches!(graph.node(id), Node::Global { .. }));
+        let calls = graph.ids().any(|id| graph.object(id).is_some());
+        if globals && (decoded.is_ok() || calls) {
+            self.tell(Severity::Warning, "pickle-hidden", "holds a pickle where none belongs", place);
+            return self.stream(source, place, depth + 1);
+        }
+        Ok(())
+    }
+
+    /// One `.npy`: an array of objects is a pickle.
+    fn npy(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        match npy::read(source.as_ref()) {
+            Ok(header) if header.descr.code.contains('O') => {
+                self.pickle(source, header.data_start, place, depth, true).map(drop)
+            }
+            Ok(_) => Ok(()),
+            Err(e) => self.unreadable(e, place),
+        }
+    }
+}
+
+/// Names of members that are pickles, whatever they begin with.
+const PICKLE_NAMES: &[&str] = &[".pkl", ".pickle", ".p", ".joblib", ".pk"];
+
+/// A class that was saved with its source is named by a persistent id: `('module', class, file, source)`.
+fn saved_class(graph: &Graph, callable: NodeId) -> NodeId {
+    match graph.node(callable) {
+        Node::Persistent(pid) => match graph.tuple(*pid) {
+            Some([_, class, ..]) => *class,
+            _ => callable,
+        },
+        _ => callable,
+    }
+}
+
+fn inside(place: &str, name: &str) -> String {
+    if place.is_empty() { name.to_owned() } else { format!("{place}/{name}") }
+}
+
+fn at_byte(place: &str, at: u64) -> String {
+    if place.is_empty() { format!("byte {at}") } else { format!("{place}, byte {at}") }
+}

@@ -1,0 +1,202 @@
+//! Whether `torch.load(weights_only=True)` opens a file, and everything that stands in the way.
+//!
+//! The unpickler's rules are replayed (`replay.rs`, `calls.rs`) with its own tables (`tables.txt`), and the rules of the
+//! containers around it. Devices do not count: the question is put with `map_location="cpu"`.
+
+mod calls;
+mod replay;
+mod tables;
+mod value;
+
+use self::calls::{Storages, element_bytes};
+use self::replay::Replay;
+use self::tables::TABLES;
+use self::value::Value;
+use crate::container::tar;
+use crate::container::zip::Zip;
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::source::{SharedSource, read_vec};
+
+/// One thing that stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Reason {
+    /// `global`, `opcode`, `container`, `call`, `argument`, `build`, `append`, `setitem`, `key`, `persistent-id`,
+    /// `storage`, `malformed` or `truncated`.
+    pub kind: &'static str,
+    /// What: a global's name, an opcode's, a sentence.
+    pub detail: String,
+    /// The byte of the file, or of its inflated member, where torch would stop.
+    pub offset: Option<u64>,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Verdict {
+    /// The torch whose rules were replayed.
+    pub torch: &'static str,
+    /// Whether it opens.
+    pub opens: bool,
+    /// Why not; empty when it does.
+    pub reasons: Vec<Reason>,
+}
+
+impl Verdict {
+    fn of(reasons: Vec<Reason>) -> Self {
+        let torch = TABLES.torch.rsplit_once('.').map_or(TABLES.torch, |(minor, _)| minor);
+        Verdict { torch, opens: reasons.is_empty(), reasons }
+    }
+
+    /// Not opened, because of what the file is as a whole.
+    pub fn container(detail: impl Into<String>) -> Self {
+        Self::of(vec![container(detail)])
+    }
+
+    /// Opened without any unpickler (torch 2.15 passes `*.safetensors` on to the safetensors package).
+    pub fn without_pickle() -> Self {
+        Self::of(Vec::new())
+    }
+}
+
+fn container(detail: impl Into<String>) -> Reason {
+    Reason { kind: "container", detail: detail.into(), offset: None }
+}
+
+/// Whether the unpickler's own list has a global.
+pub(super) fn is_allowed(module: &str, name: &str) -> bool {
+    TABLES.global(&format!("{module}.{name}")).is_some()
+}
+
+/// What a legacy stream must begin with (`torch/serialization.py`, `MAGIC_NUMBER`, `PROTOCOL_VERSION`).
+const PROTOCOL_VERSION: i64 = 1001;
+/// The file format versions that torch reads (`caffe2/serialize/versions.h`).
+const FILE_VERSIONS: std::ops::RangeInclusive<u64> = 1..=10;
+
+/// The verdict on a zip archive whose directory could be read.
+pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
+    let mut reasons = Vec::new();
+    match zip.text(".data/version").transpose().or_else(|| zip.version().transpose()).transpose() {
+        Ok(Some(text)) => {
+            let version = text.parse::<u64>().ok();
+            if !version.is_some_and(|version| FILE_VERSIONS.contains(&version)) {
+                reasons.push(container(format!("file format version {text:?}, torch reads 1 to 10")));
+            }
+        }
+        Ok(None) => reasons.push(container("no member `version`")),
+        Err(e) => reasons.push(container(e.to_string())),
+    }
+    if !last_end_record_leads_to(zip)? {
+        reasons.push(container("the last end record does not lead to this directory"));
+        return Ok(Verdict::of(reasons));
+    }
+    if zip.in_top("constants.pkl").is_some() {
+        reasons.push(container("a TorchScript archive"));
+        return Ok(Verdict::of(reasons));
+    }
+    if let Err(e) = zip.byte_order() {
+        reasons.push(container(e.to_string()));
+    }
+    let Some(member) = zip.in_top("data.pkl") else {
+        reasons.push(container("no member `data.pkl`"));
+        return Ok(Verdict::of(reasons));
+    };
+    let source = match zip.member_source(member) {
+        Ok(source) => source,
+        Err(e) => {
+            reasons.push(container(e.to_string()));
+            return Ok(Verdict::of(reasons));
+        }
+    };
+    let record = |key: &str| zip.in_top(&format!("data/{key}")).map(|member| member.size);
+    let mut replay = Replay::new(Storages::new(Some(&record)), limits.objects_for(zip.source().len()));
+    replay.load(&source, 0)?;
+    reasons.extend(replay.into_reasons());
+    Ok(Verdict::of(reasons))
+}
+
+/// torch (miniz) takes the last end record in the last 64 KiB, whatever stands before it, and the place of the directory
+/// as it says.
+fn last_end_record_leads_to(zip: &Zip) -> Result<bool> {
+    const END_RECORD_BYTES: u64 = 22;
+    const ELSEWHERE: u64 = 0xffff_ffff;
+    let source = zip.source();
+    let tail = source.len().min(END_RECORD_BYTES + u64::from(u16::MAX));
+    let bytes = read_vec(source.as_ref(), source.len() - tail, tail)?;
+    let ends = bytes.windows(22).rev().find(|window| window.starts_with(b"PK\x05\x06"));
+    let directory = ends.and_then(|record| record.get(16..)).and_then(|rest| rest.first_chunk());
+    let directory = directory.map(|start| u64::from(u32::from_le_bytes(*start)));
+    Ok(directory.is_some_and(|start| start == zip.central_directory_start || start == ELSEWHERE))
+}
+
+/// The verdict on anything that does not start as a zip does: torch takes it for a tar or a legacy stream.
+pub fn of_stream(source: &SharedSource, limits: &Limits) -> Result<Verdict> {
+    let head = read_vec(source.as_ref(), 0, source.len().min(512))?;
+    if tar::is_header(&head) {
+        return Ok(Verdict::container("the tar container of torch before 0.1.10"));
+    }
+    let mut replay = Replay::new(Storages::new(None), limits.objects_for(source.len()));
+    match replay.load(source, 0)? {
+        Some((id, end)) if matches!(replay.value(id), Value::Magic) => {
+            legacy(&mut replay, source, end)?;
+            Ok(Verdict::of(replay.into_reasons()))
+        }
+        _ => Ok(Verdict::container("neither a zip archive nor a legacy stream of torch.save")),
+    }
+}
+
+/// Four pickles after the magic number, then the storages that the last one lists.
+fn legacy(replay: &mut Replay<'_>, source: &SharedSource, mut at: u64) -> Result<()> {
+    let mut keys = replay::Replay::NONE;
+    for part in 1..5 {
+        let Some((id, end)) = replay.load(source, at)? else { return Ok(()) };
+        match (part, replay.value(id)) {
+            (1, Value::Int(Some(PROTOCOL_VERSION)) | Value::Unknown) => {}
+            (1, _) => replay.refuse_at(at, "container", "another protocol version than 1001"),
+            _ => {}
+        }
+        (at, keys) = (end, id);
+    }
+    let keys = match replay.value(keys) {
+        Value::List(keys) => keys.clone(),
+        Value::Tuple(keys) => keys.to_vec(),
+        Value::Unknown => return Ok(()),
+        other => {
+            let detail = format!("the storage keys are {}", other.type_name());
+            replay.refuse_at(at, "storage", detail);
+            return Ok(());
+        }
+    };
+    for key in keys {
+        let text = match replay.value(key) {
+            Value::Str(text) => text.content.clone(),
+            Value::Unknown => return Ok(()),
+            _ => None,
+        };
+        let known = text.as_ref().and_then(|text| replay.storages.by_key.get(text.as_ref()).copied());
+        let shown = String::from_utf8_lossy(text.as_deref().unwrap_or(b"?")).into_owned();
+        let Some(storage) = known else {
+            replay.refuse_at(at, "storage", format!("no object names the storage {shown}"));
+            return Ok(());
+        };
+        let count = match read_vec(source.as_ref(), at, 8).ok().and_then(|raw| raw.first_chunk().copied()) {
+            Some(raw) => i64::from_le_bytes(raw),
+            None => {
+                replay.refuse_at(at, "truncated", format!("ends before storage {shown}"));
+                return Ok(());
+            }
+        };
+        let bytes = u64::try_from(count).ok().and_then(|count| count.checked_mul(element_bytes(storage.dtype)));
+        let wanted = replay.storages.bytes(storage.place);
+        if bytes != Some(wanted) {
+            replay.refuse_at(at, "storage", format!("storage {shown} has {count} elements, {wanted} bytes wanted"));
+            return Ok(());
+        }
+        let next = (at + 8).checked_add(wanted).filter(|end| *end <= source.len());
+        let Some(next) = next else {
+            replay.refuse_at(at, "truncated", format!("ends inside storage {shown}"));
+            return Ok(());
+        };
+        at = next;
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! The weights-only verdict against torch's own: every file of testdata, and hundreds of them with bytes changed.
+//!
+//! `testdata/weights_only.json` holds torch's answers; `generate_weights_only.py` beside it asks. `CKPT_WEIGHTS_ONLY`
+//! names another file of answers.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ckpt::limits::Limits;
+use ckpt::safety::examine::weights_only;
+use ckpt::source::{MemorySource, SharedSource};
+use serde_json::Value;
+
+fn answers() -> (PathBuf, Value) {
+    let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let file = std::env::var_os("CKPT_WEIGHTS_ONLY").map_or_else(|| testdata.join("weights_only.json"), PathBuf::from);
+    (testdata, serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap())
+}
+
+fn opens(name: &Path, bytes: Vec<u8>) -> (bool, String) {
+    let source: SharedSource = Arc::new(MemorySource::new(bytes));
+    let verdict = weights_only(name, &source, &Limits::default()).unwrap();
+    (verdict.opens, format!("{:?}", verdict.reasons))
+}
+
+#[test]
+fn every_file_as_torch_says() {
+    let (testdata, answers) = answers();
+    let mut wrong = Vec::new();
+    for (name, wanted) in answers["files"].as_object().unwrap() {
+        let path = testdata.join(name);
+        let (opens, why) = opens(&path, std::fs::read(&path).unwrap());
+        if opens != wanted.as_bool().unwrap() {
+            wrong.push(format!("{name}: torch says {wanted}; {why}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn mutated_pickles_as_torch_says() {
+    let (testdata, answers) = answers();
+    let mut wrong = Vec::new();
+    let mutated = answers["mutated"].as_array().unwrap();
+    assert!(mutated.len() >= 500);
+    for row in mutated {
+        let path = testdata.join(row[0].as_str().unwrap());
+        let mut bytes = std::fs::read(&path).unwrap();
+        for change in row[1].as_array().unwrap() {
+            let at = usize::try_from(change[0].as_u64().unwrap()).unwrap();
+            bytes[at] = u8::try_from(change[1].as_u64().unwrap()).unwrap();
+        }
+        let (opens, why) = opens(&path, bytes);
+        if opens != row[2].as_bool().unwrap() {
+            wrong.push(format!("{row}; {why}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), mutated.len(), wrong.join("\n"));
+}
