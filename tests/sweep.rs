@@ -16,6 +16,8 @@ use ckpt::commands::names::NameArgs;
 use ckpt::error::{Error, ErrorKind, Result};
 use ckpt::limits::Limits;
 use ckpt::progress::Silent;
+use ckpt::safety::examine::examine;
+use ckpt::safety::integrity::Depth;
 use ckpt::source::{MemorySource, SharedSource, Source};
 
 #[global_allocator]
@@ -80,6 +82,19 @@ fn list_and_hash(source: SharedSource) -> Result<String> {
     Ok(serde_json::to_string(&listed.listing).unwrap())
 }
 
+/// What `check --numerics` does, as far as the process boundary: damage gives findings or an error, and nothing else.
+fn check(source: &SharedSource) -> Result<String> {
+    let depth = Depth { data: true, numerics: true };
+    let examined = examine(Path::new("file"), source, &Limits::default(), depth)?;
+    Ok(format!("{:?}", examined.findings))
+}
+
+/// Both.
+fn list_and_check(source: SharedSource) {
+    let _ = check(&source);
+    let _ = list_and_hash(source);
+}
+
 /// Runs one case and holds it to the bounds; gives what it answered.
 fn bounded<T>(what: &dyn Fn() -> String, run: impl FnOnce() -> T) -> T {
     let before = MEMORY.current_usage();
@@ -115,7 +130,7 @@ fn cut_at_every_byte() {
     for file in files() {
         for end in places(file) {
             let cut = file.bytes[..end].to_vec();
-            let _ = bounded(&|| format!("{} cut at {end}", file.name), || list_and_hash(memory(cut)));
+            bounded(&|| format!("{} cut at {end}", file.name), || list_and_check(memory(cut)));
         }
     }
 }
@@ -130,7 +145,7 @@ fn every_byte_changed() {
             let mut changed = file.bytes.clone();
             changed[at] ^= change;
             let what = || format!("{} with byte {at} ^ {change:#x}", file.name);
-            let _ = bounded(&what, || list_and_hash(memory(changed)));
+            bounded(&what, || list_and_check(memory(changed)));
         }
     }
 }

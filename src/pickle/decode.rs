@@ -168,6 +168,10 @@ struct Decoder<'a> {
     at: u64,
     /// Its code.
     code: u8,
+    /// Where the pickle begins.
+    start: u64,
+    /// Where the frame ends that the opcode in hand lies in, 0 outside of one.
+    frame_end: u64,
 }
 
 impl<'a> Decoder<'a> {
@@ -194,16 +198,20 @@ impl<'a> Decoder<'a> {
             protocol: 0,
             at: position,
             code: 0,
+            start: position,
+            frame_end: 0,
         }
     }
 
     fn run(mut self) -> Result<Decoded> {
         loop {
             self.at = self.reader.position();
+            let before = self.code;
             self.code = self.reader.byte().map_err(|e| match self.reader.remaining() {
                 0 => Error::truncated("the pickle ends without STOP").at(self.source.absolute(self.at)),
                 _ => e,
             })?;
+            self.note_oddities(before);
             if self.code == op::STOP {
                 let root = self.pop()?;
                 return Ok(Decoded { root, end: self.reader.position(), protocol: self.protocol });
@@ -217,6 +225,27 @@ impl<'a> Decoder<'a> {
                     format!("the pickle makes more than {} objects; --max-objects raises it", self.max_objects);
                 return Err(Error::limit(message).at(self.source.absolute(self.at)));
             }
+        }
+    }
+
+    /// What CPython's unpicklers take in silence, and no pickler writes: frames that do not end between two opcodes (where
+    /// its readers differ), a second PROTO, objects fetched to be thrown away.
+    fn note_oddities(&mut self, before: u8) {
+        let frame_ends = self.frame_end != 0 && self.at >= self.frame_end;
+        let odd = match self.code {
+            _ if frame_ends && self.at > self.frame_end => "a frame ends inside an opcode",
+            op::FRAME if self.frame_end != 0 && !frame_ends => "a frame begins inside another",
+            op::STOP if self.frame_end > self.at + 1 => "a frame goes on after STOP",
+            op::PROTO if self.at != self.start => "a PROTO inside the pickle",
+            op::DUP => "DUP",
+            op::POP if matches!(before, op::GET | op::BINGET | op::LONG_BINGET) => "a GET whose object is thrown away",
+            _ => "",
+        };
+        if frame_ends {
+            self.frame_end = 0;
+        }
+        if !odd.is_empty() {
+            self.graph.note_oddity(odd, self.source.absolute(self.at));
         }
     }
 
@@ -338,6 +367,7 @@ impl<'a> Decoder<'a> {
                     let what = format!("announces a frame of {len} bytes, {} are left", self.reader.remaining());
                     return Err(Error::truncated(format!("FRAME: {what}")).at(self.source.absolute(self.at)));
                 }
+                self.frame_end = self.reader.position().saturating_add(len);
                 Ok(())
             }
             op::NONE => self.constant(Graph::NONE),
@@ -764,6 +794,7 @@ impl<'a> Decoder<'a> {
                     return Err(Error::truncated(message).at(self.source.absolute(position)));
                 }
                 self.graph.set_inline_bytes(target, self.stream, begin, len);
+                self.frame_end = 0;
                 self.reader.seek(begin + len);
             }
             Follows::Pickle => {
@@ -772,6 +803,7 @@ impl<'a> Decoder<'a> {
                 let (graph, max_objects) = (&mut *self.graph, self.max_objects);
                 let inner = decode_traced(graph, self.stream, position, max_objects, &NothingInline, &mut *self.trace)?;
                 self.graph.set_inline_pickle(target, inner.root);
+                self.frame_end = 0;
                 self.reader.seek(inner.end);
                 self.trace(Does::Leave);
             }

@@ -5,7 +5,7 @@
 //! kept in memory. Several pickles, of several streams, can live in one graph.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -195,6 +195,8 @@ pub struct Graph {
     items: u64,
     /// Bytes of long texts that were read again from their streams.
     reread: AtomicU64,
+    /// What no pickler writes, and where it stands first.
+    oddities: BTreeMap<&'static str, u64>,
     /// Elements that were looked at.
     looked_at: AtomicU64,
     /// Why something that was asked for was not given: a long text that could not be read, a bound that was met.
@@ -505,6 +507,16 @@ impl Graph {
     /// Raw bytes that followed the object in its stream: stream, first byte, bytes.
     pub fn inline_bytes(&self, id: NodeId) -> Option<(StreamId, u64, u64)> {
         self.inline_bytes.get(&id).copied()
+    }
+
+    /// Notes something that unpicklers accept and no pickler writes.
+    pub(super) fn note_oddity(&mut self, what: &'static str, at: u64) {
+        self.oddities.entry(what).or_insert(at);
+    }
+
+    /// What unpicklers accept and no pickler writes, with the offset of the first of each kind.
+    pub fn oddities(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.oddities.iter().map(|(what, at)| (*what, *at))
     }
 
     /// Whether anything but opcodes stood in the streams.

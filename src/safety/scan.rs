@@ -4,6 +4,7 @@
 //! the bytes that a pickle hands to `_load_from_bytes` or `loads`, and where they should not: behind other data, in
 //! members with other names. A pickle that breaks has run all that stands before the break, so that counts too.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -191,12 +192,20 @@ impl Scanner<'_> {
         for (name, used) in plain.scan.globals {
             self.scan.globals.entry(name).or_insert(used);
         }
-        self.scan.findings.extend(plain.scan.findings);
+        // raw numbers read as opcodes are odd in every way; what they would do is what counts
+        let harm = plain.scan.findings.into_iter().filter(|finding| finding.severity == Severity::Danger);
+        self.scan.findings.extend(harm);
         Ok(())
     }
 
     /// The globals of a graph and what is done with them.
     fn collect(&mut self, graph: &Graph, place: &str, depth: usize) -> Result<()> {
+        for (what, at) in graph.oddities() {
+            // Python's own readers disagree on what follows a frame that lies
+            let severity = if what.contains("frame") { Severity::Error } else { Severity::Warning };
+            self.tell(severity, "pickle-odd", format!("written by no pickler: {what}"), &at_byte(place, at));
+        }
+        self.unhashable(graph, place);
         let mut callables: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
         for id in graph.ids() {
             if let Some(object) = graph.object(id) {
@@ -225,6 +234,23 @@ impl Scanner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Keys and elements that Python refuses to hash: loading fails there.
+    fn unhashable(&mut self, graph: &Graph, place: &str) {
+        let never = |id: NodeId| {
+            matches!(graph.node(id), Node::List(_) | Node::Dict(_) | Node::Set(_) | Node::ByteArray(_))
+        };
+        let holds = graph.ids().any(|id| match graph.node(id) {
+            Node::Dict(entries) => entries.iter().any(|entry| never(entry.key)),
+            Node::Set(items) => items.iter().any(|item| never(*item)),
+            Node::FrozenSet(items) => graph.children(*items).iter().any(|item| never(*item)),
+            _ => false,
+        });
+        if holds {
+            let message = "a dict's key or a set's element is unhashable: loading fails";
+            self.tell(Severity::Error, "key-unhashable", message, place);
+        }
     }
 
     fn global(
@@ -301,10 +327,12 @@ impl Scanner<'_> {
     fn zip(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
         match Zip::open(Arc::clone(source), self.limits) {
             Ok(zip) => {
+                let mut all_read = true;
                 for member in zip.members.iter().filter(|member| !member.is_dir()) {
-                    self.zip_member(&zip, member, place, depth)?;
+                    all_read &= self.zip_member(&zip, member, place, depth)?;
                 }
-                Ok(())
+                // a flag that says "encrypted" or a wrong size does not keep every reader out
+                if all_read { Ok(()) } else { self.loose_members(source, place, depth) }
             }
             Err(e) => {
                 only_io(e)?;
@@ -325,11 +353,15 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    fn zip_member(&mut self, zip: &Zip, member: &Member, place: &str, depth: usize) -> Result<()> {
+    /// False for a member that cannot be read.
+    fn zip_member(&mut self, zip: &Zip, member: &Member, place: &str, depth: usize) -> Result<bool> {
+        let before = self.scan.findings.len();
         match zip.head(member, HEAD_BYTES) {
-            Ok(head) => self.member(&member.name, &head, &mut || zip.member_source(member), place, depth),
-            Err(e) => self.unreadable(e, &inside(place, &member.name)),
+            Ok(head) => self.member(&member.name, &head, &mut || zip.member_source(member), place, depth)?,
+            Err(e) => self.unreadable(e, &inside(place, &member.name))?,
         }
+        let found = self.scan.findings.get(before..).unwrap_or_default();
+        Ok(found.iter().all(|finding| finding.code != "unreadable"))
     }
 
     fn tar(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
@@ -403,8 +435,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// What may be a pickle though nothing says so: it counts when it is one to its end, or calls something before it
-    /// breaks.
+    /// What may be a pickle though nothing says so: it counts when it is one to its end, or calls something or names
+    /// something dangerous before it breaks.
     fn hidden(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
         let mut graph = Graph::new();
         let stream = graph.add_stream(Arc::clone(source), "");
@@ -414,9 +446,12 @@ impl Scanner<'_> {
         {
             return Err(e.again());
         }
-        let globals = graph.ids().any(|id| matches!(graph.node(id), Node::Global { .. }));
+        let globals = || graph.ids().filter_map(|id| graph.global(id));
+        let dangerous = |(module, name): (Cow<'_, str>, Cow<'_, str>)| {
+            matches!(classify(&module, &name), Status::Dangerous(_)) && !module.contains(' ')
+        };
         let calls = graph.ids().any(|id| graph.object(id).is_some());
-        if globals && (decoded.is_ok() || calls) {
+        if globals().next().is_some() && (decoded.is_ok() || calls || globals().any(dangerous)) {
             self.tell(Severity::Warning, "pickle-hidden", "holds a pickle where none belongs", place);
             return self.stream(source, place, depth + 1);
         }

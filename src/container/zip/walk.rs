@@ -184,7 +184,7 @@ mod tests {
         out.extend(data);
         if !data.is_empty() {
             let len = u32::try_from(data.len()).unwrap().to_le_bytes();
-            out.extend([b"PK\x07\x08", &[1, 2, 3, 4], &len, &len].concat());
+            out.extend([b"PK\x07\x08".as_slice(), &[1, 2, 3, 4], &len, &len].concat());
         }
         out
     }
