@@ -33,6 +33,7 @@ complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "repair" -d 'Finish or und
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "convert" -d 'Convert between torch\'s containers, safetensors and npz'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "diff" -d 'Compare two checkpoints: what changed, where, by how much'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "extract" -d 'Take out tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "check" -d 'Check that a file is safe to load and sound: globals, weights_only, checksums, bounds'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "man" -d 'Print the manual page, or write all pages into a directory'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l depth -d 'Fold what lies deeper than N levels of the tree' -r
@@ -224,6 +225,26 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l diverging -d 'Blue
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s q -l quiet -d 'No notes and no progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l fail-on -d 'Exit with 1 when there is a finding this bad' -r -f -a "info\t'Worth knowing'
+warning\t'Unusual: have a look'
+error\t'Something is broken or missing'
+danger\t'Loading it would run code, or do what only an attack needs'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l format -d 'How to write the result' -r -f -a "table\t'For people'
+json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-depth -d 'How deep objects may nest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-entries -d 'Tensors and values that may be listed' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'One line for each input, and for every file below a directory that is or hides a checkpoint'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l numerics -d 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l no-data -d 'Read no tensor data: no checksums'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c ckpt -n "__fish_ckpt_using_subcommand man" -l dir -d 'Write all pages into this directory' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand man" -s h -l help -d 'Print help'
