@@ -201,6 +201,19 @@ fn what_is_unknown_or_odd() {
         ("a list in itself", b"\x80\x02]q\x00h\x00a.".to_vec(), "pickle-endless", Severity::Warning),
         ("lists of lists of lists", bomb, "pickle-expands", Severity::Error),
         ("a list as a key", b"}(]Ns.".to_vec(), "pickle-broken", Severity::Error),
+        (
+            "STOP outside of the frame",
+            b"\x80\x04\x95\x04\0\0\0\0\0\0\0\x8c\x02ab.".to_vec(),
+            "pickle-odd",
+            Severity::Warning,
+        ),
+        (
+            "a frame in a frame",
+            b"\x80\x04\x95\x0b\0\0\0\0\0\0\0\x95\x01\0\0\0\0\0\0\0N.".to_vec(),
+            "pickle-odd",
+            Severity::Error,
+        ),
+        ("a PROTO in the middle", b"\x80\x02N\x80\x02.".to_vec(), "pickle-odd", Severity::Warning),
         ("an unhashable key", b"\x80\x02}]Ns.".to_vec(), "key-unhashable", Severity::Error),
         (
             "a pickle in a storage",
@@ -232,6 +245,7 @@ fn honest_files_are_clean() {
         let found = examined(&path.display().to_string(), &fs::read(&path).unwrap());
         let bad: Vec<_> = found.findings.iter().filter(|finding| finding.severity >= Severity::Error).collect();
         assert!(bad.is_empty(), "{}: {bad:?}", path.display());
+        assert!(!codes(&found).contains(&"pickle-odd"), "{}", path.display());
     }
 }
 

@@ -226,6 +226,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("numpy.core.numeric numpy._core.numeric", "_frombuffer"),
     ("numpy.ma.core numpy.ma", "_mareconstruct MaskedArray MaskedConstant"),
     ("numpy.rec numpy.core.records numpy._core.records", "recarray record"),
+    ("numpy.matrixlib.defmatrix numpy.matrixlib", "matrix"),
     ("numpy.dtypes", "*"),
     ("numpy.random", "RandomState"),
     ("numpy.random._pickle", "__randomstate_ctor __bit_generator_ctor __generator_ctor"),

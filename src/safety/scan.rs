@@ -211,7 +211,7 @@ impl Scanner<'_> {
     fn collect(&mut self, graph: &Graph, place: &str, depth: usize) -> Result<()> {
         for (what, at) in graph.oddities() {
             // Python's own readers disagree on what follows a frame that lies
-            let severity = if what.contains("frame") { Severity::Error } else { Severity::Warning };
+            let severity = if what.starts_with("a frame") { Severity::Error } else { Severity::Warning };
             self.tell(severity, "pickle-odd", format!("written by no pickler: {what}"), &at_byte(place, at));
         }
         self.unhashable(graph, place);
