@@ -12,6 +12,7 @@ use tempfile::NamedTempFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
 use crate::write::interrupt;
+use crate::write::writeback::Writeback;
 
 /// Small writes are gathered up to this many bytes; copies between sources go in blocks of as many.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -89,7 +90,7 @@ impl Target {
             Target::Stdout => Sink::Stdout(stdout_file()?),
             Target::File { path, force } => Sink::File(Box::new(Temporary::beside(path, *force)?)),
         };
-        Ok(Output { sink, buffer: Vec::new(), written: 0 })
+        Ok(Output { sink, buffer: Vec::new(), written: 0, writeback: Writeback::default() })
     }
 }
 
@@ -223,6 +224,7 @@ pub struct Output {
     sink: Sink,
     buffer: Vec<u8>,
     written: u64,
+    writeback: Writeback,
 }
 
 impl Output {
@@ -235,6 +237,12 @@ impl Output {
         match &self.sink {
             Sink::File(temporary) => temporary.file.as_file(),
             Sink::Stdout(file) => file,
+        }
+    }
+
+    fn start_writeback(&mut self) {
+        if let Sink::File(temporary) = &self.sink {
+            self.writeback.reached(temporary.file.as_file(), self.written);
         }
     }
 
@@ -295,6 +303,7 @@ impl Output {
                 return Err(Error::truncated("the file became shorter while it was read"));
             }
             self.written += part;
+            self.start_writeback();
             left -= part;
             advance(part);
         }
@@ -319,7 +328,10 @@ impl Output {
     pub fn commit(mut self) -> Result<()> {
         self.flush()?;
         match self.sink {
-            Sink::File(temporary) => temporary.commit(),
+            Sink::File(temporary) => {
+                self.writeback.finish()?;
+                temporary.commit()
+            }
             Sink::Stdout(_) => Ok(()),
         }
     }
@@ -332,6 +344,7 @@ impl Write for Output {
         }
         if bytes.len() >= BUFFER_BYTES {
             self.file().write_all(bytes)?;
+            self.start_writeback();
         } else {
             self.buffer.extend_from_slice(bytes);
         }
@@ -344,6 +357,7 @@ impl Write for Output {
         self.file().write_all(&buffered)?;
         self.buffer = buffered;
         self.buffer.clear();
+        self.start_writeback();
         Ok(())
     }
 }

@@ -13,4 +13,5 @@ pub mod rewrite;
 pub mod safetensors;
 pub mod torch_legacy;
 pub mod torch_zip;
+mod writeback;
 pub mod zip_writer;
