@@ -3,6 +3,7 @@
 
 use std::sync::mpsc::sync_channel;
 
+use crate::checkpoint::resave::NewStorage;
 use crate::data::Elements;
 use crate::data::cast::Caster;
 use crate::data::gather::for_each_block;
@@ -10,7 +11,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
-use crate::source::{SharedSource, Source};
+use crate::source::{SharedSource, Source, Window};
 use crate::write::atomic::Output;
 
 /// Contents larger than this are read on a thread of their own.
@@ -48,6 +49,18 @@ pub struct Written {
 }
 
 impl Content {
+    /// A storage that a checkpoint was found to need, copied as it lies there where that is possible.
+    pub fn of_storage(storage: &NewStorage) -> Result<Self> {
+        let elements = storage.elements();
+        if storage.cast.is_some() || !elements.is_plain() || !elements.is_contiguous() {
+            return Ok(Content::Elements { elements, cast: storage.cast.clone() });
+        }
+        let size = u64::from(elements.dtype.size().unwrap_or(1));
+        let len = elements.shape.iter().product::<u64>().saturating_mul(size);
+        let source = Window::shared(&elements.source, elements.offset.saturating_mul(size), len)?;
+        Ok(Content::Raw { source, crc: storage.crc })
+    }
+
     /// Bytes in all. Errors as [`Elements::validate`].
     pub fn bytes(&self, limits: &Limits) -> Result<u64> {
         match self {
