@@ -4,6 +4,7 @@ pub mod append;
 pub mod atomic;
 pub mod content;
 pub mod csv;
+mod holes;
 mod interrupt;
 pub mod json;
 pub mod npz;
