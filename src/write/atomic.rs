@@ -11,7 +11,8 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
-use crate::write::interrupt;
+use crate::write::writeback::Writeback;
+use crate::write::{holes, interrupt};
 
 /// Small writes are gathered up to this many bytes; copies between sources go in blocks of as many.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -89,7 +90,7 @@ impl Target {
             Target::Stdout => Sink::Stdout(stdout_file()?),
             Target::File { path, force } => Sink::File(Box::new(Temporary::beside(path, *force)?)),
         };
-        Ok(Output { sink, buffer: Vec::new(), written: 0 })
+        Ok(Output { sink, buffer: Vec::new(), written: 0, has_holes: false, writeback: Writeback::default() })
     }
 }
 
@@ -223,6 +224,9 @@ pub struct Output {
     sink: Sink,
     buffer: Vec<u8>,
     written: u64,
+    /// The last of them may be the file's end, which has to be said.
+    has_holes: bool,
+    writeback: Writeback,
 }
 
 impl Output {
@@ -235,6 +239,12 @@ impl Output {
         match &self.sink {
             Sink::File(temporary) => temporary.file.as_file(),
             Sink::Stdout(file) => file,
+        }
+    }
+
+    fn start_writeback(&mut self) {
+        if let Sink::File(temporary) = &self.sink {
+            self.writeback.reached(temporary.file.as_file(), self.written);
         }
     }
 
@@ -285,18 +295,44 @@ impl Output {
         }
     }
 
-    fn copy_in_kernel(&mut self, mut from: &File, position: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
-        from.seek(SeekFrom::Start(position))?;
-        let mut left = len;
-        while left > 0 {
-            let part = left.min(KERNEL_COPY_BYTES);
-            let copied = io::copy(&mut from.take(part), &mut self.file())?;
-            if copied < part {
-                return Err(Error::truncated("the file became shorter while it was read"));
+    /// Copies data and passes over the holes of a sparse file, so that they are holes in the new one.
+    fn copy_in_kernel(&mut self, from: &File, position: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
+        let sparse = matches!(self.sink, Sink::File(_)) && holes::is_sparse(from);
+        let shorter = || Error::truncated("the file became shorter while it was read");
+        let (mut at, end) = (position, position.saturating_add(len));
+        while at < end {
+            let data = match sparse {
+                true => holes::next_data(from, at..end).map_err(|e| match e.kind() {
+                    io::ErrorKind::UnexpectedEof => shorter(),
+                    _ => e.into(),
+                })?,
+                false => at..end,
+            };
+            self.pass_over(data.start - at)?;
+            advance(data.start - at);
+            at = data.start;
+            let mut from = from;
+            from.seek(SeekFrom::Start(at))?;
+            while at < data.end {
+                let part = (data.end - at).min(KERNEL_COPY_BYTES);
+                if io::copy(&mut from.take(part), &mut self.file())? < part {
+                    return Err(shorter());
+                }
+                self.written += part;
+                self.start_writeback();
+                advance(part);
+                at += part;
             }
-            self.written += part;
-            left -= part;
-            advance(part);
+        }
+        Ok(())
+    }
+
+    /// Leaves a hole of so many bytes.
+    fn pass_over(&mut self, bytes: u64) -> Result<()> {
+        if bytes > 0 {
+            self.written += bytes;
+            self.has_holes = true;
+            self.file().seek(SeekFrom::Start(self.written))?;
         }
         Ok(())
     }
@@ -315,9 +351,26 @@ impl Output {
         Ok(())
     }
 
+    fn complete(&mut self) -> Result<()> {
+        self.flush()?;
+        if self.has_holes {
+            self.file().set_len(self.written)?;
+        }
+        Ok(std::mem::take(&mut self.writeback).finish()?)
+    }
+
+    /// Everything is written, but other outputs have to be before it gets its name: has it on the disk meanwhile.
+    pub fn settle(&mut self) -> Result<()> {
+        self.complete()?;
+        match &self.sink {
+            Sink::File(temporary) => Ok(temporary.file.as_file().sync_data()?),
+            Sink::Stdout(_) => Ok(()),
+        }
+    }
+
     /// Everything is written: syncs it and gives it its name.
     pub fn commit(mut self) -> Result<()> {
-        self.flush()?;
+        self.complete()?;
         match self.sink {
             Sink::File(temporary) => temporary.commit(),
             Sink::Stdout(_) => Ok(()),
@@ -332,6 +385,7 @@ impl Write for Output {
         }
         if bytes.len() >= BUFFER_BYTES {
             self.file().write_all(bytes)?;
+            self.start_writeback();
         } else {
             self.buffer.extend_from_slice(bytes);
         }
@@ -344,6 +398,7 @@ impl Write for Output {
         self.file().write_all(&buffered)?;
         self.buffer = buffered;
         self.buffer.clear();
+        self.start_writeback();
         Ok(())
     }
 }
@@ -419,6 +474,36 @@ mod tests {
         assert!(say(Path::new("..")).contains("no name of a file"));
         #[cfg(unix)]
         assert!(say(Path::new("/dev/null")).contains("not a regular file"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn holes_stay_holes() {
+        use std::os::unix::fs::{FileExt, MetadataExt};
+        const MIB: u64 = 1 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("in"), dir.path().join("out"));
+        let file = File::create(&from).unwrap();
+        file.set_len(64 * MIB).unwrap();
+        file.write_all_at(b"head", 3 * MIB).unwrap();
+        file.write_all_at(&[7; 5000], 40 * MIB + 123).unwrap();
+        let source = FileSource::open(&from).unwrap();
+        let ranges = [(0, 64 * MIB), (MIB + 1, 30 * MIB), (50 * MIB, 14 * MIB), (40 * MIB, 2 * MIB)];
+        for (offset, len) in ranges {
+            let mut output = Target::new(&to, true, None).unwrap().create().unwrap();
+            output.write_all(b"before").unwrap();
+            let copied = std::cell::Cell::new(0);
+            output.copy(&source, offset, len, &|bytes| copied.set(copied.get() + bytes)).unwrap();
+            output.commit().unwrap();
+            assert_eq!(copied.get(), len);
+            let (start, end) = (usize::try_from(offset).unwrap(), usize::try_from(offset + len).unwrap());
+            assert!(fs::read(&to).unwrap() == [b"before", &fs::read(&from).unwrap()[start..end]].concat(), "{offset}");
+            assert!(fs::metadata(&to).unwrap().blocks() * 512 < MIB, "{offset}: it takes room");
+        }
+        file.set_len(50 * MIB).unwrap();
+        let mut output = Target::new(&to, true, None).unwrap().create().unwrap();
+        let e = output.copy(&source, 0, 64 * MIB, &|_| ()).unwrap_err();
+        assert!(e.to_string().contains("became shorter"), "{e}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::sync::mpsc::sync_channel;
 
+use crate::checkpoint::resave::NewStorage;
 use crate::data::Elements;
 use crate::data::cast::Caster;
 use crate::data::gather::for_each_block;
@@ -10,7 +11,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
-use crate::source::{SharedSource, Source};
+use crate::source::{SharedSource, Source, Window};
 use crate::write::atomic::Output;
 
 /// Contents larger than this are read on a thread of their own.
@@ -48,6 +49,18 @@ pub struct Written {
 }
 
 impl Content {
+    /// A storage that a checkpoint was found to need, copied as it lies there where that is possible.
+    pub fn of_storage(storage: &NewStorage) -> Result<Self> {
+        let elements = storage.elements();
+        if storage.cast.is_some() || !elements.is_plain() || !elements.is_contiguous() {
+            return Ok(Content::Elements { elements, cast: storage.cast.clone() });
+        }
+        let size = u64::from(elements.dtype.size().unwrap_or(1));
+        let len = elements.shape.iter().product::<u64>().saturating_mul(size);
+        let source = Window::shared(&elements.source, elements.offset.saturating_mul(size), len)?;
+        Ok(Content::Raw { source, crc: storage.crc })
+    }
+
     /// Bytes in all. Errors as [`Elements::validate`].
     pub fn bytes(&self, limits: &Limits) -> Result<u64> {
         match self {
@@ -112,15 +125,13 @@ impl Content {
             Ok(())
         };
         let overflows = match self.bytes(limits)? > THREAD_BYTES {
-            false => self.blocks(limits, &mut put)?,
+            false => self.blocks(limits, &mut |block| put(block))?,
             true => std::thread::scope(|scope| {
                 let (sender, receiver) = sync_channel::<Vec<u8>>(WAITING_BLOCKS);
                 let (returning, returned) = sync_channel::<Vec<u8>>(2 * WAITING_BLOCKS);
                 let reader = scope.spawn(move || {
-                    self.blocks(limits, &mut |bytes| {
-                        let mut block = returned.try_recv().unwrap_or_default();
-                        block.clear();
-                        block.extend_from_slice(bytes);
+                    self.blocks(limits, &mut |block| {
+                        let block = std::mem::replace(block, returned.try_recv().unwrap_or_default());
                         // who waits for blocks no more has its own error to tell
                         sender.send(block).map_err(|_| Error::data("nobody takes the blocks"))
                     })
@@ -139,8 +150,8 @@ impl Content {
         Ok(Written { crc: hasher.finalize(), overflows })
     }
 
-    /// Reads block by block; how many elements overflowed.
-    fn blocks(&self, limits: &Limits, f: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+    /// Reads block by block; how many elements overflowed. `f` may keep a block and put another in its place.
+    fn blocks(&self, limits: &Limits, f: &mut dyn FnMut(&mut Vec<u8>) -> Result<()>) -> Result<u64> {
         match self {
             Content::Raw { source, .. } => {
                 read_blocks(source.as_ref(), 0, source.len(), f)?;
@@ -151,27 +162,37 @@ impl Content {
                 let mut cast = Vec::new();
                 for_each_block(elements, limits, &mut |block| {
                     caster.cast(block, &mut cast);
-                    f(&cast)
+                    f(&mut cast)
                 })?;
                 Ok(caster.overflows())
             }
             Content::Elements { elements, cast: None } => {
-                for_each_block(elements, limits, f)?;
+                let mut copy = Vec::new();
+                for_each_block(elements, limits, &mut |block| {
+                    copy.clear();
+                    copy.extend_from_slice(block);
+                    f(&mut copy)
+                })?;
                 Ok(0)
             }
         }
     }
 }
 
-fn read_blocks(source: &dyn Source, offset: u64, len: u64, f: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let most = usize::try_from(len).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
-    let mut block = vec![0; most];
+/// Reads `len` bytes in blocks; `f` may keep a block and put another in its place.
+fn read_blocks(
+    source: &dyn Source,
+    offset: u64,
+    len: u64,
+    f: &mut dyn FnMut(&mut Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    let mut block = Vec::new();
     let (mut at, end) = (offset, offset.saturating_add(len));
     while at < end {
-        let take = usize::try_from(end - at).unwrap_or(BLOCK_BYTES).min(block.len());
-        let part = block.split_at_mut(take).0;
-        source.read_at(at, part)?;
-        f(part)?;
+        let take = usize::try_from(end - at).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+        block.resize(take, 0);
+        source.read_at(at, &mut block)?;
+        f(&mut block)?;
         at += take as u64;
     }
     Ok(())
