@@ -6,6 +6,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::NamedTempFile;
 
@@ -32,6 +33,23 @@ pub enum Target {
     },
     /// Standard output.
     Stdout,
+    /// Bytes in memory.
+    Memory(Memory),
+}
+
+/// Bytes that an output replaces once it is complete, as it would a file's.
+#[derive(Debug, Clone, Default)]
+pub struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    /// Takes the bytes out; nothing where no output was completed.
+    pub fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, bytes: Vec<u8>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+    }
 }
 
 impl Target {
@@ -88,6 +106,7 @@ impl Target {
         let sink = match self {
             Target::Stdout => Sink::Stdout(stdout_file()?),
             Target::File { path, force } => Sink::File(Box::new(Temporary::beside(path, *force)?)),
+            Target::Memory(memory) => Sink::Memory(Vec::new(), memory.clone()),
         };
         Ok(Output { sink, buffer: Vec::new(), written: 0 })
     }
@@ -150,6 +169,26 @@ fn stdout_file() -> Result<File> {
 enum Sink {
     File(Box<Temporary>),
     Stdout(File),
+    Memory(Vec<u8>, Memory),
+}
+
+impl Sink {
+    /// The file that bytes go to, where it is one.
+    fn file(&self) -> Option<&File> {
+        match self {
+            Sink::File(temporary) => Some(temporary.file.as_file()),
+            Sink::Stdout(file) => Some(file),
+            Sink::Memory(..) => None,
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Sink::File(temporary) => temporary.file.as_file_mut().write_all(bytes),
+            Sink::Stdout(file) => file.write_all(bytes),
+            Sink::Memory(written, _) => written.write_all(bytes),
+        }
+    }
 }
 
 /// The file beside the target, removed when dropped.
@@ -231,13 +270,6 @@ impl Output {
         self.written
     }
 
-    fn file(&self) -> &File {
-        match &self.sink {
-            Sink::File(temporary) => temporary.file.as_file(),
-            Sink::Stdout(file) => file,
-        }
-    }
-
     /// Gives the new file the owner, group and mode of `file`, which it is to replace. Fails where the system does not
     /// let us; standard output has nothing to give.
     #[cfg(unix)]
@@ -260,13 +292,13 @@ impl Output {
         Ok(())
     }
 
-    /// The file, when it can be read again and written at any place: not for standard output. Everything written so
+    /// The file, when it can be read again and written at any place: a new file, not standard output. Everything written so
     /// far is in it.
     pub fn seekable(&mut self) -> Result<Option<&File>> {
         self.flush()?;
         Ok(match &self.sink {
             Sink::File(temporary) => Some(temporary.file.as_file()),
-            Sink::Stdout(_) => None,
+            Sink::Stdout(_) | Sink::Memory(..) => None,
         })
     }
 
@@ -276,29 +308,17 @@ impl Output {
         if offset.checked_add(len).is_none_or(|end| end > source.len()) {
             return Err(crate::source::past_end(source, offset, len));
         }
-        match source.as_file(offset) {
-            Some((file, position)) if len > BUFFER_BYTES as u64 => {
-                self.flush()?;
-                self.copy_in_kernel(file, position, len, advance).map_err(|e| e.at(source.absolute(offset)))
+        if len > BUFFER_BYTES as u64
+            && let Some((from, position)) = source.as_file(offset)
+        {
+            self.flush()?;
+            if let Some(to) = self.sink.file() {
+                copy_in_kernel(from, position, to, len, advance).map_err(|e| e.at(source.absolute(offset)))?;
+                self.written += len;
+                return Ok(());
             }
-            _ => self.copy_in_blocks(source, offset, len, advance),
         }
-    }
-
-    fn copy_in_kernel(&mut self, mut from: &File, position: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
-        from.seek(SeekFrom::Start(position))?;
-        let mut left = len;
-        while left > 0 {
-            let part = left.min(KERNEL_COPY_BYTES);
-            let copied = io::copy(&mut from.take(part), &mut self.file())?;
-            if copied < part {
-                return Err(Error::truncated("the file became shorter while it was read"));
-            }
-            self.written += part;
-            left -= part;
-            advance(part);
-        }
-        Ok(())
+        self.copy_in_blocks(source, offset, len, advance)
     }
 
     fn copy_in_blocks(&mut self, source: &dyn Source, offset: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
@@ -321,8 +341,27 @@ impl Output {
         match self.sink {
             Sink::File(temporary) => temporary.commit(),
             Sink::Stdout(_) => Ok(()),
+            Sink::Memory(written, memory) => {
+                memory.replace(written);
+                Ok(())
+            }
         }
     }
+}
+
+fn copy_in_kernel(mut from: &File, position: u64, mut to: &File, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
+    from.seek(SeekFrom::Start(position))?;
+    let mut left = len;
+    while left > 0 {
+        let part = left.min(KERNEL_COPY_BYTES);
+        let copied = io::copy(&mut from.take(part), &mut to)?;
+        if copied < part {
+            return Err(Error::truncated("the file became shorter while it was read"));
+        }
+        left -= part;
+        advance(part);
+    }
+    Ok(())
 }
 
 impl Write for Output {
@@ -331,7 +370,7 @@ impl Write for Output {
             self.flush()?;
         }
         if bytes.len() >= BUFFER_BYTES {
-            self.file().write_all(bytes)?;
+            self.sink.write_all(bytes)?;
         } else {
             self.buffer.extend_from_slice(bytes);
         }
@@ -341,7 +380,7 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         let buffered = std::mem::take(&mut self.buffer);
-        self.file().write_all(&buffered)?;
+        self.sink.write_all(&buffered)?;
         self.buffer = buffered;
         self.buffer.clear();
         Ok(())
