@@ -238,9 +238,8 @@ impl Scanner<'_> {
 
     /// Keys and elements that Python refuses to hash: loading fails there.
     fn unhashable(&mut self, graph: &Graph, place: &str) {
-        let never = |id: NodeId| {
-            matches!(graph.node(id), Node::List(_) | Node::Dict(_) | Node::Set(_) | Node::ByteArray(_))
-        };
+        let never =
+            |id: NodeId| matches!(graph.node(id), Node::List(_) | Node::Dict(_) | Node::Set(_) | Node::ByteArray(_));
         let holds = graph.ids().any(|id| match graph.node(id) {
             Node::Dict(entries) => entries.iter().any(|entry| never(entry.key)),
             Node::Set(items) => items.iter().any(|item| never(*item)),

@@ -38,6 +38,7 @@ pub fn write(
     let mut zip = ZipWriter::create(target)?;
     let mut overflows = 0;
     for tensor in tensors {
+        tensor.check_shape()?;
         let header = npy_header(&tensor.dtype, &tensor.shape)?;
         let bytes = tensor.content.bytes(limits)?;
         zip.member(&format!("{}.npy", tensor.name), header.len() as u64 + bytes, |out| {
