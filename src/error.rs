@@ -38,12 +38,13 @@ struct Inner {
     member: Option<String>,
     offset: Option<u64>,
     source: Option<io::Error>,
+    advice: Option<&'static str>,
 }
 
 impl Error {
     /// An error of `kind` that says `message`, without a place yet.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, message: message.into(), member: None, offset: None, source: None }))
+        Error(Box::new(Inner { kind, message: message.into(), member: None, offset: None, source: None, advice: None }))
     }
 
     /// The bytes are no checkpoint.
@@ -90,6 +91,13 @@ impl Error {
         self
     }
 
+    /// Says what to do about it; no part of the message.
+    #[must_use]
+    pub fn advise(mut self, advice: &'static str) -> Self {
+        self.0.advice = Some(advice);
+        self
+    }
+
     /// The same once more, for telling it in a second place.
     #[must_use]
     pub fn again(&self) -> Self {
@@ -98,7 +106,7 @@ impl Error {
             message.push_str(&source.to_string());
         }
         let (kind, member, offset) = (self.0.kind, self.0.member.clone(), self.0.offset);
-        Error(Box::new(Inner { kind, message, member, offset, source: None }))
+        Error(Box::new(Inner { kind, message, member, offset, source: None, advice: self.0.advice }))
     }
 
     /// What sort of trouble it is.
@@ -138,7 +146,8 @@ impl fmt::Display for Error {
             (Some(member), None) => write!(f, " (in {member})"),
             (None, Some(offset)) => write!(f, " (byte {offset})"),
             (None, None) => Ok(()),
-        }
+        }?;
+        self.0.advice.map_or(Ok(()), |advice| write!(f, "; {advice}"))
     }
 }
 
@@ -152,7 +161,14 @@ impl From<io::Error> for Error {
             return Error::new(ErrorKind::Io, "reading failed");
         }
         let kind = if e.kind() == io::ErrorKind::UnexpectedEof { ErrorKind::Truncated } else { ErrorKind::Io };
-        Error(Box::new(Inner { kind, message: String::new(), member: None, offset: None, source: Some(e) }))
+        Error(Box::new(Inner {
+            kind,
+            message: String::new(),
+            member: None,
+            offset: None,
+            source: Some(e),
+            advice: None,
+        }))
     }
 }
 

@@ -15,6 +15,7 @@ pub mod pyrepr;
 pub mod rebuild;
 pub mod resave;
 pub mod root;
+pub mod salvage;
 pub mod script;
 pub mod selection;
 pub mod storage;

@@ -3,7 +3,7 @@
 //! Sources: `torch/_utils.py`, `torch/_tensor.py`, `torch/nn/parameter.py`, `torch/storage.py` (1.0 to 2.15), and
 //! `numpy/core/src/multiarray/methods.c` (`array_setstate`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rustc_hash::FxHashMap;
 
@@ -167,6 +167,16 @@ impl Tensors {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Tensor> {
         self.all.iter()
+    }
+
+    /// The nodes that are tensors, and what is known of them.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (NodeId, TensorId, &Tensor)> {
+        self.of.iter().filter_map(|(node, id)| Some((*node, *id, self.get(*id)?)))
+    }
+
+    /// These nodes are tensors no more.
+    pub(super) fn forget(&mut self, nodes: &HashSet<NodeId>) {
+        self.of.retain(|node, _| !nodes.contains(node));
     }
 
     /// The tensor that a node is.

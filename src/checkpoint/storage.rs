@@ -10,7 +10,7 @@ use crate::container::zip::Zip;
 use crate::dtype::{ByteOrder, DType};
 use crate::error::{Error, Result};
 use crate::pickle::{Graph, Node, NodeId};
-use crate::source::SharedSource;
+use crate::source::{MemorySource, SharedSource};
 
 /// A storage's place in [`Storages`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -188,6 +188,22 @@ impl Storages {
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    /// Storages from number `from` on whose members cannot be read are missing.
+    pub(super) fn probe(&mut self, from: usize) {
+        for storage in self.all.iter_mut().skip(from) {
+            if let Err(e) = storage.source() {
+                storage.bytes = Bytes::Missing(format!("its storage cannot be read: {e}"));
+            }
+        }
+    }
+
+    /// Storages that are missing are empty from here on: no tensor has elements in them.
+    pub(super) fn empty_missing(&mut self) {
+        for storage in self.all.iter_mut().filter(|storage| storage.missing().is_some()) {
+            storage.bytes = Bytes::Here(Arc::new(MemorySource::new(Vec::new())));
+        }
     }
 
     pub(super) fn add(&mut self, storage: Storage) -> Result<StorageId> {

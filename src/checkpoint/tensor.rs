@@ -241,6 +241,15 @@ impl Tensor {
         }
     }
 
+    /// The nodes of the tensors that it consists of.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &NodeId> {
+        let parts = match &self.data {
+            Data::Parts(parts) => parts.as_slice(),
+            _ => &[],
+        };
+        parts.iter().chain(self.quantizer.iter().flat_map(|quantizer| &quantizer.arguments))
+    }
+
     /// True when the elements lie one after the other in row-major order.
     pub fn is_contiguous(&self) -> bool {
         self.stride.as_ref().is_none_or(|stride| {

@@ -1,23 +1,42 @@
-//! `ckpt repair`: an edit in place that was interrupted is finished where all its bytes are there, else undone.
+//! `ckpt repair`: an edit in place that was interrupted is finished where all its bytes are there, else undone; of a
+//! damaged file every tensor that is whole is saved.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
+use crate::checkpoint::resave::{Resave, resave, state_dict};
+use crate::checkpoint::salvage::Lost;
+use crate::checkpoint::{Checkpoint, Container, Item};
 use crate::commands::Status;
-use crate::commands::input;
-use crate::commands::input::LimitArgs;
+use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::OutputArgs;
+use crate::commands::progress_bar::Bar;
 use crate::commands::rename::open_for_editing;
 use crate::container::zip::tail::{Interrupted, interrupted};
+use crate::pickle::{NodeId, Scan};
 use crate::report::figures::counted;
+use crate::report::repair::{Action, Repair};
+use crate::safety::finding::Severity;
+use crate::safety::integrity::checksums;
 use crate::source::{FileSource, SharedSource};
 use crate::write::append::mend;
 use crate::write::atomic::Target;
+use crate::write::torch_zip::TorchStorage;
+use crate::write::{torch_legacy, torch_zip};
+
+/// Lost tensors that a note names; JSON has all of them.
+const MAX_NAMED: usize = 8;
 
 /// Options of `ckpt repair`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A file that was cut off (a full disk, a broken download) or lost members: every tensor whose bytes are all there is saved\n\
+in a new file that torch loads; those that are lost are named, left out of dicts, and None elsewhere.\n\
+An edit in place that was interrupted: finished where all its bytes are there, else undone.\n\n\
+Examples:\n  ckpt repair cut.pth -o rest.pth\n  ckpt repair --in-place model.pth")]
 pub struct Args {
     /// The file; `-` is standard input
     #[arg(value_name = "INPUT")]
@@ -53,29 +72,51 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         input::source(&args.input, &args.limits.limits()).with_context(context)?
     };
     let Some(unfinished) = interrupted(&source).with_context(context)? else {
-        bail!("{shown}: has no unfinished edit in place");
+        return salvage(args, source, &shown);
     };
-    match (editing, &args.output) {
-        (Some(mut file), _) => mend(&mut file, &unfinished).with_context(context)?,
-        (None, Some(output)) => {
-            write(&source, &unfinished, output, args).with_context(|| output.display().to_string())?;
-        }
-        (None, None) => bail!("say where to write: -o OUTPUT, or --in-place"),
+    match editing {
+        Some(mut file) => mend(&mut file, &unfinished).with_context(context)?,
+        None => write_mended(&source, &unfinished, args).with_context(|| args.target().display().to_string())?,
     }
-    let what = match &unfinished.finish {
-        Some(_) => "finished the interrupted edit; nothing is lost".to_owned(),
-        None => format!(
+    let action = if unfinished.finish.is_some() { Action::Finished } else { Action::Undone };
+    let what = match action {
+        Action::Finished => "finished the interrupted edit; nothing is lost".to_owned(),
+        _ => format!(
             "undid the interrupted edit: the file is as it was before, {} after it are dropped",
             counted(unfinished.tail_len, "unfinished byte")
         ),
     };
     args.report.note(&shown, what);
+    args.print(&Repair { action, ..args.nothing_done(&shown) })?;
     Ok(Status::Success)
 }
 
-fn write(source: &SharedSource, unfinished: &Interrupted, output: &Path, args: &Args) -> anyhow::Result<()> {
-    use std::io::Write;
-    let mut output = Target::new(output, args.force, Some(&args.input))?.create()?;
+impl Args {
+    fn target(&self) -> &Path {
+        self.output.as_deref().unwrap_or(&self.input)
+    }
+
+    /// The report of a repair that has nothing to tell yet.
+    fn nothing_done(&self, shown: &str) -> Repair {
+        Repair {
+            schema: Repair::SCHEMA,
+            file: shown.to_owned(),
+            output: Some(self.target().display().to_string()),
+            action: Action::Nothing,
+            tensors: None,
+            lost: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn print(&self, report: &Repair) -> std::io::Result<()> {
+        if self.report.wants_json() { self.report.print(report) } else { Ok(()) }
+    }
+}
+
+/// Writes what an interrupted edit should have come to, or what there was before it.
+fn write_mended(source: &SharedSource, unfinished: &Interrupted, args: &Args) -> anyhow::Result<()> {
+    let mut output = Target::new(args.target(), args.force, Some(&args.input))?.create()?;
     let (keep, then) = match &unfinished.finish {
         Some(finish) => (finish.at, finish.bytes.as_slice()),
         None => (unfinished.old_len, &[][..]),
@@ -83,4 +124,119 @@ fn write(source: &SharedSource, unfinished: &Interrupted, output: &Path, args: &
     output.copy(source.as_ref(), 0, keep, &|_| ())?;
     output.write_all(then)?;
     Ok(output.commit()?)
+}
+
+/// Saves what is left of a damaged file.
+fn salvage(args: &Args, source: SharedSource, shown: &str) -> anyhow::Result<Status> {
+    let context = || shown.to_owned();
+    let limits = args.limits.limits();
+    let bar = Bar::new(shown, source.len(), args.report.quiet);
+    let whole = Checkpoint::open(Arc::clone(&source), &limits, &bar);
+    let opens = whole.is_ok();
+    let mut checkpoint = match (Checkpoint::open_damaged(source, &limits, &bar), whole) {
+        (Ok(checkpoint), _) => checkpoint,
+        (Err(left), Err(whole)) if left.message() != whole.message() => {
+            return Err(anyhow::Error::from(left)
+                .context(format!("nothing can be saved ({})", whole.message()))
+                .context(context()));
+        }
+        (Err(e), _) => return Err(anyhow::Error::from(e).context("nothing can be saved").context(context())),
+    };
+    drop(bar);
+    let lost = checkpoint.lost().with_context(context)?;
+    if opens && lost.is_empty() {
+        args.report.note(shown, "nothing to repair: every tensor is there; `ckpt check` looks closer");
+        args.print(&Repair { output: None, ..args.nothing_done(shown) })?;
+        return Ok(Status::No);
+    }
+    let mut report = Repair { action: Action::Salvaged, ..args.nothing_done(shown) };
+    let legacy = match checkpoint.container {
+        Container::Zip | Container::TorchScript => false,
+        Container::Legacy => true,
+        other => {
+            bail!("{shown}: a damaged {} file is not repaired, only torch's zip and legacy files are", other.name())
+        }
+    };
+    if let Some(zip) = &checkpoint.zip {
+        let mut found = Vec::new();
+        checksums(zip, &mut found).with_context(context)?;
+        found.retain(|finding| finding.severity >= Severity::Error);
+        report.notes.extend(found.into_iter().map(|finding| match finding.place {
+            Some(place) => format!("{place}: {}; its bytes are kept as they are", finding.message),
+            None => finding.message,
+        }));
+    }
+    let root = rest(&mut checkpoint, &lost, &mut report).with_context(context)?;
+    let target = Target::new(args.target(), args.force || args.in_place, Some(&args.input));
+    let target = target.with_context(|| args.target().display().to_string())?;
+    report.tensors = Some(write(args, &mut checkpoint, root, &target, legacy)?);
+    report.lost = lost;
+    say(args, &report);
+    args.print(&report)?;
+    Ok(Status::Success)
+}
+
+/// The object without what is lost.
+fn rest(checkpoint: &mut Checkpoint, lost: &[Lost], report: &mut Repair) -> anyhow::Result<NodeId> {
+    if checkpoint.container != Container::TorchScript {
+        checkpoint.give_up_lost();
+        return Ok(checkpoint.root);
+    }
+    // its classes are code in the archive, which cannot be written again
+    report.notes.push("a TorchScript archive is saved as its state dict".to_owned());
+    let names = checkpoint.names(&checkpoint.top())?;
+    let left = names.entries.iter().filter_map(|entry| match entry.item {
+        Item::Tensor(id, true) => Some((entry.name(), entry.node, id)),
+        _ => None,
+    });
+    let left: Vec<_> = left.filter(|(name, ..)| !lost.iter().any(|lost| lost.name == *name)).collect();
+    checkpoint.give_up_lost();
+    Ok(state_dict(checkpoint, &left, None)?)
+}
+
+/// Writes the object; gives how many tensors are in it.
+fn write(args: &Args, checkpoint: &mut Checkpoint, root: NodeId, target: &Target, legacy: bool) -> anyhow::Result<u64> {
+    let limits = args.limits.limits();
+    let in_input = || args.input.display().to_string();
+    let storages = resave(checkpoint, root, &Resave { legacy, ..Resave::default() }).with_context(in_input)?;
+    // what the damaged file states of its bytes is not believed
+    let storages = storages.into_iter().map(|mut storage| {
+        storage.crc = None;
+        TorchStorage::new(storage)
+    });
+    let storages = storages.collect::<crate::error::Result<Vec<_>>>().with_context(in_input)?;
+    let scan = Scan::new(&checkpoint.graph, root).with_context(in_input)?;
+    let tensors: std::collections::HashSet<_> =
+        scan.order().iter().filter_map(|node| checkpoint.tensors.of(*node)).collect();
+    if tensors.is_empty() {
+        bail!("{}: no tensor is whole, nothing is written", in_input());
+    }
+    let mut bytes = 0_u64;
+    for storage in &storages {
+        bytes = bytes.saturating_add(storage.content.bytes(&limits).with_context(in_input)?);
+    }
+    let bar = Bar::new(&args.target().display().to_string(), bytes, args.report.quiet);
+    let write = if legacy { torch_legacy::write } else { torch_zip::write };
+    let in_output = || args.target().display().to_string();
+    let (output, _) = write(target, &checkpoint.graph, &scan, &storages, &limits, &bar).with_context(in_output)?;
+    output.commit().with_context(in_output)?;
+    Ok(tensors.len() as u64)
+}
+
+/// What was saved and what is lost, for people.
+fn say(args: &Args, report: &Repair) {
+    let saved = counted(report.tensors.unwrap_or_default(), "tensor");
+    let lost = match report.lost.as_slice() {
+        [] => "none is lost".to_owned(),
+        lost => {
+            let named: Vec<&str> = lost.iter().take(MAX_NAMED).map(|lost| lost.name.as_str()).collect();
+            let more = lost.len().saturating_sub(MAX_NAMED);
+            let more = if more > 0 { format!(" and {more} more (--json names all)") } else { String::new() };
+            format!("lost: {}{more}", named.join(", "))
+        }
+    };
+    args.report.note(&report.file, format!("saved {saved}, {lost}"));
+    for note in &report.notes {
+        args.report.note(&report.file, note);
+    }
 }

@@ -79,34 +79,54 @@ pub fn read(graph: &mut Graph, stream: StreamId, max_objects: u64, inline: &dyn 
     Ok(Legacy { object, keys: names, storages_start: keys.end })
 }
 
+/// The storages of a stream.
+#[derive(Debug, Default)]
+pub struct Located {
+    /// Those that there are; of one that the file's end cuts off, the bytes that are left.
+    pub stored: Vec<StoredAt>,
+    /// Where the last one ends.
+    pub end: u64,
+    /// Why there are no more of them.
+    pub stopped: Option<Error>,
+}
+
 /// Finds the storages' bytes. `element_bytes` gives the size of one element of a key's storage, `None` where no
-/// persistent id names the key. Also gives where the last one ends.
-pub fn locate(
-    source: &SharedSource,
-    legacy: &Legacy,
-    element_bytes: impl Fn(&str) -> Option<u64>,
-) -> Result<(Vec<StoredAt>, u64)> {
-    let mut at = legacy.storages_start;
-    let mut found = Vec::with_capacity(legacy.keys.len().min(1 << 16));
+/// persistent id names the key.
+pub fn locate(source: &SharedSource, legacy: &Legacy, element_bytes: impl Fn(&str) -> Option<u64>) -> Located {
+    let mut found = Located { end: legacy.storages_start, ..Located::default() };
+    found.stored.reserve(legacy.keys.len().min(1 << 16));
     for key in &legacy.keys {
-        let here = |e: Error| {
-            let message = format!("the bytes of storage {key}: {}", e.message());
-            Error::new(e.kind(), message).at(source.absolute(at))
-        };
+        if let Err(e) = found.next(source, key, element_bytes(key)) {
+            found.stopped = Some(e);
+            break;
+        }
+    }
+    found
+}
+
+impl Located {
+    fn next(&mut self, source: &SharedSource, key: &str, element_bytes: Option<u64>) -> Result<()> {
+        let at = source.absolute(self.end);
+        let here = |e: Error| Error::new(e.kind(), format!("the bytes of storage {key}: {}", e.message())).at(at);
         let mut count = [0; 8];
-        source.read_at(at, &mut count).map_err(here)?;
+        source.read_at(self.end, &mut count).map_err(here)?;
         let count = u64::try_from(i64::from_le_bytes(count))
-            .map_err(|_| Error::malformed(format!("storage {key} has a negative count")).at(source.absolute(at)))?;
-        let size = element_bytes(key).ok_or_else(|| {
-            Error::malformed(format!("storage {key} is in the file but nothing says its type")).at(source.absolute(at))
+            .map_err(|_| Error::malformed(format!("storage {key} has a negative count")).at(at))?;
+        let size = element_bytes.ok_or_else(|| {
+            Error::malformed(format!("storage {key} is in the file but nothing says its type")).at(at)
         })?;
         let len = count
             .checked_mul(size)
-            .ok_or_else(|| Error::malformed(format!("storage {key} has {count} elements")).at(source.absolute(at)))?;
-        let start = at + 8;
-        let bytes = Window::shared(source, start, len).map_err(here)?;
-        found.push(StoredAt { key: key.clone(), count, bytes });
-        at = start + len;
+            .ok_or_else(|| Error::malformed(format!("storage {key} has {count} elements")).at(at))?;
+        let start = self.end + 8;
+        let whole = Window::shared(source, start, len).map_err(here);
+        let left = source.len() - start;
+        let bytes = match &whole {
+            Ok(bytes) => SharedSource::clone(bytes),
+            Err(_) => Window::shared(source, start, left)?,
+        };
+        self.stored.push(StoredAt { key: key.to_owned(), count, bytes });
+        self.end = start + len.min(left);
+        whole.map(drop)
     }
-    Ok((found, at))
 }

@@ -50,6 +50,8 @@ pub struct Member {
     pub method: u16,
     /// General purpose flags (APPNOTE 4.4.4).
     pub flags: u16,
+    /// False for what is left of a member that was cut off ([`Zip::salvage`]).
+    pub is_whole: bool,
     /// Where the next thing in the file starts.
     bound: u64,
 }
@@ -138,6 +140,37 @@ impl Zip {
         Ok(zip)
     }
 
+    /// What is left of an archive without a directory that can be read, by its local headers. Of two members of one name
+    /// the later one counts, and a whole one more than one that is not. There is no central directory.
+    pub fn salvage(source: SharedSource, limits: &Limits) -> Result<Self> {
+        let len = source.len();
+        let mut zip = Zip {
+            members: Vec::new(),
+            by_name: HashMap::new(),
+            comment: Vec::new(),
+            central_directory_start: len,
+            trailing_bytes: 0,
+            limits: limits.clone(),
+            source,
+        };
+        for found in walk::local_members(&zip.source, limits)? {
+            let readable = found.is_complete || found.method == 0;
+            if found.is_inside || !readable || check_name(&found.name).is_err() {
+                continue;
+            }
+            let member = found.into_member(len);
+            match zip.position(&member.name).and_then(|known| zip.members.get_mut(known)) {
+                Some(known) if member.is_whole || !known.is_whole => *known = member,
+                Some(_) => {}
+                None => {
+                    zip.by_name.insert(Arc::clone(&member.name), zip.members.len());
+                    zip.members.push(member);
+                }
+            }
+        }
+        Ok(zip)
+    }
+
     #[allow(deprecated)] // the only way to the number of a method that the crate does not implement
     fn add(&mut self, entry: &::zip::read::ZipFileEntry<'_>) -> Result<()> {
         let raw = entry.name_raw();
@@ -151,6 +184,7 @@ impl Zip {
             crc32: entry.crc32(),
             method: entry.compression().to_u16(),
             flags: entry.flags().as_u16(),
+            is_whole: true,
             bound: self.source.len(),
             name: Arc::clone(&name),
         };
@@ -222,7 +256,8 @@ fn check_end_records(source: &SharedSource, limits: &Limits) -> Result<u64> {
     }
     last.ok_or_else(|| {
         let message = "truncated zip: no end of central directory; was it copied or downloaded whole?";
-        Error::truncated(message).at(source.absolute(source.len()))
+        let advice = "`ckpt repair` saves the tensors that are there";
+        Error::truncated(message).at(source.absolute(source.len())).advise(advice)
     })
 }
 

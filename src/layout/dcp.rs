@@ -117,7 +117,7 @@ impl Reader {
 
     fn object(&mut self, place: Option<Place>) -> Result<NodeId, String> {
         let source = self.bytes(place)?;
-        let opener = Opener { source, limits: &self.limits, max_objects: self.max_objects };
+        let opener = Opener { source, limits: &self.limits, max_objects: self.max_objects, damaged: false };
         opener.saved(&mut self.parts).map(|opened| opened.root).map_err(|e| e.to_string())
     }
 }

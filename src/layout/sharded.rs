@@ -134,7 +134,7 @@ struct Merge<'a> {
 impl Merge<'_> {
     /// Reads one shard and takes from it what the index says is there.
     fn shard(&mut self, shard: &str, source: SharedSource) -> Result<()> {
-        let opener = Opener { source, limits: self.limits, max_objects: self.max_objects };
+        let opener = Opener { source, limits: self.limits, max_objects: self.max_objects, damaged: false };
         let opened = opener.read(self.progress, &mut self.parts)?;
         if !matches!(opened.container, Container::Zip | Container::Legacy | Container::Pickle | Container::Safetensors)
         {

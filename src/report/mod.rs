@@ -8,4 +8,5 @@ pub mod extract;
 pub mod figures;
 pub mod ls;
 pub mod rename;
+pub mod repair;
 pub mod tree;

@@ -114,7 +114,7 @@ pub fn weights_only(name: &Path, source: &SharedSource, limits: &Limits) -> Resu
         _ if is_zip => match Zip::open(source.clone(), limits) {
             Ok(zip) => super::weights_only::of_zip(&zip, limits),
             Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-            Err(e) => Ok(Verdict::container(e.to_string())),
+            Err(e) => Ok(Verdict::unreadable(&e)),
         },
         // torch 2.15 goes by the name here
         Ok(Framing::Safetensors) if name.extension().is_some_and(|ending| ending == "safetensors") => {
@@ -123,7 +123,7 @@ pub fn weights_only(name: &Path, source: &SharedSource, limits: &Limits) -> Resu
                     Some(dtype) => Verdict::container(format!("safetensors knows no dtype {dtype}")),
                     None => Verdict::without_pickle(),
                 }),
-                Err(e) => Ok(Verdict::container(e.to_string())),
+                Err(e) => Ok(Verdict::unreadable(&e)),
             }
         }
         Ok(Framing::Compressed(kind)) => Ok(Verdict::container(format!("is compressed ({})", kind.name()))),
@@ -131,7 +131,7 @@ pub fn weights_only(name: &Path, source: &SharedSource, limits: &Limits) -> Resu
     };
     match found {
         Err(e) if e.kind() == ErrorKind::Io => Err(e),
-        Err(e) => Ok(Verdict::container(e.to_string())),
+        Err(e) => Ok(Verdict::unreadable(&e)),
         found => found,
     }
 }

@@ -9,9 +9,10 @@ use super::finding::{Finding, Severity};
 use super::numerics::numerics;
 use crate::checkpoint::{Checkpoint, Container, Item};
 use crate::container::zip::Zip;
-use crate::container::zip::walk::local_members;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
+use crate::progress::Silent;
+use crate::report::figures::counted;
 use crate::source::SharedSource;
 
 /// Findings of one kind that are told one by one; the rest is counted.
@@ -58,13 +59,27 @@ pub fn of_broken(source: &SharedSource, e: &Error, limits: &Limits) -> Result<Ve
         _ => "malformed",
     };
     let mut message = e.message().to_owned();
-    let mut head = [0; 4];
-    if e.kind() == ErrorKind::Truncated && source.read_at(0, &mut head).is_ok() && head == *b"PK\x03\x04" {
-        let members = local_members(source, limits)?;
-        let whole = members.iter().filter(|member| member.is_complete).count();
-        message.push_str(&format!("; {whole} members are whole, {} cut off", members.len() - whole));
+    if let Some((whole, all)) = or_nothing(left(source, limits))? {
+        message
+            .push_str(&format!("; {whole} of {} are whole and can be saved (`ckpt repair`)", counted(all, "tensor")));
     }
     Ok(vec![Finding::new(Severity::Error, code, message, &place)])
+}
+
+/// How many tensors of a damaged file are whole, and how many it had.
+fn left(source: &SharedSource, limits: &Limits) -> Result<(u64, u64)> {
+    let checkpoint = Checkpoint::open_damaged(Arc::clone(source), limits, &Silent)?;
+    let names = checkpoint.names(&checkpoint.top())?;
+    let all = names.entries.iter().filter(|entry| matches!(entry.item, Item::Tensor(..))).count() as u64;
+    Ok((all - checkpoint.lost()?.len() as u64, all))
+}
+
+/// What cannot be understood has nothing to give; what cannot be read is an error.
+fn or_nothing<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(e) if e.kind() == ErrorKind::Io => Err(e),
+        other => Ok(other.ok()),
+    }
 }
 
 /// Adds the first findings of one kind, and how many more there are.
@@ -137,8 +152,9 @@ fn unreferenced(checkpoint: &Checkpoint, zip: &Zip, found: &mut Vec<Finding>) {
 
 /// Every member's data against its CRC-32, members in parallel. Where none of them matches, the file was written without
 /// (`torch.serialization.set_crc32_options(False)`).
-fn checksums(zip: &Zip, found: &mut Vec<Finding>) -> Result<()> {
-    let members: Vec<_> = zip.members.iter().filter(|member| !member.is_dir() && member.size > 0).collect();
+pub fn checksums(zip: &Zip, found: &mut Vec<Finding>) -> Result<()> {
+    let members: Vec<_> =
+        zip.members.iter().filter(|member| member.is_whole && !member.is_dir() && member.size > 0).collect();
     let sums: Vec<Result<u32>> = members.par_iter().with_max_len(1).map(|member| zip.crc32_of(member)).collect();
     let (mut wrong, mut unreadable, mut right) = (Vec::new(), Vec::new(), 0u64);
     for (member, sum) in members.iter().zip(sums) {

@@ -17,6 +17,7 @@ use crate::container::detect::{Framing, detect};
 use crate::container::legacy::is_legacy;
 use crate::container::npy;
 use crate::container::tar::Tar;
+use crate::container::zip::walk::local_members;
 use crate::container::zip::{Member, Zip};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
@@ -343,8 +344,16 @@ impl Scanner<'_> {
     /// The members of an archive that has no directory, or one that readers would not agree on: wherever a local header
     /// stands, something may read what follows.
     fn loose_members(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
-        for found in crate::container::zip::walk::local_members(source, self.limits)? {
-            if let Ok(bytes) = found.data(source, self.limits) {
+        let members = match local_members(source, self.limits) {
+            Ok(members) => members,
+            Err(e) => return self.unreadable(e, place),
+        };
+        let mut left = self.limits.expanded_for(source.len());
+        for found in members {
+            if let Ok(bytes) = found.data(source, left) {
+                if found.method != 0 {
+                    left = left.saturating_sub(bytes.len());
+                }
                 let head = read_vec(bytes.as_ref(), 0, bytes.len().min(HEAD_BYTES))?;
                 self.member(&found.name, &head, &mut || Ok(Arc::clone(&bytes)), place, depth)?;
             }

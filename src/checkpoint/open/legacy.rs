@@ -8,9 +8,9 @@ use super::{Opened, Opener, Parts};
 use crate::checkpoint::Container;
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::storage::{Bytes, Storages, storage_tuple};
-use crate::container::legacy::{self, Legacy, StoredAt};
+use crate::container::legacy::{self, Legacy, Located, StoredAt};
 use crate::dtype::{ByteOrder, DType};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pickle::{Graph, Node, NodeId};
 use crate::source::SharedSource;
 
@@ -19,7 +19,13 @@ impl Opener<'_> {
         let (from, persistents) = (parts.graph.len(), parts.graph.persistents().len());
         let stream = parts.graph.add_stream(Arc::clone(&self.source), "");
         let found = legacy::read(&mut parts.graph, stream, self.max_objects, &Joblib)?;
-        let end = resolve(&parts.graph, &mut parts.storages, &self.source, &found, persistents, "")?;
+        let (end, stopped) = resolve(&parts.graph, &mut parts.storages, &self.source, &found, persistents, "")?;
+        if let Some(e) = stopped.filter(|e| !self.damaged || e.kind() == ErrorKind::Io) {
+            return Err(match e.kind() {
+                ErrorKind::Truncated => e.advise("`ckpt repair` saves the tensors that are there"),
+                _ => e,
+            });
+        }
         super::read_nested(self, parts, from)?;
         let mut opened = Opened {
             protocol: Some(found.object.protocol),
@@ -50,11 +56,13 @@ pub(super) fn read_inner(
     let from = graph.persistents().len();
     let stream = graph.add_stream(Arc::clone(&inner), "");
     let found = legacy::read(graph, stream, opener.max_objects, &Joblib)?;
-    resolve(graph, storages, &inner, &found, from, &format!("{number}/"))?;
+    if let (_, Some(e)) = resolve(graph, storages, &inner, &found, from, &format!("{number}/"))? {
+        return Err(e);
+    }
     Ok(found.object.root)
 }
 
-/// Gives the stream's storages their bytes; gives where the last one ends.
+/// Gives the stream's storages their bytes; gives where the last one ends, and why there are no more.
 fn resolve(
     graph: &Graph,
     storages: &mut Storages,
@@ -62,7 +70,7 @@ fn resolve(
     found: &Legacy,
     from: usize,
     prefix: &str,
-) -> Result<u64> {
+) -> Result<(u64, Option<Error>)> {
     let mut sizes: HashMap<Cow<'_, str>, Option<u64>> = HashMap::new();
     for node in graph.persistents().get(from..).unwrap_or_default() {
         let Node::Persistent(pid) = graph.node(*node) else { continue };
@@ -72,7 +80,7 @@ fn resolve(
             sizes.entry(tuple.key).or_insert_with(size);
         }
     }
-    let (stored, end) = legacy::locate(source, found, |key| sizes.get(key).copied().flatten())?;
+    let Located { stored, end, stopped } = legacy::locate(source, found, |key| sizes.get(key).copied().flatten());
     let by_key: HashMap<String, StoredAt> = stored.into_iter().map(|s| (s.key.clone(), s)).collect();
     storages.resolve(graph, from, prefix, |key, _, _| {
         let bytes = match by_key.get(key) {
@@ -81,5 +89,5 @@ fn resolve(
         };
         (bytes, ByteOrder::Little)
     })?;
-    Ok(end)
+    Ok((end, stopped))
 }

@@ -130,6 +130,8 @@ pub(crate) struct Opener<'a> {
     pub limits: &'a Limits,
     /// Objects that the graph may have.
     pub max_objects: u64,
+    /// What is cut off or cannot be read is missing, instead of an error: of torch's zip and legacy files only.
+    pub damaged: bool,
 }
 
 impl Checkpoint {
@@ -138,7 +140,17 @@ impl Checkpoint {
     pub fn open(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
-        let opened = Opener { source, limits, max_objects }.read(progress, &mut parts)?;
+        let opened = Opener { source, limits, max_objects, damaged: false }.read(progress, &mut parts)?;
+        parts.finish(opened, limits)
+    }
+
+    /// Reads what is left of torch's zip or legacy file: an archive without its directory by its local headers, a legacy
+    /// stream as far as it goes. Tensors whose bytes are not all there have a [`Tensor::problem`]. Other containers are read
+    /// as ever. Fails when the pickle itself is not whole.
+    pub fn open_damaged(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
+        let max_objects = limits.objects_for(source.len());
+        let mut parts = Parts::new();
+        let opened = Opener { source, limits, max_objects, damaged: true }.read(progress, &mut parts)?;
         parts.finish(opened, limits)
     }
 }

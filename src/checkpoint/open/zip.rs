@@ -10,12 +10,16 @@ use crate::checkpoint::script::Script;
 use crate::checkpoint::storage::Bytes;
 use crate::container::zip::{Flavor, Zip};
 use crate::dtype::ByteOrder;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pickle::{Decoded, decode};
 
 impl Opener<'_> {
     pub(super) fn zip(&self, parts: &mut Parts) -> Result<Opened> {
-        let zip = Arc::new(Zip::open(Arc::clone(&self.source), self.limits)?);
+        let zip = match Zip::open(Arc::clone(&self.source), self.limits) {
+            Err(e) if self.damaged && e.kind() != ErrorKind::Io => Zip::salvage(Arc::clone(&self.source), self.limits)?,
+            opened => opened?,
+        };
+        let zip = Arc::new(zip);
         match zip.flavor()? {
             Flavor::Torch => self.torch_zip(zip, parts),
             Flavor::TorchScript => self.torchscript(zip, parts),
@@ -74,7 +78,7 @@ impl Opener<'_> {
         let member = zip.in_top(name).ok_or_else(missing)?;
         let source = zip.member_source(member)?;
         let Parts { graph, storages, .. } = parts;
-        let from = graph.persistents().len();
+        let (from, first_storage) = (graph.persistents().len(), storages.len());
         let stream = graph.add_stream(source, &member.name);
         let decoded = decode(graph, stream, 0, self.max_objects, &Joblib)?;
         let mut name = if zip.top().is_empty() { format!("{folder}/") } else { format!("{}/{folder}/", zip.top()) };
@@ -88,6 +92,9 @@ impl Opener<'_> {
             };
             (bytes, byte_order)
         })?;
+        if self.damaged {
+            storages.probe(first_storage);
+        }
         Ok(decoded)
     }
 }

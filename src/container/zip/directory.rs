@@ -9,7 +9,7 @@ use crate::source::{Source, read_vec};
 const DESCRIPTOR: u16 = 1 << 3;
 const UTF8: u16 = 1 << 11;
 const FIXED_BYTES: usize = 46;
-const ZIP64_FIELD: u16 = 1;
+pub(super) const ZIP64_FIELD: u16 = 1;
 /// In a 32-bit field: see the zip64 extra field.
 const IN_ZIP64: u32 = u32::MAX;
 /// The version that made, and that is needed for, zip64: 4.5.
@@ -37,11 +37,11 @@ pub struct DirectoryEntry {
     pub header_start: u64,
 }
 
-fn half(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn half(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u16::from_le_bytes(*bytes))
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 

@@ -1,23 +1,32 @@
 //! The members of an archive by their local headers alone, for one whose directory is missing or not to be trusted.
 //!
 //! torch writes local headers without sizes (APPNOTE 4.4.4, bit 3): a member then ends at the data descriptor that
-//! tells exactly the bytes between, and what the file's end cuts off is incomplete.
+//! tells exactly the bytes between, and what the file's end cuts off is incomplete. One pass over the file finds all
+//! signatures; a descriptor is matched to the place where the data it tells of begins, so that signatures inside data
+//! mislead nobody and many of them cost no more than reading them.
 
+use std::collections::HashMap;
+use std::io::BufReader;
 use std::sync::Arc;
 
 use flate2::bufread::DeflateDecoder;
-use std::io::BufReader;
+use memchr::memmem;
 
-use super::LOCAL_HEADER_BYTES;
+use super::directory::{fields, half, word};
+use super::{LOCAL_HEADER_BYTES, Member};
 use crate::container::spool::Spool;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::source::{Cursor, SharedSource, Window, read_vec};
+use crate::source::{Cursor, SharedSource, Source, Window, read_vec};
 
 const LOCAL_HEADER: [u8; 4] = *b"PK\x03\x04";
 const DESCRIPTOR: [u8; 4] = *b"PK\x07\x08";
-const SIZES_FOLLOW: u16 = 8;
+const SIZES_FOLLOW: u16 = 1 << 3;
+const STORED: u16 = 0;
+const DEFLATED: u16 = 8;
 const BLOCK: u64 = 1 << 20;
+/// No version of the format and no method has a number like that.
+const NO_NUMBER: u16 = 100;
 
 /// A member as its local header tells it. Offsets and sizes are in bytes of the file.
 #[derive(Debug, Clone)]
@@ -36,23 +45,27 @@ pub struct LocalMember {
     pub crc32: Option<u32>,
     /// Compression method: 0 stored, 8 deflated.
     pub method: u16,
+    /// General purpose flags (APPNOTE 4.4.4).
+    pub flags: u16,
     /// Whether all of it is there.
     pub is_complete: bool,
+    /// Whether its header lies in the data of the member before: an archive in an archive, or a lie.
+    pub is_inside: bool,
 }
 
 impl LocalMember {
-    /// The data, inflated. Fails for other methods, and for what inflates to more than [`Limits::expanded_for`].
-    pub fn data(&self, source: &SharedSource, limits: &Limits) -> Result<SharedSource> {
+    /// The data, inflated; of an incomplete member, what inflates. Fails for other methods, and for what inflates to more
+    /// than `most` bytes.
+    pub fn data(&self, source: &SharedSource, most: u64) -> Result<SharedSource> {
         let stored = Window::shared(source, self.data_start, self.compressed_size)?;
         match self.method {
-            0 => Ok(stored),
-            8 => {
-                let mut spool = Spool::new(limits.expanded_for(self.compressed_size));
+            STORED => Ok(stored),
+            DEFLATED => {
+                let mut spool = Spool::new(most);
                 let mut inflated =
                     DeflateDecoder::new(BufReader::with_capacity(64 << 10, Cursor::new(Arc::clone(&stored))));
                 match spool.fill(&mut inflated) {
                     Err(e) if self.is_complete => return Err(e.into()),
-                    // of an incomplete member, what inflates
                     _ => {}
                 }
                 spool.finish()
@@ -60,114 +73,168 @@ impl LocalMember {
             method => Err(Error::unsupported(format!("is compressed with method {method}"))),
         }
     }
+
+    /// The member as a directory would tell it.
+    pub(super) fn into_member(self, bound: u64) -> Member {
+        Member {
+            other_name: None,
+            header_start: self.header_start,
+            compressed_size: self.compressed_size,
+            size: self.size.filter(|_| self.is_complete).unwrap_or(self.compressed_size),
+            crc32: self.crc32.unwrap_or_default(),
+            method: self.method,
+            flags: self.flags,
+            is_whole: self.is_complete,
+            bound,
+            name: self.name.into(),
+        }
+    }
 }
 
-/// Every member that a local header announces, in the order of the file. Where a member does not end at another header,
-/// the next one is looked for.
+/// Every member that a local header announces, in the order of the file. One that ends nowhere ends at the next header,
+/// or with the file. Fails when the file cannot be read, or has more signatures than [`Limits::max_members`].
 pub fn local_members(source: &SharedSource, limits: &Limits) -> Result<Vec<LocalMember>> {
+    let signatures = Signatures::find(source.as_ref(), limits.max_members)?;
     let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(start) = find(source, at, LOCAL_HEADER, &mut |_| Ok(true))? {
-        if found.len() as u64 >= limits.max_members {
-            return Err(Error::limit(format!("has more than {} members", limits.max_members)));
+    let mut covered = 0;
+    for (number, start) in signatures.headers.iter().enumerate() {
+        let next = signatures.headers.get(number + 1).copied();
+        if let Some((mut member, end)) = signatures.member(source.as_ref(), *start, next)? {
+            member.is_inside = *start < covered;
+            covered = covered.max(end);
+            found.push(member);
         }
-        at = match local_member(source, start)? {
-            Some((member, end)) => {
-                found.push(member);
-                end
-            }
-            None => start + 4,
-        };
     }
     Ok(found)
 }
 
-fn local_member(source: &SharedSource, start: u64) -> Result<Option<(LocalMember, u64)>> {
-    let Ok(header) = read_vec(source.as_ref(), start, LOCAL_HEADER_BYTES.min(source.len() - start)) else {
-        return Ok(None);
-    };
-    let half = |at: usize| header.get(at..).and_then(|rest| rest.first_chunk()).map(|n| u16::from_le_bytes(*n));
-    let word = |at: usize| header.get(at..).and_then(|rest| rest.first_chunk()).map(|n| u32::from_le_bytes(*n));
-    let (Some(flags), Some(method), Some(name), Some(extra)) = (half(6), half(8), half(26), half(28)) else {
-        return Ok(None);
-    };
-    let name_start = start + LOCAL_HEADER_BYTES;
-    let data_start = name_start + u64::from(name) + u64::from(extra);
-    if data_start > source.len() {
-        return Ok(None);
-    }
-    let name = read_vec(source.as_ref(), name_start, u64::from(name))?;
-    let left = source.len() - data_start;
-    let mut member = LocalMember {
-        name: String::from_utf8_lossy(&name).into_owned(),
-        header_start: start,
-        data_start,
-        compressed_size: left,
-        size: None,
-        crc32: None,
-        method,
-        is_complete: false,
-    };
-    if flags & SIZES_FOLLOW == 0 {
-        let stored = word(18).map_or(0, u64::from);
-        member.size = word(22).map(u64::from);
-        member.crc32 = word(14);
-        member.is_complete = stored <= left;
-        member.compressed_size = stored.min(left);
-        let end = data_start + member.compressed_size;
-        return Ok(Some((member, end)));
-    }
-    let mut sizes = None;
-    let end = find(source, data_start, DESCRIPTOR, &mut |at| {
-        sizes = descriptor(source, at, at - data_start)?;
-        Ok(sizes.is_some())
-    })?;
-    // torch writes no descriptor for an empty member
-    let next = read_vec(source.as_ref(), data_start, left.min(4))?;
-    if next == LOCAL_HEADER || next.starts_with(b"PK\x01\x02") {
-        (member.compressed_size, member.size, member.is_complete) = (0, Some(0), true);
-        return Ok(Some((member, data_start)));
-    }
-    let Some((end, (crc32, size, bytes))) = end.zip(sizes) else { return Ok(Some((member, source.len()))) };
-    (member.compressed_size, member.size, member.crc32) = (end - data_start, Some(size), Some(crc32));
-    member.is_complete = true;
-    Ok(Some((member, end + bytes)))
+/// What a data descriptor says (APPNOTE 4.3.9).
+#[derive(Debug, Clone, Copy)]
+struct Descriptor {
+    start: u64,
+    crc32: u32,
+    size: u64,
+    len: u64,
 }
 
-/// The CRC, the size and the length of a data descriptor at `at`, if it tells `stored` bytes before it (APPNOTE 4.3.9).
-fn descriptor(source: &SharedSource, at: u64, stored: u64) -> Result<Option<(u32, u64, u64)>> {
-    let bytes = read_vec(source.as_ref(), at, 24.min(source.len() - at))?;
-    let word = |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|n| u32::from_le_bytes(*n));
-    let long = |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|n| u64::from_le_bytes(*n));
-    Ok(match (word(4), word(8), word(12), long(8), long(16)) {
-        (Some(crc), Some(compressed), Some(size), ..) if u64::from(compressed) == stored && stored <= 0xffff_ffff => {
-            Some((crc, u64::from(size), 16))
-        }
-        (Some(crc), _, _, Some(compressed), Some(size)) if compressed == stored => Some((crc, size, 24)),
-        _ => None,
-    })
+/// Where things begin in a file.
+#[derive(Debug, Default)]
+struct Signatures {
+    /// What looks like local headers.
+    headers: Vec<u64>,
+    /// By where the data begins, the first descriptor of 16 bytes, and of 24, that tells of it.
+    descriptors: [HashMap<u64, Descriptor>; 2],
 }
 
-/// The first place from `from` on where `pattern` stands and that `accept` takes.
-fn find(
-    source: &SharedSource,
-    from: u64,
-    pattern: [u8; 4],
-    accept: &mut dyn FnMut(u64) -> Result<bool>,
-) -> Result<Option<u64>> {
-    let mut at = from;
-    while at + 4 <= source.len() {
-        let block = read_vec(source.as_ref(), at, BLOCK.min(source.len() - at))?;
-        for (place, _) in block.windows(4).enumerate().filter(|(_, window)| *window == pattern) {
-            let place = at + place as u64;
-            if accept(place)? {
-                return Ok(Some(place));
+impl Signatures {
+    fn find(source: &dyn Source, most: u64) -> Result<Self> {
+        let mut found = Signatures::default();
+        let finder = memmem::Finder::new(b"PK");
+        let mut at = 0;
+        let mut count = 0;
+        while at + 4 <= source.len() {
+            let block = read_vec(source, at, BLOCK.min(source.len() - at))?;
+            for place in finder.find_iter(&block) {
+                let signature = block.get(place..place + 4).unwrap_or_default();
+                if signature == LOCAL_HEADER {
+                    found.headers.push(at + place as u64);
+                } else if signature == DESCRIPTOR {
+                    found.descriptor(source, at + place as u64)?;
+                } else {
+                    continue;
+                }
+                count += 1;
+                if count > most {
+                    return Err(Error::limit(format!("has more than {most} members")));
+                }
             }
+            // a signature may begin in the last three bytes
+            at += (block.len() as u64 - 3).max(1);
         }
-        // the pattern may begin in the last three bytes
-        at += (block.len() as u64 - 3).max(1);
+        Ok(found)
     }
-    Ok(None)
+
+    fn descriptor(&mut self, source: &dyn Source, at: u64) -> Result<()> {
+        let bytes = read_vec(source, at, 24.min(source.len() - at))?;
+        let long = |at: usize| bytes.get(at..).and_then(|rest| rest.first_chunk()).map(|n| u64::from_le_bytes(*n));
+        let crc32 = word(&bytes, 4);
+        let [short, wide] = &mut self.descriptors;
+        if bytes.len() >= 16
+            && let Some(start) = at.checked_sub(u64::from(word(&bytes, 8)))
+        {
+            let size = u64::from(word(&bytes, 12));
+            short.entry(start).or_insert(Descriptor { start: at, crc32, size, len: 16 });
+        }
+        if let (Some(compressed), Some(size)) = (long(8), long(16))
+            && let Some(start) = at.checked_sub(compressed)
+        {
+            wide.entry(start).or_insert(Descriptor { start: at, crc32, size, len: 24 });
+        }
+        Ok(())
+    }
+
+    /// The member whose header is at `start`, and where it ends; `next` is where another header begins.
+    fn member(&self, source: &dyn Source, start: u64, next: Option<u64>) -> Result<Option<(LocalMember, u64)>> {
+        let header = read_vec(source, start, LOCAL_HEADER_BYTES.min(source.len() - start))?;
+        let (flags, method) = (half(&header, 6), half(&header, 8));
+        let name_start = start + LOCAL_HEADER_BYTES;
+        let extra_start = name_start + u64::from(half(&header, 26));
+        let data_start = extra_start + u64::from(half(&header, 28));
+        if data_start > source.len() || half(&header, 4) >= NO_NUMBER || method >= NO_NUMBER {
+            return Ok(None);
+        }
+        let name = read_vec(source, name_start, extra_start - name_start)?;
+        let left = source.len() - data_start;
+        let mut member = LocalMember {
+            name: String::from_utf8_lossy(&name).into_owned(),
+            header_start: start,
+            data_start,
+            compressed_size: left,
+            size: None,
+            crc32: None,
+            method,
+            flags,
+            is_complete: false,
+            is_inside: false,
+        };
+        if flags & SIZES_FOLLOW == 0 {
+            let extra = read_vec(source, extra_start, data_start - extra_start)?;
+            let (stored, size) = sizes(&header, &extra);
+            (member.size, member.crc32) = (Some(size), Some(word(&header, 14)));
+            member.is_complete = stored <= left;
+            member.compressed_size = stored.min(left);
+            let end = data_start + member.compressed_size;
+            return Ok(Some((member, end)));
+        }
+        let mut told = self.descriptors.iter().filter_map(|of_a_kind| of_a_kind.get(&data_start));
+        // the first half of a wide one looks like a short one
+        if let Some(told) = told.find(|told| method != STORED || told.size == told.start - data_start) {
+            (member.compressed_size, member.size) = (told.start - data_start, Some(told.size));
+            (member.crc32, member.is_complete) = (Some(told.crc32), true);
+            return Ok(Some((member, told.start + told.len)));
+        }
+        // torch writes no descriptor for an empty member
+        let is_empty = next == Some(data_start) || read_vec(source, data_start, left.min(4))? == *b"PK\x01\x02";
+        if is_empty {
+            (member.compressed_size, member.size, member.crc32, member.is_complete) = (0, Some(0), Some(0), true);
+            return Ok(Some((member, data_start)));
+        }
+        let end = next.filter(|next| *next > data_start).unwrap_or(source.len());
+        member.compressed_size = end - data_start;
+        Ok(Some((member, end)))
+    }
+}
+
+/// Bytes in the file and once inflated, by a local header and its extra fields (APPNOTE 4.5.3).
+fn sizes(header: &[u8], extra: &[u8]) -> (u64, u64) {
+    let (stored, size) = (word(header, 18), word(header, 22));
+    let both = fields(extra).find(|(id, _)| *id == super::directory::ZIP64_FIELD).map(|(_, both)| both);
+    let long = |at: usize| both.and_then(|both| both.get(at..)?.first_chunk()).map(|n| u64::from_le_bytes(*n));
+    let of = |short: u32, long: Option<u64>| match long {
+        Some(long) if short == u32::MAX => long,
+        _ => u64::from(short),
+    };
+    (of(stored, long(8)), of(size, long(0)))
 }
 
 #[cfg(test)]

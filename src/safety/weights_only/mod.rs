@@ -14,7 +14,7 @@ use self::tables::TABLES;
 use self::value::Value;
 use crate::container::tar;
 use crate::container::zip::Zip;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::source::{SharedSource, read_vec};
 
@@ -52,10 +52,21 @@ impl Verdict {
         Self::of(vec![container(detail)])
     }
 
+    /// Not opened, because the container cannot be read.
+    pub fn unreadable(e: &Error) -> Self {
+        Self::of(vec![unreadable(e)])
+    }
+
     /// Opened without any unpickler (torch 2.15 passes `*.safetensors` on to the safetensors package).
     pub fn without_pickle() -> Self {
         Self::of(Vec::new())
     }
+}
+
+/// An error about the container, as a reason.
+fn unreadable(e: &Error) -> Reason {
+    let member = e.member().map_or(String::new(), |member| format!("{member}: "));
+    Reason { kind: "container", detail: format!("{member}{}", e.message()), offset: e.offset() }
 }
 
 fn container(detail: impl Into<String>) -> Reason {
@@ -83,7 +94,7 @@ pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
             }
         }
         Ok(None) => reasons.push(container("no member `version`")),
-        Err(e) => reasons.push(container(e.to_string())),
+        Err(e) => reasons.push(unreadable(&e)),
     }
     if !last_end_record_leads_to(zip)? {
         reasons.push(container("the last end record does not lead to this directory"));
@@ -94,7 +105,7 @@ pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
         return Ok(Verdict::of(reasons));
     }
     if let Err(e) = zip.byte_order() {
-        reasons.push(container(e.to_string()));
+        reasons.push(unreadable(&e));
     }
     let Some(member) = zip.in_top("data.pkl") else {
         reasons.push(container("no member `data.pkl`"));
@@ -103,7 +114,7 @@ pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
     let source = match zip.member_source(member) {
         Ok(source) => source,
         Err(e) => {
-            reasons.push(container(e.to_string()));
+            reasons.push(unreadable(&e));
             return Ok(Verdict::of(reasons));
         }
     };

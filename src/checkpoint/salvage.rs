@@ -1,0 +1,73 @@
+//! Tensors whose bytes are not all there: which they are, and the object without them.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::checkpoint::{Checkpoint, Item, TensorId};
+use crate::error::Result;
+use crate::pickle::{Change, Node, NodeId};
+
+/// A tensor that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Lost {
+    /// Its name from the top object on.
+    pub name: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl Checkpoint {
+    /// The tensors that are not all there, by every name they have.
+    pub fn lost(&self) -> Result<Vec<Lost>> {
+        let ids: HashSet<TensorId> = self.lost_nodes().into_values().collect();
+        let mut lost = Vec::new();
+        if ids.is_empty() {
+            return Ok(lost);
+        }
+        for entry in self.names(&self.top())?.entries {
+            if let Item::Tensor(id, _) = entry.item
+                && ids.contains(&id)
+            {
+                let problem = self.tensors.get(id).and_then(|tensor| tensor.problem.clone());
+                let why = problem.unwrap_or_else(|| "consists of a tensor that is not all there".to_owned());
+                lost.push(Lost { name: entry.name(), why });
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Takes the tensors that are not all there out of every dict, and leaves `None` in their place elsewhere: the object
+    /// can be saved again.
+    pub fn give_up_lost(&mut self) {
+        let lost: HashSet<NodeId> = self.lost_nodes().into_keys().collect();
+        for id in self.graph.ids() {
+            let Some(node) = self.graph.node_mut(id) else { continue };
+            match node {
+                _ if lost.contains(&id) => *node = Node::None,
+                Node::Dict(entries) => entries.retain(|entry| !lost.contains(&entry.value)),
+                Node::Object(object) => {
+                    let goes = |change: &Change| matches!(change, Change::Item(entry) if lost.contains(&entry.value));
+                    object.changes.retain(|change| !goes(change));
+                }
+                _ => {}
+            }
+        }
+        self.tensors.forget(&lost);
+        self.storages.empty_missing();
+    }
+
+    /// Every node that stands for a tensor that is not all there, or for one that consists of such tensors.
+    fn lost_nodes(&self) -> HashMap<NodeId, TensorId> {
+        let mut lost = HashMap::new();
+        loop {
+            let before = lost.len();
+            for (node, id, tensor) in self.tensors.nodes() {
+                if tensor.problem.is_some() || tensor.parts().any(|part| lost.contains_key(part)) {
+                    lost.insert(node, id);
+                }
+            }
+            if lost.len() == before {
+                return lost;
+            }
+        }
+    }
+}

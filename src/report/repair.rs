@@ -1,0 +1,60 @@
+//! What `ckpt repair` did: the JSON schema `ckpt.repair/1`.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::checkpoint::salvage::Lost;
+use crate::render::{Document, Report, json};
+
+/// One repair.
+#[derive(Debug, Clone, Serialize)]
+pub struct Repair {
+    /// Always [`Repair::SCHEMA`].
+    pub schema: &'static str,
+    /// The input as given.
+    pub file: String,
+    /// What was written, as given: the input for `--in-place`, null when nothing was.
+    pub output: Option<String>,
+    /// What was done.
+    pub action: Action,
+    /// Tensors that were saved, each counted once; null where the file was not taken apart.
+    pub tensors: Option<u64>,
+    /// Tensors that could not be, by every name they have.
+    pub lost: Vec<Lost>,
+    /// What else there is to say: checksums that do not match.
+    pub notes: Vec<String>,
+}
+
+/// What a repair did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// An interrupted edit in place is complete now.
+    Finished,
+    /// An interrupted edit in place is undone.
+    Undone,
+    /// What was left of a damaged file is in a new one.
+    Salvaged,
+    /// There was nothing to repair.
+    Nothing,
+}
+
+impl Repair {
+    /// The name of this JSON schema.
+    pub const SCHEMA: &'static str = "ckpt.repair/1";
+}
+
+impl Report for Repair {
+    fn document(&self) -> Document<'_> {
+        let mut document = Document::default();
+        for lost in &self.lost {
+            document.line(format!("lost: {}: {}", lost.name, lost.why));
+        }
+        document
+    }
+
+    fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        json::write(self, out)
+    }
+}
