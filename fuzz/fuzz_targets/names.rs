@@ -34,7 +34,7 @@ fn run(text: &str) {
     let mut files = FileNames::default();
     for name in &names {
         let renamed = rules.rename(name.as_bytes(), true);
-        assert!(std::str::from_utf8(&renamed).is_ok() || substitution.contains("(?-u"));
+        assert!(std::str::from_utf8(&renamed).is_ok());
         rules.rename_module(name.as_bytes());
         if let Ok(filter) = &filter {
             filter.takes(name);
@@ -46,10 +46,11 @@ fn run(text: &str) {
         assert!(!file.contains(['/', '\\', '\0']) && !file.starts_with('.') && file.len() <= 255);
         let _ = check_name(name);
     }
-    let source = in_memory::memory(pickle(&names));
+    let bytes = pickle(&names);
+    let source = in_memory::memory(bytes.clone());
     let checkpoint = Checkpoint::open(source.clone(), &Limits::default(), &Silent).expect("a sound pickle");
     let _ = in_memory::list_and_hash(source.clone());
-    let _ = in_memory::strip_prefix(&source, &prefix);
+    let _ = in_memory::strip_and_reread(&bytes, &prefix);
     let Ok(root) = chosen.find_root(&checkpoint) else { return };
     let takes = |name: &str| filter.as_ref().is_ok_and(|filter| filter.takes(name));
     let _ = checkpoint.plan_renames(&root, &rules, Some(&takes));

@@ -13,7 +13,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let source = in_memory::memory(bytes.clone());
     bounded(|| _ = in_memory::list_and_hash(source.clone()));
     bounded(|| _ = in_memory::check(&source));
-    bounded(|| _ = in_memory::strip_prefix(&source, "m"));
+    bounded(|| _ = in_memory::strip_and_reread(&bytes, "m"));
     for to in FORMATS {
         bounded(|| _ = in_memory::convert_and_reread(&bytes, to));
     }

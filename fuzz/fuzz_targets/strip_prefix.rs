@@ -5,6 +5,6 @@ use ckpt_fuzz::{bounded, in_memory};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     for prefix in ["module.", "f"] {
-        bounded(|| _ = in_memory::strip_prefix(&in_memory::memory(data.to_vec()), prefix));
+        bounded(|| _ = in_memory::strip_and_reread(data, prefix));
     }
 });

@@ -117,23 +117,47 @@ pub fn diff(a: SharedSource, b: SharedSource) -> anyhow::Result<Diff> {
     diff::compare(&args, &a, &b)
 }
 
-/// `strip-prefix`, into a new file and in place. The new file lists what the old one does under other names.
-pub fn strip_prefix(source: &SharedSource, prefix: &str) -> Result<()> {
+/// What `strip-prefix` makes of a file.
+pub struct Stripped {
+    /// `-o`.
+    pub new: Vec<u8>,
+    /// `--in-place`, of zips.
+    pub in_place: Option<Vec<u8>>,
+}
+
+/// `strip-prefix`, into a new file and in place; nothing when no name has the prefix.
+pub fn strip_prefix(source: &SharedSource, prefix: &str) -> Result<Option<Stripped>> {
     let checkpoint = open(Arc::clone(source))?;
     let rules = Rules(vec![Step::StripPrefix(prefix.to_owned())]);
     let plan = checkpoint.plan_renames(&checkpoint.top(), &rules, None)?;
     if plan.renames.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let target = Memory::default();
     let mut output = Target::Memory(target.clone()).create()?;
     rewrite(&checkpoint, &plan, &mut output, &Silent)?;
     output.commit()?;
-    same_but_names(&checkpoint, target.take());
+    let mut in_place = None;
     if let (Some(zip), Container::Zip) = (&checkpoint.zip, checkpoint.container) {
-        let mut file = InPlace(ckpt::source::read_vec(source.as_ref(), 0, source.len())?);
-        append(&mut file, zip, pickle_member(zip)?, &spliced(&checkpoint, &plan)?)?;
-        same_but_names(&checkpoint, file.0);
+        let old = ckpt::source::read_vec(source.as_ref(), 0, source.len())?;
+        let mut file = InPlace(old.clone());
+        let edited = pickle_member(zip).and_then(|at| append(&mut file, zip, at, &spliced(&checkpoint, &plan)?));
+        if let Err(e) = edited {
+            assert!(file.0 == old, "an edit that fails leaves the file as it was");
+            return Err(e);
+        }
+        assert!(file.0.starts_with(&old), "an edit in place appends");
+        in_place = Some(file.0);
+    }
+    Ok(Some(Stripped { new: target.take(), in_place }))
+}
+
+/// Strips, and reads what was written: what the input lists, under other names.
+pub fn strip_and_reread(bytes: &[u8], prefix: &str) -> Result<()> {
+    let source = memory(bytes.to_vec());
+    if let Some(Stripped { new, in_place }) = strip_prefix(&source, prefix)? {
+        let before = open(source)?;
+        [Some(new), in_place].into_iter().flatten().for_each(|after| same_but_names(&before, after));
     }
     Ok(())
 }
@@ -144,7 +168,7 @@ fn same_but_names(before: &Checkpoint, after: Vec<u8>) {
     let wanted = Wanted { hash: true, stats: false };
     let facts = |checkpoint: &Checkpoint| {
         let rows = listing(checkpoint, 0, wanted).map(|listing| listing.tensors);
-        rows.map(|rows| rows.into_iter().map(|t| (t.dtype, t.shape, t.sha256, t.problem)).collect::<Vec<_>>())
+        rows.map(|rows| rows.into_iter().map(|t| (t.dtype, t.shape, t.sha256, t.problem.is_some())).collect::<Vec<_>>())
     };
     match (facts(before), facts(&after)) {
         (Ok(before), Ok(after)) => assert_eq!(before, after),
