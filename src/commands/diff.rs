@@ -121,6 +121,7 @@ fn tolerance(text: &str) -> Result<f64, String> {
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let (a, b) = open_both(args)?;
     let comparing = Comparing::of(args, &a, &b)?;
+    comparing.say_notes();
     if args.output.quiet {
         return Ok(comparing.first_difference());
     }
@@ -171,6 +172,8 @@ struct Comparing<'a> {
     args: &'a Args,
     left: Side<'a>,
     right: Side<'a>,
+    /// Where the weights lie, when only those are compared.
+    roots: [String; 2],
     rules: Rules,
 }
 
@@ -197,15 +200,20 @@ impl<'a> Comparing<'a> {
         if !left.has_modules() || !right.has_modules() {
             (left, right) = (left.without_modules(), right.without_modules());
         }
-        for (input, root) in [(a, &root_a), (b, &root_b)] {
-            for note in &input.checkpoint.notes {
-                args.output.note(&input.name, note);
+        let roots =
+            [root_a, root_b].map(|root| join(&root.path)).map(|path| if weights { path } else { String::new() });
+        Ok(Comparing { args, left, right, roots, rules: Rules::new(args, weights, state_dict) })
+    }
+
+    fn say_notes(&self) {
+        for (side, root) in [&self.left, &self.right].into_iter().zip(&self.roots) {
+            for note in &side.checkpoint.notes {
+                self.args.output.note(side.name, note);
             }
-            if weights && !root.path.is_empty() {
-                args.output.note(&input.name, format_args!("only the weights are compared: {}", join(&root.path)));
+            if !root.is_empty() {
+                self.args.output.note(side.name, format_args!("only the weights are compared: {root}"));
             }
         }
-        Ok(Comparing { args, left, right, rules: Rules::new(args, weights, state_dict) })
     }
 
     /// Reads everything.
