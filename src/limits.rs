@@ -4,8 +4,8 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Objects that one file's pickles may make, whatever it inflates to (`--max-objects`), elements of containers and
-    /// entries of the unpickler's stack and memo included. What an uncompressed file holds is bounded by its size
-    /// already; see [`Limits::objects_for`].
+    /// entries of the unpickler's stack and memo included, over what the file's size explains: see
+    /// [`Limits::objects_for`].
     pub max_objects: u64,
     /// How deep names and containers may nest (`--max-depth`).
     pub max_depth: usize,
@@ -34,7 +34,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            max_objects: 3 << 20,
+            max_objects: 1 << 18,
             max_depth: 1000,
             max_entries: 1_000_000,
             max_expanded_bytes: 1 << 40,
@@ -55,6 +55,17 @@ impl Limits {
     /// that a deflate bomb runs into it and an honest file never does.
     pub fn objects_for(&self, disk_bytes: u64) -> u64 {
         self.max_objects.saturating_add(disk_bytes.saturating_mul(2))
+    }
+
+    /// How many tensors and values may be listed, and objects looked at for that, of a graph that holds so many objects
+    /// and elements: few more, as what is shared is listed wherever it is used.
+    pub fn entries_for(&self, held: u64) -> u64 {
+        self.unexplained_entries().saturating_add(held.saturating_mul(4)).min(self.max_entries)
+    }
+
+    /// How many may be listed whatever the graph holds.
+    pub fn unexplained_entries(&self) -> u64 {
+        self.max_entries / 16
     }
 
     /// How many bytes `compressed_bytes` of compressed data may expand to.

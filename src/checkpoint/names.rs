@@ -93,8 +93,8 @@ pub struct Names {
 
 /// Bytes of memory that an entry may take on average, its path and its row.
 const MEAN_ENTRY_BYTES: u64 = 256;
-/// And for each object of the graph: an honest file has several for an entry.
-const BYTES_AN_OBJECT: u64 = 64;
+/// And for each object and element of the graph: an honest file has several for an entry.
+const BYTES_AN_OBJECT: u64 = 128;
 
 /// What one walk may spend.
 #[derive(Debug)]
@@ -106,9 +106,11 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(limits: &Limits, graph: &Graph) -> Self {
-        let for_objects = graph.held().saturating_mul(BYTES_AN_OBJECT);
-        let name_bytes = limits.max_entries.saturating_mul(MEAN_ENTRY_BYTES).saturating_add(for_objects);
-        Budget { visits: limits.max_entries, name_bytes, max_visits: limits.max_entries }
+        let (held, unexplained) = (graph.held(), limits.unexplained_entries());
+        let for_objects = held.saturating_mul(BYTES_AN_OBJECT);
+        let name_bytes = unexplained.saturating_mul(MEAN_ENTRY_BYTES).saturating_add(for_objects);
+        let visits = limits.entries_for(held);
+        Budget { visits, name_bytes, max_visits: visits }
     }
 
     /// One more object is looked at.

@@ -42,7 +42,7 @@ impl Checkpoint {
         let objects = self.objects();
         let mut found = Vec::new();
         let mut open = vec![from];
-        let mut visits = self.limits.max_entries;
+        let mut visits = self.limits.entries_for(self.graph.held());
         while let Some(root) = open.pop() {
             visits = visits.checked_sub(1).ok_or_else(|| Error::limit("too many objects to look for that name"))?;
             if root.path.len() >= self.limits.max_depth {

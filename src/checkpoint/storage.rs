@@ -55,6 +55,12 @@ impl Storage {
         }
     }
 
+    /// Bytes that tensors may look at: of those that are there, the elements that the pickle speaks of, as torch has it.
+    pub fn extent(&self) -> Option<u64> {
+        let size = self.dtype.size().map_or(u64::MAX, |size| self.numel.saturating_mul(u64::from(size)));
+        self.available().map(|available| available.min(size))
+    }
+
     /// Bytes that it takes in the file, which are fewer when it is deflated.
     pub fn stored(&self) -> Option<u64> {
         match &self.bytes {

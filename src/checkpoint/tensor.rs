@@ -220,7 +220,7 @@ impl Tensor {
                 match storage.missing() {
                     Some(why) if numel > 0 || storage.numel > 0 => return Some(why.to_owned()),
                     Some(_) => return None,
-                    None => (storage.available()?, *offset, format!("storage {}", storage.key)),
+                    None => (storage.extent()?, *offset, format!("storage {}", storage.key)),
                 }
             }
             Data::Array { source, .. } => (source.len(), 0, "its data".into()),

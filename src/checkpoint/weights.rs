@@ -23,7 +23,7 @@ impl Checkpoint {
         let top = self.top();
         let mut found = Vec::new();
         let mut seen = HashSet::new();
-        let mut visits = self.limits.max_entries;
+        let mut visits = self.limits.entries_for(self.graph.held());
         let mut open = vec![top.clone()];
         while let Some(root) = open.pop() {
             let node = objects.unwrap(root.node);

@@ -150,7 +150,7 @@ impl To {
 
 impl Args {
     /// A conversion without any option.
-    pub(super) fn of(input: PathBuf, output: PathBuf) -> Self {
+    pub fn of(input: PathBuf, output: PathBuf) -> Self {
         Args {
             input,
             output,
@@ -217,7 +217,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
 }
 
 /// Writes an open input in the format `to`: into `target`, or into the shards that `args` asks for.
-pub(super) fn convert(
+pub fn convert(
     args: &Args,
     to: To,
     name: &str,

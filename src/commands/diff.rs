@@ -120,37 +120,25 @@ fn tolerance(text: &str) -> Result<f64, String> {
 /// Compares two checkpoints.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let (a, b) = open_both(args)?;
-    let holds_only_weights = |input: &Input| input.checkpoint.container.holds_only_weights();
-    let weights = args.load || holds_only_weights(&a) || holds_only_weights(&b);
-    let names = NameArgs { root: None, include: args.include.clone(), exclude: args.exclude.clone() };
-    let side = |input: &Input, root: &Option<String>, option: &str| -> anyhow::Result<Root> {
-        let named = NameArgs { root: root.clone(), ..NameArgs::default() };
-        match root {
-            None if weights => the_weights(&input.checkpoint, option),
-            _ => named.find_root(&input.checkpoint),
-        }
-        .with_context(|| input.name.clone())
-    };
-    let (root_a, root_b) = (side(&a, &args.root_a, "--root-a")?, side(&b, &args.root_b, "--root-b")?);
-    // one holds a module, the other what its state_dict() gave, which says nothing of gradients
-    let state_dict = weights || a.checkpoint.is_module(&root_a) != b.checkpoint.is_module(&root_b);
-    let align = Align { strip_prefix: args.strip_prefix.as_deref(), filter: names.filter()?, weights, state_dict };
-    let mut left = Side::new(&a, &root_a, &align).with_context(|| a.name.clone())?;
-    let mut right = Side::new(&b, &root_b, &align).with_context(|| b.name.clone())?;
-    if !left.has_modules() || !right.has_modules() {
-        (left, right) = (left.without_modules(), right.without_modules());
+    let comparing = Comparing::of(args, &a, &b)?;
+    comparing.say_notes();
+    if args.output.quiet {
+        return Ok(comparing.first_difference());
     }
-    for (input, root) in [(&a, &root_a), (&b, &root_b)] {
-        for note in &input.checkpoint.notes {
-            args.output.note(&input.name, note);
-        }
-        if weights && !root.path.is_empty() {
-            args.output.note(&input.name, format_args!("only the weights are compared: {}", join(&root.path)));
-        }
-    }
-    Comparing { args, left, right, rules: Rules::new(args, weights, state_dict) }.run()
+    let diff = comparing.diff();
+    say_problems(&diff.problems);
+    args.output.print(&diff)?;
+    Ok(match (diff.problems.is_empty(), diff.equal) {
+        (false, _) => Status::Trouble,
+        (true, true) => Status::Success,
+        (true, false) => Status::No,
+    })
 }
 
+/// Everything in which two open inputs differ, as `args` asks for it. Fails when the names cannot be listed.
+pub fn compare(args: &Args, a: &Input, b: &Input) -> anyhow::Result<Diff> {
+    Ok(Comparing::of(args, a, b)?.diff())
+}
 /// Opens both, and says what is wrong with each that cannot be opened.
 fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
     let is_stdin = |path: &Path| path.as_os_str() == "-";
@@ -184,20 +172,58 @@ struct Comparing<'a> {
     args: &'a Args,
     left: Side<'a>,
     right: Side<'a>,
+    /// Where the weights lie, when only those are compared.
+    roots: [String; 2],
     rules: Rules,
 }
 
-impl Comparing<'_> {
-    fn run(&self) -> anyhow::Result<Status> {
+impl<'a> Comparing<'a> {
+    /// Aligns the names of both.
+    fn of(args: &'a Args, a: &'a Input, b: &'a Input) -> anyhow::Result<Self> {
+        let holds_only_weights = |input: &Input| input.checkpoint.container.holds_only_weights();
+        let weights = args.load || holds_only_weights(a) || holds_only_weights(b);
+        let names = NameArgs { root: None, include: args.include.clone(), exclude: args.exclude.clone() };
+        let side = |input: &Input, root: &Option<String>, option: &str| -> anyhow::Result<Root> {
+            let named = NameArgs { root: root.clone(), ..NameArgs::default() };
+            match root {
+                None if weights => the_weights(&input.checkpoint, option),
+                _ => named.find_root(&input.checkpoint),
+            }
+            .with_context(|| input.name.clone())
+        };
+        let (root_a, root_b) = (side(a, &args.root_a, "--root-a")?, side(b, &args.root_b, "--root-b")?);
+        // one holds a module, the other what its state_dict() gave, which says nothing of gradients
+        let state_dict = weights || a.checkpoint.is_module(&root_a) != b.checkpoint.is_module(&root_b);
+        let align = Align { strip_prefix: args.strip_prefix.as_deref(), filter: names.filter()?, weights, state_dict };
+        let mut left = Side::new(a, &root_a, &align).with_context(|| a.name.clone())?;
+        let mut right = Side::new(b, &root_b, &align).with_context(|| b.name.clone())?;
+        if !left.has_modules() || !right.has_modules() {
+            (left, right) = (left.without_modules(), right.without_modules());
+        }
+        let roots =
+            [root_a, root_b].map(|root| join(&root.path)).map(|path| if weights { path } else { String::new() });
+        Ok(Comparing { args, left, right, roots, rules: Rules::new(args, weights, state_dict) })
+    }
+
+    fn say_notes(&self) {
+        for (side, root) in [&self.left, &self.right].into_iter().zip(&self.roots) {
+            for note in &side.checkpoint.notes {
+                self.args.output.note(side.name, note);
+            }
+            if !root.is_empty() {
+                self.args.output.note(side.name, format_args!("only the weights are compared: {root}"));
+            }
+        }
+    }
+
+    /// Reads everything.
+    fn diff(&self) -> Diff {
         let args = self.args;
         let tensors = pair(&self.left.tensors, &self.right.tensors);
         let values = pair(&self.left.values, &self.right.values);
         let compare = Tensors { left: &self.left, right: &self.right, rules: &self.rules };
         let jobs = compare.jobs(&tensors);
-        let problems = if self.rules.reads_data { self.known_problems() } else { Vec::new() };
-        if args.output.quiet {
-            return self.first_difference(&tensors, &values, &compare, &jobs, problems);
-        }
+        let problems = self.known_problems();
         let bar = Bar::new(&format!("{} {}", self.left.name, self.right.name), compare.bytes(&jobs), false);
         let mut diff = Diff {
             schema: Diff::SCHEMA,
@@ -232,13 +258,7 @@ impl Comparing<'_> {
             &values.only_b,
             [&|i| renames.b.contains(i), &|i| modules_b.contains(i)],
         );
-        self.report(diff)
-    }
-
-    fn report(&self, mut diff: Diff) -> anyhow::Result<Status> {
-        let args = self.args;
         diff.problems.dedup();
-        say_problems(&diff.problems);
         diff.conclude();
         diff.sort(args.sort);
         diff.keep_top(args.top.unwrap_or(usize::MAX));
@@ -247,44 +267,36 @@ impl Comparing<'_> {
             (false, true) => View::Summary,
             (false, false) => View::Sections,
         };
-        args.output.print(&diff)?;
-        Ok(match (diff.problems.is_empty(), diff.equal) {
-            (false, _) => Status::Trouble,
-            (true, true) => Status::Success,
-            (true, false) => Status::No,
-        })
+        diff
     }
 
     /// Answers with as little reading as possible, and the same way every time: what the files say is wrong comes
     /// first, then what needs no data, then the first tensor in file order.
-    fn first_difference(
-        &self,
-        tensors: &Pairing,
-        values: &Pairing,
-        compare: &Tensors<'_>,
-        jobs: &tensors::Jobs,
-        problems: Vec<Problem>,
-    ) -> anyhow::Result<Status> {
+    fn first_difference(&self) -> Status {
+        let problems = self.known_problems();
         if !problems.is_empty() {
             say_problems(&problems);
-            return Ok(Status::Trouble);
+            return Status::Trouble;
         }
-        if [tensors, values].iter().any(|pairing| !pairing.only_a.is_empty() || !pairing.only_b.is_empty())
-            || compare.facts_differ(tensors)
+        let tensors = pair(&self.left.tensors, &self.right.tensors);
+        let values = pair(&self.left.values, &self.right.values);
+        let compare = Tensors { left: &self.left, right: &self.right, rules: &self.rules };
+        if [&tensors, &values].iter().any(|pairing| !pairing.only_a.is_empty() || !pairing.only_b.is_empty())
+            || compare.facts_differ(&tensors)
         {
-            return Ok(Status::No);
+            return Status::No;
         }
         let mut diff = Diff::default();
-        self.values(values, &mut diff);
+        self.values(&values, &mut diff);
         if diff.values.is_empty() && diff.problems.is_empty() {
-            match compare.first_difference(jobs) {
-                None => return Ok(Status::Success),
-                Some(Ok(())) => return Ok(Status::No),
+            match compare.first_difference(&compare.jobs(&tensors)) {
+                None => return Status::Success,
+                Some(Ok(())) => return Status::No,
                 Some(Err(problem)) => diff.problems.push(problem),
             }
         }
         say_problems(&diff.problems);
-        Ok(if diff.problems.is_empty() { Status::No } else { Status::Trouble })
+        if diff.problems.is_empty() { Status::No } else { Status::Trouble }
     }
 
     fn values(&self, pairing: &Pairing, diff: &mut Diff) {
@@ -319,8 +331,11 @@ impl Comparing<'_> {
         same.filter_map(|(x, y)| Some((a.get(x).copied()?, b.get(y).copied()?))).unzip()
     }
 
-    /// Tensors of which the files themselves say that something is wrong.
+    /// Tensors of which the files themselves say that something is wrong, where their data is to be read.
     fn known_problems(&self) -> Vec<Problem> {
+        if !self.rules.reads_data {
+            return Vec::new();
+        }
         let of = |side: &Side<'_>| -> Vec<Problem> {
             let tensors = side.tensors.iter().filter_map(|named| Some((named, side.tensor(named)?)));
             let with = tensors.filter_map(|(named, tensor)| Some((named, tensor.problem.clone()?)));

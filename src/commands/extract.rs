@@ -1,7 +1,7 @@
 //! `ckpt extract`: one thing taken out of a checkpoint, or several, printed or written.
 
 mod choose;
-mod file_names;
+pub mod file_names;
 mod form;
 mod parts;
 mod show;

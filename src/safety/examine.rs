@@ -1,5 +1,6 @@
 //! One file, examined: its pickles, the weights-only verdict, its integrity, put together.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use super::finding::{Finding, Severity};
@@ -202,16 +203,20 @@ fn unknown_to_safetensors(tensor: &Tensor) -> Option<&str> {
 
 impl Examined {
     fn take(&mut self, scanned: Scan) {
+        let named = |(at, global): (usize, &SortedGlobal)| (global.name.clone(), at);
+        let mut known: HashMap<String, usize> = self.globals.iter().enumerate().map(named).collect();
         for ((module, name), used) in scanned.globals {
             let full = format!("{module}.{name}");
-            let status = classify(&module, &name);
-            match (self.globals.iter_mut().find(|global| global.name == full), status) {
-                (Some(known), _) => {
+            match known.get(&full).and_then(|at| self.globals.get_mut(*at)) {
+                Some(known) => {
                     known.used.called += used.called;
                     known.used.named += used.named;
                     known.used.built += used.built;
                 }
-                (None, status) => self.globals.push(SortedGlobal { name: full, status, used }),
+                None => {
+                    known.insert(full.clone(), self.globals.len());
+                    self.globals.push(SortedGlobal { name: full, status: classify(&module, &name), used });
+                }
             }
         }
         self.findings.extend(scanned.findings);

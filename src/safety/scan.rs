@@ -5,14 +5,14 @@
 //! members with other names. A pickle that breaks has run all that stands before the break, so that counts too.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::finding::{Finding, Severity};
 use super::globals::{Status, classify};
 use crate::checkpoint::numpy::{Joblib, byte_string};
 use crate::checkpoint::rebuild::{Constructor, constructor};
-use crate::container::compress::{expand, expand_left};
+use crate::container::compress::{Compression, expand_left};
 use crate::container::detect::{Framing, detect};
 use crate::container::legacy::is_legacy;
 use crate::container::npy;
@@ -21,7 +21,7 @@ use crate::container::zip::walk::local_members;
 use crate::container::zip::{Member, Zip};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
-use crate::pickle::{Change, Decoded, Graph, Node, NodeId, NothingInline, decode, stored};
+use crate::pickle::{Change, Decoded, Graph, Node, NodeId, NothingInline, TextId, decode, stored};
 use crate::progress::Silent;
 use crate::report::figures::count;
 use crate::source::{MemorySource, SharedSource, Window, read_vec};
@@ -67,7 +67,8 @@ pub struct Scan {
 
 /// Goes through a file. What cannot be read or understood is a finding; fails only when the file itself cannot be read.
 pub fn scan(source: &SharedSource, limits: &Limits) -> Result<Scan> {
-    let mut scanner = Scanner { limits, scan: Scan::default(), left: limits.objects_for(source.len()) };
+    let (left, left_bytes) = (limits.objects_for(source.len()), limits.expanded_for(source.len()));
+    let mut scanner = Scanner { limits, scan: Scan::default(), left, left_bytes };
     scanner.file(source, "", 0)?;
     Ok(scanner.scan)
 }
@@ -77,6 +78,17 @@ struct Scanner<'a> {
     scan: Scan,
     /// Objects that may still be made, over all pickles.
     left: u64,
+    /// Bytes that may still be expanded, over all members and what is inside of them.
+    left_bytes: u64,
+}
+
+/// What was looked at in one graph, however often it is used.
+#[derive(Default)]
+struct Seen {
+    /// Whether a callable is `_load_from_bytes`.
+    loads: HashMap<NodeId, bool>,
+    /// Byte strings that were looked into.
+    texts: HashSet<TextId>,
 }
 
 /// Errors of the device are no finding about the file.
@@ -102,7 +114,7 @@ impl Scanner<'_> {
             Ok(Framing::Tar) => self.tar(source, place, depth),
             Ok(Framing::Npy) => self.npy(source, place, depth),
             Ok(Framing::Compressed(kind)) => {
-                let (inner, stopped) = expand_left(source, kind, self.limits, &Silent)?;
+                let (inner, stopped) = self.expand(source, kind)?;
                 if let Some(e) = stopped {
                     self.unreadable(e, place)?;
                 }
@@ -114,6 +126,14 @@ impl Scanner<'_> {
             // not what a program writes, but a pickle needs no beginning that anyone recognises
             Err(_) => self.hidden(source, place, depth),
         }
+    }
+
+    /// What a compressed source expands to, as far as the bytes that are left for this file go; and why there is no more.
+    fn expand(&mut self, source: &SharedSource, kind: Compression) -> Result<(SharedSource, Option<Error>)> {
+        let limits = Limits { max_expanded_bytes: self.left_bytes, ..self.limits.clone() };
+        let (inner, stopped) = expand_left(source, kind, &limits, &Silent)?;
+        self.left_bytes = self.left_bytes.saturating_sub(inner.len());
+        Ok((inner, stopped))
     }
 
     fn unreadable(&mut self, e: Error, place: &str) -> Result<()> {
@@ -196,7 +216,7 @@ impl Scanner<'_> {
             _ => {}
         }
         self.left = self.left.saturating_sub(graph.held());
-        let mut plain = Scanner { limits: self.limits, scan: Scan::default(), left: self.left };
+        let mut plain = Scanner { scan: Scan::default(), ..*self };
         plain.collect(&graph, place, depth)?;
         for (name, used) in plain.scan.globals {
             self.scan.globals.entry(name).or_insert(used);
@@ -224,6 +244,7 @@ impl Scanner<'_> {
                 used.1 += u64::from(object.changes.iter().any(|change| matches!(change, Change::Build(_))));
             }
         }
+        let mut seen = Seen::default();
         for id in graph.ids() {
             match graph.node(id) {
                 Node::Global { module, name } => {
@@ -238,7 +259,7 @@ impl Scanner<'_> {
                     if let Some(made) = graph.object(object.callable) {
                         self.call_of_result(graph, made.callable, place);
                     }
-                    self.arguments(graph, object.callable, object.args, place, depth)?;
+                    self.arguments(graph, (object.callable, object.args), &mut seen, place, depth)?;
                 }
                 _ => {}
             }
@@ -319,12 +340,24 @@ impl Scanner<'_> {
     }
 
     /// Bytes that a call takes and that are a file or a pickle themselves.
-    fn arguments(&mut self, graph: &Graph, callable: NodeId, args: NodeId, place: &str, depth: usize) -> Result<()> {
-        let global = graph.global(callable);
-        let makes = global.as_ref().and_then(|(module, name)| constructor(module, name));
+    fn arguments(
+        &mut self,
+        graph: &Graph,
+        (callable, args): (NodeId, NodeId),
+        seen: &mut Seen,
+        place: &str,
+        depth: usize,
+    ) -> Result<()> {
+        let global = || graph.global(callable);
+        let loads = *seen.loads.entry(callable).or_insert_with(|| {
+            global().is_some_and(|(module, name)| constructor(&module, &name) == Some(Constructor::LoadFromBytes))
+        });
         let args = graph.sequence(args).unwrap_or_default();
-        if makes == Some(Constructor::LoadFromBytes) {
+        if loads {
             let text = args.first().and_then(|arg| byte_string(graph, *arg));
+            if text.is_some_and(|text| !seen.texts.insert(text)) {
+                return Ok(());
+            }
             let bytes = text.map(|text| stored::bytes_of(graph, text, None)).transpose();
             return match bytes {
                 Ok(Some(bytes)) => self.file(&bytes, &inside(place, "_load_from_bytes"), depth + 1),
@@ -338,10 +371,13 @@ impl Scanner<'_> {
         }
         let texts = args.iter().take(MAX_ARGUMENTS).filter_map(|arg| byte_string(graph, *arg));
         let texts: Vec<_> = texts.filter(|text| graph.stored_len(*text) > 2).collect();
-        if texts.is_empty() || global.is_some_and(|(module, name)| classify(&module, &name) == Status::Known) {
+        if texts.is_empty() || global().is_some_and(|(module, name)| classify(&module, &name) == Status::Known) {
             return Ok(());
         }
         for text in texts {
+            if !seen.texts.insert(text) {
+                continue;
+            }
             let Ok(bytes) = stored::bytes_of(graph, text, None) else { continue };
             if detect(bytes.as_ref()).is_ok() {
                 self.file(&bytes, &inside(place, "bytes"), depth + 1)?;
@@ -390,8 +426,23 @@ impl Scanner<'_> {
     /// False for a member that cannot be read.
     fn zip_member(&mut self, zip: &Zip, member: &Member, place: &str, depth: usize) -> Result<bool> {
         let before = self.scan.findings.len();
+        let expands = if member.method == 0 { 0 } else { member.size };
+        let left = self.left_bytes.checked_sub(expands);
+        let mut opened = false;
+        let mut open = || {
+            opened = true;
+            match left {
+                Some(_) => zip.member_source(member),
+                None => Err(Error::limit("expands to too many bytes; --max-expanded-bytes allows more")),
+            }
+        };
         match zip.head(member, HEAD_BYTES) {
-            Ok(head) => self.member(&member.name, &head, &mut || zip.member_source(member), place, depth)?,
+            Ok(head) => {
+                self.member(&member.name, &head, &mut open, place, depth)?;
+                if opened {
+                    self.left_bytes = self.left_bytes.saturating_sub(expands);
+                }
+            }
             Err(e) => self.unreadable(e, &inside(place, &member.name))?,
         }
         let found = self.scan.findings.get(before..).unwrap_or_default();
@@ -461,9 +512,9 @@ impl Scanner<'_> {
             Ok(Framing::Pickle) if is_pickle => self.stream(&bytes, &place, depth + 1),
             Ok(Framing::Pickle) => self.hidden(&bytes, &place, depth),
             // data may look like the beginning of anything: what does not go on like that is no archive
-            Ok(Framing::Compressed(kind)) => match expand(&bytes, kind, self.limits, &Silent) {
-                Ok(inner) => self.file(&inner, &place, depth + 1),
-                Err(e) => only_io(e).map(drop),
+            Ok(Framing::Compressed(kind)) => match self.expand(&bytes, kind)? {
+                (inner, None) => self.file(&inner, &place, depth + 1),
+                (inner, Some(_)) => self.hidden(&inner, &place, depth + 1),
             },
             _ => self.file(&bytes, &place, depth + 1),
         }

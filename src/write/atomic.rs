@@ -6,6 +6,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::NamedTempFile;
 
@@ -33,6 +34,23 @@ pub enum Target {
     },
     /// Standard output.
     Stdout,
+    /// Bytes in memory.
+    Memory(Memory),
+}
+
+/// Bytes that an output replaces once it is complete, as it would a file's.
+#[derive(Debug, Clone, Default)]
+pub struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    /// Takes the bytes out; nothing where no output was completed.
+    pub fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, bytes: Vec<u8>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+    }
 }
 
 impl Target {
@@ -89,6 +107,7 @@ impl Target {
         let sink = match self {
             Target::Stdout => Sink::Stdout(stdout_file()?),
             Target::File { path, force } => Sink::File(Box::new(Temporary::beside(path, *force)?)),
+            Target::Memory(memory) => Sink::Memory(Vec::new(), memory.clone()),
         };
         Ok(Output { sink, buffer: Vec::new(), written: 0, has_holes: false, writeback: Writeback::default() })
     }
@@ -151,6 +170,26 @@ fn stdout_file() -> Result<File> {
 enum Sink {
     File(Box<Temporary>),
     Stdout(File),
+    Memory(Vec<u8>, Memory),
+}
+
+impl Sink {
+    /// The file that bytes go to, where it is one.
+    fn file(&self) -> Option<&File> {
+        match self {
+            Sink::File(temporary) => Some(temporary.file.as_file()),
+            Sink::Stdout(file) => Some(file),
+            Sink::Memory(..) => None,
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Sink::File(temporary) => temporary.file.as_file_mut().write_all(bytes),
+            Sink::Stdout(file) => file.write_all(bytes),
+            Sink::Memory(written, _) => written.write_all(bytes),
+        }
+    }
 }
 
 /// The file beside the target, removed when dropped.
@@ -235,13 +274,6 @@ impl Output {
         self.written
     }
 
-    fn file(&self) -> &File {
-        match &self.sink {
-            Sink::File(temporary) => temporary.file.as_file(),
-            Sink::Stdout(file) => file,
-        }
-    }
-
     fn start_writeback(&mut self) {
         if let Sink::File(temporary) = &self.sink {
             self.writeback.reached(temporary.file.as_file(), self.written);
@@ -270,13 +302,13 @@ impl Output {
         Ok(())
     }
 
-    /// The file, when it can be read again and written at any place: not for standard output. Everything written so
+    /// The file, when it can be read again and written at any place: a new file, not standard output. Everything written so
     /// far is in it.
     pub fn seekable(&mut self) -> Result<Option<&File>> {
         self.flush()?;
         Ok(match &self.sink {
             Sink::File(temporary) => Some(temporary.file.as_file()),
-            Sink::Stdout(_) => None,
+            Sink::Stdout(_) | Sink::Memory(..) => None,
         })
     }
 
@@ -286,16 +318,17 @@ impl Output {
         if offset.checked_add(len).is_none_or(|end| end > source.len()) {
             return Err(crate::source::past_end(source, offset, len));
         }
-        match source.as_file(offset) {
-            Some((file, position)) if len > BUFFER_BYTES as u64 => {
-                self.flush()?;
-                self.copy_in_kernel(file, position, len, advance).map_err(|e| e.at(source.absolute(offset)))
-            }
-            _ => self.copy_in_blocks(source, offset, len, advance),
+        if len > BUFFER_BYTES as u64
+            && self.sink.file().is_some()
+            && let Some((from, position)) = source.as_file(offset)
+        {
+            self.flush()?;
+            return self.copy_in_kernel(from, position, len, advance).map_err(|e| e.at(source.absolute(offset)));
         }
+        self.copy_in_blocks(source, offset, len, advance)
     }
 
-    /// Copies data and passes over the holes of a sparse file, so that they are holes in the new one.
+    /// Copies data to the sink's file and passes over the holes of a sparse one, so that they are holes in the new file.
     fn copy_in_kernel(&mut self, from: &File, position: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
         let sparse = matches!(self.sink, Sink::File(_)) && holes::is_sparse(from);
         let shorter = || Error::truncated("the file became shorter while it was read");
@@ -315,7 +348,8 @@ impl Output {
             from.seek(SeekFrom::Start(at))?;
             while at < data.end {
                 let part = (data.end - at).min(KERNEL_COPY_BYTES);
-                if io::copy(&mut from.take(part), &mut self.file())? < part {
+                let Some(mut to) = self.sink.file() else { return Ok(()) };
+                if io::copy(&mut from.take(part), &mut to)? < part {
                     return Err(shorter());
                 }
                 self.written += part;
@@ -329,10 +363,10 @@ impl Output {
 
     /// Leaves a hole of so many bytes.
     fn pass_over(&mut self, bytes: u64) -> Result<()> {
-        if bytes > 0 {
+        if let Some(mut file) = self.sink.file().filter(|_| bytes > 0) {
             self.written += bytes;
             self.has_holes = true;
-            self.file().seek(SeekFrom::Start(self.written))?;
+            file.seek(SeekFrom::Start(self.written))?;
         }
         Ok(())
     }
@@ -353,8 +387,8 @@ impl Output {
 
     fn complete(&mut self) -> Result<()> {
         self.flush()?;
-        if self.has_holes {
-            self.file().set_len(self.written)?;
+        if let Some(file) = self.sink.file().filter(|_| self.has_holes) {
+            file.set_len(self.written)?;
         }
         Ok(std::mem::take(&mut self.writeback).finish()?)
     }
@@ -364,7 +398,7 @@ impl Output {
         self.complete()?;
         match &self.sink {
             Sink::File(temporary) => Ok(temporary.file.as_file().sync_data()?),
-            Sink::Stdout(_) => Ok(()),
+            Sink::Stdout(_) | Sink::Memory(..) => Ok(()),
         }
     }
 
@@ -374,6 +408,10 @@ impl Output {
         match self.sink {
             Sink::File(temporary) => temporary.commit(),
             Sink::Stdout(_) => Ok(()),
+            Sink::Memory(written, memory) => {
+                memory.replace(written);
+                Ok(())
+            }
         }
     }
 }
@@ -384,7 +422,7 @@ impl Write for Output {
             self.flush()?;
         }
         if bytes.len() >= BUFFER_BYTES {
-            self.file().write_all(bytes)?;
+            self.sink.write_all(bytes)?;
             self.start_writeback();
         } else {
             self.buffer.extend_from_slice(bytes);
@@ -395,7 +433,7 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         let buffered = std::mem::take(&mut self.buffer);
-        self.file().write_all(&buffered)?;
+        self.sink.write_all(&buffered)?;
         self.buffer = buffered;
         self.buffer.clear();
         self.start_writeback();

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::container::zip::check_name;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -38,10 +39,13 @@ pub fn write(
     let mut zip = ZipWriter::create(target)?;
     let mut overflows = 0;
     for tensor in tensors {
+        tensor.check_shape()?;
+        let name = format!("{}.npy", tensor.name);
+        check_name(&name)?;
         let header = npy_header(tensor.dtype(), &tensor.elements.shape)?;
         let content = tensor.content();
         let bytes = content.bytes(limits)?;
-        zip.member(&format!("{}.npy", tensor.name), header.len() as u64 + bytes, |out| {
+        zip.member(&name, header.len() as u64 + bytes, |out| {
             out.write_all(&header)?;
             let written = content.write(out, true, limits, progress)?;
             overflows += written.overflows;

@@ -36,6 +36,15 @@ impl NamedTensor {
     pub fn content(&self) -> Content {
         Content::Elements { elements: self.elements.clone(), cast: self.cast.clone() }
     }
+
+    /// Refuses shapes whose extents multiply to more than 64 bits. Those with a 0 in them have no elements to torch, but
+    /// neither the safetensors library nor numpy takes them.
+    pub(super) fn check_shape(&self) -> Result<()> {
+        let count = self.elements.shape.iter().try_fold(1_u64, |count, extent| count.checked_mul(*extent));
+        let bytes = count.and_then(|count| count.checked_mul(self.dtype().size().map_or(1, u64::from)));
+        let (name, shape) = (&self.name, &self.elements.shape);
+        bytes.map(drop).ok_or_else(|| Error::unsupported(format!("{name}: the size of shape {shape:?} overflows")))
+    }
 }
 
 /// The library's rank of a type: the order of its `Dtype`, which puts larger elements last.
@@ -90,6 +99,7 @@ fn header(
         let dtype = dtype
             .safetensors()
             .ok_or_else(|| Error::unsupported(format!("{}: safetensors has no {dtype}", tensor.name)))?;
+        tensor.check_shape()?;
         let end = tensor.content().bytes(limits)?.checked_add(at).ok_or_else(|| Error::limit("too many bytes"))?;
         let (name, shape) = (json!(tensor.name), json!(tensor.elements.shape));
         write!(out, "{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{at},{end}]}},")?;

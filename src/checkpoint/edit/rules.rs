@@ -1,6 +1,5 @@
 //! What happens to one name: prefixes added and removed, patterns, tables, one after the other.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use regex::bytes::Regex;
@@ -53,13 +52,7 @@ impl Step {
                 None => name,
             },
             Step::StripAnywhere(prefix) => strip_anywhere(&name, prefix.as_bytes()),
-            Step::Replace { pattern, with, all } => {
-                let replaced = pattern.replacen(&name, usize::from(!*all), with.as_bytes());
-                match replaced {
-                    Cow::Owned(replaced) => replaced,
-                    Cow::Borrowed(_) => name,
-                }
-            }
+            Step::Replace { pattern, with, all } => replace(&name, pattern, with.as_bytes(), *all),
             Step::Table(table) => table.get(&name).cloned().unwrap_or(name),
         }
     }
@@ -124,6 +117,27 @@ fn strip_anywhere(name: &[u8], prefix: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Replaces the first match or all of them, but none that is empty inside a character: those the bytes' matcher sees.
+fn replace(name: &[u8], pattern: &Regex, with: &[u8], all: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = 0;
+    for captures in pattern.captures_iter(name) {
+        let Some(found) = captures.get(0) else { continue };
+        let inside = name.get(found.start()).is_some_and(|byte| byte & 0xc0 == 0x80);
+        if found.is_empty() && inside {
+            continue;
+        }
+        out.extend(name.get(rest..found.start()).unwrap_or_default());
+        captures.expand(with, &mut out);
+        rest = found.end();
+        if !all {
+            break;
+        }
+    }
+    out.extend(name.get(rest..).unwrap_or_default());
+    out
+}
+
 /// Reads `s/from/to/` with the flags `g` (all matches) and `i` (any case); any character may stand for the slash. In
 /// `to`, `$1` and `\1` are what the groups matched. Says what is wrong with it.
 pub fn parse_substitution(text: &str) -> Result<Step, String> {
@@ -158,7 +172,9 @@ pub fn parse_substitution(text: &str) -> Result<Step, String> {
             other => return Err(format!("has the flag {other:?}; g and i are known")),
         }
     }
-    let pattern = regex::bytes::RegexBuilder::new(from).case_insensitive(any_case).build();
+    // what matches text matches bytes, but not the other way round: `(?-u:.)` would cut characters
+    let text = regex::RegexBuilder::new(from).case_insensitive(any_case).build();
+    let pattern = text.and_then(|_| regex::bytes::RegexBuilder::new(from).case_insensitive(any_case).build());
     // the message shows the pattern over several lines; its last one says what is wrong
     let pattern = pattern.map_err(|e| {
         let text = e.to_string();
@@ -309,12 +325,15 @@ mod tests {
         assert_eq!(run(r"s/(?P<n>fc)/${n}2/", "fc"), "fc2");
         assert_eq!(run(r"s/a\/b/c\/d$/", "a/b"), "c/d$");
         assert_eq!(run("s/^模/m/", "模.w"), "m.w");
+        assert_eq!(run("s//-/g", "é模"), "-é-模-");
+        assert_eq!(run(r"s/\b/_/", "模"), "_模");
         for (bad, why) in [
             ("a/b/", "begin with `s`"),
             ("s/a/b", "of the form"),
             ("s/a/b/x", "flag 'x'"),
             ("s/(/b/", "regular expression"),
             ("s/a/$1/", "group \"1\""),
+            ("s/(?-u:.)/x/", "invalid UTF-8"),
             ("s", "delimiter"),
         ] {
             let e = parse_substitution(bad).unwrap_err();

@@ -14,7 +14,7 @@ use self::tables::TABLES;
 use self::value::Value;
 use crate::container::tar;
 use crate::container::zip::Zip;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::{SharedSource, read_vec};
 
@@ -54,7 +54,7 @@ impl Verdict {
 
     /// Not opened, because the container cannot be read.
     pub fn unreadable(e: &Error) -> Self {
-        Self::of(vec![unreadable(e)])
+        Self::of(vec![reason(e)])
     }
 
     /// Opened without any unpickler (torch 2.15 passes `*.safetensors` on to the safetensors package).
@@ -64,9 +64,14 @@ impl Verdict {
 }
 
 /// An error about the container, as a reason.
-fn unreadable(e: &Error) -> Reason {
+fn reason(e: &Error) -> Reason {
     let member = e.member().map_or(String::new(), |member| format!("{member}: "));
     Reason { kind: "container", detail: format!("{member}{}", e.message()), offset: e.offset() }
+}
+
+/// The same, where an error of the device stays one.
+fn unreadable(e: Error) -> Result<Reason> {
+    if e.kind() == ErrorKind::Io { Err(e) } else { Ok(reason(&e)) }
 }
 
 fn container(detail: impl Into<String>) -> Reason {
@@ -94,7 +99,7 @@ pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
             }
         }
         Ok(None) => reasons.push(container("no member `version`")),
-        Err(e) => reasons.push(unreadable(&e)),
+        Err(e) => reasons.push(unreadable(e)?),
     }
     if !last_end_record_leads_to(zip)? {
         reasons.push(container("the last end record does not lead to this directory"));
@@ -105,7 +110,7 @@ pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
         return Ok(Verdict::of(reasons));
     }
     if let Err(e) = zip.byte_order() {
-        reasons.push(unreadable(&e));
+        reasons.push(unreadable(e)?);
     }
     let Some(member) = zip.in_top("data.pkl") else {
         reasons.push(container("no member `data.pkl`"));
@@ -114,7 +119,7 @@ pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
     let source = match zip.member_source(member) {
         Ok(source) => source,
         Err(e) => {
-            reasons.push(unreadable(&e));
+            reasons.push(unreadable(e)?);
             return Ok(Verdict::of(reasons));
         }
     };
@@ -189,13 +194,16 @@ fn legacy(replay: &mut Replay<'_>, source: &SharedSource, mut at: u64) -> Result
             replay.refuse_at(at, "storage", format!("no object names the storage {shown}"));
             return Ok(());
         };
-        let count = match read_vec(source.as_ref(), at, 8).ok().and_then(|raw| raw.first_chunk().copied()) {
-            Some(raw) => i64::from_le_bytes(raw),
-            None => {
+        let mut count = [0; 8];
+        match source.read_at(at, &mut count) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            Err(_) => {
                 replay.refuse_at(at, "truncated", format!("ends before storage {shown}"));
                 return Ok(());
             }
-        };
+        }
+        let count = i64::from_le_bytes(count);
         let bytes = u64::try_from(count).ok().and_then(|count| count.checked_mul(element_bytes(storage.dtype)));
         let wanted = replay.storages.bytes(storage.place);
         if bytes != Some(wanted) {

@@ -1,0 +1,201 @@
+//! What the commands do, as far as the process boundary, on sources and sinks in memory: for the sweeps and for fuzz/.
+#![allow(dead_code)] // each user takes its part
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ckpt::checkpoint::edit::rules::{Rules, Step};
+use ckpt::checkpoint::{Checkpoint, Container};
+use ckpt::cli::{Cli, Command};
+use ckpt::commands::convert::{self, To};
+use ckpt::commands::diff;
+use ckpt::commands::input::Input;
+use ckpt::commands::listing::{Selection, Wanted, list, read_data};
+use ckpt::commands::names::NameArgs;
+use ckpt::error::Result;
+use ckpt::limits::Limits;
+use ckpt::progress::Silent;
+use ckpt::report::diff::Diff;
+use ckpt::report::ls::Listing;
+use ckpt::safety::examine::examine;
+use ckpt::safety::integrity::Depth;
+use ckpt::source::{MemorySource, SharedSource};
+use ckpt::write::append::{Medium, append};
+use ckpt::write::atomic::{Memory, Target};
+use ckpt::write::rewrite::{pickle_member, rewrite, spliced};
+use clap::Parser;
+
+/// Every format that can be written.
+pub const FORMATS: [To; 4] = [To::Torch, To::TorchLegacy, To::Safetensors, To::Npz];
+
+pub fn memory(bytes: Vec<u8>) -> SharedSource {
+    Arc::new(MemorySource::new(bytes))
+}
+
+fn open(source: SharedSource) -> Result<Checkpoint> {
+    Checkpoint::open(source, &Limits::default(), &Silent)
+}
+
+/// `ls --hash --stats`.
+pub fn list_and_hash(source: SharedSource) -> Result<Listing> {
+    let bytes = source.len();
+    listing(&open(source)?, bytes, Wanted { hash: true, stats: true })
+}
+
+fn listing(checkpoint: &Checkpoint, bytes: u64, wanted: Wanted) -> Result<Listing> {
+    let filter = NameArgs::default().filter().unwrap();
+    let root = checkpoint.top();
+    let selection = Selection { root: &root, filter: &filter, tensors: true, values: true };
+    let mut listed = list(checkpoint, "file", bytes, &selection)?;
+    read_data(checkpoint, &mut listed, wanted, &Silent);
+    Ok(listed.listing)
+}
+
+/// `check --numerics`; what it found.
+pub fn check(source: &SharedSource) -> Result<String> {
+    let depth = Depth { data: true, numerics: true };
+    let examined = examine(Path::new("file"), source, &Limits::default(), depth)?;
+    Ok(format!("{:?}{:?}{:?}", examined.findings, examined.globals, examined.weights_only))
+}
+
+/// `convert --to`; the new file.
+pub fn convert(source: SharedSource, to: To) -> anyhow::Result<Vec<u8>> {
+    let mut checkpoint = open(source)?;
+    let target = Memory::default();
+    let mut args = convert::Args::of(PathBuf::from("in"), PathBuf::from("out"));
+    args.report.quiet = true;
+    convert::convert(&args, to, "in", &mut checkpoint, Some(&Target::Memory(target.clone())), None)?;
+    Ok(target.take())
+}
+
+/// Converts, and reads what was written: the tensors of the input, each with its elements.
+pub fn convert_and_reread(bytes: &[u8], to: To) -> anyhow::Result<()> {
+    let written = convert(memory(bytes.to_vec()), to)?;
+    let checkpoint = open(memory(bytes.to_vec()))?;
+    let hashed = Wanted { hash: true, stats: false };
+    let before = listing(&checkpoint, 0, hashed)?;
+    let after = list_and_hash(memory(written)).unwrap_or_else(|e| panic!("what was written to {to:?} is refused: {e}"));
+    let row = |row: &ckpt::report::ls::TensorRow, name: &str| {
+        (name.to_owned(), row.dtype.clone(), row.shape.clone(), row.sha256.clone())
+    };
+    let whole = matches!(to, To::Torch | To::TorchLegacy) && checkpoint.container != Container::TorchScript;
+    if whole {
+        let rows = |listing: &Listing| {
+            let kept = listing.tensors.iter().filter(|row| checkpoint.container != Container::Pt2 || row.in_state_dict);
+            let mut rows: Vec<_> = kept.map(|t| row(t, &t.name)).collect();
+            rows.sort();
+            rows
+        };
+        assert_eq!(rows(&after), rows(&before), "{to:?}");
+    } else {
+        // names are relative to where the weights lie
+        let ends = |name: &str| name.match_indices('.').map(|(at, _)| name[at + 1..].to_owned()).collect::<Vec<_>>();
+        let known: HashSet<_> = before
+            .tensors
+            .iter()
+            .flat_map(|t| ends(&t.name).into_iter().chain([t.name.clone()]).map(|name| row(t, &name)))
+            .collect();
+        assert!(!after.tensors.is_empty(), "{to:?}");
+        for tensor in &after.tensors {
+            assert!(known.contains(&row(tensor, &tensor.name)), "{to:?}: {tensor:?} is not in {:?}", before.tensors);
+        }
+    }
+    Ok(())
+}
+
+fn input(name: &str, source: SharedSource) -> Result<Input> {
+    Ok(Input { name: name.to_owned(), bytes: source.len(), checkpoint: open(source)? })
+}
+
+/// `diff`.
+pub fn diff(a: SharedSource, b: SharedSource) -> anyhow::Result<Diff> {
+    let (a, b) = (input("a", a)?, input("b", b)?);
+    let Command::Diff(args) = Cli::parse_from(["ckpt", "diff", "a", "b"]).command else { unreachable!() };
+    diff::compare(&args, &a, &b)
+}
+
+/// What `strip-prefix` makes of a file.
+pub struct Stripped {
+    /// `-o`.
+    pub new: Vec<u8>,
+    /// `--in-place`, of zips.
+    pub in_place: Option<Vec<u8>>,
+}
+
+/// `strip-prefix`, into a new file and in place; nothing when no name has the prefix.
+pub fn strip_prefix(source: &SharedSource, prefix: &str) -> Result<Option<Stripped>> {
+    let checkpoint = open(Arc::clone(source))?;
+    let rules = Rules(vec![Step::StripPrefix(prefix.to_owned())]);
+    let plan = checkpoint.plan_renames(&checkpoint.top(), &rules, None)?;
+    if plan.renames.is_empty() {
+        return Ok(None);
+    }
+    let target = Memory::default();
+    let mut output = Target::Memory(target.clone()).create()?;
+    rewrite(&checkpoint, &plan, &mut output, &Silent)?;
+    output.commit()?;
+    let mut in_place = None;
+    if let (Some(zip), Container::Zip) = (&checkpoint.zip, checkpoint.container) {
+        let old = ckpt::source::read_vec(source.as_ref(), 0, source.len())?;
+        let mut file = InPlace(old.clone());
+        let edited = pickle_member(zip).and_then(|at| append(&mut file, zip, at, &spliced(&checkpoint, &plan)?));
+        if let Err(e) = edited {
+            assert!(file.0 == old, "an edit that fails leaves the file as it was");
+            return Err(e);
+        }
+        assert!(file.0.starts_with(&old), "an edit in place appends");
+        in_place = Some(file.0);
+    }
+    Ok(Some(Stripped { new: target.take(), in_place }))
+}
+
+/// Strips, and reads what was written: what the input lists, under other names.
+pub fn strip_and_reread(bytes: &[u8], prefix: &str) -> Result<()> {
+    let source = memory(bytes.to_vec());
+    if let Some(Stripped { new, in_place }) = strip_prefix(&source, prefix)? {
+        let before = open(source)?;
+        [Some(new), in_place].into_iter().flatten().for_each(|after| same_but_names(&before, after));
+    }
+    Ok(())
+}
+
+/// Nothing but names changes: as many tensors, of the same facts, in the same order.
+fn same_but_names(before: &Checkpoint, after: Vec<u8>) {
+    let after = open(memory(after)).unwrap_or_else(|e| panic!("the renamed file is refused: {e}"));
+    let wanted = Wanted { hash: true, stats: false };
+    let facts = |checkpoint: &Checkpoint| {
+        let rows = listing(checkpoint, 0, wanted).map(|listing| listing.tensors);
+        rows.map(|rows| rows.into_iter().map(|t| (t.dtype, t.shape, t.sha256, t.problem.is_some())).collect::<Vec<_>>())
+    };
+    match (facts(before), facts(&after)) {
+        (Ok(before), Ok(after)) => assert_eq!(before, after),
+        (before, after) => assert_eq!(before.is_ok(), after.is_ok()),
+    }
+}
+
+/// A file that is edited in place.
+struct InPlace(Vec<u8>);
+
+impl Medium for InPlace {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.truncate(usize::try_from(offset).unwrap());
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_all(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.0.truncate(usize::try_from(len).unwrap());
+        Ok(())
+    }
+}
