@@ -86,6 +86,10 @@ struct Seen {
     texts: HashSet<TextId>,
 }
 
+fn too_many_bytes() -> Error {
+    Error::limit("what is compressed in it expands to too many bytes in all; --max-expanded-bytes allows more")
+}
+
 /// Errors of the device are no finding about the file.
 fn only_io(e: Error) -> Result<Error> {
     if e.kind() == ErrorKind::Io { Err(e) } else { Ok(e) }
@@ -121,6 +125,9 @@ impl Scanner<'_> {
     }
 
     fn expand(&mut self, source: &SharedSource, kind: Compression) -> Result<SharedSource> {
+        if self.left_bytes == 0 {
+            return Err(too_many_bytes());
+        }
         let limits = Limits { max_expanded_bytes: self.left_bytes, ..self.limits.clone() };
         let expanded = expand(source, kind, &limits, &Silent);
         self.left_bytes -= match &expanded {
@@ -412,7 +419,7 @@ impl Scanner<'_> {
             opened = true;
             match left {
                 Some(_) => zip.member_source(member),
-                None => Err(Error::limit("expands to too many bytes; --max-expanded-bytes allows more")),
+                None => Err(too_many_bytes()),
             }
         };
         match zip.head(member, HEAD_BYTES) {
