@@ -33,6 +33,7 @@ complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "repair" -d 'Finish or und
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "convert" -d 'Convert between torch\'s containers, safetensors and npz'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "diff" -d 'Compare two checkpoints: what changed, where, by how much'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "extract" -d 'Take out tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "check" -d 'Check that a file is safe to load and sound: globals, weights_only, checksums, bounds'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "man" -d 'Print the manual page, or write all pages into a directory'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l depth -d 'Fold what lies deeper than N levels of the tree' -r
@@ -51,7 +52,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-objects -d 'Objects
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tree -d 'Roll up by module, with parameter counts and class names'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l names -d 'Only names, one on each line'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tensors -d 'Only tensors'
@@ -76,7 +77,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-objects -
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l anywhere -d 'Remove it inside names too, wherever an element begins with it (`model._orig_mod.fc` becomes `model.fc`)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l in-place -d 'Edit the file itself: a zip gets a new pickle and directory appended, any other file is replaced as a whole'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l force -d 'Replace an OUTPUT that exists'
@@ -102,7 +103,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-objects -d 'Obj
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l in-place -d 'Edit the file itself: a zip gets a new pickle and directory appended, any other file is replaced as a whole'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l force -d 'Replace an OUTPUT that exists'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l dry-run -d 'Show old -> new and write nothing'
@@ -120,7 +121,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-objects -d 'Obj
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l in-place -d 'Repair the file itself'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l force -d 'Replace an OUTPUT that exists'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l json -d 'Short for --format json'
@@ -153,7 +154,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-objects -d 'Ob
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l compact -d 'Write only the parts of storages that tensors use (torch formats)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files'
@@ -183,7 +184,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-objects -d 'Objec
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l structure -d 'Names, shapes, dtypes and other values only: read no tensor\'s data'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l nan-differs -d 'NaN does not equal NaN'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l bitwise -d 'Equal means the same bits: 0.0 differs from -0.0, a NaN from other NaNs'
@@ -217,13 +218,33 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-objects -d 'Ob
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l force -d 'Replace what exists'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l full -d 'Print every element, however many there are'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l diverging -d 'Blue below zero (or below the middle of --range), red above'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s q -l quiet -d 'No notes and no progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l fail-on -d 'Exit with 1 when there is a finding this bad' -r -f -a "info\t'Worth knowing'
+warning\t'Unusual: have a look'
+error\t'Something is broken or missing'
+danger\t'Loading it would run code, or do what only an attack needs'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l format -d 'How to write the result' -r -f -a "table\t'For people'
+json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-depth -d 'How deep objects may nest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-entries -d 'Tensors and values that may be listed' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'Every file below the directories that is or hides a checkpoint, one line each'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l numerics -d 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l no-data -d 'Read no tensor data: no checksums'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c ckpt -n "__fish_ckpt_using_subcommand man" -l dir -d 'Write all pages into this directory' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand man" -s h -l help -d 'Print help'
