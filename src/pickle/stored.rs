@@ -20,6 +20,10 @@ pub fn bytes_of(graph: &Graph, text: TextId, len: Option<u64>) -> Result<SharedS
     let inner = graph.stream(stream).ok_or_else(|| Error::malformed("no such stream"))?;
     let window = Window::shared(inner, at, stored)?;
     let style = match encoding {
+        Encoding::Raw | Encoding::Python2 if len.is_some_and(|len| stored > len) => {
+            let message = format!("{stored} bytes stand for {} bytes of data", len.unwrap_or(0));
+            return Err(Error::data(message).at(inner.absolute(at)));
+        }
         Encoding::Raw | Encoding::Python2 => return Ok(window),
         Encoding::Utf8 => Style::Utf8,
         Encoding::RawUnicodeEscape => Style::RawUnicodeEscape,
@@ -250,6 +254,7 @@ mod tests {
         assert!(source("模".as_bytes(), Encoding::Utf8, None).is_err());
         assert!(source(b"abc", Encoding::Utf8, Some(4)).is_err(), "too short");
         assert!(source(b"abcdefgh", Encoding::Utf8, Some(3)).is_err(), "too long");
+        assert!(source(b"abc", Encoding::Raw, Some(2)).is_err(), "too long");
         let long = source(br"\u0041\u0042c", Encoding::RawUnicodeEscape, Some(2)).unwrap();
         long.read_at(0, &mut [0; 1]).unwrap();
         assert!(long.read_at(0, &mut [0; 2]).unwrap_err().to_string().contains("goes on after the 2 bytes"));
