@@ -23,7 +23,8 @@ pub struct Limits {
     pub max_new_name_bytes: u64,
     /// Members one archive may have.
     pub max_members: u64,
-    /// Bytes of one tensor's elements that will be read, when it is larger than its storage (`--max-read-bytes`).
+    /// Bytes of elements that will be read of one tensor that is larger than its storage, and of all tensors together
+    /// beyond what their storages explain (`--max-read-bytes`).
     pub max_read_bytes: u64,
     /// Names listed in `shares_with`.
     pub max_shared_names: usize,
@@ -43,7 +44,7 @@ impl Default for Limits {
             max_header_bytes: 100 << 20,
             max_new_name_bytes: 256 << 20,
             max_members: 4_000_000,
-            max_read_bytes: 64 << 30,
+            max_read_bytes: 256 << 20,
             max_shared_names: 100,
             max_repr_chars: 200,
         }

@@ -34,6 +34,53 @@ fn every_hostile_file_gets_what_it_deserves() {
     });
 }
 
+/// The other commands, one or the other for each file, in a gigabyte of addresses and never for long.
+#[cfg(unix)]
+#[test]
+fn every_command_survives_every_hostile_file() {
+    let expected: Value =
+        serde_json::from_slice(&std::fs::read(testdata("hostile/expected.json")).expect("a file")).expect("JSON");
+    let dir = folder();
+    let sound = testdata("torch-2.15-py311/cnn_state.pt");
+    let sound = sound.to_str().expect("a path");
+    let files: Vec<(usize, &String)> = expected.as_object().expect("an object").keys().enumerate().collect();
+    driver::for_each(&files, |(number, file)| {
+        let (file, out) = (format!("hostile/{file}"), dir.path().join(number.to_string()));
+        let out = out.to_str().expect("a path");
+        let commands = [
+            vec!["check", "--numerics", &file],
+            vec!["convert", &file, out, "--to", "torch"],
+            vec!["convert", &file, out, "--to", "torch-legacy"],
+            vec!["convert", &file, out, "--to", "safetensors"],
+            vec!["convert", &file, out, "--to", "npz"],
+            vec!["diff", &file, sound],
+            vec!["strip-prefix", "--anywhere", "a", &file, "-o", out],
+        ];
+        // a bomb goes off everywhere
+        let chosen =
+            commands.iter().enumerate().filter(|(at, _)| file.contains("bomb") || number % commands.len() == *at);
+        for (_, arguments) in chosen {
+            let mut command = std::process::Command::new("sh");
+            command.current_dir(testdata("")).args(["-c", "ulimit -v 1048576; exec \"$@\"", "sh"]);
+            let run = run_with(command.arg(env!("CARGO_BIN_EXE_ckpt")).args(arguments), b"");
+            well_said(&run).map_err(|why| format!("{arguments:?}: {why}"))?;
+            let silent = run.stderr.is_empty() && run.stdout.is_empty();
+            if !matches!(run.status, 0..=2) || run.status != 0 && silent {
+                return Err(format!("{arguments:?}: exit {}: {}", run.status, run.stderr));
+            }
+            // what is written can be read again
+            if run.status == 0 && Path::new(out).exists() {
+                let back = ls(Path::new(out));
+                if back.status != 0 {
+                    return Err(format!("{arguments:?}: what was written is refused: {}", back.stderr));
+                }
+                std::fs::remove_file(out).map_err(|e| e.to_string())?;
+            }
+        }
+        Ok(())
+    });
+}
+
 fn check(run: &Run, wanted: &Value, options: &[&str]) -> Result<(), String> {
     let data = options.contains(&"--hash") || options.contains(&"--stats");
     let exit = wanted.get("exit_hash").filter(|_| data).unwrap_or(&wanted["exit"]);

@@ -53,18 +53,20 @@ fn files() -> &'static [File] {
             }
         }
         found.sort();
-        let files = found.into_iter().map(|path| {
+        let files = found.into_iter().filter_map(|path| {
             let bytes = std::fs::read(&path).unwrap();
             let name = path.display().to_string();
             let begun = Instant::now();
             if let Err(e) = in_memory::list_and_hash(memory(bytes.clone())) {
                 assert!(!e.message().contains('\n') && e.kind() != ErrorKind::Io, "{name}: {e}");
             }
-            FORMATS
-                .iter()
-                .zip(0..)
-                .for_each(|(_, number)| bounded(&|| name.clone(), || every_command(&bytes, &bytes, number)));
-            File { name, bytes, took: begun.elapsed() / 4 }
+            // bombs are no part of a sample
+            if !every_place() && begun.elapsed() > Duration::from_millis(50) {
+                return None;
+            }
+            let formats = if every_place() { FORMATS.len() } else { 1 };
+            (0..formats).for_each(|number| bounded(&|| name.clone(), || every_command(&bytes, &bytes, number)));
+            Some(File { name, bytes, took: begun.elapsed() / u32::try_from(formats).unwrap() })
         });
         files.collect()
     })
@@ -271,8 +273,8 @@ fn a_read_that_fails_is_never_overlooked() {
                     // the structure was read, some data was not: that is said, or nothing at all was lost; to `check` only
                     // what the file itself lacks is a finding
                     let about_file = command != "check" || name == "too short";
-                    let told =
-                        about_file && answer.contains(says) || whole.as_ref().is_ok_and(|whole| *whole == answer);
+                    let told = about_file && (answer.contains(says) || answer.contains("became shorter"))
+                        || whole.as_ref().is_ok_and(|whole| *whole == answer);
                     assert!(told, "{} is overlooked: {answer}", what());
                 }
             }

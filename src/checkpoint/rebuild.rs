@@ -214,6 +214,7 @@ impl Tensors {
     /// A tensor takes the memory of many objects, so how many there may be depends on those.
     pub(super) fn rebuild(&mut self, graph: &Graph, storages: &Storages, limits: &Limits) -> Result<()> {
         let mut left = limits.max_objects.saturating_add(graph.held().saturating_mul(2));
+        let mut left_bytes = bytes_for(graph, storages, limits);
         self.learn_constructors(graph, 0);
         let mut waiting: Vec<NodeId> = graph.ids().filter(|id| graph.object(*id).is_some()).collect();
         for _ in 0..MAX_PASSES {
@@ -224,6 +225,10 @@ impl Tensors {
                     Attempt::Done(tensor) => {
                         let mut tensor = *tensor;
                         tensor.inspect(storages);
+                        match left_bytes.checked_sub(tensor.bytes().unwrap_or(0)) {
+                            Some(less) => left_bytes = less,
+                            None => tensor.problem = tensor.problem.or_else(|| Some(MANY_TIMES_THE_BYTES.to_owned())),
+                        }
                         left = left.checked_sub(OBJECTS_A_TENSOR + 2 * tensor.shape.len() as u64).ok_or_else(|| {
                             Error::limit("has more tensors than its pickle explains; --max-objects raises the bound")
                         })?;
@@ -264,6 +269,17 @@ impl Tensors {
 
 const MAX_PASSES: usize = 8;
 const OBJECTS_A_TENSOR: u64 = 24;
+/// Tensors may be views of the same bytes, or larger than what they are expanded from: in all so many times the bytes.
+const TIMES_THE_BYTES: u64 = 16;
+const MANY_TIMES_THE_BYTES: &str = "is larger than its bytes, or one of many views of them, and too much to read with \
+                                    those before it; --max-read-bytes allows more";
+
+/// How many bytes the tensors may have together.
+fn bytes_for(graph: &Graph, storages: &Storages, limits: &Limits) -> u64 {
+    let stored =
+        storages.iter().filter_map(|(_, storage)| storage.available()).fold(graph.stream_bytes(), u64::saturating_add);
+    limits.max_read_bytes.saturating_add(stored.saturating_mul(TIMES_THE_BYTES))
+}
 /// Dimensions beyond this are no tensor's: torch itself stops at 64 wherever it computes.
 const MAX_DIMS: usize = 1024;
 

@@ -30,7 +30,7 @@ pub struct LimitArgs {
     /// Bytes that compressed input or standard input may take once expanded
     #[arg(long, value_name = "BYTES", hide_short_help = true)]
     max_expanded_bytes: Option<u64>,
-    /// Bytes of one tensor that will be read when it is larger than its storage
+    /// Bytes that will be read of tensors that are larger than what the file stores of them
     #[arg(long, value_name = "BYTES", hide_short_help = true)]
     max_read_bytes: Option<u64>,
 }

@@ -621,9 +621,13 @@ impl Graph {
         allowed
     }
 
+    /// Bytes of all streams.
+    pub fn stream_bytes(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.source.len()).fold(0, u64::saturating_add)
+    }
+
     fn max_reread(&self) -> u64 {
-        let bytes = self.streams.iter().map(|stream| stream.source.len()).fold(0, u64::saturating_add);
-        REREAD_BYTES.saturating_add(bytes.saturating_mul(REREAD_TIMES))
+        REREAD_BYTES.saturating_add(self.stream_bytes().saturating_mul(REREAD_TIMES))
     }
 
     /// Fails when a text could not be read, or a bound was met, since the graph was made, though nobody may have minded

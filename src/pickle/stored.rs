@@ -20,6 +20,10 @@ pub fn bytes_of(graph: &Graph, text: TextId, len: Option<u64>) -> Result<SharedS
     let inner = graph.stream(stream).ok_or_else(|| Error::malformed("no such stream"))?;
     let window = Window::shared(inner, at, stored)?;
     let style = match encoding {
+        Encoding::Raw | Encoding::Python2 if len.is_some_and(|len| stored > len) => {
+            let message = format!("{stored} bytes stand for {} bytes of data", len.unwrap_or(0));
+            return Err(Error::data(message).at(inner.absolute(at)));
+        }
         Encoding::Raw | Encoding::Python2 => return Ok(window),
         Encoding::Utf8 => Style::Utf8,
         Encoding::RawUnicodeEscape => Style::RawUnicodeEscape,
@@ -170,6 +174,7 @@ impl Source for Encoded {
             return Err(past_end(self, offset, buf.len() as u64));
         }
         let (mut decoded_at, mut encoded_at) = self.nearest(offset);
+        let len = buf.len() as u64;
         let mut rest = buf;
         while !rest.is_empty() {
             if encoded_at >= self.inner.len() {
@@ -190,6 +195,11 @@ impl Source for Encoded {
             }
             (decoded_at, encoded_at) = (next, encoded_at + used);
             self.mark(decoded_at, encoded_at);
+        }
+        let is_end = offset + len == self.len;
+        if is_end && (decoded_at > self.len || encoded_at < self.inner.len()) {
+            let message = format!("the string of data goes on after the {} bytes that were promised", self.len);
+            return Err(Error::data(message).at(self.inner.absolute(encoded_at)));
         }
         Ok(())
     }
@@ -244,6 +254,10 @@ mod tests {
         assert!(source("模".as_bytes(), Encoding::Utf8, None).is_err());
         assert!(source(b"abc", Encoding::Utf8, Some(4)).is_err(), "too short");
         assert!(source(b"abcdefgh", Encoding::Utf8, Some(3)).is_err(), "too long");
+        assert!(source(b"abc", Encoding::Raw, Some(2)).is_err(), "too long");
+        let long = source(br"\u0041\u0042c", Encoding::RawUnicodeEscape, Some(2)).unwrap();
+        long.read_at(0, &mut [0; 1]).unwrap();
+        assert!(long.read_at(0, &mut [0; 2]).unwrap_err().to_string().contains("goes on after the 2 bytes"));
         let short = source("éé".as_bytes(), Encoding::Utf8, Some(3)).unwrap();
         assert!(short.read_at(0, &mut [0; 3]).unwrap_err().to_string().contains("ends after 2 bytes"));
     }

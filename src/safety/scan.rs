@@ -91,6 +91,10 @@ struct Seen {
     texts: HashSet<TextId>,
 }
 
+fn too_many_bytes() -> Error {
+    Error::limit("what is compressed in it expands to too many bytes in all; --max-expanded-bytes allows more")
+}
+
 /// Errors of the device are no finding about the file.
 fn only_io(e: Error) -> Result<Error> {
     if e.kind() == ErrorKind::Io { Err(e) } else { Ok(e) }
@@ -130,6 +134,9 @@ impl Scanner<'_> {
 
     /// What a compressed source expands to, as far as the bytes that are left for this file go; and why there is no more.
     fn expand(&mut self, source: &SharedSource, kind: Compression) -> Result<(SharedSource, Option<Error>)> {
+        if self.left_bytes == 0 {
+            return Ok((Arc::new(MemorySource::new(Vec::new())), Some(too_many_bytes())));
+        }
         let limits = Limits { max_expanded_bytes: self.left_bytes, ..self.limits.clone() };
         let (inner, stopped) = expand_left(source, kind, &limits, &Silent)?;
         self.left_bytes = self.left_bytes.saturating_sub(inner.len());
@@ -410,11 +417,10 @@ impl Scanner<'_> {
             Ok(members) => members,
             Err(e) => return self.unreadable(e, place),
         };
-        let mut left = self.limits.expanded_for(source.len());
         for found in members {
-            if let Ok(bytes) = found.data(source, left) {
+            if let Ok(bytes) = found.data(source, self.left_bytes) {
                 if found.method != 0 {
-                    left = left.saturating_sub(bytes.len());
+                    self.left_bytes = self.left_bytes.saturating_sub(bytes.len());
                 }
                 let head = read_vec(bytes.as_ref(), 0, bytes.len().min(HEAD_BYTES))?;
                 self.member(&found.name, &head, &mut || Ok(Arc::clone(&bytes)), place, depth)?;
@@ -433,7 +439,7 @@ impl Scanner<'_> {
             opened = true;
             match left {
                 Some(_) => zip.member_source(member),
-                None => Err(Error::limit("expands to too many bytes; --max-expanded-bytes allows more")),
+                None => Err(too_many_bytes()),
             }
         };
         match zip.head(member, HEAD_BYTES) {

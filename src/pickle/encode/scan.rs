@@ -36,6 +36,10 @@ impl Scan {
             scan.order.push(node);
             scan.protocol = scan.protocol.max(protocol_of(graph, node)?);
             scan.max_bytes = scan.max_bytes.saturating_add(scalar::max_text_bytes(graph, node));
+            if let Some(object) = graph.object(node).filter(|object| object.how == Construct::Inst) {
+                // it holds the names of its class
+                scan.max_bytes = scan.max_bytes.saturating_add(scalar::max_text_bytes(graph, object.callable));
+            }
             let below = children(graph, node);
             open.extend(below.into_iter().rev());
         }
