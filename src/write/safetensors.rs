@@ -90,8 +90,13 @@ fn header(
         let dtype = dtype
             .safetensors()
             .ok_or_else(|| Error::unsupported(format!("{}: safetensors has no {dtype}", tensor.name)))?;
+        // readers multiply from the left, even where an extent of zero makes the others harmless
+        let extents = &tensor.elements.shape;
+        if extents.iter().try_fold(1_u64, |product, extent| product.checked_mul(*extent)).is_none() {
+            return Err(Error::unsupported(format!("{}: the size of shape {extents:?} overflows", tensor.name)));
+        }
         let end = tensor.content().bytes(limits)?.checked_add(at).ok_or_else(|| Error::limit("too many bytes"))?;
-        let (name, shape) = (json!(tensor.name), json!(tensor.elements.shape));
+        let (name, shape) = (json!(tensor.name), json!(extents));
         write!(out, "{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{at},{end}]}},")?;
         at = end;
     }
