@@ -1,5 +1,5 @@
-//! The bytes of one tensor or storage on their way to a file: copied inside the kernel where nothing has to be done to
-//! them, else read, cast and summed up in blocks while the block before is written.
+//! The bytes of one tensor or storage on their way to a file: copied inside the kernel where nothing has to be found out of
+//! them, summed up in passing where only that has to be, else read and cast in blocks while the block before is written.
 
 use std::sync::mpsc::sync_channel;
 
@@ -87,33 +87,35 @@ impl Content {
         })
     }
 
-    /// Writes the bytes. With `with_crc` their CRC-32 is found where the input does not state it, by reading them once
-    /// more while they are copied.
+    /// Writes the bytes. With `with_crc` their CRC-32 is found where the input does not state it.
     pub fn write(&self, out: &mut Output, with_crc: bool, limits: &Limits, progress: &dyn Progress) -> Result<Written> {
         let advance = |bytes| progress.advance(bytes);
         let stated = match self {
             Content::Raw { crc, .. } => *crc,
             Content::Elements { .. } => None,
         };
-        // what must be decoded to be read is not read twice
-        let twice =
+        // what must be decoded to be read is summed up while another thread decodes
+        let at_hand =
             |place: &(&dyn Source, u64, u64)| !with_crc || stated.is_some() || place.0.as_file(place.1).is_some();
-        if let Some((source, offset, len)) = self.as_bytes(limits)?.filter(twice) {
-            let crc = match (with_crc, stated) {
-                (false, _) | (_, Some(_)) => {
-                    out.copy(source, offset, len, &advance)?;
-                    stated.unwrap_or(0)
+        if let Some((source, offset, len)) = self.as_bytes(limits)?.filter(at_hand) {
+            let crc = match stated {
+                None if with_crc && !is_sparse(source, offset) => {
+                    // once through a small buffer costs less than a copy inside the kernel and reading it all besides
+                    let mut hasher = crc32fast::Hasher::new();
+                    read_blocks(source, offset, len, &mut |block| {
+                        hasher.update(block);
+                        std::io::Write::write_all(out, block)?;
+                        advance(block.len() as u64);
+                        Ok(())
+                    })?;
+                    hasher.finalize()
                 }
-                // the runs of a sparse file are found with its one cursor
-                _ if len > THREAD_BYTES && !is_sparse(source, offset) => std::thread::scope(|scope| {
-                    let reader = scope.spawn(|| crc_of(source, offset, len));
-                    let copied = out.copy(source, offset, len, &advance);
-                    let crc = reader.join().unwrap_or_else(|_| Err(Error::data("reading failed")));
-                    copied.and(crc)
-                })?,
                 _ => {
                     out.copy(source, offset, len, &advance)?;
-                    crc_of(source, offset, len)?
+                    match stated {
+                        None if with_crc => crc_of(source, offset, len)?,
+                        stated => stated.unwrap_or(0),
+                    }
                 }
             };
             return Ok(Written { crc, overflows: 0 });
