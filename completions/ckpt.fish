@@ -52,7 +52,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-objects -d 'Objects
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tree -d 'Roll up by module, with parameter counts and class names'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l names -d 'Only names, one on each line'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tensors -d 'Only tensors'
@@ -77,7 +77,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-objects -
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l anywhere -d 'Remove it inside names too, wherever an element begins with it (`model._orig_mod.fc` becomes `model.fc`)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l in-place -d 'Edit the file itself: a zip gets a new pickle and directory appended, any other file is replaced as a whole'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l force -d 'Replace an OUTPUT that exists'
@@ -103,7 +103,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-objects -d 'Obj
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l in-place -d 'Edit the file itself: a zip gets a new pickle and directory appended, any other file is replaced as a whole'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l force -d 'Replace an OUTPUT that exists'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l dry-run -d 'Show old -> new and write nothing'
@@ -121,7 +121,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-objects -d 'Obj
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l in-place -d 'Repair the file itself'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l force -d 'Replace an OUTPUT that exists'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l json -d 'Short for --format json'
@@ -154,7 +154,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-objects -d 'Ob
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l compact -d 'Write only the parts of storages that tensors use (torch formats)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files'
@@ -184,7 +184,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-objects -d 'Objec
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l structure -d 'Names, shapes, dtypes and other values only: read no tensor\'s data'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l nan-differs -d 'NaN does not equal NaN'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l bitwise -d 'Equal means the same bits: 0.0 differs from -0.0, a NaN from other NaNs'
@@ -218,7 +218,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-objects -d 'Ob
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l force -d 'Replace what exists'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l full -d 'Print every element, however many there are'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l diverging -d 'Blue below zero (or below the middle of --range), red above'
@@ -238,7 +238,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-objects -d 'Obje
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-read-bytes -d 'Bytes of one tensor that will be read when it is larger than its storage' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'One line for each input, and for every file below a directory that is or hides a checkpoint'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l numerics -d 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l no-data -d 'Read no tensor data: no checksums'

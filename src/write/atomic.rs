@@ -17,6 +17,8 @@ use crate::write::{holes, interrupt};
 
 /// Small writes are gathered up to this many bytes; copies between sources go in blocks of as many.
 const BUFFER_BYTES: usize = 1 << 20;
+/// Writes of so many bytes go straight to the file.
+const DIRECT_BYTES: usize = 64 << 10;
 /// What a kernel-to-kernel copy moves before progress is told.
 const KERNEL_COPY_BYTES: u64 = 64 << 20;
 /// Bytes of the target's name that go into the temporary file's.
@@ -418,10 +420,10 @@ impl Output {
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() + bytes.len() > BUFFER_BYTES {
+        if self.buffer.len() + bytes.len() > BUFFER_BYTES || bytes.len() >= DIRECT_BYTES {
             self.flush()?;
         }
-        if bytes.len() >= BUFFER_BYTES {
+        if bytes.len() >= DIRECT_BYTES {
             self.sink.write_all(bytes)?;
             self.start_writeback();
         } else {

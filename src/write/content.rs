@@ -1,5 +1,5 @@
-//! The bytes of one tensor or storage on their way to a file: copied inside the kernel where nothing has to be done to
-//! them, else read, cast and summed up in blocks while the block before is written.
+//! The bytes of one tensor or storage on their way to a file: copied inside the kernel where nothing has to be found out of
+//! them, summed up in passing where only that has to be, else read and cast in blocks while the block before is written.
 
 use std::sync::mpsc::sync_channel;
 
@@ -13,12 +13,14 @@ use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::source::{SharedSource, Source, Window};
 use crate::write::atomic::Output;
+use crate::write::holes;
 
 /// Contents larger than this are read on a thread of their own.
 const THREAD_BYTES: u64 = 4 << 20;
 /// Blocks that may wait to be written.
-const WAITING_BLOCKS: usize = 4;
-const BLOCK_BYTES: usize = 1 << 20;
+const WAITING_BLOCKS: usize = 8;
+/// Small enough to stay in a core's cache on its way through.
+const BLOCK_BYTES: usize = 256 << 10;
 
 /// Where the bytes come from.
 #[derive(Debug, Clone)]
@@ -85,32 +87,35 @@ impl Content {
         })
     }
 
-    /// Writes the bytes. With `with_crc` their CRC-32 is found where the input does not state it, by reading them once
-    /// more while they are copied.
+    /// Writes the bytes. With `with_crc` their CRC-32 is found where the input does not state it.
     pub fn write(&self, out: &mut Output, with_crc: bool, limits: &Limits, progress: &dyn Progress) -> Result<Written> {
         let advance = |bytes| progress.advance(bytes);
         let stated = match self {
             Content::Raw { crc, .. } => *crc,
             Content::Elements { .. } => None,
         };
-        // what must be decoded to be read is not read twice
-        let twice =
+        // what must be decoded to be read is summed up while another thread decodes
+        let at_hand =
             |place: &(&dyn Source, u64, u64)| !with_crc || stated.is_some() || place.0.as_file(place.1).is_some();
-        if let Some((source, offset, len)) = self.as_bytes(limits)?.filter(twice) {
-            let crc = match (with_crc, stated) {
-                (false, _) | (_, Some(_)) => {
-                    out.copy(source, offset, len, &advance)?;
-                    stated.unwrap_or(0)
+        if let Some((source, offset, len)) = self.as_bytes(limits)?.filter(at_hand) {
+            let crc = match stated {
+                None if with_crc && !is_sparse(source, offset) => {
+                    // once through a small buffer costs less than a copy inside the kernel and reading it all besides
+                    let mut hasher = crc32fast::Hasher::new();
+                    read_blocks(source, offset, len, &mut |block| {
+                        hasher.update(block);
+                        std::io::Write::write_all(out, block)?;
+                        advance(block.len() as u64);
+                        Ok(())
+                    })?;
+                    hasher.finalize()
                 }
-                _ if len > THREAD_BYTES => std::thread::scope(|scope| {
-                    let reader = scope.spawn(|| crc_of(source, offset, len));
-                    let copied = out.copy(source, offset, len, &advance);
-                    let crc = reader.join().unwrap_or_else(|_| Err(Error::data("reading failed")));
-                    copied.and(crc)
-                })?,
                 _ => {
                     out.copy(source, offset, len, &advance)?;
-                    crc_of(source, offset, len)?
+                    match stated {
+                        None if with_crc => crc_of(source, offset, len)?,
+                        stated => stated.unwrap_or(0),
+                    }
                 }
             };
             return Ok(Written { crc, overflows: 0 });
@@ -198,11 +203,60 @@ fn read_blocks(
     Ok(())
 }
 
+fn is_sparse(source: &dyn Source, offset: u64) -> bool {
+    source.as_file(offset).is_some_and(|(file, _)| holes::is_sparse(file))
+}
+
+/// The CRC-32 of a part of a source. Of a sparse file only the data is read; nobody else may use its cursor meanwhile.
 fn crc_of(source: &dyn Source, offset: u64, len: u64) -> Result<u32> {
     let mut hasher = crc32fast::Hasher::new();
-    read_blocks(source, offset, len, &mut |block| {
-        hasher.update(block);
-        Ok(())
-    })?;
+    let (mut at, end) = (offset, offset.saturating_add(len));
+    while at < end {
+        let data = match source.as_file(at).filter(|(file, _)| holes::is_sparse(file)) {
+            Some((file, position)) => {
+                let data = holes::next_data(file, position..position + (end - at))?;
+                at + (data.start - position)..at + (data.end - position)
+            }
+            None => at..end,
+        };
+        hasher.combine(&zeros(data.start - at));
+        read_blocks(source, data.start, data.end - data.start, &mut |block| {
+            hasher.update(block);
+            Ok(())
+        })?;
+        at = data.end;
+    }
     Ok(hasher.finalize())
+}
+
+/// What so many zero bytes sum up to, by doubling.
+fn zeros(len: u64) -> crc32fast::Hasher {
+    let (mut all, mut power) = (crc32fast::Hasher::new(), crc32fast::Hasher::new());
+    power.update(&[0]);
+    let mut left = len;
+    while left > 0 {
+        if left % 2 == 1 {
+            all.combine(&power);
+        }
+        let half = power.clone();
+        power.combine(&half);
+        left /= 2;
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_zeros() {
+        for len in [0, 1, 2, 3, 1000, 65_537] {
+            assert_eq!(zeros(len).finalize(), crc32fast::hash(&vec![0; usize::try_from(len).unwrap()]));
+        }
+        // python3 -c "import zlib; c = 0
+        // for i in range(5 << 10): c = zlib.crc32(bytes(1 << 20), c)
+        // print(c)"
+        assert_eq!(zeros(5 << 30).finalize(), 0x1938_38c3);
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::storage::StorageId;
@@ -99,8 +99,8 @@ impl Job<'_> {
         if tensor.is_sparse() {
             bail!("{format} has no sparse tensors ({}); --exclude {name:?} leaves it out", tensor.layout);
         }
-        let elements =
-            tensor.elements(&checkpoint.storages).with_context(|| format!("--exclude {name:?} leaves it out"))?;
+        let elements = tensor.elements(&checkpoint.storages);
+        let elements = elements.map_err(|e| anyhow!("{e}; --exclude {name:?} leaves it out"))?;
         elements.validate(&self.limits)?;
         let cast = self.args.dtype.map(CastTo::dtype);
         let cast = cast.filter(|to| elements.dtype.class() == Some(Class::Float) && elements.dtype != *to);
