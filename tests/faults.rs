@@ -106,10 +106,7 @@ fn a_file_that_becomes_shorter_after_it_was_opened() {
                 assert!(in_memory::convert(Arc::clone(&source), to).is_err(), "{file} at {left}");
             }
             let listed = in_memory::list_and_hash(Arc::clone(&source));
-            assert!(
-                listed.err_or(|list| list.tensors.iter().any(|tensor| tensor.problem.is_some())),
-                "{file} {left}"
-            );
+            assert!(listed.err_or(|list| list.tensors.iter().any(|tensor| tensor.problem.is_some())), "{file} {left}");
             let found = in_memory::check(&source);
             assert!(found.err_or(|found| found.contains("Finding {")), "{file} at {left}");
             let compared = in_memory::diff(Arc::clone(&source), Arc::clone(&source));
