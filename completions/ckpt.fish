@@ -239,7 +239,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-depth -d 'How de
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'Every file below the directories that is or hides a checkpoint, one line each'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'One line for each input, and for every file below a directory that is or hides a checkpoint'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l numerics -d 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l no-data -d 'Read no tensor data: no checksums'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l json -d 'Short for --format json'

@@ -5,9 +5,12 @@ usage: PYTHON_WITH_TORCH tests/interop.py CKPT DIR...
 
 Every torch file below the folders torch-* of DIR (made by its generate.py, so trusted) goes to torch's zip and legacy
 containers and comes back through torch: every tensor must be the same bit for bit, with its strides, sharing and grad,
-every other value by its repr. State dicts and modules also go to `--state-dict`, which must open with
+every other value by its repr. What is written as a zip is loaded in every way that the torch has: mapped into memory, and
+with offsets that are calculated instead of looked up. State dicts and modules also go to `--state-dict`, which must open with
 weights_only=True. Exit status 0 when all agree.
 """
+import contextlib
+import inspect
 import os
 import subprocess
 import sys
@@ -21,6 +24,33 @@ warnings.simplefilter("ignore")
 
 def load(path, **more):
     return torch.load(path, map_location="cpu", **({"weights_only": False} | more))
+
+
+@contextlib.contextmanager
+def calculated_offsets():
+    """torch computes where storages lie instead of reading the zip's local headers, where the file's layout allows it."""
+    from torch.utils.serialization import config
+    before, config.load.calculate_storage_offsets = config.load.calculate_storage_offsets, True
+    try:
+        yield
+    finally:
+        config.load.calculate_storage_offsets = before
+
+
+def ways(path, **more):
+    """Loads a zip in every way this torch has: the name of the way, what it gave."""
+    yield "load", load(path, **more)
+    if "mmap" not in inspect.signature(torch.load).parameters:
+        return
+    yield "load(mmap=True)", load(path, mmap=True, **more)
+    try:
+        from torch.utils.serialization import config
+        config.load.calculate_storage_offsets
+    except (ImportError, AttributeError):
+        return
+    with calculated_offsets():
+        yield "load with calculated offsets", load(path, **more)
+        yield "load(mmap=True) with calculated offsets", load(path, mmap=True, **more)
 
 
 def elements(tensor):
@@ -80,6 +110,7 @@ def main():
     for name in dir(generate):
         setattr(sys.modules["__main__"], name, getattr(sys.modules["__main__"], name, getattr(generate, name)))
     good = total = 0
+    loaded = {}
     with tempfile.TemporaryDirectory() as scratch:
         out = os.path.join(scratch, "out.pt")
         files = [os.path.join(folder, name) for root in roots for folder, _, names in sorted(os.walk(root))
@@ -100,15 +131,18 @@ def main():
                     if to == "state-dict":
                         convert(binary, path, out, "--state-dict")
                         state = original.state_dict() if isinstance(original, torch.nn.Module) else original
-                        back = load(out, weights_only=True)
-                        assert list(state) == list(back), "keys differ"
-                        assert all(elements(state[key]) == elements(back[key]) for key in state), "values differ"
+                        for way, back in ways(out, weights_only=True):
+                            assert list(state) == list(back), "%s: keys differ" % way
+                            assert all(elements(state[key]) == elements(back[key]) for key in state), "%s: values differ" % way
                     else:
                         convert(binary, path, out, "--to", to)
-                        same(original, load(out))
+                        for way, back in ways(out) if to == "torch" else [("load", load(out))]:
+                            loaded[way] = loaded.get(way, 0) + 1
+                            same(original, back)
                     good += 1
                 except Exception as e:
                     print("%s -> %s: %s" % (path, to, str(e)[:400]))
+    print("; ".join("%s: %d" % item for item in loaded.items()))
     print("%d of %d conversions agree with torch %s" % (good, total, torch.__version__))
     sys.exit(0 if total and good == total else 1)
 

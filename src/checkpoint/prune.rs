@@ -147,3 +147,112 @@ impl Checkpoint {
         dicts
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::limits::Limits;
+    use crate::progress::Silent;
+    use crate::source::{FileSource, MemorySource, SharedSource};
+
+    fn open(source: SharedSource) -> Checkpoint {
+        Checkpoint::open(source, &Limits::default(), &Silent).unwrap()
+    }
+
+    fn of_pickle(pickle: &[u8]) -> Checkpoint {
+        open(Arc::new(MemorySource::new(pickle.to_vec())))
+    }
+
+    fn of_file(name: &str) -> Checkpoint {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/torch-2.15-py311").join(name);
+        open(Arc::new(FileSource::open(&path).unwrap()))
+    }
+
+    fn top(checkpoint: &Checkpoint) -> Root {
+        Root { node: checkpoint.root, path: Vec::new(), in_optimizer: false }
+    }
+
+    fn names(checkpoint: &Checkpoint) -> Vec<String> {
+        let entries = checkpoint.names(&top(checkpoint)).unwrap().entries;
+        entries.iter().map(super::super::names::Entry::name).collect()
+    }
+
+    fn prune(checkpoint: &mut Checkpoint, dropped: &[&str]) -> Result<Vec<String>> {
+        let root = top(checkpoint);
+        checkpoint.prune(&root, &|name, _| dropped.contains(&name))
+    }
+
+    /// `{'a': 1, 'b': [10, 20, 30], 'c': {'a': 2, 'd': 3}, 'e': (4, {'f': 5})}`
+    const NESTED: &[u8] = b"(dS'a'\nI1\nsS'b'\n(lI10\naI20\naI30\nasS'c'\n(dS'a'\nI2\nsS'd'\nI3\nss\
+        S'e'\n(I4\n(dS'f'\nI5\nsts.";
+
+    fn nested() -> Checkpoint {
+        of_pickle(NESTED)
+    }
+
+    #[test]
+    fn keys_and_elements_go_wherever_they_are() {
+        let mut checkpoint = nested();
+        let before = names(&checkpoint);
+        assert_eq!(prune(&mut checkpoint, &["nothing", "d", "c.x"]).unwrap(), [""; 0]);
+        assert_eq!(names(&checkpoint), before);
+        let mut removed = prune(&mut checkpoint, &["a", "c.d", "e.1.f"]).unwrap();
+        removed.sort();
+        assert_eq!(removed, ["a", "c.d", "e.1.f"]);
+        let left = names(&checkpoint);
+        assert!(left.contains(&"c.a".to_owned()) && !left.iter().any(|name| removed.contains(name)), "{left:?}");
+    }
+
+    #[test]
+    fn a_list_closes_up() {
+        let mut checkpoint = of_pickle(b"(l(lI1\naa(lI2\naa(lI3\naa.");
+        assert_eq!(prune(&mut checkpoint, &["1"]).unwrap(), ["1"]);
+        let items = checkpoint.graph.sequence(checkpoint.root).unwrap().to_vec();
+        let first = |node: &NodeId| checkpoint.graph.int(checkpoint.graph.sequence(*node).unwrap()[0]);
+        assert_eq!(items.iter().map(first).collect::<Vec<_>>(), [Some(1), Some(3)]);
+    }
+
+    #[test]
+    fn every_assignment_of_a_key_goes() {
+        // the key is another object each time
+        let mut checkpoint = of_pickle(b"(dS'a'\nI1\nsS'b'\nI2\nsS'a'\nI3\ns.");
+        assert_eq!(prune(&mut checkpoint, &["a"]).unwrap(), ["a"]);
+        assert_eq!(names(&checkpoint), ["b"]);
+    }
+
+    #[test]
+    fn tuples_keep_their_elements() {
+        let mut checkpoint = nested();
+        let e = prune(&mut checkpoint, &["e.0"]).unwrap_err();
+        assert!(e.message().contains("tuple"), "{e}");
+    }
+
+    #[test]
+    fn modules_keep_theirs_but_may_go_whole() {
+        let mut checkpoint = of_file("cnn_full.pth");
+        let inside = names(&checkpoint).into_iter().next().unwrap();
+        let e = prune(&mut checkpoint, &[inside.as_str()]).unwrap_err();
+        assert!(e.message().contains("part of a module") && e.message().contains(&inside), "{e}");
+        assert_eq!(prune(&mut checkpoint, &["no such name"]).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn tensors_are_told_from_values() {
+        let mut checkpoint = of_file("checkpoint.tar");
+        let root = top(&checkpoint);
+        let removed = checkpoint.prune(&root, &|_, is_tensor| is_tensor).unwrap();
+        assert!(!removed.is_empty());
+        let left = checkpoint.names(&root).unwrap().entries;
+        assert!(!left.is_empty() && left.iter().all(|entry| checkpoint.tensors.of(entry.node).is_none()));
+    }
+
+    #[test]
+    fn shared_and_endless_objects_are_visited_once() {
+        // a list that holds itself and a dict twice
+        let mut checkpoint = of_pickle(b"(lp0\ng0\na(dp1\nS'k'\nI1\nsag1\na.");
+        assert_eq!(prune(&mut checkpoint, &["1.k", "2.k"]).unwrap().len(), 1);
+    }
+}

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::container::zip::Zip;
 use crate::dtype::{ByteOrder, DType};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pickle::{Graph, Node, NodeId};
 use crate::source::{MemorySource, SharedSource};
 
@@ -191,12 +191,15 @@ impl Storages {
     }
 
     /// Storages from number `from` on whose members cannot be read are missing.
-    pub(super) fn probe(&mut self, from: usize) {
+    pub(super) fn probe(&mut self, from: usize) -> Result<()> {
         for storage in self.all.iter_mut().skip(from) {
-            if let Err(e) = storage.source() {
-                storage.bytes = Bytes::Missing(format!("its storage cannot be read: {e}"));
+            match storage.source() {
+                Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+                Err(e) => storage.bytes = Bytes::Missing(format!("its storage cannot be read: {e}")),
+                Ok(_) => {}
             }
         }
+        Ok(())
     }
 
     /// Storages that are missing are empty from here on: no tensor has elements in them.

@@ -2,19 +2,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use rayon::prelude::*;
 
 use crate::commands::input::{self, LimitArgs};
-use crate::commands::output::{OutputArgs, is_closed_pipe, say};
+use crate::commands::output::{OutputArgs, say};
 use crate::commands::{Status, progress_bar::Bar};
 use crate::container::detect::{Framing, detect};
 use crate::error::ErrorKind;
 use crate::layout::Layout;
 use crate::limits::Limits;
-use crate::report::check::{Check, GlobalRow, Line, Summary, status_name, verdict};
-use crate::safety::examine::{Examined, examine, examine_several};
+use crate::report::check::{Check, GlobalRow, Lines, Summary, status_name, verdict};
+use crate::safety::examine::{Examined, examine, examine_refused, examine_several};
 use crate::safety::finding::Severity;
 use crate::safety::integrity::Depth;
 use crate::source::{FileSource, SharedSource};
@@ -31,7 +32,7 @@ pub struct Args {
     /// Files, or directories of a checkpoint in several files
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
-    /// Every file below the directories that is or hides a checkpoint, one line each
+    /// One line for each input, and for every file below a directory that is or hides a checkpoint
     #[arg(short = 'R', long)]
     pub recursive: bool,
     /// Exit with 1 when there is a finding this bad
@@ -54,21 +55,17 @@ pub struct Args {
 /// Checks the inputs; one that cannot be opened does not keep the others from being checked.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
+    if args.recursive {
+        return check_many(args, &limits);
+    }
     let mut status = Status::Success;
-    let mut summary = Summary::default();
-    let mut printed = 0u64;
-    for input in &args.inputs {
-        if args.recursive && input.is_dir() {
-            status = status.max(check_below(args, input, &limits, &mut summary)?);
-            continue;
-        }
+    for (number, input) in args.inputs.iter().enumerate() {
         match check_input(args, input, &limits) {
             Ok(check) => {
-                if printed > 0 && !args.output.wants_json() {
+                if number > 0 && !args.output.wants_json() {
                     args.output.print(&Blank)?;
                 }
                 args.output.print(&check)?;
-                printed += 1;
                 status = status.max(args.answer(&check));
             }
             Err(e) => {
@@ -77,40 +74,45 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
             }
         }
     }
-    if args.recursive && !args.output.wants_json() {
-        args.output.print(&summary)?;
-    }
     Ok(status)
 }
 
-/// All files below a directory, in parallel, printed in the order of their names. What is no checkpoint is passed over.
-fn check_below(args: &Args, dir: &Path, limits: &Limits, summary: &mut Summary) -> anyhow::Result<Status> {
-    let files = files_below(dir)?;
+/// The inputs, and all files below those that are directories, in parallel, one line each in the order of their names.
+/// What is below a directory and no checkpoint is passed over.
+fn check_many(args: &Args, limits: &Limits) -> anyhow::Result<Status> {
     let mut status = Status::Success;
-    let mut found = 0u64;
-    for batch in files.chunks(BATCH) {
-        let checked: Vec<anyhow::Result<Check>> =
-            batch.par_iter().with_max_len(1).map(|file| check_input(args, file, limits)).collect();
-        for check in checked {
-            match check {
-                Ok(check) => {
-                    args.output.print(&Line(&check))?;
-                    summary.add(check.verdict);
-                    status = status.max(args.answer(&check));
-                    found += 1;
-                }
-                Err(e) if is_closed_pipe(&e) => return Err(e),
-                Err(e) if is_other_file(&e) => {}
-                Err(e) => {
-                    say(format_args!("{e:#}"));
-                    status = Status::Trouble;
+    let mut summary = Summary::default();
+    for input in &args.inputs {
+        let found = if input.is_dir() { input::below(input, limits)? } else { vec![input.clone()] };
+        let mut others = 0;
+        for batch in found.chunks(BATCH) {
+            let checked: Vec<anyhow::Result<Check>> =
+                batch.par_iter().with_max_len(1).map(|file| check_input(args, file, limits)).collect();
+            let mut lines = Lines::default();
+            for (file, check) in batch.iter().zip(checked) {
+                match check {
+                    Ok(check) => {
+                        summary.add(check.verdict);
+                        status = status.max(args.answer(&check));
+                        lines.0.push(check);
+                    }
+                    Err(e) if file != input && is_other_file(&e) => others += 1,
+                    Err(e) => {
+                        args.print_lines(&mut lines)?;
+                        say(format_args!("{e:#}"));
+                        status = Status::Trouble;
+                    }
                 }
             }
+            args.print_lines(&mut lines)?;
+        }
+        if others == found.len() {
+            say(format_args!("{}: no checkpoint in this directory", input.display()));
+            status = Status::Trouble;
         }
     }
-    if found == 0 && status == Status::Success {
-        say(format_args!("{}: no checkpoint in this directory", dir.display()));
-        status = Status::Trouble;
+    if !args.output.wants_json() {
+        args.output.print(&summary)?;
     }
     Ok(status)
 }
@@ -118,26 +120,6 @@ fn check_below(args: &Args, dir: &Path, limits: &Limits, summary: &mut Summary) 
 fn is_other_file(e: &anyhow::Error) -> bool {
     let ours = e.chain().find_map(|cause| cause.downcast_ref::<crate::error::Error>());
     ours.is_some_and(|e| e.kind() == ErrorKind::NotACheckpoint)
-}
-
-/// Regular files below a directory in the order of their names; links to directories are not followed.
-fn files_below(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut open = vec![dir.to_owned()];
-    while let Some(dir) = open.pop() {
-        let context = || dir.display().to_string();
-        for entry in fs::read_dir(&dir).with_context(context)? {
-            let entry = entry.with_context(context)?;
-            let kind = entry.file_type().with_context(context)?;
-            if kind.is_dir() {
-                open.push(entry.path());
-            } else if kind.is_file() || kind.is_symlink() && entry.path().is_file() {
-                files.push(entry.path());
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 fn check_input(args: &Args, input: &Path, limits: &Limits) -> anyhow::Result<Check> {
@@ -173,32 +155,38 @@ fn examine_input(args: &Args, input: &Path, limits: &Limits) -> crate::error::Re
             return examine(input, &source, limits, depth);
         }
     }
-    let layout = Layout::of(input, limits)?;
+    let layout = match Layout::of(input, limits) {
+        Ok(layout) => layout,
+        Err(e) => return examine_refused(e),
+    };
+    let shards = layout.shards().map(|(index, shards)| (index.to_owned(), shards));
     let bar = Bar::new(&input.display().to_string(), layout.bytes(), true);
     let opened = layout.open(limits, &bar);
-    examine_several(&parts(input)?, opened, limits, depth)
-}
-
-/// The files beside an index, or of a directory.
-fn parts(input: &Path) -> crate::error::Result<Vec<(String, SharedSource)>> {
-    let dir = if input.is_dir() {
-        input
-    } else {
-        input.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."))
-    };
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.path().is_file() {
-            let source: SharedSource = std::sync::Arc::new(FileSource::open(&entry.path())?);
-            found.push((entry.file_name().to_string_lossy().into_owned(), source));
+    let open = |dir: &Path, name: &str| FileSource::open(&dir.join(name)).map(|file| Arc::new(file) as SharedSource);
+    match shards {
+        Some((index, shards)) => {
+            let dir = index.parent().unwrap_or(Path::new(""));
+            let parts = shards.into_iter().map(|name| (name.clone(), open(dir, &name)));
+            examine_several(parts, true, opened, limits, depth)
+        }
+        None => {
+            let names = fs::read_dir(input)?.map(|entry| Ok(entry?.file_name()));
+            let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
+            names.retain(|name| input.join(name).is_file());
+            names.sort();
+            let names = names.iter().map(|name| name.to_string_lossy().into_owned());
+            examine_several(names.map(|name| (name.clone(), open(input, &name))), false, opened, limits, depth)
         }
     }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found)
 }
 
 impl Args {
+    /// Prints what there is, and keeps nothing.
+    fn print_lines(&self, lines: &mut Lines) -> std::io::Result<()> {
+        let lines = std::mem::take(lines);
+        if lines.0.is_empty() { Ok(()) } else { self.output.print(&lines) }
+    }
+
     fn answer(&self, check: &Check) -> Status {
         let bad = check.findings.iter().any(|finding| finding.severity >= self.fail_on);
         if bad { Status::No } else { Status::Success }

@@ -324,8 +324,7 @@ impl Job<'_> {
         let mut output = at_output(path, target.create())?;
         std::io::Write::write_all(&mut output, &text)
             .map_err(|e| anyhow::Error::from(e).context(AtOutput(path.clone())))?;
-        self.outputs.push((path.clone(), output));
-        Ok(())
+        self.keep(path.clone(), output)
     }
 
     /// Refuses what will not fit on the disk.
@@ -337,6 +336,15 @@ impl Job<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Keeps a complete output until all are. Several, shards mostly, are not left to one long sync at the end.
+    fn keep(&mut self, path: PathBuf, mut output: Output) -> anyhow::Result<()> {
+        if self.args.max_shard_size.is_some() {
+            at_output(&path, output.settle())?;
+        }
+        self.outputs.push((path, output));
+        Ok(())
     }
 
     /// Gives the outputs their names and says what was done.

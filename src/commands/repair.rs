@@ -24,7 +24,7 @@ use crate::safety::integrity::checksums;
 use crate::source::{FileSource, SharedSource};
 use crate::write::append::mend;
 use crate::write::atomic::Target;
-use crate::write::torch_zip::TorchStorage;
+use crate::write::content::Content;
 use crate::write::{torch_legacy, torch_zip};
 
 /// Lost tensors that a note names; JSON has all of them.
@@ -198,13 +198,9 @@ fn rest(checkpoint: &mut Checkpoint, lost: &[Lost], report: &mut Repair) -> anyh
 fn write(args: &Args, checkpoint: &mut Checkpoint, root: NodeId, target: &Target, legacy: bool) -> anyhow::Result<u64> {
     let limits = args.limits.limits();
     let in_input = || args.input.display().to_string();
-    let storages = resave(checkpoint, root, &Resave { legacy, ..Resave::default() }).with_context(in_input)?;
+    let mut storages = resave(checkpoint, root, &Resave { legacy, ..Resave::default() }).with_context(in_input)?;
     // what the damaged file states of its bytes is not believed
-    let storages = storages.into_iter().map(|mut storage| {
-        storage.crc = None;
-        TorchStorage::new(storage)
-    });
-    let storages = storages.collect::<crate::error::Result<Vec<_>>>().with_context(in_input)?;
+    storages.iter_mut().for_each(|storage| storage.crc = None);
     let scan = Scan::new(&checkpoint.graph, root).with_context(in_input)?;
     let tensors: std::collections::HashSet<_> =
         scan.order().iter().filter_map(|node| checkpoint.tensors.of(*node)).collect();
@@ -213,7 +209,8 @@ fn write(args: &Args, checkpoint: &mut Checkpoint, root: NodeId, target: &Target
     }
     let mut bytes = 0_u64;
     for storage in &storages {
-        bytes = bytes.saturating_add(storage.content.bytes(&limits).with_context(in_input)?);
+        let content = Content::of_storage(storage).with_context(in_input)?;
+        bytes = bytes.saturating_add(content.bytes(&limits).with_context(in_input)?);
     }
     let bar = Bar::new(&args.target().display().to_string(), bytes, args.report.quiet);
     let write = if legacy { torch_legacy::write } else { torch_zip::write };

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
 
 use bzip2::bufread::BzDecoder;
 use flate2::bufread::{GzDecoder, ZlibDecoder};
@@ -11,7 +12,7 @@ use crate::container::spool::{Spool, over};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
-use crate::source::{Cursor, SharedSource, Window, read_vec};
+use crate::source::{Cursor, MemorySource, SharedSource, Window, read_vec};
 
 /// How a file is compressed as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +59,34 @@ pub fn expand(
     limits: &Limits,
     progress: &dyn Progress,
 ) -> Result<SharedSource> {
+    match expand_left(source, compression, limits, progress)? {
+        (_, Some(e)) => Err(e),
+        (expanded, None) => Ok(expanded),
+    }
+}
+
+/// Expands as much of `source` as there is and as the bound allows; also gives why there is no more. A program that reads
+/// as it expands gets to see as much.
+pub fn expand_left(
+    source: &SharedSource,
+    compression: Compression,
+    limits: &Limits,
+    progress: &dyn Progress,
+) -> Result<(SharedSource, Option<Error>)> {
     let bound = limits.expanded_for(source.len());
     if compression == Compression::JoblibZf {
-        return expand_joblib(source, bound, limits, progress);
+        return match expand_joblib(source, bound, limits, progress) {
+            Err(e) if e.kind() == ErrorKind::Io => Err(e),
+            Err(e) => Ok((Arc::new(MemorySource::new(Vec::new())), Some(e))),
+            Ok(expanded) => Ok((expanded, None)),
+        };
     }
     let mut sink = Spool::new(bound);
-    decode(source, compression, &mut sink, progress)?;
-    sink.finish()
+    let stopped = decode(source, compression, &mut sink, progress).err();
+    match stopped {
+        Some(e) if e.kind() == ErrorKind::Io => Err(e),
+        stopped => Ok((sink.finish()?, stopped)),
+    }
 }
 
 fn expand_joblib(source: &SharedSource, bound: u64, limits: &Limits, progress: &dyn Progress) -> Result<SharedSource> {

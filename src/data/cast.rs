@@ -76,6 +76,11 @@ impl Caster {
             return;
         }
         out.resize(block.len() / size * width, 0);
+        if let (Source::F32, Target::BF16) = (&self.from, self.to) {
+            let pairs = block.chunks(GO * size).zip(out.chunks_mut(GO * width));
+            self.overflows += pairs.map(|(block, out)| f32_to_bf16(block, out)).sum::<u64>();
+            return;
+        }
         let mut floats = [0.0; GO];
         for (block, out) in block.chunks(GO * size).zip(out.chunks_mut(GO * width)) {
             let floats = floats.split_at_mut(block.len() / size).0;
@@ -160,22 +165,46 @@ fn put<const N: usize>(floats: &[f32], out: &mut [u8], value: impl Fn(f32) -> [u
     }
 }
 
-/// Blocks are short: 32 bits do, and make for wider vectors.
+/// Blocks are short: 32 bits do, and make for wider vectors; so do sums that are not checked for overflow.
 fn count(which: impl Iterator<Item = bool>) -> u64 {
-    which.map(u32::from).sum::<u32>().into()
+    which.map(u32::from).fold(0, u32::wrapping_add).into()
 }
 
 /// 16-bit elements that are `infinity` up to their sign.
 fn count_bits(out: &[u8], infinity: u16) -> u64 {
     let hits = out.as_chunks().0.iter().map(|b| u16::from(u16::from_le_bytes(*b) & 0x7fff == infinity));
-    hits.sum::<u16>().into()
+    hits.fold(0, u16::wrapping_add).into()
+}
+
+/// The commonest pair in one go, by bits, in a form that becomes vector instructions; how many became infinite.
+fn f32_to_bf16(block: &[u8], out: &mut [u8]) -> u64 {
+    let mut overflows = 0;
+    for (out, element) in out.as_chunks_mut().0.iter_mut().zip(block.as_chunks().0) {
+        let bits = u32::from_le_bytes(*element);
+        *out = bits_to_bf16(bits).to_le_bytes();
+        let overflow = (LEAST_OVERFLOW..INFINITY).contains(&magnitude(bits));
+        overflows = u32::wrapping_add(overflows, overflow.into());
+    }
+    overflows.into()
+}
+
+const INFINITY: i32 = 0x7f80_0000;
+/// What lies halfway between the largest `bfloat16` and infinity.
+const LEAST_OVERFLOW: i32 = 0x7f7f_8000;
+
+/// A float's bits without its sign; signed, because old processors compare nothing else.
+fn magnitude(bits: u32) -> i32 {
+    (bits & 0x7fff_ffff).cast_signed()
 }
 
 fn round_to_bf16(x: f32) -> u16 {
-    let bits = x.to_bits();
+    bits_to_bf16(x.to_bits())
+}
+
+fn bits_to_bf16(bits: u32) -> u16 {
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
     let quiet = bits | 0x0040_0000;
-    upper(if bits & 0x7fff_ffff > 0x7f80_0000 { quiet } else { rounded })
+    upper(if magnitude(bits) > INFINITY { quiet } else { rounded })
 }
 
 /// The upper half.

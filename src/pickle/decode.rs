@@ -152,6 +152,9 @@ struct Slot {
     at: u64,
 }
 
+/// Picklers begin a new frame once one has this many bytes (`pickle._Framer._FRAME_SIZE_TARGET`).
+const FRAME_TARGET_BYTES: u64 = 64 << 10;
+
 struct Decoder<'a> {
     graph: &'a mut Graph,
     stream: StreamId,
@@ -170,8 +173,11 @@ struct Decoder<'a> {
     code: u8,
     /// Where the pickle begins.
     start: u64,
-    /// Where the frame ends that the opcode in hand lies in, 0 outside of one.
+    /// Where the frame ends that the opcode in hand lies in, 0 outside of one, and its length.
     frame_end: u64,
+    frame_len: u64,
+    /// Where an opcode began that follows a short frame and has none of its own.
+    unframed: Option<u64>,
 }
 
 impl<'a> Decoder<'a> {
@@ -200,6 +206,8 @@ impl<'a> Decoder<'a> {
             code: 0,
             start: position,
             frame_end: 0,
+            frame_len: 0,
+            unframed: None,
         }
     }
 
@@ -232,10 +240,16 @@ impl<'a> Decoder<'a> {
     /// its readers differ), a second PROTO, objects fetched to be thrown away.
     fn note_oddities(&mut self, before: u8) {
         let frame_ends = self.frame_end != 0 && self.at >= self.frame_end;
+        // picklers end a short frame only for the sake of something long that follows it
+        let was_short = |start: u64| self.at - start < FRAME_TARGET_BYTES;
+        let is_unframed = frame_ends && self.code != op::FRAME && self.frame_len < FRAME_TARGET_BYTES;
+        let unframed = self.unframed.take().is_some_and(was_short) || is_unframed && self.code == op::STOP;
+        self.unframed = is_unframed.then_some(self.at);
         let odd = match self.code {
             _ if frame_ends && self.at > self.frame_end => "a frame ends inside an opcode",
             op::FRAME if self.frame_end != 0 && !frame_ends => "a frame begins inside another",
             op::STOP if self.frame_end > self.at + 1 => "a frame goes on after STOP",
+            _ if unframed => "an opcode outside of the frames",
             op::PROTO if self.at != self.start => "a PROTO inside the pickle",
             op::DUP => "DUP",
             op::POP if matches!(before, op::GET | op::BINGET | op::LONG_BINGET) => "a GET whose object is thrown away",
@@ -367,7 +381,7 @@ impl<'a> Decoder<'a> {
                     let what = format!("announces a frame of {len} bytes, {} are left", self.reader.remaining());
                     return Err(Error::truncated(format!("FRAME: {what}")).at(self.source.absolute(self.at)));
                 }
-                self.frame_end = self.reader.position().saturating_add(len);
+                (self.frame_end, self.frame_len) = (self.reader.position().saturating_add(len), len);
                 Ok(())
             }
             op::NONE => self.constant(Graph::NONE),

@@ -8,7 +8,6 @@
 mod scalar;
 mod scan;
 
-use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 pub use self::scan::Scan;
@@ -23,9 +22,8 @@ const MAX_AGAIN: usize = 1 << 20;
 
 /// Writes the pickle of what [`Scan`] looked through: `PROTO` to `STOP`.
 pub fn encode(graph: &Graph, scan: &Scan, out: &mut dyn Write) -> Result<()> {
-    let mut encoder =
-        Encoder { graph, scan, out, memo: HashMap::new(), tasks: Vec::new(), begun: HashSet::new(), again: MAX_AGAIN };
-    encoder.run()
+    let places = vec![0; graph.len()];
+    Encoder { graph, scan, out, places, memoized: 0, tasks: Vec::new(), again: MAX_AGAIN }.run()
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -44,14 +42,18 @@ enum Task {
     Memoize(NodeId),
 }
 
+/// In [`Encoder::places`]: the parts of a tuple or call have been begun.
+const BEGUN: u32 = u32::MAX;
+
 struct Encoder<'a> {
     graph: &'a Graph,
     scan: &'a Scan,
     out: &'a mut dyn Write,
-    memo: HashMap<NodeId, u32>,
+    /// What has become of each object, by its place in the graph: nothing (0), [`BEGUN`], or its number in the memo and one.
+    places: Vec<u32>,
+    /// Objects in the memo.
+    memoized: u32,
     tasks: Vec<Task>,
-    /// Tuples and calls whose parts have been begun.
-    begun: HashSet<NodeId>,
     /// Parts that may be written again, because an object's parts lead back to it before it is made.
     again: usize,
 }
@@ -78,8 +80,12 @@ impl Encoder<'_> {
     }
 
     fn memoize(&mut self, node: NodeId) -> Result<()> {
-        let index = u32::try_from(self.memo.len()).map_err(|_| Error::limit("more than 4 billion objects"))?;
-        self.memo.insert(node, index);
+        let index = self.memoized;
+        let next = index.checked_add(1).filter(|next| *next != BEGUN);
+        self.memoized = next.ok_or_else(|| Error::limit("more than 4 billion objects"))?;
+        if let Some(place) = self.places.get_mut(node.index()) {
+            *place = self.memoized;
+        }
         self.memo_opcode(op::BINPUT, op::LONG_BINPUT, index)
     }
 
@@ -93,6 +99,10 @@ impl Encoder<'_> {
         }
     }
 
+    fn memo_index(&self, node: NodeId) -> Option<u32> {
+        self.places.get(node.index()).filter(|place| **place != BEGUN)?.checked_sub(1)
+    }
+
     fn get(&mut self, index: u32) -> Result<()> {
         self.memo_opcode(op::BINGET, op::LONG_BINGET, index)
     }
@@ -102,8 +112,7 @@ impl Encoder<'_> {
     }
 
     fn save(&mut self, node: NodeId) -> Result<()> {
-        if let Some(index) = self.memo.get(&node) {
-            let index = *index;
+        if let Some(index) = self.memo_index(node) {
             return self.get(index);
         }
         let graph = self.graph;
@@ -193,7 +202,8 @@ impl Encoder<'_> {
     /// Every way back to an object that is not made yet leads through a container that is memoised before it is filled,
     /// so that it ends; the object is then made twice on the stack and once for all others, as in CPython.
     fn begin(&mut self, node: NodeId, parts: usize) -> Result<()> {
-        if !self.begun.insert(node) {
+        let place = self.places.get_mut(node.index());
+        if place.is_some_and(|place| std::mem::replace(place, BEGUN) == BEGUN) {
             let left = self.again.checked_sub(parts.max(1));
             self.again = left.ok_or_else(|| Error::limit("too many objects that consist of themselves"))?;
         }
@@ -229,7 +239,7 @@ impl Encoder<'_> {
             _ => (op::FROZENSET, None),
         };
         // its parts led back to it and have made it meanwhile, as in CPython's `save_tuple`
-        if let Some(index) = self.memo.get(&node).copied() {
+        if let Some(index) = self.memo_index(node) {
             match parts {
                 Some(parts) => (0..parts).try_for_each(|_| self.write(&[op::POP]))?,
                 None => self.write(&[op::POP_MARK])?,

@@ -19,7 +19,7 @@ pub struct NodeId(u32);
 
 impl NodeId {
     /// The place as a number: less than the graph's length.
-    pub(super) fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
 }

@@ -66,13 +66,30 @@ impl Check {
         Cell::new(format!("{}{container}: {}", self.file, self.verdict), style(self.verdict))
     }
 
+    /// The verdict, the file, the worst finding and how many more there are.
+    fn line(&self) -> String {
+        let mut told = self.findings.iter().filter(|finding| finding.severity > Severity::Info);
+        let mut line = format!("{:<8}{}", self.verdict, self.file);
+        if let Some(first) = told.next() {
+            let place = first.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
+            line.push_str(&format!(": {place}{}", first.message));
+        }
+        match told.count() {
+            0 => line,
+            more => format!("{line} (and {more} more)"),
+        }
+    }
+
     fn weights_only_line(&self) -> Option<String> {
         let verdict = self.weights_only.as_ref()?;
         let torch = verdict.torch;
         Some(match verdict.opens {
             true => format!("torch {torch} opens it with weights_only=True"),
             false => {
-                let reasons = verdict.reasons.iter().map(|reason| format!("{} {}", reason.kind, reason.detail));
+                let reasons = verdict.reasons.iter().map(|reason| match reason.kind {
+                    kind @ ("global" | "opcode") => format!("{kind} {}", reason.detail),
+                    _ => reason.detail.clone(),
+                });
                 let shown: Vec<String> = reasons.take(MAX_REASONS).collect();
                 let more = verdict.reasons.len().saturating_sub(MAX_REASONS);
                 let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
@@ -142,29 +159,27 @@ impl Report for Check {
     }
 }
 
-/// One input on one line, for many of them; as JSON the whole of it.
-#[derive(Debug)]
-pub struct Line<'a>(pub &'a Check);
+/// Inputs, at least one, each on one line; as JSON the whole of each.
+#[derive(Debug, Default)]
+pub struct Lines(pub Vec<Check>);
 
-impl Report for Line<'_> {
+impl Report for Lines {
     fn document(&self) -> Document<'_> {
-        let check = self.0;
-        let first = check.findings.first().filter(|finding| finding.severity > Severity::Info);
-        let more = check.findings.iter().filter(|finding| finding.severity > Severity::Info).count().saturating_sub(1);
-        let mut line = format!("{:<8}{}", check.verdict, check.file);
-        if let Some(finding) = first {
-            line.push_str(&format!(": {}", finding.message));
-        }
-        if more > 0 {
-            line.push_str(&format!(" (and {more} more)"));
-        }
         let mut document = Document::default();
-        document.line(Cell::new(line, style(check.verdict)));
+        for check in &self.0 {
+            document.line(Cell::new(check.line(), style(check.verdict)));
+        }
         document
     }
 
     fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
-        json::write(self.0, out)
+        for (number, check) in self.0.iter().enumerate() {
+            if number > 0 {
+                out.write_all(b"\n")?;
+            }
+            json::write(check, out)?;
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use super::integrity::{self, Depth};
 use super::scan::{Scan, Use, scan};
 use super::weights_only::Verdict;
 use crate::checkpoint::{Checkpoint, Container, Tensor};
+use crate::container::compress::expand_left;
 use crate::container::detect::{Framing, detect};
 use crate::container::zip::Zip;
 use crate::dtype::DType;
@@ -44,10 +45,28 @@ pub struct Examined {
 /// Examines one file. Fails when it cannot be read, and with `NotACheckpoint` or `Unsupported` for what is none and
 /// hides none.
 pub fn examine(name: &Path, source: &SharedSource, limits: &Limits, depth: Depth) -> Result<Examined> {
-    let mut out = Examined::default();
-    let opened = Checkpoint::open(source.clone(), limits, &Silent);
+    match detect(source.as_ref()) {
+        Ok(Framing::Compressed(kind)) => {
+            let (inner, stopped) = expand_left(source, kind, limits, &Silent)?;
+            let damaged = if stopped.is_some() { ", and damaged" } else { "" };
+            let verdict = Verdict::container(format!("is compressed ({}){damaged}", kind.name()));
+            examine_expanded(&inner, stopped, verdict, limits, depth)
+        }
+        _ => examine_expanded(source, None, weights_only(name, source, limits)?, limits, depth),
+    }
+}
+
+/// `stopped` is why there are no more bytes of a compressed file.
+fn examine_expanded(
+    source: &SharedSource,
+    stopped: Option<Error>,
+    weights_only: Verdict,
+    limits: &Limits,
+    depth: Depth,
+) -> Result<Examined> {
+    let mut out = Examined { weights_only: Some(weights_only), ..Examined::default() };
     let scanned = scan(source, limits)?;
-    match opened {
+    match stopped.map_or_else(|| Checkpoint::open(source.clone(), limits, &Silent), Err) {
         Ok(checkpoint) => {
             out.container = Some(checkpoint.container);
             out.findings.extend(or_finding(integrity::of_checkpoint(&checkpoint, depth))?);
@@ -58,15 +77,19 @@ pub fn examine(name: &Path, source: &SharedSource, limits: &Limits, depth: Depth
         Err(e) if e.kind() == ErrorKind::NotACheckpoint => {}
         Err(e) => out.findings.extend(integrity::of_broken(source, &e, limits)?),
     }
-    out.weights_only = Some(weights_only(name, source, limits)?);
     out.take(scanned);
     out.finish();
     Ok(out)
 }
 
-/// Examines a checkpoint of several files, which are given one by one; `opened` is all of them as one.
+/// A file of a checkpoint of several: its name and its bytes.
+pub type Part = (String, Result<SharedSource>);
+
+/// Examines a checkpoint of several files; `opened` is all of them as one. Shards are examined each like a file of its own,
+/// of other parts only the pickles are looked at.
 pub fn examine_several(
-    files: &[(String, SharedSource)],
+    parts: impl Iterator<Item = Part>,
+    are_shards: bool,
     opened: Result<Checkpoint>,
     limits: &Limits,
     depth: Depth,
@@ -77,19 +100,55 @@ pub fn examine_several(
             out.container = Some(checkpoint.container);
             out.findings.extend(or_finding(integrity::of_checkpoint(&checkpoint, depth))?);
         }
-        Err(e) if matches!(e.kind(), ErrorKind::Io | ErrorKind::NotACheckpoint) => return Err(e),
-        Err(e) => out.findings.push(Finding::new(Severity::Error, "malformed", e.to_string(), "")),
+        Err(e) => out.findings.push(refused(e)?),
     }
-    for (name, source) in files {
-        let mut scanned = scan(source, limits)?;
+    for (name, source) in parts {
+        let mut scanned = match source {
+            Ok(source) => part(&source, are_shards, limits, depth)?,
+            Err(e) => Scan {
+                findings: vec![Finding::new(Severity::Error, "unreadable", e.to_string(), "")],
+                ..Scan::default()
+            },
+        };
+        let within = |place: &str| if place.is_empty() { name.clone() } else { format!("{name}, {place}") };
         for finding in &mut scanned.findings {
-            let inside = finding.place.take().map_or(String::new(), |place| format!(", {place}"));
-            finding.place = Some(format!("{name}{inside}"));
+            finding.place = Some(within(finding.place.as_deref().unwrap_or_default()));
+        }
+        for used in scanned.globals.values_mut() {
+            used.place = within(&used.place);
         }
         out.take(scanned);
     }
     out.finish();
     Ok(out)
+}
+
+/// One file of several; the numbers of shards were looked at together.
+fn part(source: &SharedSource, is_shard: bool, limits: &Limits, depth: Depth) -> Result<Scan> {
+    let mut scanned = scan(source, limits)?;
+    if is_shard {
+        let found = match Checkpoint::open(source.clone(), limits, &Silent) {
+            Ok(shard) => or_finding(integrity::of_checkpoint(&shard, Depth { numerics: false, ..depth }))?,
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            Err(e) if is_other(&e) => Vec::new(),
+            Err(e) => integrity::of_broken(source, &e, limits)?,
+        };
+        scanned.findings.extend(found);
+    }
+    Ok(scanned)
+}
+
+/// What there is to say of an index that was refused.
+pub fn examine_refused(e: Error) -> Result<Examined> {
+    Ok(Examined { findings: vec![refused(e)?], ..Examined::default() })
+}
+
+/// An error about a checkpoint of several files as a finding; given back where there is no checkpoint or no reading.
+fn refused(e: Error) -> Result<Finding> {
+    if matches!(e.kind(), ErrorKind::Io | ErrorKind::NotACheckpoint) {
+        return Err(e);
+    }
+    Ok(Finding::new(Severity::Error, integrity::code(e.kind()), e.to_string(), ""))
 }
 
 /// What is no checkpoint, or of a kind that is not read.

@@ -30,7 +30,13 @@ const SYSTEM: &str = "changes the process or the interpreter";
 
 /// Modules (with all below them), names in them (`*`: all), why.
 const DANGEROUS: &[(&str, &str, &str)] = &[
-    ("os posix nt posixpath ntpath", "*", STARTS),
+    (
+        "os posix nt",
+        "system popen popen2 popen3 popen4 execl execle execlp execlpe execv execve execvp execvpe fork forkpty spawnl \
+         spawnle spawnlp spawnlpe spawnv spawnve spawnvp spawnvpe startfile posix_spawn posix_spawnp",
+        STARTS,
+    ),
+    ("os posix nt posixpath ntpath", "*", "reaches files, processes and the environment"),
     ("subprocess _posixsubprocess pty commands popen2 multiprocessing concurrent pexpect invoke", "*", STARTS),
     ("platform", "popen _syscmd_ver _syscmd_file", STARTS),
     ("sys", "*", SYSTEM),
@@ -220,6 +226,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("numpy.core.numeric numpy._core.numeric", "_frombuffer"),
     ("numpy.ma.core numpy.ma", "_mareconstruct MaskedArray MaskedConstant"),
     ("numpy.rec numpy.core.records numpy._core.records", "recarray record"),
+    ("numpy.matrixlib.defmatrix numpy.matrixlib", "matrix"),
     ("numpy.dtypes", "*"),
     ("numpy.random", "RandomState"),
     ("numpy.random._pickle", "__randomstate_ctor __bit_generator_ctor __generator_ctor"),

@@ -44,6 +44,16 @@ pub fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec<Findin
     Ok(found)
 }
 
+/// The code of the finding that an error is.
+pub fn code(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Truncated => "truncated",
+        ErrorKind::Limit => "limit",
+        ErrorKind::Unsupported => "unsupported",
+        _ => "malformed",
+    }
+}
+
 /// What a file that could not be opened tells, and how much of an archive without its end is there.
 pub fn of_broken(source: &SharedSource, e: &Error, limits: &Limits) -> Result<Vec<Finding>> {
     let place = match (e.member(), e.offset()) {
@@ -52,16 +62,14 @@ pub fn of_broken(source: &SharedSource, e: &Error, limits: &Limits) -> Result<Ve
         (None, Some(offset)) => format!("byte {offset}"),
         (None, None) => String::new(),
     };
-    let code = match e.kind() {
-        ErrorKind::Truncated => "truncated",
-        ErrorKind::Limit => "limit",
-        ErrorKind::Unsupported => "unsupported",
-        _ => "malformed",
-    };
+    let code = code(e.kind());
     let mut message = e.message().to_owned();
-    if let Some((whole, all)) = or_nothing(left(source, limits))? {
-        message
-            .push_str(&format!("; {whole} of {} are whole and can be saved (`ckpt repair`)", counted(all, "tensor")));
+    if let Some((whole, all)) = or_nothing(left(source, limits))?.filter(|(_, all)| *all > 0) {
+        message.push_str(&match whole {
+            0 => "; no tensor is whole".to_owned(),
+            whole if whole == all => "; all tensors are whole, `ckpt repair` saves them".to_owned(),
+            whole => format!("; {whole} of {} are whole, `ckpt repair` saves them", counted(all, "tensor")),
+        });
     }
     Ok(vec![Finding::new(Severity::Error, code, message, &place)])
 }

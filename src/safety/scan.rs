@@ -12,7 +12,7 @@ use super::finding::{Finding, Severity};
 use super::globals::{Status, classify};
 use crate::checkpoint::numpy::{Joblib, byte_string};
 use crate::checkpoint::rebuild::{Constructor, constructor};
-use crate::container::compress::{Compression, expand};
+use crate::container::compress::{Compression, expand_left};
 use crate::container::detect::{Framing, detect};
 use crate::container::legacy::is_legacy;
 use crate::container::npy;
@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::pickle::{Change, Decoded, Graph, Node, NodeId, NothingInline, TextId, decode, stored};
 use crate::progress::Silent;
+use crate::report::figures::count;
 use crate::source::{MemorySource, SharedSource, Window, read_vec};
 
 /// How deep archives, compression and pickles in pickles may nest.
@@ -35,6 +36,10 @@ const HEAD_BYTES: u64 = 512;
 const MAX_ARGUMENTS: usize = 8;
 /// Computed names and the like are told one by one up to here.
 const MAX_TOLD: usize = 100;
+
+/// Steps that walking a container may take without remark, and how many times the objects there are.
+const MIN_EXPANDED: u64 = 1_000_000;
+const MAX_EXPANSION: u64 = 100;
 
 /// How a global is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,8 +85,8 @@ struct Scanner<'a> {
 /// What was looked at in one graph, however often it is used.
 #[derive(Default)]
 struct Seen {
-    /// Whether a callable is `_load_from_bytes`, and whether it is known.
-    callables: HashMap<NodeId, (bool, bool)>,
+    /// Whether a callable is `_load_from_bytes`.
+    loads: HashMap<NodeId, bool>,
     /// Byte strings that were looked into.
     texts: HashSet<TextId>,
 }
@@ -112,10 +117,13 @@ impl Scanner<'_> {
             Ok(Framing::Zip) => self.zip(source, place, depth),
             Ok(Framing::Tar) => self.tar(source, place, depth),
             Ok(Framing::Npy) => self.npy(source, place, depth),
-            Ok(Framing::Compressed(kind)) => match self.expand(source, kind) {
-                Ok(inner) => self.file(&inner, place, depth + 1),
-                Err(e) => self.unreadable(e, place),
-            },
+            Ok(Framing::Compressed(kind)) => {
+                let (inner, stopped) = self.expand(source, kind)?;
+                if let Some(e) = stopped {
+                    self.unreadable(e, place)?;
+                }
+                self.file(&inner, place, depth + 1)
+            }
             Ok(Framing::Pickle) => self.stream(source, place, depth),
             Ok(Framing::Safetensors | Framing::ShardIndex) => Ok(()),
             Err(e) if e.kind() == ErrorKind::Io => Err(e),
@@ -124,18 +132,15 @@ impl Scanner<'_> {
         }
     }
 
-    fn expand(&mut self, source: &SharedSource, kind: Compression) -> Result<SharedSource> {
+    /// What a compressed source expands to, as far as the bytes that are left for this file go; and why there is no more.
+    fn expand(&mut self, source: &SharedSource, kind: Compression) -> Result<(SharedSource, Option<Error>)> {
         if self.left_bytes == 0 {
-            return Err(too_many_bytes());
+            return Ok((Arc::new(MemorySource::new(Vec::new())), Some(too_many_bytes())));
         }
         let limits = Limits { max_expanded_bytes: self.left_bytes, ..self.limits.clone() };
-        let expanded = expand(source, kind, &limits, &Silent);
-        self.left_bytes -= match &expanded {
-            Ok(inner) => inner.len().min(self.left_bytes),
-            Err(e) if e.kind() == ErrorKind::Limit => limits.expanded_for(source.len()),
-            Err(_) => 0,
-        };
-        expanded
+        let (inner, stopped) = expand_left(source, kind, &limits, &Silent)?;
+        self.left_bytes = self.left_bytes.saturating_sub(inner.len());
+        Ok((inner, stopped))
     }
 
     fn unreadable(&mut self, e: Error, place: &str) -> Result<()> {
@@ -233,10 +238,11 @@ impl Scanner<'_> {
     fn collect(&mut self, graph: &Graph, place: &str, depth: usize) -> Result<()> {
         for (what, at) in graph.oddities() {
             // Python's own readers disagree on what follows a frame that lies
-            let severity = if what.contains("frame") { Severity::Error } else { Severity::Warning };
+            let severity = if what.starts_with("a frame") { Severity::Error } else { Severity::Warning };
             self.tell(severity, "pickle-odd", format!("written by no pickler: {what}"), &at_byte(place, at));
         }
         self.unhashable(graph, place);
+        self.expanding(graph, place);
         let mut callables: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
         for id in graph.ids() {
             if let Some(object) = graph.object(id) {
@@ -281,6 +287,21 @@ impl Scanner<'_> {
         if holds {
             let message = "a dict's key or a set's element is unhashable: loading fails";
             self.tell(Severity::Error, "key-unhashable", message, place);
+        }
+    }
+
+    /// Containers that refer to each other so that walking them never ends, or takes incomparably longer than reading
+    /// them did: a bomb for whoever prints, copies or compares what was loaded.
+    fn expanding(&mut self, graph: &Graph, place: &str) {
+        let steps = expanded(graph);
+        if steps == u64::MAX {
+            self.tell(Severity::Warning, "pickle-endless", "a list or dict holds itself: walking it never ends", place);
+        } else if steps > MIN_EXPANDED && steps / MAX_EXPANSION > graph.len() as u64 {
+            let objects = graph.len();
+            let steps = count(steps);
+            let message =
+                format!("{objects} objects that take {steps} steps to walk: lists and dicts shared over and over");
+            self.tell(Severity::Warning, "pickle-expands", message, place);
         }
     }
 
@@ -334,12 +355,9 @@ impl Scanner<'_> {
         place: &str,
         depth: usize,
     ) -> Result<()> {
-        let (loads, known) = *seen.callables.entry(callable).or_insert_with(|| match graph.global(callable) {
-            Some((module, name)) => (
-                constructor(&module, &name) == Some(Constructor::LoadFromBytes),
-                classify(&module, &name) == Status::Known,
-            ),
-            None => (false, false),
+        let global = || graph.global(callable);
+        let loads = *seen.loads.entry(callable).or_insert_with(|| {
+            global().is_some_and(|(module, name)| constructor(&module, &name) == Some(Constructor::LoadFromBytes))
         });
         let args = graph.sequence(args).unwrap_or_default();
         if loads {
@@ -358,13 +376,16 @@ impl Scanner<'_> {
                 Err(e) => self.unreadable(e, place),
             };
         }
-        for arg in args.iter().take(if known { 0 } else { MAX_ARGUMENTS }) {
-            let Some(text) = byte_string(graph, *arg).filter(|text| graph.stored_len(*text) > 2) else { continue };
+        let texts = args.iter().take(MAX_ARGUMENTS).filter_map(|arg| byte_string(graph, *arg));
+        let texts: Vec<_> = texts.filter(|text| graph.stored_len(*text) > 2).collect();
+        if texts.is_empty() || global().is_some_and(|(module, name)| classify(&module, &name) == Status::Known) {
+            return Ok(());
+        }
+        for text in texts {
             if !seen.texts.insert(text) {
                 continue;
             }
-            let bytes = stored::bytes_of(graph, text, None);
-            let Ok(bytes) = bytes else { continue };
+            let Ok(bytes) = stored::bytes_of(graph, text, None) else { continue };
             if detect(bytes.as_ref()).is_ok() {
                 self.file(&bytes, &inside(place, "bytes"), depth + 1)?;
             }
@@ -396,11 +417,10 @@ impl Scanner<'_> {
             Ok(members) => members,
             Err(e) => return self.unreadable(e, place),
         };
-        let mut left = self.limits.expanded_for(source.len());
         for found in members {
-            if let Ok(bytes) = found.data(source, left) {
+            if let Ok(bytes) = found.data(source, self.left_bytes) {
                 if found.method != 0 {
-                    left = left.saturating_sub(bytes.len());
+                    self.left_bytes = self.left_bytes.saturating_sub(bytes.len());
                 }
                 let head = read_vec(bytes.as_ref(), 0, bytes.len().min(HEAD_BYTES))?;
                 self.member(&found.name, &head, &mut || Ok(Arc::clone(&bytes)), place, depth)?;
@@ -498,9 +518,9 @@ impl Scanner<'_> {
             Ok(Framing::Pickle) if is_pickle => self.stream(&bytes, &place, depth + 1),
             Ok(Framing::Pickle) => self.hidden(&bytes, &place, depth),
             // data may look like the beginning of anything: what does not go on like that is no archive
-            Ok(Framing::Compressed(kind)) => match self.expand(&bytes, kind) {
-                Ok(inner) => self.file(&inner, &place, depth + 1),
-                Err(e) => only_io(e).map(drop),
+            Ok(Framing::Compressed(kind)) => match self.expand(&bytes, kind)? {
+                (inner, None) => self.file(&inner, &place, depth + 1),
+                (inner, Some(_)) => self.hidden(&inner, &place, depth + 1),
             },
             _ => self.file(&bytes, &place, depth + 1),
         }
@@ -542,7 +562,74 @@ impl Scanner<'_> {
 }
 
 /// Names of members that are pickles, whatever they begin with.
-const PICKLE_NAMES: &[&str] = &[".pkl", ".pickle", ".p", ".joblib", ".pk"];
+/// (`.debug_pkl`: what TorchScript knows of its sources)
+const PICKLE_NAMES: &[&str] = &[".pkl", ".pickle", ".p", ".joblib", ".pk", ".debug_pkl"];
+
+/// How many steps it takes to walk the largest list, dict, tuple or set, every time one is met anew; `u64::MAX` for one
+/// that holds itself. What lies behind other objects does not count: those may well refer to each other.
+fn expanded(graph: &Graph) -> u64 {
+    /// What is known of a node: nothing, that it is being counted, its steps.
+    #[derive(Clone, Copy)]
+    enum State {
+        New,
+        Open,
+        Steps(u64),
+    }
+    let mut states = vec![State::New; graph.len()];
+    let state = |states: &[State], id: NodeId| states.get(id.index()).copied().unwrap_or(State::Steps(1));
+    let set = |states: &mut [State], id: NodeId, state| {
+        if let Some(known) = states.get_mut(id.index()) {
+            *known = state;
+        }
+    };
+    let mut most = 0;
+    let mut stack = Vec::new();
+    for start in graph.ids() {
+        stack.push(start);
+        while let Some(id) = stack.last().copied() {
+            let inside = contained(graph, id);
+            match state(&states, id) {
+                State::New if inside.is_some() => {
+                    set(&mut states, id, State::Open);
+                    for child in inside.into_iter().flatten() {
+                        match state(&states, child) {
+                            State::New => stack.push(child),
+                            State::Open => return u64::MAX,
+                            State::Steps(_) => {}
+                        }
+                    }
+                    continue;
+                }
+                State::Open => {
+                    let steps = inside.into_iter().flatten().fold(1_u64, |sum, child| match state(&states, child) {
+                        State::Steps(steps) => sum.saturating_add(steps),
+                        _ => sum.saturating_add(1),
+                    });
+                    // less than what stands for a container in itself
+                    let steps = steps.min(u64::MAX - 1);
+                    most = most.max(steps);
+                    set(&mut states, id, State::Steps(steps));
+                }
+                State::New => {
+                    set(&mut states, id, State::Steps(1));
+                }
+                State::Steps(_) => {}
+            }
+            stack.pop();
+        }
+    }
+    most
+}
+
+/// What a list, dict, tuple or set holds; nothing for everything else.
+fn contained(graph: &Graph, id: NodeId) -> Option<Box<dyn Iterator<Item = NodeId> + '_>> {
+    Some(match graph.node(id) {
+        Node::List(items) | Node::Set(items) => Box::new(items.iter().copied()),
+        Node::Tuple(items) | Node::FrozenSet(items) => Box::new(graph.children(*items).iter().copied()),
+        Node::Dict(entries) => Box::new(entries.iter().flat_map(|entry| [entry.key, entry.value])),
+        _ => return None,
+    })
+}
 
 /// A class that was saved with its source is named by a persistent id: `('module', class, file, source)`.
 fn saved_class(graph: &Graph, callable: NodeId) -> NodeId {

@@ -12,10 +12,13 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
-use crate::write::interrupt;
+use crate::write::writeback::Writeback;
+use crate::write::{holes, interrupt};
 
 /// Small writes are gathered up to this many bytes; copies between sources go in blocks of as many.
 const BUFFER_BYTES: usize = 1 << 20;
+/// Writes of so many bytes go straight to the file.
+const DIRECT_BYTES: usize = 64 << 10;
 /// What a kernel-to-kernel copy moves before progress is told.
 const KERNEL_COPY_BYTES: u64 = 64 << 20;
 /// Bytes of the target's name that go into the temporary file's.
@@ -108,7 +111,7 @@ impl Target {
             Target::File { path, force } => Sink::File(Box::new(Temporary::beside(path, *force)?)),
             Target::Memory(memory) => Sink::Memory(Vec::new(), memory.clone()),
         };
-        Ok(Output { sink, buffer: Vec::new(), written: 0 })
+        Ok(Output { sink, buffer: Vec::new(), written: 0, has_holes: false, writeback: Writeback::default() })
     }
 }
 
@@ -262,12 +265,21 @@ pub struct Output {
     sink: Sink,
     buffer: Vec<u8>,
     written: u64,
+    /// The last of them may be the file's end, which has to be said.
+    has_holes: bool,
+    writeback: Writeback,
 }
 
 impl Output {
     /// Bytes written so far.
     pub fn position(&self) -> u64 {
         self.written
+    }
+
+    fn start_writeback(&mut self) {
+        if let Sink::File(temporary) = &self.sink {
+            self.writeback.reached(temporary.file.as_file(), self.written);
+        }
     }
 
     /// Gives the new file the owner, group and mode of `file`, which it is to replace. Fails where the system does not
@@ -309,16 +321,56 @@ impl Output {
             return Err(crate::source::past_end(source, offset, len));
         }
         if len > BUFFER_BYTES as u64
+            && self.sink.file().is_some()
             && let Some((from, position)) = source.as_file(offset)
         {
             self.flush()?;
-            if let Some(to) = self.sink.file() {
-                copy_in_kernel(from, position, to, len, advance).map_err(|e| e.at(source.absolute(offset)))?;
-                self.written += len;
-                return Ok(());
-            }
+            return self.copy_in_kernel(from, position, len, advance).map_err(|e| e.at(source.absolute(offset)));
         }
         self.copy_in_blocks(source, offset, len, advance)
+    }
+
+    /// Copies data to the sink's file and passes over the holes of a sparse one, so that they are holes in the new file.
+    fn copy_in_kernel(&mut self, from: &File, position: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
+        let sparse = matches!(self.sink, Sink::File(_)) && holes::is_sparse(from);
+        let shorter = || Error::truncated("the file became shorter while it was read");
+        let (mut at, end) = (position, position.saturating_add(len));
+        while at < end {
+            let data = match sparse {
+                true => holes::next_data(from, at..end).map_err(|e| match e.kind() {
+                    io::ErrorKind::UnexpectedEof => shorter(),
+                    _ => e.into(),
+                })?,
+                false => at..end,
+            };
+            self.pass_over(data.start - at)?;
+            advance(data.start - at);
+            at = data.start;
+            let mut from = from;
+            from.seek(SeekFrom::Start(at))?;
+            while at < data.end {
+                let part = (data.end - at).min(KERNEL_COPY_BYTES);
+                let Some(mut to) = self.sink.file() else { return Ok(()) };
+                if io::copy(&mut from.take(part), &mut to)? < part {
+                    return Err(shorter());
+                }
+                self.written += part;
+                self.start_writeback();
+                advance(part);
+                at += part;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves a hole of so many bytes.
+    fn pass_over(&mut self, bytes: u64) -> Result<()> {
+        if let Some(mut file) = self.sink.file().filter(|_| bytes > 0) {
+            self.written += bytes;
+            self.has_holes = true;
+            file.seek(SeekFrom::Start(self.written))?;
+        }
+        Ok(())
     }
 
     fn copy_in_blocks(&mut self, source: &dyn Source, offset: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
@@ -335,9 +387,26 @@ impl Output {
         Ok(())
     }
 
+    fn complete(&mut self) -> Result<()> {
+        self.flush()?;
+        if let Some(file) = self.sink.file().filter(|_| self.has_holes) {
+            file.set_len(self.written)?;
+        }
+        Ok(std::mem::take(&mut self.writeback).finish()?)
+    }
+
+    /// Everything is written, but other outputs have to be before it gets its name: has it on the disk meanwhile.
+    pub fn settle(&mut self) -> Result<()> {
+        self.complete()?;
+        match &self.sink {
+            Sink::File(temporary) => Ok(temporary.file.as_file().sync_data()?),
+            Sink::Stdout(_) | Sink::Memory(..) => Ok(()),
+        }
+    }
+
     /// Everything is written: syncs it and gives it its name.
     pub fn commit(mut self) -> Result<()> {
-        self.flush()?;
+        self.complete()?;
         match self.sink {
             Sink::File(temporary) => temporary.commit(),
             Sink::Stdout(_) => Ok(()),
@@ -349,28 +418,14 @@ impl Output {
     }
 }
 
-fn copy_in_kernel(mut from: &File, position: u64, mut to: &File, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
-    from.seek(SeekFrom::Start(position))?;
-    let mut left = len;
-    while left > 0 {
-        let part = left.min(KERNEL_COPY_BYTES);
-        let copied = io::copy(&mut from.take(part), &mut to)?;
-        if copied < part {
-            return Err(Error::truncated("the file became shorter while it was read"));
-        }
-        left -= part;
-        advance(part);
-    }
-    Ok(())
-}
-
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.buffer.len() + bytes.len() > BUFFER_BYTES {
+        if self.buffer.len() + bytes.len() > BUFFER_BYTES || bytes.len() >= DIRECT_BYTES {
             self.flush()?;
         }
-        if bytes.len() >= BUFFER_BYTES {
+        if bytes.len() >= DIRECT_BYTES {
             self.sink.write_all(bytes)?;
+            self.start_writeback();
         } else {
             self.buffer.extend_from_slice(bytes);
         }
@@ -383,6 +438,7 @@ impl Write for Output {
         self.sink.write_all(&buffered)?;
         self.buffer = buffered;
         self.buffer.clear();
+        self.start_writeback();
         Ok(())
     }
 }
@@ -458,6 +514,36 @@ mod tests {
         assert!(say(Path::new("..")).contains("no name of a file"));
         #[cfg(unix)]
         assert!(say(Path::new("/dev/null")).contains("not a regular file"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn holes_stay_holes() {
+        use std::os::unix::fs::{FileExt, MetadataExt};
+        const MIB: u64 = 1 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("in"), dir.path().join("out"));
+        let file = File::create(&from).unwrap();
+        file.set_len(64 * MIB).unwrap();
+        file.write_all_at(b"head", 3 * MIB).unwrap();
+        file.write_all_at(&[7; 5000], 40 * MIB + 123).unwrap();
+        let source = FileSource::open(&from).unwrap();
+        let ranges = [(0, 64 * MIB), (MIB + 1, 30 * MIB), (50 * MIB, 14 * MIB), (40 * MIB, 2 * MIB)];
+        for (offset, len) in ranges {
+            let mut output = Target::new(&to, true, None).unwrap().create().unwrap();
+            output.write_all(b"before").unwrap();
+            let copied = std::cell::Cell::new(0);
+            output.copy(&source, offset, len, &|bytes| copied.set(copied.get() + bytes)).unwrap();
+            output.commit().unwrap();
+            assert_eq!(copied.get(), len);
+            let (start, end) = (usize::try_from(offset).unwrap(), usize::try_from(offset + len).unwrap());
+            assert!(fs::read(&to).unwrap() == [b"before", &fs::read(&from).unwrap()[start..end]].concat(), "{offset}");
+            assert!(fs::metadata(&to).unwrap().blocks() * 512 < MIB, "{offset}: it takes room");
+        }
+        file.set_len(50 * MIB).unwrap();
+        let mut output = Target::new(&to, true, None).unwrap().create().unwrap();
+        let e = output.copy(&source, 0, 64 * MIB, &|_| ()).unwrap_err();
+        assert!(e.to_string().contains("became shorter"), "{e}");
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The bytes of one tensor or storage on their way to a file: copied inside the kernel where nothing has to be done to
-//! them, else read, cast and summed up in blocks while the block before is written.
+//! The bytes of one tensor or storage on their way to a file: copied inside the kernel where nothing has to be found out of
+//! them, summed up in passing where only that has to be, else read and cast in blocks while the block before is written.
 
 use std::sync::mpsc::sync_channel;
 
+use crate::checkpoint::resave::NewStorage;
 use crate::data::Elements;
 use crate::data::cast::Caster;
 use crate::data::gather::for_each_block;
@@ -10,14 +11,16 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
-use crate::source::{SharedSource, Source};
+use crate::source::{SharedSource, Source, Window};
 use crate::write::atomic::Output;
+use crate::write::holes;
 
 /// Contents larger than this are read on a thread of their own.
 const THREAD_BYTES: u64 = 4 << 20;
 /// Blocks that may wait to be written.
-const WAITING_BLOCKS: usize = 4;
-const BLOCK_BYTES: usize = 1 << 20;
+const WAITING_BLOCKS: usize = 8;
+/// Small enough to stay in a core's cache on its way through.
+const BLOCK_BYTES: usize = 256 << 10;
 
 /// Where the bytes come from.
 #[derive(Debug, Clone)]
@@ -48,6 +51,18 @@ pub struct Written {
 }
 
 impl Content {
+    /// A storage that a checkpoint was found to need, copied as it lies there where that is possible.
+    pub fn of_storage(storage: &NewStorage) -> Result<Self> {
+        let elements = storage.elements();
+        if storage.cast.is_some() || !elements.is_plain() || !elements.is_contiguous() {
+            return Ok(Content::Elements { elements, cast: storage.cast.clone() });
+        }
+        let size = u64::from(elements.dtype.size().unwrap_or(1));
+        let len = elements.shape.iter().product::<u64>().saturating_mul(size);
+        let source = Window::shared(&elements.source, elements.offset.saturating_mul(size), len)?;
+        Ok(Content::Raw { source, crc: storage.crc })
+    }
+
     /// Bytes in all. Errors as [`Elements::validate`].
     pub fn bytes(&self, limits: &Limits) -> Result<u64> {
         match self {
@@ -72,32 +87,35 @@ impl Content {
         })
     }
 
-    /// Writes the bytes. With `with_crc` their CRC-32 is found where the input does not state it, by reading them once
-    /// more while they are copied.
+    /// Writes the bytes. With `with_crc` their CRC-32 is found where the input does not state it.
     pub fn write(&self, out: &mut Output, with_crc: bool, limits: &Limits, progress: &dyn Progress) -> Result<Written> {
         let advance = |bytes| progress.advance(bytes);
         let stated = match self {
             Content::Raw { crc, .. } => *crc,
             Content::Elements { .. } => None,
         };
-        // what must be decoded to be read is not read twice
-        let twice =
+        // what must be decoded to be read is summed up while another thread decodes
+        let at_hand =
             |place: &(&dyn Source, u64, u64)| !with_crc || stated.is_some() || place.0.as_file(place.1).is_some();
-        if let Some((source, offset, len)) = self.as_bytes(limits)?.filter(twice) {
-            let crc = match (with_crc, stated) {
-                (false, _) | (_, Some(_)) => {
-                    out.copy(source, offset, len, &advance)?;
-                    stated.unwrap_or(0)
+        if let Some((source, offset, len)) = self.as_bytes(limits)?.filter(at_hand) {
+            let crc = match stated {
+                None if with_crc && !is_sparse(source, offset) => {
+                    // once through a small buffer costs less than a copy inside the kernel and reading it all besides
+                    let mut hasher = crc32fast::Hasher::new();
+                    read_blocks(source, offset, len, &mut |block| {
+                        hasher.update(block);
+                        std::io::Write::write_all(out, block)?;
+                        advance(block.len() as u64);
+                        Ok(())
+                    })?;
+                    hasher.finalize()
                 }
-                _ if len > THREAD_BYTES => std::thread::scope(|scope| {
-                    let reader = scope.spawn(|| crc_of(source, offset, len));
-                    let copied = out.copy(source, offset, len, &advance);
-                    let crc = reader.join().unwrap_or_else(|_| Err(Error::data("reading failed")));
-                    copied.and(crc)
-                })?,
                 _ => {
                     out.copy(source, offset, len, &advance)?;
-                    crc_of(source, offset, len)?
+                    match stated {
+                        None if with_crc => crc_of(source, offset, len)?,
+                        stated => stated.unwrap_or(0),
+                    }
                 }
             };
             return Ok(Written { crc, overflows: 0 });
@@ -112,15 +130,13 @@ impl Content {
             Ok(())
         };
         let overflows = match self.bytes(limits)? > THREAD_BYTES {
-            false => self.blocks(limits, &mut put)?,
+            false => self.blocks(limits, &mut |block| put(block))?,
             true => std::thread::scope(|scope| {
                 let (sender, receiver) = sync_channel::<Vec<u8>>(WAITING_BLOCKS);
                 let (returning, returned) = sync_channel::<Vec<u8>>(2 * WAITING_BLOCKS);
                 let reader = scope.spawn(move || {
-                    self.blocks(limits, &mut |bytes| {
-                        let mut block = returned.try_recv().unwrap_or_default();
-                        block.clear();
-                        block.extend_from_slice(bytes);
+                    self.blocks(limits, &mut |block| {
+                        let block = std::mem::replace(block, returned.try_recv().unwrap_or_default());
                         // who waits for blocks no more has its own error to tell
                         sender.send(block).map_err(|_| Error::data("nobody takes the blocks"))
                     })
@@ -139,8 +155,8 @@ impl Content {
         Ok(Written { crc: hasher.finalize(), overflows })
     }
 
-    /// Reads block by block; how many elements overflowed.
-    fn blocks(&self, limits: &Limits, f: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+    /// Reads block by block; how many elements overflowed. `f` may keep a block and put another in its place.
+    fn blocks(&self, limits: &Limits, f: &mut dyn FnMut(&mut Vec<u8>) -> Result<()>) -> Result<u64> {
         match self {
             Content::Raw { source, .. } => {
                 read_blocks(source.as_ref(), 0, source.len(), f)?;
@@ -151,37 +167,96 @@ impl Content {
                 let mut cast = Vec::new();
                 for_each_block(elements, limits, &mut |block| {
                     caster.cast(block, &mut cast);
-                    f(&cast)
+                    f(&mut cast)
                 })?;
                 Ok(caster.overflows())
             }
             Content::Elements { elements, cast: None } => {
-                for_each_block(elements, limits, f)?;
+                let mut copy = Vec::new();
+                for_each_block(elements, limits, &mut |block| {
+                    copy.clear();
+                    copy.extend_from_slice(block);
+                    f(&mut copy)
+                })?;
                 Ok(0)
             }
         }
     }
 }
 
-fn read_blocks(source: &dyn Source, offset: u64, len: u64, f: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let most = usize::try_from(len).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
-    let mut block = vec![0; most];
+/// Reads `len` bytes in blocks; `f` may keep a block and put another in its place.
+fn read_blocks(
+    source: &dyn Source,
+    offset: u64,
+    len: u64,
+    f: &mut dyn FnMut(&mut Vec<u8>) -> Result<()>,
+) -> Result<()> {
+    let mut block = Vec::new();
     let (mut at, end) = (offset, offset.saturating_add(len));
     while at < end {
-        let take = usize::try_from(end - at).unwrap_or(BLOCK_BYTES).min(block.len());
-        let part = block.split_at_mut(take).0;
-        source.read_at(at, part)?;
-        f(part)?;
+        let take = usize::try_from(end - at).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+        block.resize(take, 0);
+        source.read_at(at, &mut block)?;
+        f(&mut block)?;
         at += take as u64;
     }
     Ok(())
 }
 
+fn is_sparse(source: &dyn Source, offset: u64) -> bool {
+    source.as_file(offset).is_some_and(|(file, _)| holes::is_sparse(file))
+}
+
+/// The CRC-32 of a part of a source. Of a sparse file only the data is read; nobody else may use its cursor meanwhile.
 fn crc_of(source: &dyn Source, offset: u64, len: u64) -> Result<u32> {
     let mut hasher = crc32fast::Hasher::new();
-    read_blocks(source, offset, len, &mut |block| {
-        hasher.update(block);
-        Ok(())
-    })?;
+    let (mut at, end) = (offset, offset.saturating_add(len));
+    while at < end {
+        let data = match source.as_file(at).filter(|(file, _)| holes::is_sparse(file)) {
+            Some((file, position)) => {
+                let data = holes::next_data(file, position..position + (end - at))?;
+                at + (data.start - position)..at + (data.end - position)
+            }
+            None => at..end,
+        };
+        hasher.combine(&zeros(data.start - at));
+        read_blocks(source, data.start, data.end - data.start, &mut |block| {
+            hasher.update(block);
+            Ok(())
+        })?;
+        at = data.end;
+    }
     Ok(hasher.finalize())
+}
+
+/// What so many zero bytes sum up to, by doubling.
+fn zeros(len: u64) -> crc32fast::Hasher {
+    let (mut all, mut power) = (crc32fast::Hasher::new(), crc32fast::Hasher::new());
+    power.update(&[0]);
+    let mut left = len;
+    while left > 0 {
+        if left % 2 == 1 {
+            all.combine(&power);
+        }
+        let half = power.clone();
+        power.combine(&half);
+        left /= 2;
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_zeros() {
+        for len in [0, 1, 2, 3, 1000, 65_537] {
+            assert_eq!(zeros(len).finalize(), crc32fast::hash(&vec![0; usize::try_from(len).unwrap()]));
+        }
+        // python3 -c "import zlib; c = 0
+        // for i in range(5 << 10): c = zlib.crc32(bytes(1 << 20), c)
+        // print(c)"
+        assert_eq!(zeros(5 << 30).finalize(), 0x1938_38c3);
+    }
 }

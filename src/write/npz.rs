@@ -42,11 +42,12 @@ pub fn write(
         tensor.check_shape()?;
         let name = format!("{}.npy", tensor.name);
         check_name(&name)?;
-        let header = npy_header(&tensor.dtype, &tensor.shape)?;
-        let bytes = tensor.content.bytes(limits)?;
+        let header = npy_header(tensor.dtype(), &tensor.elements.shape)?;
+        let content = tensor.content();
+        let bytes = content.bytes(limits)?;
         zip.member(&name, header.len() as u64 + bytes, |out| {
             out.write_all(&header)?;
-            let written = tensor.content.write(out, true, limits, progress)?;
+            let written = content.write(out, true, limits, progress)?;
             overflows += written.overflows;
             let mut crc = crc32fast::Hasher::new_with_initial_len(0, 0);
             crc.update(&header);

@@ -1,11 +1,13 @@
 //! safetensors: a length, a JSON header, the tensors' bytes. The order is the `safetensors` library's: larger elements
 //! first, then by name, so that everything is aligned.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
+use crate::data::Elements;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -13,26 +15,34 @@ use crate::progress::Progress;
 use crate::write::atomic::{Output, Target};
 use crate::write::content::Content;
 
-/// One tensor as it goes into a file of named arrays.
+/// One tensor as it goes into a file of named arrays: its elements in row-major order.
 #[derive(Debug)]
 pub struct NamedTensor {
     /// Its name.
     pub name: String,
-    /// The type in the file.
-    pub dtype: DType,
-    /// Extent of each dimension.
-    pub shape: Vec<u64>,
-    /// Its elements in row-major order.
-    pub content: Content,
+    /// Where the elements lie.
+    pub elements: Elements,
+    /// To which type they are cast.
+    pub cast: Option<DType>,
 }
 
 impl NamedTensor {
+    /// The type in the file.
+    pub fn dtype(&self) -> &DType {
+        self.cast.as_ref().unwrap_or(&self.elements.dtype)
+    }
+
+    /// Its bytes in the file.
+    pub fn content(&self) -> Content {
+        Content::Elements { elements: self.elements.clone(), cast: self.cast.clone() }
+    }
+
     /// Refuses shapes whose extents multiply to more than 64 bits. Those with a 0 in them have no elements to torch, but
     /// neither the safetensors library nor numpy takes them.
     pub(super) fn check_shape(&self) -> Result<()> {
-        let count = self.shape.iter().try_fold(1_u64, |count, extent| count.checked_mul(*extent));
-        let bytes = count.and_then(|count| count.checked_mul(self.dtype.size().map_or(1, u64::from)));
-        let (name, shape) = (&self.name, &self.shape);
+        let count = self.elements.shape.iter().try_fold(1_u64, |count, extent| count.checked_mul(*extent));
+        let bytes = count.and_then(|count| count.checked_mul(self.dtype().size().map_or(1, u64::from)));
+        let (name, shape) = (&self.name, &self.elements.shape);
         bytes.map(drop).ok_or_else(|| Error::unsupported(format!("{name}: the size of shape {shape:?} overflows")))
     }
 }
@@ -74,34 +84,43 @@ fn header(
     metadata: &BTreeMap<String, String>,
     limits: &Limits,
 ) -> Result<(Vec<u8>, Vec<usize>)> {
-    let mut order: Vec<(usize, &NamedTensor)> = tensors.iter().enumerate().collect();
-    order.sort_by(|(_, a), (_, b)| rank(&b.dtype).cmp(&rank(&a.dtype)).then_with(|| a.name.cmp(&b.name)));
-    let mut entries = Vec::new();
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    let key = |index: &usize| tensors.get(*index).map(|tensor| (Reverse(rank(tensor.dtype())), &tensor.name));
+    order.sort_by(|a, b| key(a).cmp(&key(b)));
+    // the length goes before it once it is known
+    let mut out = vec![0; LENGTH_BYTES];
+    out.push(b'{');
     if !metadata.is_empty() {
-        entries.push(format!("\"__metadata__\":{}", json!(metadata)));
+        write!(out, "\"__metadata__\":{},", json!(metadata))?;
     }
     let mut at = 0_u64;
-    for (_, tensor) in &order {
-        let dtype = tensor
-            .dtype
+    for tensor in order.iter().filter_map(|index| tensors.get(*index)) {
+        let dtype = tensor.dtype();
+        let dtype = dtype
             .safetensors()
-            .ok_or_else(|| Error::unsupported(format!("{}: safetensors has no {}", tensor.name, tensor.dtype)))?;
+            .ok_or_else(|| Error::unsupported(format!("{}: safetensors has no {dtype}", tensor.name)))?;
         tensor.check_shape()?;
-        let end = tensor.content.bytes(limits)?.checked_add(at).ok_or_else(|| Error::limit("too many bytes"))?;
-        let shape = json!(tensor.shape);
-        let name = Value::String(tensor.name.clone());
-        entries.push(format!("{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{at},{end}]}}"));
+        let end = tensor.content().bytes(limits)?.checked_add(at).ok_or_else(|| Error::limit("too many bytes"))?;
+        let (name, shape) = (json!(tensor.name), json!(tensor.elements.shape));
+        write!(out, "{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{at},{end}]}},")?;
         at = end;
     }
-    let mut json = format!("{{{}}}", entries.join(",")).into_bytes();
-    json.resize(json.len().next_multiple_of(8), b' ');
-    if json.len() as u64 > limits.max_header_bytes {
-        return Err(Error::limit(format!("a header of {} bytes; safetensors allows 100 MB", json.len())));
+    if out.ends_with(b",") {
+        out.pop();
     }
-    let mut out = (json.len() as u64).to_le_bytes().to_vec();
-    out.extend(json);
-    Ok((out, order.iter().map(|(index, _)| *index).collect()))
+    out.push(b'}');
+    out.resize(out.len().next_multiple_of(LENGTH_BYTES), b' ');
+    let len = (out.len() - LENGTH_BYTES) as u64;
+    if len > limits.max_header_bytes {
+        return Err(Error::limit(format!("a header of {len} bytes; safetensors allows 100 MB")));
+    }
+    let (length, _) = out.split_at_mut(LENGTH_BYTES);
+    length.copy_from_slice(&len.to_le_bytes());
+    Ok((out, order))
 }
+
+/// What the header's length takes; the header is padded to a multiple of it.
+const LENGTH_BYTES: usize = 8;
 
 /// Writes the file; gives the complete output and the number of overflows.
 pub fn write(
@@ -116,7 +135,7 @@ pub fn write(
     out.write_all(&head)?;
     let mut overflows = 0;
     for tensor in order.iter().filter_map(|index| tensors.get(*index)) {
-        let written = tensor.content.write(&mut out, false, limits, progress);
+        let written = tensor.content().write(&mut out, false, limits, progress);
         overflows += written.map_err(|e| e.in_member(&tensor.name))?.overflows;
     }
     Ok((out, overflows))

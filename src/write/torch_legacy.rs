@@ -2,12 +2,13 @@
 
 use std::io::Write;
 
+use crate::checkpoint::resave::NewStorage;
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::pickle::{Graph, Node, Scan, encode};
 use crate::progress::Progress;
 use crate::write::atomic::{Output, Target};
-use crate::write::torch_zip::TorchStorage;
+use crate::write::content::Content;
 
 /// The pickles of the magic number, of protocol version 1001 and of `sys_info`, as torch writes them.
 const HEAD: &[&[u8]] = &[
@@ -23,7 +24,7 @@ pub fn write(
     target: &Target,
     graph: &Graph,
     scan: &Scan,
-    storages: &[TorchStorage],
+    storages: &[NewStorage],
     limits: &Limits,
     progress: &dyn Progress,
 ) -> Result<(Output, u64)> {
@@ -31,13 +32,13 @@ pub fn write(
     HEAD.iter().try_for_each(|part| out.write_all(part))?;
     encode(graph, scan, &mut out)?;
     let mut keys = Graph::new();
-    let list = storages.iter().map(|storage| keys.push_str(&storage.key)).collect::<Result<Vec<_>>>()?;
+    let list = (0..storages.len()).map(|key| keys.push_str(&key.to_string())).collect::<Result<Vec<_>>>()?;
     let list = keys.push(Node::List(Box::new(list)))?;
     encode(&keys, &Scan::new(&keys, list)?, &mut out)?;
     let mut overflows = 0;
     for storage in storages {
         out.write_all(&storage.numel.to_le_bytes())?;
-        overflows += storage.content.write(&mut out, false, limits, progress)?.overflows;
+        overflows += Content::of_storage(storage)?.write(&mut out, false, limits, progress)?.overflows;
     }
     Ok((out, overflows))
 }

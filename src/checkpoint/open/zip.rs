@@ -93,7 +93,7 @@ impl Opener<'_> {
             (bytes, byte_order)
         })?;
         if self.damaged {
-            storages.probe(first_storage);
+            storages.probe(first_storage)?;
         }
         Ok(decoded)
     }

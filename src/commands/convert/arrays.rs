@@ -1,18 +1,20 @@
 //! Into formats of named arrays: safetensors and npz.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
-use crate::checkpoint::selection::Weights;
-use crate::checkpoint::tensor::{Data, Tensor};
+use crate::checkpoint::selection::{Weight, Weights};
+use crate::checkpoint::storage::StorageId;
+use crate::checkpoint::tensor::Tensor;
 use crate::checkpoint::{Checkpoint, Container};
 use crate::commands::convert::{CastTo, Job, Shared, To, at_output};
 use crate::commands::progress_bar::Bar;
-use crate::dtype::Class;
+use crate::data::Elements;
+use crate::dtype::{Class, DType};
 use crate::report::convert::Alias;
 use crate::write::atomic::Target;
-use crate::write::content::Content;
 use crate::write::safetensors::NamedTensor;
 use crate::write::{npz, safetensors};
 
@@ -38,7 +40,7 @@ impl Job<'_> {
             metadata.extend(own_metadata(checkpoint));
             metadata.insert("format".to_owned(), "pt".to_owned());
         }
-        let tensors = self.named(checkpoint, &weights)?;
+        let tensors = self.named(checkpoint, std::mem::take(&mut weights.tensors))?;
         self.save_values(checkpoint, &weights, values)?;
         self.report.tensors = tensors.len() as u64;
         match target {
@@ -59,7 +61,7 @@ impl Job<'_> {
     ) -> anyhow::Result<()> {
         let mut bytes = 0_u64;
         for tensor in tensors {
-            bytes = bytes.saturating_add(tensor.content.bytes(&self.limits)?).saturating_add(HEADER_BYTES);
+            bytes = bytes.saturating_add(tensor.content().bytes(&self.limits)?).saturating_add(HEADER_BYTES);
         }
         self.check_room(target, bytes)?;
         let bar = Bar::new(&path.display().to_string(), bytes, self.args.report.quiet);
@@ -70,20 +72,26 @@ impl Job<'_> {
         drop(bar);
         let (output, overflows) = at_output(&path, written)?;
         self.report.overflows += overflows;
-        self.outputs.push((path, output));
-        Ok(())
+        self.keep(path, output)
     }
 
-    fn named(&self, checkpoint: &Checkpoint, weights: &Weights) -> anyhow::Result<Vec<NamedTensor>> {
-        let mut named = Vec::with_capacity(weights.tensors.len());
-        for weight in &weights.tensors {
-            let tensor = checkpoint.weight(weight)?;
-            named.push(self.named_tensor(checkpoint, &weight.name, tensor).with_context(|| weight.name.clone())?);
+    fn named(&self, checkpoint: &Checkpoint, weights: Vec<Weight>) -> anyhow::Result<Vec<NamedTensor>> {
+        let mut named = Vec::with_capacity(weights.len());
+        for weight in weights {
+            let tensor = checkpoint.weight(&weight)?;
+            let made = self.named_tensor(checkpoint, &weight.name, tensor);
+            let (elements, cast) = made.with_context(|| weight.name.clone())?;
+            named.push(NamedTensor { name: weight.name, elements, cast });
         }
         Ok(named)
     }
 
-    fn named_tensor(&self, checkpoint: &Checkpoint, name: &str, tensor: &Tensor) -> anyhow::Result<NamedTensor> {
+    fn named_tensor(
+        &self,
+        checkpoint: &Checkpoint,
+        name: &str,
+        tensor: &Tensor,
+    ) -> anyhow::Result<(Elements, Option<DType>)> {
         let format = self.to.name();
         if tensor.is_quantized() {
             bail!("{format} has no quantized tensors; --exclude {name:?} leaves it out");
@@ -91,12 +99,12 @@ impl Job<'_> {
         if tensor.is_sparse() {
             bail!("{format} has no sparse tensors ({}); --exclude {name:?} leaves it out", tensor.layout);
         }
-        let elements =
-            tensor.elements(&checkpoint.storages).with_context(|| format!("--exclude {name:?} leaves it out"))?;
+        let elements = tensor.elements(&checkpoint.storages);
+        let elements = elements.map_err(|e| anyhow!("{e}; --exclude {name:?} leaves it out"))?;
         elements.validate(&self.limits)?;
         let cast = self.args.dtype.map(CastTo::dtype);
         let cast = cast.filter(|to| elements.dtype.class() == Some(Class::Float) && elements.dtype != *to);
-        let dtype = cast.clone().unwrap_or_else(|| elements.dtype.clone());
+        let dtype = cast.as_ref().unwrap_or(&elements.dtype);
         let holds = match self.to {
             To::Npz => dtype.numpy().is_some(),
             _ => dtype.safetensors().is_some(),
@@ -108,8 +116,7 @@ impl Job<'_> {
             };
             bail!("{format} has no {dtype}; {help}");
         }
-        let shape = elements.shape.clone();
-        Ok(NamedTensor { name: name.to_owned(), dtype, shape, content: Content::Elements { elements, cast } })
+        Ok((elements, cast))
     }
 
     /// Finds tensors that share memory and does with them what `--shared` says.
@@ -119,49 +126,82 @@ impl Job<'_> {
         weights: &mut Weights,
         metadata: &mut BTreeMap<String, String>,
     ) -> anyhow::Result<()> {
-        let mut first: HashMap<_, Vec<(String, Tensor, std::ops::Range<u64>)>> = HashMap::new();
-        let mut dropped = Vec::new();
+        let mut viewed: HashMap<StorageId, Owners> = storages_of_several(checkpoint, weights)?;
+        let mut dropped = HashSet::new();
         // the library keeps the first name of a group in alphabetical order
-        let mut order: Vec<_> = weights.tensors.iter().collect();
+        let mut order: Vec<usize> = (0..weights.tensors.len()).collect();
+        let named = |index: usize| weights.tensors.get(index).map(|weight| weight.name.as_str());
         if self.args.shared == Shared::Drop {
-            order.sort_by(|a, b| a.name.cmp(&b.name));
+            order.sort_by_key(|index| named(*index));
         }
-        for weight in order {
+        let tensor_at = |rank: usize| order.get(rank).and_then(|index| weights.tensors.get(*index));
+        for (rank, &index) in order.iter().enumerate() {
+            let Some(weight) = tensor_at(rank) else { continue };
             let tensor = checkpoint.weight(weight)?;
-            let Data::Storage { id, .. } = tensor.data else { continue };
+            let Some(owners) = tensor.storage().and_then(|id| viewed.get_mut(&id)) else { continue };
             let Ok(elements) = tensor.elements(&checkpoint.storages) else { continue };
             let Ok(extent) = elements.validate(&self.limits) else { continue };
-            if extent.span.is_empty() {
-                continue;
-            }
-            let group = first.entry(id).or_default();
-            let overlaps = |span: &std::ops::Range<u64>| span.start < extent.span.end && extent.span.start < span.end;
-            if let Some((name, other, _)) = group.iter().find(|(_, _, span)| overlaps(span)) {
-                let alias = Alias { name: weight.name.clone(), shares_with: name.clone(), dropped: false };
-                match self.args.shared {
-                    Shared::Error => {
-                        bail!("{} and {name} share memory; --shared duplicate or --shared drop", weight.name)
-                    }
-                    Shared::Duplicate => self.report.shared.push(alias),
-                    Shared::Drop if is_same_view(tensor, other) => {
-                        metadata.insert(weight.name.clone(), name.clone());
-                        dropped.push(weight.name.clone());
-                        self.report.shared.push(Alias { dropped: true, ..alias });
-                        continue;
-                    }
-                    Shared::Drop => bail!(
-                        "{} and {name} are different views of one storage, so neither is an alias; --shared duplicate",
-                        weight.name
-                    ),
+            let Some(owner) = owners.claim(extent.span, rank).and_then(tensor_at) else { continue };
+            let name = &owner.name;
+            let alias = Alias { name: weight.name.clone(), shares_with: name.clone(), dropped: false };
+            match self.args.shared {
+                Shared::Error => {
+                    bail!("{} and {name} share memory; --shared duplicate or --shared drop", weight.name)
                 }
+                Shared::Duplicate => self.report.shared.push(alias),
+                Shared::Drop if is_same_view(tensor, checkpoint.weight(owner)?) => {
+                    metadata.insert(weight.name.clone(), name.clone());
+                    dropped.insert(index);
+                    self.report.shared.push(Alias { dropped: true, ..alias });
+                }
+                Shared::Drop => bail!(
+                    "{} and {name} are different views of one storage, so neither is an alias; --shared duplicate",
+                    weight.name
+                ),
             }
-            group.push((weight.name.clone(), tensor.clone(), extent.span));
         }
         if self.to == To::Npz && !dropped.is_empty() {
             bail!("npz has no place to record aliases; --shared duplicate");
         }
-        weights.tensors.retain(|weight| !dropped.contains(&weight.name));
+        let mut index = 0..;
+        weights.tensors.retain(|_| index.next().is_none_or(|index| !dropped.contains(&index)));
         Ok(())
+    }
+}
+
+/// The storages that more than one tensor looks at: few, mostly.
+fn storages_of_several(checkpoint: &Checkpoint, weights: &Weights) -> anyhow::Result<HashMap<StorageId, Owners>> {
+    let (mut once, mut several) = (HashSet::new(), HashMap::new());
+    for weight in &weights.tensors {
+        if let Some(id) = checkpoint.weight(weight)?.storage()
+            && !once.insert(id)
+        {
+            several.insert(id, Owners::default());
+        }
+    }
+    Ok(several)
+}
+
+/// Who was the first to look at each byte of a storage: ranges by their first byte, with their end and whose they are.
+#[derive(Debug, Default)]
+struct Owners(BTreeMap<u64, (u64, usize)>);
+
+impl Owners {
+    /// Gives what nobody has of `span` to `rank`, which is higher than all before; the lowest of those who had some of it.
+    fn claim(&mut self, span: Range<u64>, rank: usize) -> Option<usize> {
+        if span.is_empty() {
+            return None;
+        }
+        let from = self.0.range(..=span.start).next_back().map_or(span.start, |(start, _)| *start);
+        let (mut first, mut free, mut at) = (None, Vec::new(), span.start);
+        for (&start, &(end, owner)) in self.0.range(from..span.end).filter(|(_, (end, _))| *end > span.start) {
+            first = Some(first.map_or(owner, |first: usize| first.min(owner)));
+            free.extend((start > at).then_some((at, start)));
+            at = end;
+        }
+        free.extend((span.end > at).then_some((at, span.end)));
+        self.0.extend(free.into_iter().map(|(start, end)| (start, (end, rank))));
+        first
     }
 }
 
@@ -190,4 +230,24 @@ fn own_metadata(checkpoint: &Checkpoint) -> BTreeMap<String, String> {
     let metadata = items.iter().find(|entry| text(entry.key) == "__metadata__");
     let entries = metadata.and_then(|entry| objects.items(entry.value)).unwrap_or_default();
     entries.iter().map(|entry| (text(entry.key), text(entry.value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_first_that_overlaps(spans in prop::collection::vec((0_u64..60, 0_u64..20), 0..40)) {
+            let spans: Vec<Range<u64>> = spans.iter().map(|(start, len)| *start..start + len).collect();
+            let mut owners = Owners::default();
+            for (rank, span) in spans.iter().enumerate() {
+                let overlaps = |other: &Range<u64>| !other.is_empty() && other.start.max(span.start) < other.end.min(span.end);
+                let wanted = spans[..rank].iter().position(overlaps);
+                prop_assert_eq!(owners.claim(span.clone(), rank), wanted, "{:?} after {:?}", span, &spans[..rank]);
+            }
+        }
+    }
 }

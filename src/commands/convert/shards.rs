@@ -82,8 +82,7 @@ impl Job<'_> {
         let mut output = at_output(&path, self.shard_target(name)?.create())?;
         let written = output.write_all(&shard_index(total, files));
         written.map_err(|e| anyhow::Error::from(e).context(AtOutput(path.clone())))?;
-        self.outputs.push((path, output));
-        Ok(())
+        self.keep(path, output)
     }
 
     pub(super) fn array_shards(
@@ -95,7 +94,8 @@ impl Job<'_> {
             bail!("--max-shard-size is for safetensors and torch");
         }
         const INDEX: &str = "model.safetensors.index.json";
-        let sizes = tensors.iter().map(|t| t.content.bytes(&self.limits)).collect::<crate::error::Result<Vec<_>>>()?;
+        let sizes =
+            tensors.iter().map(|t| t.content().bytes(&self.limits)).collect::<crate::error::Result<Vec<_>>>()?;
         let shards = cut(&sizes, self.args.max_shard_size.unwrap_or(u64::MAX));
         let names = self.shard_names("model", "safetensors", shards.len(), INDEX)?;
         let mut files = BTreeMap::new();

@@ -10,7 +10,7 @@ use crate::commands::progress_bar::Bar;
 use crate::pickle::{Change, Graph, Node, NodeId, Scan};
 use crate::report::convert::LeftOut;
 use crate::write::atomic::Target;
-use crate::write::torch_zip::TorchStorage;
+use crate::write::content::Content;
 use crate::write::{torch_legacy, torch_zip};
 
 /// What headers, directory and alignment add for each storage, at most.
@@ -79,12 +79,11 @@ impl Job<'_> {
         let cast = self.args.dtype.map(CastTo::dtype);
         let options = Resave { legacy, cast, device: self.args.device.clone(), compact: self.args.compact };
         let storages = resave(checkpoint, root, &options)?;
-        let storages = storages.into_iter().map(TorchStorage::new).collect::<crate::error::Result<Vec<_>>>()?;
         let scan = Scan::new(&checkpoint.graph, root)?;
         let limits = &self.limits;
         let mut bytes = 0_u64;
         for storage in &storages {
-            bytes = bytes.saturating_add(storage.content.bytes(limits)?);
+            bytes = bytes.saturating_add(Content::of_storage(storage)?.bytes(limits)?);
         }
         self.check_room(target, bytes.saturating_add(storages.len() as u64 * MEMBER_BYTES))?;
         let tensors = scan.order().iter().filter(|node| checkpoint.tensors.of(**node).is_some()).count();
@@ -95,8 +94,7 @@ impl Job<'_> {
         drop(bar);
         let (output, overflows) = at_output(&path, written)?;
         self.report.overflows += overflows;
-        self.outputs.push((path, output));
-        Ok(())
+        self.keep(path, output)
     }
 }
 

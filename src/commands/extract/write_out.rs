@@ -29,7 +29,6 @@ use crate::write::atomic::{Output, Target};
 use crate::write::content::Content;
 use crate::write::png::{Options, Picture};
 use crate::write::safetensors::NamedTensor;
-use crate::write::torch_zip::TorchStorage;
 use crate::write::{csv, json, npz, safetensors, torch_zip};
 
 /// A tensor, or a part of one, to be written under its name.
@@ -218,9 +217,8 @@ impl Plan {
     fn named_tensors(&self, nameless: &str) -> Vec<NamedTensor> {
         let named = self.pieces.iter().map(|piece| NamedTensor {
             name: if piece.name.is_empty() { nameless.to_owned() } else { piece.name.clone() },
-            dtype: piece.elements.dtype.clone(),
-            shape: piece.elements.shape.clone(),
-            content: Content::Elements { elements: piece.elements.clone(), cast: None },
+            elements: piece.elements.clone(),
+            cast: None,
         });
         named.collect()
     }
@@ -261,7 +259,6 @@ impl Plan {
         let options = Resave { cast: args.dtype.clone(), compact: !whole, ..Resave::default() };
         let storages = resave(checkpoint, root, &options)?;
         let scan = Scan::new(&checkpoint.graph, root)?;
-        let storages = storages.into_iter().map(TorchStorage::new).collect::<crate::error::Result<Vec<_>>>()?;
         Ok(torch_zip::write(target, &checkpoint.graph, &scan, &storages, &checkpoint.limits, bar)?)
     }
 

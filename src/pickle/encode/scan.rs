@@ -1,8 +1,6 @@
 //! What a pickle will hold, found out before the first byte: everything reachable in the order it will be written, how
 //! often each is used, which protocol has opcodes for all of it.
 
-use std::collections::HashMap;
-
 use super::{parts, scalar};
 use crate::error::{Error, Result};
 use crate::pickle::graph::{Construct, Graph, Node, NodeId};
@@ -14,7 +12,8 @@ const MOST_BYTES_EACH: u64 = 32;
 #[derive(Debug)]
 pub struct Scan {
     root: NodeId,
-    uses: HashMap<NodeId, u32>,
+    /// By the node's place.
+    uses: Vec<u32>,
     order: Vec<NodeId>,
     protocol: u8,
     max_bytes: u64,
@@ -23,11 +22,13 @@ pub struct Scan {
 impl Scan {
     /// Looks through everything below `root`.
     pub fn new(graph: &Graph, root: NodeId) -> Result<Self> {
-        let mut scan = Scan { root, uses: HashMap::new(), order: Vec::new(), protocol: 2, max_bytes: 16 };
+        let mut scan = Scan { root, uses: vec![0; graph.len()], order: Vec::new(), protocol: 2, max_bytes: 16 };
         let mut open = vec![root];
         while let Some(node) = open.pop() {
             scan.max_bytes = scan.max_bytes.saturating_add(MOST_BYTES_EACH);
-            let uses = scan.uses.entry(node).or_insert(0);
+            let Some(uses) = scan.uses.get_mut(node.index()) else {
+                return Err(Error::data("an object of another graph"));
+            };
             *uses = uses.saturating_add(1);
             if *uses > 1 {
                 continue;
@@ -55,6 +56,11 @@ impl Scan {
         &self.order
     }
 
+    /// The same, for who needs nothing else.
+    pub fn into_order(self) -> Vec<NodeId> {
+        self.order
+    }
+
     /// The protocol the pickle needs.
     pub fn protocol(&self) -> u8 {
         self.protocol
@@ -67,7 +73,7 @@ impl Scan {
 
     /// How often an object is referred to.
     pub fn uses(&self, node: NodeId) -> u32 {
-        self.uses.get(&node).copied().unwrap_or(0)
+        self.uses.get(node.index()).copied().unwrap_or(0)
     }
 }
 

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use std::sync::Arc;
 
 use super::*;

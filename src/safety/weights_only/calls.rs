@@ -11,10 +11,13 @@ use super::tables::Kind;
 use super::value::{Id, Mapping, Tensor, Text, Value};
 use crate::dtype::DType;
 
+/// Says how many bytes the record of a key has, if there is one.
+pub(super) type RecordBytes<'a> = &'a dyn Fn(&str) -> Option<u64>;
+
 /// The storages that persistent ids name.
 pub(super) struct Storages<'a> {
     /// Bytes of the record with this key, for an archive; a legacy stream has its storages at the end.
-    pub record: Option<&'a dyn Fn(&str) -> Option<u64>>,
+    pub record: Option<RecordBytes<'a>>,
     /// By key: the first use decides.
     pub by_key: HashMap<Vec<u8>, Storage>,
     all: Vec<Bytes>,
@@ -35,7 +38,7 @@ pub(super) struct Storage {
 }
 
 impl<'a> Storages<'a> {
-    pub fn new(record: Option<&'a dyn Fn(&str) -> Option<u64>>) -> Self {
+    pub fn new(record: Option<RecordBytes<'a>>) -> Self {
         Storages { record, by_key: HashMap::new(), all: Vec::new() }
     }
 
@@ -347,7 +350,7 @@ impl Replay<'_> {
             }
             (_, "torch._tensor._rebuild_from_type_v2") => {
                 count(4, 4)?;
-                self.from_type(arg(0), arg(1), arg(2), arg(3))
+                self.of_subclass(arg(0), arg(1), arg(2), arg(3))
             }
             (_, "collections.OrderedDict") => {
                 count(0, 1)?;
@@ -686,7 +689,7 @@ impl Replay<'_> {
         Ok(tensor(Tensor { dtype, sizes, ..Tensor::default() }))
     }
 
-    fn from_type(&mut self, callable: Id, class: Id, args: Id, state: Id) -> Made {
+    fn of_subclass(&mut self, callable: Id, class: Id, args: Id, state: Id) -> Made {
         let (name, kind) = match self.value(callable) {
             Value::Global(name, kind) => (*name, *kind),
             Value::Unknown => return Ok(Value::Unknown),

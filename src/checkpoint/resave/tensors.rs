@@ -1,0 +1,163 @@
+//! What describes a tensor in the target: the input's own call with another storage, offset or type, or a new call of
+//! torch's constructors for what no pickle described.
+
+use super::Work;
+use super::storages::Home;
+use crate::checkpoint::rebuild::Constructor;
+use crate::checkpoint::storage::StorageId;
+use crate::checkpoint::tensor::{Data, Tensor, TensorId, contiguous};
+use crate::dtype::{Class, DType, Known};
+use crate::error::{Error, Result};
+use crate::pickle::{Change, Entry, Graph, Node, NodeId};
+
+impl Work<'_> {
+    /// The tuple of an object's arguments or state that begins with its storage: storage, offset, size, stride, ….
+    fn view_of(&self, node: NodeId) -> Option<NodeId> {
+        let object = self.checkpoint.graph.object(node)?;
+        let nested = self.checkpoint.graph.tuple(object.args).and_then(|args| args.get(2)).copied();
+        let states = object.changes.iter().filter_map(|change| match change {
+            Change::Build(state) => Some(*state),
+            _ => None,
+        });
+        let mut candidates = [object.args].into_iter().chain(nested).chain(states);
+        candidates.find(|tuple| {
+            let first = self.checkpoint.graph.tuple(*tuple).filter(|items| items.len() >= 4);
+            first.and_then(|items| items.first()).is_some_and(|first| self.storage_of(*first).is_some())
+        })
+    }
+
+    pub(super) fn edit_tensor(&mut self, node: NodeId, tensor: &Tensor) -> Result<()> {
+        if self.options.cast.is_some() && tensor.global_shape.is_some() {
+            return Err(Error::unsupported("a distributed tensor cannot be cast; --state-dict takes its local part"));
+        }
+        let Data::Storage { id, offset } = tensor.data else { return Ok(()) };
+        let Some(view) = self.view_of(node) else { return Ok(()) };
+        let mut items = self.checkpoint.graph.tuple(view).unwrap_or_default().to_vec();
+        let Some((_, _, source)) = items.first().and_then(|first| self.storage_of(*first)) else { return Ok(()) };
+        let mut offset = offset;
+        if let Some(parts) = self.parts.get(&id) {
+            let dtype = tensor.dtype.clone().unwrap_or(DType::Known(Known::UInt8));
+            let size = u64::from(dtype.size().unwrap_or(1));
+            let at = offset * size;
+            let part = parts.range(..=at).next_back().map(|(start, end)| *start..*end);
+            let part = part.filter(|_| tensor.numel() != Some(0)).unwrap_or(0..0);
+            offset = if part.is_empty() { 0 } else { (at - part.start) / size };
+            let made = self.persistent(Home::Storage(id, part), Some(source))?;
+            if let Some(first) = items.first_mut() {
+                *first = made;
+            }
+        }
+        let moved = i64::try_from(offset).map_err(|_| Error::data("an impossible storage offset"))?;
+        if items.get(1).is_some_and(|place| self.checkpoint.graph.int(*place) != Some(moved)) {
+            let new = self.push(Node::Int(moved))?;
+            items.iter_mut().skip(1).take(1).for_each(|place| *place = new);
+        }
+        self.retype(node, view, id, tensor, &mut items)?;
+        let tuple = self.checkpoint.graph.push_tuple(&items)?;
+        let tuple = self.checkpoint.graph.node(tuple).clone();
+        self.set(view, tuple);
+        Ok(())
+    }
+
+    /// After a cast the storage's class says the type: `_rebuild_tensor_v3` becomes `_rebuild_tensor_v2`.
+    fn retype(
+        &mut self,
+        node: NodeId,
+        view: NodeId,
+        id: StorageId,
+        tensor: &Tensor,
+        items: &mut Vec<NodeId>,
+    ) -> Result<()> {
+        let Some(dtype) = &tensor.dtype else { return Ok(()) };
+        if self.checkpoint.objects().constructor(node) != Some(Constructor::TensorV3)
+            || self.cast_of(id, dtype)?.is_none()
+            || self.checkpoint.graph.object(node).is_none_or(|object| object.args != view)
+        {
+            return Ok(());
+        }
+        if items.len() > 6 {
+            items.remove(6);
+        }
+        let callable = self.global("torch._utils", "_rebuild_tensor_v2")?;
+        if let Some(Node::Object(object)) = self.checkpoint.graph.node_mut(node) {
+            object.callable = callable;
+        }
+        Ok(())
+    }
+
+    /// A tensor that no pickle describes becomes a call of `_rebuild_tensor_v2` (or v3, for types without a storage
+    /// class).
+    pub(super) fn make(&mut self, node: NodeId, id: TensorId, tensor: &Tensor) -> Result<()> {
+        let dtype = tensor.dtype.clone().ok_or_else(|| Error::data("a tensor of unknown type"))?;
+        let DType::Known(_) = dtype else {
+            return Err(Error::unsupported(format!("torch has no {dtype}; leave it out with --exclude")));
+        };
+        let (home, offset, stride) = match &tensor.data {
+            Data::Storage { id: storage, offset } => match self.parts.get(storage) {
+                Some(parts) => {
+                    let size = u64::from(dtype.size().unwrap_or(1));
+                    let part = parts.range(..=offset * size).next_back().map(|(start, end)| *start..*end);
+                    let part = part.filter(|_| tensor.numel() != Some(0)).unwrap_or(0..0);
+                    let offset = if part.is_empty() { 0 } else { (offset * size - part.start) / size };
+                    (Home::Storage(*storage, part), offset, tensor.stride.clone())
+                }
+                None => (Home::Storage(*storage, 0..u64::MAX), *offset, tensor.stride.clone()),
+            },
+            Data::Array { .. } => (Home::Array(id), 0, Some(contiguous(&tensor.shape))),
+            _ => return Err(Error::unsupported(format!("a {} tensor cannot be described anew", tensor.layout))),
+        };
+        let source = match &home {
+            Home::Storage(storage, _) => self.pid_node(*storage),
+            Home::Array(_) => None,
+        };
+        let storage = self.persistent(home.clone(), source)?;
+        let cast = match &home {
+            Home::Storage(storage, _) => self.cast_of(*storage, &dtype)?,
+            Home::Array(_) => self.options.cast.clone().filter(|_| dtype.class() == Some(Class::Float)),
+        };
+        let dtype = cast.unwrap_or(dtype);
+        let offset = self.int(offset)?;
+        let size = self.ints(&tensor.shape)?;
+        let stride = self.ints(stride.as_deref().unwrap_or_default())?;
+        let grad = if tensor.requires_grad == Some(true) { Graph::TRUE } else { Graph::FALSE };
+        let hooks = self.global("collections", "OrderedDict")?;
+        let hooks = self.call(hooks, &[])?;
+        let hooks = self.push(hooks)?;
+        let mut args = vec![storage, offset, size, stride, grad, hooks];
+        let name = match dtype.storage_class() {
+            Some(_) => "_rebuild_tensor_v2",
+            None => {
+                args.push(self.global("torch", dtype.name())?);
+                "_rebuild_tensor_v3"
+            }
+        };
+        if matches!(home, Home::Storage(..)) && (tensor.conj || tensor.neg) {
+            args.push(self.flags(tensor)?);
+        }
+        let callable = self.global("torch._utils", name)?;
+        let made = self.call(callable, &args)?;
+        self.set(node, made);
+        Ok(())
+    }
+
+    /// A node whose persistent id names the storage, to keep its class.
+    fn pid_node(&self, id: StorageId) -> Option<NodeId> {
+        self.checkpoint.storages.node_of(id)
+    }
+
+    fn flags(&mut self, tensor: &Tensor) -> Result<NodeId> {
+        let mut entries = Vec::new();
+        for (name, set) in [("conj", tensor.conj), ("neg", tensor.neg)] {
+            if set {
+                let key = self.checkpoint.graph.push_str(name)?;
+                entries.push(Entry { key, value: Graph::TRUE, key_at: 0 });
+            }
+        }
+        self.push(Node::Dict(Box::new(entries)))
+    }
+
+    pub(super) fn ints(&mut self, values: &[i64]) -> Result<NodeId> {
+        let nodes = values.iter().map(|value| self.push(Node::Int(*value))).collect::<Result<Vec<_>>>()?;
+        self.checkpoint.graph.push_tuple(&nodes)
+    }
+}
