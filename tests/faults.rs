@@ -107,26 +107,26 @@ fn a_file_that_becomes_shorter_after_it_was_opened() {
             }
             let listed = in_memory::list_and_hash(Arc::clone(&source));
             assert!(
-                listed.is_err_or(|list| list.tensors.iter().any(|tensor| tensor.problem.is_some())),
+                listed.fails_or(|list| list.tensors.iter().any(|tensor| tensor.problem.is_some())),
                 "{file} {left}"
             );
             let found = in_memory::check(&source);
-            assert!(found.is_err_or(|found| found.contains("Finding {")), "{file} at {left}");
+            assert!(found.fails_or(|found| found.contains("Finding {")), "{file} at {left}");
             let compared = in_memory::diff(Arc::clone(&source), Arc::clone(&source));
-            assert!(compared.is_err_or(|diff| !diff.problems.is_empty()), "{file} at {left}");
+            assert!(compared.fails_or(|diff| !diff.problems.is_empty()), "{file} at {left}");
             let stripped = in_memory::strip_prefix(&source, "module.");
-            assert!(stripped.is_err_or(|done| done.is_none()), "{file} at {left}");
+            assert!(stripped.fails_or(|done| done.is_none()), "{file} at {left}");
         }
     }
 }
 
-/// `Result::is_err_or`, whatever the error is.
-trait IsErrOr<T> {
-    fn is_err_or(self, what: impl FnOnce(T) -> bool) -> bool;
+/// Fails, whatever the error is, or gives what is wanted.
+trait FailsOr<T> {
+    fn fails_or(self, what: impl FnOnce(T) -> bool) -> bool;
 }
 
-impl<T, E> IsErrOr<T> for Result<T, E> {
-    fn is_err_or(self, what: impl FnOnce(T) -> bool) -> bool {
+impl<T, E> FailsOr<T> for Result<T, E> {
+    fn fails_or(self, what: impl FnOnce(T) -> bool) -> bool {
         self.map_or(true, what)
     }
 }
