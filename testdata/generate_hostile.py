@@ -541,8 +541,36 @@ def other_formats():
     put("dcp_truncated/.metadata", b"\x80\x02ctorch.distributed.checkpoint.metadata\nMetadata\n)\x81}(X\x05", "a DCP index cut short")
 
 
+def found_by_fuzzing():
+    """What `fuzz/` found, cut down to what matters."""
+    def array(data):
+        kind = name_of("numpy", "dtype") + tup(text("f4"), integer(0), integer(1)) + b"R"
+        kind += tup(integer(3), text("<"), b"N", b"N", b"N", integer(-1), integer(-1), integer(0)) + b"b"
+        made = name_of("numpy.core.multiarray", "_reconstruct") + tup(name_of("numpy", "ndarray"), ints([0]), b"U\x01b") + b"R"
+        return pkl(dict_of(w=made + tup(integer(1), ints([2]), kind, b"\x89", data) + b"b"))
+
+    def encoded(opcodes):
+        return name_of("_codecs", "encode") + tup(opcodes, text("latin1")) + b"R"
+
+    put("numel_below_tensor.pt", torch_zip(pkl(dict_of(w=tensor(size=(4, 6), stride=(6, 1)))), [("0", SIX * 4)]),
+        "a tensor inside its member, but not inside the elements that its storage says it has", exit=0, exit_hash=2)
+    for name, data in [("raw", b"U\x09ABCDEFGHI"), ("escaped", b"S'ABCDEFGH\\x49'\n"), ("utf8", encoded(text("ABCDEFGH\xc9"))),
+                       ("unicode_escape", encoded(b"VABCDEFG\\u00\n"))]:
+        put("array_data_longer_%s.pkl" % name, array(data), "bytes that are more than the array's elements", exit=0, exit_hash=2)
+    put("safetensors_from_overflow.pt", torch_zip(pkl(dict_of(w=tensor(size=(1 << 62, 1 << 62, 0), stride=(0, 0, 1))))),
+        "no elements, in a shape that safetensors and numpy cannot count", exit=[0, 2])
+    put("nul_in_name.pt", torch_zip(pkl(b"}(" + text("a\0b") + tensor() + b"u")), "a name that no npz can have", exit=0)
+    put("inst_of_a_long_name.pkl", pkl(b"(i" + b"m" * 90 + b"\n" + b"N" * 90 + b"\n"), "a class whose name is all there is", exit=0)
+    views = b"".join(text("v%02d" % i) + tensor(size=(1 << 22, 8 + i), stride=(0, 0)) for i in range(40))
+    put("many_expanded_views.pt", torch_zip(pkl(b"}(" + views + b"u"), deflate=["archive/data.pkl"]),
+        "forty views, of 128 MiB and more each, of one element", exit=[0, 2], exit_hash=2, words=())
+    bomb = bz2.compress(b"\x80\x04\x8e" + struct.pack("<Q", 300 << 20) + bytes(300 << 20) + b".", 9)
+    put("bombs_in_members.pt", torch_zip(STATE, extra=[("archive/extra/%d" % i, bomb) for i in range(40)]),
+        "forty bombs beside the pickle, for who looks into every member", exit=0)
+
+
 def main():
-    for part in (no_checkpoints, truncated, pickles, zips, tensors, legacies, other_formats):
+    for part in (no_checkpoints, truncated, pickles, zips, tensors, legacies, other_formats, found_by_fuzzing):
         part()
     with open(os.path.join(OUT, "expected.json"), "w", encoding="utf-8") as f:
         json.dump(EXPECTED, f, indent=1, sort_keys=True)

@@ -438,6 +438,20 @@ fn shards_with_their_index() {
 }
 
 #[test]
+fn what_no_reader_would_take_back_is_not_written() {
+    let dir = Dir::new();
+    for (file, to, why) in [
+        ("safetensors_from_overflow.pt", "safetensors", "overflows"),
+        ("safetensors_from_overflow.pt", "npz", "overflows"),
+        ("nul_in_name.pt", "npz", "NUL"),
+    ] {
+        let source = format!("testdata/hostile/{file}");
+        assert!(refused(&["convert", &source, &dir.path("out"), "--to", to]).contains(why), "{file}");
+    }
+    assert!(dir.names().is_empty());
+}
+
+#[test]
 fn targets_that_are_refused() {
     let dir = Dir::new();
     let (out, source) = (dir.path("out.pt"), input("one_layer_state.pth"));

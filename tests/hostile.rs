@@ -11,7 +11,7 @@ use driver::{Run, ckpt, run_with, testdata};
 use serde_json::Value;
 
 /// How many files `expected.json` speaks of.
-const EXPECTED: usize = 225;
+const EXPECTED: usize = 235;
 
 #[test]
 fn every_hostile_file_gets_what_it_deserves() {
@@ -71,7 +71,8 @@ fn every_command_survives_every_hostile_file() {
             // what is written can be read again
             if run.status == 0 && Path::new(out).exists() {
                 let back = ls(Path::new(out));
-                if back.status != 0 {
+                // a list of lists of lists converts, and is too large to be listed before and after
+                if back.status != 0 && ls(Path::new(&file)).status == 0 {
                     return Err(format!("{arguments:?}: what was written is refused: {}", back.stderr));
                 }
                 std::fs::remove_file(out).map_err(|e| e.to_string())?;
@@ -289,6 +290,38 @@ fn wrong_files_are_named_for_what_they_are() {
         let file = written(&dir, name, bytes);
         refused(&ls(&file), &file.to_string_lossy(), &[word]);
     }
+}
+
+/// What takes minutes when work is done for each use and not for each thing.
+#[test]
+fn a_quarter_of_a_megabyte_of_uses() {
+    let dir = folder();
+    let most = 1 << 18;
+    let fill = |head: &[u8], unit: &[u8]| [b"\x80\x02", head, b"(", &unit.repeat(most / unit.len()), b"l."].concat();
+    let inner = [&b"\x80\x02("[..], &b"]".repeat(8000), b"l."].concat();
+    let bytes = [b"B", &u32::try_from(inner.len()).expect("a length").to_le_bytes()[..], &inner, b"\x85q\x01"].concat();
+    let files = [
+        ("calls", fill(b"ca\nB\nq\0", b"h\0)R")),
+        ("objects", fill(b"ca\nB\nq\0", b"h\0)\x81}b")),
+        (
+            "globals",
+            [b"(".to_vec(), (0..30_000).flat_map(|i| format!("ca\n{i}\n").into_bytes()).collect(), b"l.".to_vec()]
+                .concat(),
+        ),
+        ("one string in many calls", fill(&[b"ca\nB\nq\0", &bytes[..]].concat(), b"h\0h\x01R")),
+        (
+            "one stream in many calls",
+            fill(&[b"ctorch.storage\n_load_from_bytes\nq\0", &bytes[..]].concat(), b"h\0h\x01R"),
+        ),
+    ];
+    driver::for_each(&files, |(name, bytes)| {
+        let file = written(&dir, name, bytes);
+        for arguments in [&["ls", "--json", "--hash"][..], &["check", "--json", "--numerics"]] {
+            let run = run_with(ckpt().args(arguments).arg(&file), b"");
+            well_said(&run).map_err(|why| format!("{name}: {why}"))?;
+        }
+        Ok(())
+    });
 }
 
 /// A pickle in a deflated member may not make more objects than its compressed size allows.

@@ -145,6 +145,16 @@ fn old_spellings() {
 }
 
 #[test]
+fn the_bound_on_a_pickles_bytes_holds() {
+    // INST holds its class's names itself
+    let bytes = [&b"(i"[..], &[b'm'; 500], b"\n", &[b'n'; 500], b"\n."].concat();
+    let mut graph = Graph::new();
+    let root = read(&mut graph, &bytes);
+    let scan = Scan::new(&graph, root).unwrap();
+    assert!(pickle(&graph, root).len() as u64 <= scan.max_bytes());
+}
+
+#[test]
 fn long_containers_go_in_batches() {
     let mut bytes = b"\x80\x02]q\x00(".to_vec();
     bytes.extend([op::BININT1, 7].repeat(2500));
