@@ -218,7 +218,7 @@ fn windows(path: &str, views: &[(u16, u8)]) {
 
 /// What a tensor is expanded to matters to those who read it: its storage is copied all the same.
 #[test]
-fn expanded_tensors_and_many_views() {
+fn expanded_tensors() {
     let dir = Dir::new();
     let out = dir.path("out.pt");
     ok(&["convert", "testdata/hostile/tensor_petabytes.pt", &out]);
@@ -227,14 +227,6 @@ fn expanded_tensors_and_many_views() {
     assert_eq!(listed["tensors"][0]["shape"], serde_json::json!([1_u64 << 50]));
     let said = refused(&["convert", "testdata/hostile/tensor_petabytes.pt", &dir.path("out.safetensors")]);
     assert!(said.contains("--max-read-bytes"), "{said}");
-    // 300 names of one view are read once, 300 views are more than the file explains
-    let (tied, many) = (dir.path("tied.pt"), dir.path("many.pt"));
-    windows(&tied, &[(0, 200); 300]);
-    windows(&many, &(0..300).map(|at| (at, 200)).collect::<Vec<_>>());
-    ok(&["ls", "-q", "--hash", "--max-read-bytes", "0", &tied]);
-    let said = refused(&["ls", "-q", "--hash", "--max-read-bytes", "0", &many]);
-    assert!(said.contains("--max-read-bytes"), "{said}");
-    ok(&["ls", "-q", "--hash", &many]);
 }
 
 #[test]
