@@ -10,6 +10,7 @@
 //! | [`report`] | what a command found, as plain serde types, each also laid out as a document |
 //! | [`render`] | documents to tables, reports to JSON; hostile names escaped |
 //! | [`layout`] | checkpoints made of several files: shards with an index, torch.distributed's directories |
+//! | [`safety`] | what a file would do when it is loaded, and whether it is sound: findings, never an execution |
 //! | [`mod@write`] | one encoder a format; output appears whole or not at all |
 //! | [`checkpoint`] | the shared core: an object graph plus the storages it names; names, tensors, values |
 //! | [`data`] | the elements of one tensor in bounded memory: gather, cast, hash, statistics, comparison |
@@ -19,7 +20,7 @@
 //!
 //! # The rule
 //!
-//! Arrows point down only: commands -> report, render, write -> layout -> checkpoint -> data, container -> pickle ->
+//! Arrows point down only: commands -> report, render, safety, write -> layout -> checkpoint -> data, container -> pickle ->
 //! dtype, source, limits, error, progress. `pickle` knows nothing of torch, `container` nothing of names; commands never
 //! touch a zip or an opcode; a renderer knows documents, not commands. A new format is one file in `container`, `layout`
 //! or `write` and a line in a table; a new output is one `Renderer`; a new subcommand is one file.

@@ -106,27 +106,24 @@ fn a_file_that_becomes_shorter_after_it_was_opened() {
                 assert!(in_memory::convert(Arc::clone(&source), to).is_err(), "{file} at {left}");
             }
             let listed = in_memory::list_and_hash(Arc::clone(&source));
-            assert!(
-                listed.fails_or(|list| list.tensors.iter().any(|tensor| tensor.problem.is_some())),
-                "{file} {left}"
-            );
+            assert!(listed.err_or(|list| list.tensors.iter().any(|tensor| tensor.problem.is_some())), "{file} {left}");
             let found = in_memory::check(&source);
-            assert!(found.fails_or(|found| found.contains("Finding {")), "{file} at {left}");
+            assert!(found.err_or(|found| found.contains("Finding {")), "{file} at {left}");
             let compared = in_memory::diff(Arc::clone(&source), Arc::clone(&source));
-            assert!(compared.fails_or(|diff| !diff.problems.is_empty()), "{file} at {left}");
+            assert!(compared.err_or(|diff| !diff.problems.is_empty()), "{file} at {left}");
             let stripped = in_memory::strip_prefix(&source, "module.");
-            assert!(stripped.fails_or(|done| done.is_none()), "{file} at {left}");
+            assert!(stripped.err_or(|done| done.is_none()), "{file} at {left}");
         }
     }
 }
 
-/// Fails, whatever the error is, or gives what is wanted.
-trait FailsOr<T> {
-    fn fails_or(self, what: impl FnOnce(T) -> bool) -> bool;
+/// An error, or a value of which something is true.
+trait ErrOr<T> {
+    fn err_or(self, what: impl FnOnce(T) -> bool) -> bool;
 }
 
-impl<T, E> FailsOr<T> for Result<T, E> {
-    fn fails_or(self, what: impl FnOnce(T) -> bool) -> bool {
+impl<T, E> ErrOr<T> for Result<T, E> {
+    fn err_or(self, what: impl FnOnce(T) -> bool) -> bool {
         self.map_or(true, what)
     }
 }

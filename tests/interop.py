@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Open what `ckpt convert` writes with a real torch and compare it with the original.
+"""Open what `ckpt convert` and `ckpt repair` write with a real torch and compare it with the original.
 
 usage: PYTHON_WITH_TORCH tests/interop.py CKPT DIR...
 
@@ -7,7 +7,8 @@ Every torch file below the folders torch-* of DIR (made by its generate.py, so t
 containers and comes back through torch: every tensor must be the same bit for bit, with its strides, sharing and grad,
 every other value by its repr. What is written as a zip is loaded in every way that the torch has: mapped into memory, and
 with offsets that are calculated instead of looked up. State dicts and modules also go to `--state-dict`, which must open with
-weights_only=True. Exit status 0 when all agree.
+weights_only=True. Each file is also cut off, in the zip's directory and in the middle, and repaired: torch must load what
+is saved, and all of it where only the directory was lost. Exit status 0 when all agree.
 """
 import contextlib
 import inspect
@@ -91,10 +92,32 @@ def facts(value, seen, where=""):
         yield where, type(value).__name__, repr(value)
 
 
-def convert(binary, *args):
-    done = subprocess.run([binary, "convert", "-q", "--force", *args], capture_output=True, timeout=60)
+def run(binary, *args):
+    done = subprocess.run([binary, args[0], "-q", "--force", *args[1:]], capture_output=True, timeout=60)
     if done.returncode:
         raise ValueError(done.stderr.decode(errors="replace").strip())
+
+
+def convert(binary, *args):
+    run(binary, "convert", *args)
+
+
+def repair(binary, path, cut, out, original):
+    """Cuts a file off in two places and repairs it: torch must load whatever could be saved."""
+    whole = open(path, "rb").read()
+    is_zip = whole.startswith(b"PK")
+    for end in (len(whole) - 30, len(whole) * 3 // 4):
+        with open(cut, "wb") as to:
+            to.write(whole[:end])
+        try:
+            run(binary, "repair", cut, "-o", out)
+        except ValueError as e:
+            if is_zip and end == len(whole) - 30 or "nothing can be saved" not in str(e) and "no tensor is whole" not in str(e):
+                raise
+            continue
+        back = load(out)
+        if is_zip and end == len(whole) - 30:
+            same(original, back)
 
 
 def same(a, b):
@@ -123,12 +146,14 @@ def main():
             except Exception as e:
                 print("not compared, this torch cannot open %s: %s" % (path, str(e)[:100]))
                 continue
-            for to in ("torch", "torch-legacy", "state-dict"):
+            for to in ("torch", "torch-legacy", "state-dict", "repaired"):
                 if to == "state-dict" and not ("_state" in path or "_full" in path) or "checkpoint" in path and to == "state-dict":
                     continue
                 total += 1
                 try:
-                    if to == "state-dict":
+                    if to == "repaired":
+                        repair(binary, path, os.path.join(scratch, "cut.pt"), out, original)
+                    elif to == "state-dict":
                         convert(binary, path, out, "--state-dict")
                         state = original.state_dict() if isinstance(original, torch.nn.Module) else original
                         for way, back in ways(out, weights_only=True):
@@ -143,7 +168,7 @@ def main():
                 except Exception as e:
                     print("%s -> %s: %s" % (path, to, str(e)[:400]))
     print("; ".join("%s: %d" % item for item in loaded.items()))
-    print("%d of %d conversions agree with torch %s" % (good, total, torch.__version__))
+    print("%d of %d conversions and repairs agree with torch %s" % (good, total, torch.__version__))
     sys.exit(0 if total and good == total else 1)
 
 

@@ -4,8 +4,9 @@
 //! `numpy/core/src/multiarray/methods.c` (`array_setstate`).
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use crate::checkpoint::numpy;
 use crate::checkpoint::storage::{Persistent, StorageId, Storages};
@@ -215,6 +216,7 @@ impl Tensors {
     pub(super) fn rebuild(&mut self, graph: &Graph, storages: &Storages, limits: &Limits) -> Result<()> {
         let mut left = limits.max_objects.saturating_add(graph.held().saturating_mul(2));
         let mut left_bytes = bytes_for(graph, storages, limits);
+        let mut views = FxHashSet::default();
         self.learn_constructors(graph, 0);
         let mut waiting: Vec<NodeId> = graph.ids().filter(|id| graph.object(*id).is_some()).collect();
         for _ in 0..MAX_PASSES {
@@ -225,9 +227,12 @@ impl Tensors {
                     Attempt::Done(tensor) => {
                         let mut tensor = *tensor;
                         tensor.inspect(storages);
-                        match left_bytes.checked_sub(tensor.bytes().unwrap_or(0)) {
-                            Some(less) => left_bytes = less,
-                            None => tensor.problem = tensor.problem.or_else(|| Some(MANY_TIMES_THE_BYTES.to_owned())),
+                        // names of one view are read once
+                        if tensor.view().is_none_or(|view| views.insert(FxBuildHasher.hash_one(view))) {
+                            match left_bytes.checked_sub(tensor.bytes().unwrap_or(0)) {
+                                Some(less) => left_bytes = less,
+                                None => tensor.unread = Some(MANY_TIMES_THE_BYTES),
+                            }
                         }
                         left = left.checked_sub(OBJECTS_A_TENSOR + 2 * tensor.shape.len() as u64).ok_or_else(|| {
                             Error::limit("has more tensors than its pickle explains; --max-objects raises the bound")

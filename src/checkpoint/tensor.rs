@@ -116,6 +116,8 @@ pub struct Tensor {
     pub state: Option<NodeId>,
     /// Why its elements cannot be trusted.
     pub problem: Option<String>,
+    /// Why its elements will not be read though they are there: a bound.
+    pub unread: Option<&'static str>,
 }
 
 impl Tensor {
@@ -168,6 +170,9 @@ impl Tensor {
     pub fn elements(&self, storages: &Storages) -> Result<Elements> {
         if let Some(problem) = &self.problem {
             return Err(Error::data(problem.clone()));
+        }
+        if let Some(bound) = self.unread {
+            return Err(Error::limit(bound));
         }
         let dtype = self.dtype.clone().ok_or_else(|| Error::data("its dtype is unknown"))?;
         let size = |value: &i64| u64::try_from(*value).map_err(|_| Error::data("a negative size or stride"));

@@ -373,7 +373,7 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-            assert_eq!(blocks, 4);
+            assert_eq!(blocks, (4 << 20) / BLOCK_BYTES);
         }
     }
 }

@@ -253,8 +253,10 @@ impl Encoder<'_> {
         {
             self.names(*module, *name)?;
         }
-        // CPython does not remember what a persistent id stands for
-        let forgotten = matches!(code, op::BINPERSID | op::READONLY_BUFFER) && self.scan.uses(node) < 2;
+        // CPython does not remember what a persistent id stands for; nor does it change it, which may lead back to it
+        let forgotten = matches!(code, op::BINPERSID | op::READONLY_BUFFER)
+            && self.scan.uses(node) < 2
+            && graph.changes(node).is_empty();
         if !forgotten {
             self.memoize(node)?;
         }

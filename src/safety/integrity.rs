@@ -12,7 +12,6 @@ use crate::container::zip::Zip;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::Silent;
-use crate::report::figures::counted;
 use crate::source::SharedSource;
 
 /// Findings of one kind that are told one by one; the rest is counted.
@@ -68,7 +67,7 @@ pub fn of_broken(source: &SharedSource, e: &Error, limits: &Limits) -> Result<Ve
         message.push_str(&match whole {
             0 => "; no tensor is whole".to_owned(),
             whole if whole == all => "; all tensors are whole, `ckpt repair` saves them".to_owned(),
-            whole => format!("; {whole} of {} are whole, `ckpt repair` saves them", counted(all, "tensor")),
+            whole => format!("; {whole} of {all} tensors are whole, `ckpt repair` saves them"),
         });
     }
     Ok(vec![Finding::new(Severity::Error, code, message, &place)])

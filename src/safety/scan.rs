@@ -23,7 +23,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::pickle::{Change, Decoded, Graph, Node, NodeId, NothingInline, TextId, decode, stored};
 use crate::progress::Silent;
-use crate::report::figures::count;
 use crate::source::{MemorySource, SharedSource, Window, read_vec};
 
 /// How deep archives, compression and pickles in pickles may nest.
@@ -298,7 +297,6 @@ impl Scanner<'_> {
             self.tell(Severity::Warning, "pickle-endless", "a list or dict holds itself: walking it never ends", place);
         } else if steps > MIN_EXPANDED && steps / MAX_EXPANSION > graph.len() as u64 {
             let objects = graph.len();
-            let steps = count(steps);
             let message =
                 format!("{objects} objects that take {steps} steps to walk: lists and dicts shared over and over");
             self.tell(Severity::Warning, "pickle-expands", message, place);

@@ -179,6 +179,12 @@ fn deep_and_large_without_recursion() {
 }
 
 #[test]
+fn what_a_persistent_id_stands_for_may_lead_back_to_it() {
+    // p = persistent(None); t = (p, 0); p[t] = 0; t
+    assert_round_trip(b"\x80\x04NQq\x00K\x00\x86q\x010h\x00h\x01K\x00s0h\x01.");
+}
+
+#[test]
 fn an_object_that_consists_of_itself_is_refused() {
     let mut graph = Graph::new();
     let tuple = graph.push_tuple(&[Graph::NONE, Graph::NONE, Graph::NONE, Graph::NONE]).unwrap();
