@@ -7,7 +7,7 @@ use crate::checkpoint::Container;
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::storage::Bytes;
 use crate::dtype::ByteOrder;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::pickle::decode;
 
 /// Pickles in a row that are read; a file of more is no checkpoint but a log.
@@ -28,6 +28,7 @@ impl Opener<'_> {
                     roots.push(next.root);
                     end = next.end;
                 }
+                Err(e) if e.kind() == ErrorKind::Io => return Err(e),
                 Err(_) => break,
             }
         }
