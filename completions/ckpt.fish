@@ -29,7 +29,7 @@ complete -c ckpt -n "__fish_ckpt_needs_command" -s V -l version -d 'Print versio
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "ls" -d 'List tensors and other values: names, dtypes, shapes, sizes'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "strip-prefix" -d 'Remove a prefix from the names of every state dict, and change nothing else'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "rename" -d 'Rename tensors: add or remove prefixes, by pattern, by a table'
-complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "repair" -d 'Finish or undo an edit in place that was interrupted'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "repair" -d 'Save what is left of a damaged file; finish or undo an interrupted edit in place'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "convert" -d 'Convert between torch\'s containers, safetensors and npz'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "diff" -d 'Compare two checkpoints: what changed, where, by how much'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "extract" -d 'Take out tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
@@ -48,7 +48,7 @@ json\t'For programs: one object on one line for each input'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
@@ -73,7 +73,7 @@ json\t'For programs: one object on one line for each input'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
@@ -99,7 +99,7 @@ json\t'For programs: one object on one line for each input'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
@@ -117,7 +117,7 @@ json\t'For programs: one object on one line for each input'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
@@ -150,7 +150,7 @@ json\t'For programs: one object on one line for each input'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
@@ -180,7 +180,7 @@ json\t'For programs: one object on one line for each input'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
@@ -214,7 +214,7 @@ json\t'For programs: one object on one line for each input'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
@@ -234,7 +234,7 @@ json\t'For programs: one object on one line for each input'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-objects -d 'Objects that the pickles of a compressed file may make' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-depth -d 'How deep objects may nest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r

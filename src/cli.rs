@@ -25,7 +25,7 @@ pub enum Command {
     StripPrefix(strip_prefix::Args),
     /// Rename tensors: add or remove prefixes, by pattern, by a table
     Rename(rename::Args),
-    /// Finish or undo an edit in place that was interrupted
+    /// Save what is left of a damaged file; finish or undo an interrupted edit in place
     Repair(repair::Args),
     /// Convert between torch's containers, safetensors and npz
     Convert(convert::Args),

@@ -26,10 +26,12 @@ const BATCH: usize = 256;
 /// Options of `ckpt check`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Severities: info (worth knowing), warning (unusual: unknown globals, NaN, trailing data), error (broken or missing),\n\
-danger (loading it would run code). Exit status 1 when anything is at or above --fail-on.")]
+Exit status: 0 when nothing is as bad as --fail-on, 1 when something is (a damaged file included), 2 when an input is no \
+checkpoint or cannot be read.\n\n\
+Examples:\n  ckpt check download.pth\n  ckpt check -R --fail-on error models/\n  \
+ckpt check --json --numerics model.pth | jq .findings")]
 pub struct Args {
-    /// Files, or directories of a checkpoint in several files
+    /// Files, or directories of a checkpoint in several files; `-` is standard input
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     /// One line for each input, and for every file below a directory that is or hides a checkpoint

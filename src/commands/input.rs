@@ -18,7 +18,7 @@ use crate::source::{FileSource, SharedSource};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Limits against hostile files")]
 pub struct LimitArgs {
-    /// Objects that the pickles of a compressed file may make
+    /// Objects that pickles may make beyond what the file's size explains (compressed files)
     #[arg(long, value_name = "N", hide_short_help = true)]
     max_objects: Option<u64>,
     /// How deep objects may nest
