@@ -216,6 +216,19 @@ fn windows(path: &str, views: &[(u16, u8)]) {
     fs::write(path, head).unwrap();
 }
 
+/// What a tensor is expanded to matters to those who read it: its storage is copied all the same.
+#[test]
+fn expanded_tensors() {
+    let dir = Dir::new();
+    let out = dir.path("out.pt");
+    ok(&["convert", "testdata/hostile/tensor_petabytes.pt", &out]);
+    let listed = run(&["ls", "--json", &out]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed["tensors"][0]["shape"], serde_json::json!([1_u64 << 50]));
+    let said = refused(&["convert", "testdata/hostile/tensor_petabytes.pt", &dir.path("out.safetensors")]);
+    assert!(said.contains("--max-read-bytes"), "{said}");
+}
+
 #[test]
 fn compaction_keeps_what_each_group_of_views_uses() {
     let dir = Dir::new();

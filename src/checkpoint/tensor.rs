@@ -165,14 +165,20 @@ impl Tensor {
         self.layout != STRIDED
     }
 
-    /// Where the elements lie, for reading. Fails with the tensor's problem when there is one, or when it holds no
+    /// Where the elements lie, for reading all of them. Fails as [`Tensor::elements`] does, and with `Limit` where there are
+    /// more than the file explains.
+    pub fn readable(&self, storages: &Storages) -> Result<Elements> {
+        match self.unread {
+            Some(bound) if self.problem.is_none() => Err(Error::limit(bound)),
+            _ => self.elements(storages),
+        }
+    }
+
+    /// Where the elements lie. Fails with the tensor's problem when there is one, or when it holds no
     /// elements of its own (meta, sparse, object arrays).
     pub fn elements(&self, storages: &Storages) -> Result<Elements> {
         if let Some(problem) = &self.problem {
             return Err(Error::data(problem.clone()));
-        }
-        if let Some(bound) = self.unread {
-            return Err(Error::limit(bound));
         }
         let dtype = self.dtype.clone().ok_or_else(|| Error::data("its dtype is unknown"))?;
         let size = |value: &i64| u64::try_from(*value).map_err(|_| Error::data("a negative size or stride"));

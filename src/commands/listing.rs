@@ -370,7 +370,7 @@ fn read_one(checkpoint: &Checkpoint, id: TensorId, wanted: Wanted, progress: &dy
             None,
         ));
     }
-    let elements = tensor.elements(&checkpoint.storages)?;
+    let elements = tensor.readable(&checkpoint.storages)?;
     let hash = if wanted.hash { Some(hex(&sha256(&elements, &checkpoint.limits, progress)?)) } else { None };
     let stats = if wanted.stats { stats(&elements, &checkpoint.limits, progress)?.map(report_stats) } else { None };
     Ok((hash, stats))

@@ -34,7 +34,14 @@ pub fn numerics(checkpoint: &Checkpoint) -> Result<Vec<Finding>> {
 
 fn of_tensor(checkpoint: &Checkpoint, name: &str, id: TensorId) -> Result<Vec<Finding>> {
     let Some(tensor) = checkpoint.tensor(id).filter(|tensor| tensor.problem.is_none()) else { return Ok(Vec::new()) };
-    let Ok(elements) = tensor.elements(&checkpoint.storages) else { return Ok(Vec::new()) };
+    let elements = match tensor.readable(&checkpoint.storages) {
+        Ok(elements) => elements,
+        Err(e) if e.kind() == ErrorKind::Limit => {
+            return Ok(vec![Finding::new(Severity::Warning, "numerics-unread", e.to_string(), name)]);
+        }
+        // it has no elements of its own
+        Err(_) => return Ok(Vec::new()),
+    };
     let numbers = match stats(&elements, &checkpoint.limits, &Silent) {
         Ok(Some(numbers)) => numbers,
         Ok(None) => return Ok(Vec::new()),

@@ -11,6 +11,7 @@ use crate::checkpoint::tensor::{Data, Tensor, TensorId};
 use crate::data::Elements;
 use crate::dtype::{ByteOrder, Class, DType};
 use crate::error::{Error, Result};
+use crate::limits::Limits;
 use crate::pickle::{Graph, Node, NodeId};
 use crate::source::SharedSource;
 
@@ -88,6 +89,8 @@ pub(super) struct Use {
 
 impl Work<'_> {
     pub(super) fn look(&mut self, order: &[NodeId]) -> Result<()> {
+        // only storages are copied: how often their elements are looked at does not matter
+        let unbounded = Limits { max_read_bytes: u64::MAX, ..self.checkpoint.limits.clone() };
         for node in order {
             let Some(tensor) = self.checkpoint.tensors.of(*node).and_then(|id| self.checkpoint.tensors.get(id)) else {
                 continue;
@@ -102,7 +105,7 @@ impl Work<'_> {
             }
             let Data::Storage { id, .. } = tensor.data else { continue };
             let Some(dtype) = tensor.dtype.clone() else { continue };
-            let span = tensor.elements(&self.checkpoint.storages)?.validate(&self.checkpoint.limits)?.span;
+            let span = tensor.elements(&self.checkpoint.storages)?.validate(&unbounded)?.span;
             // most storages have one view: a vector of just that size
             match self.uses.entry(id) {
                 Entry::Vacant(place) => drop(place.insert(vec![Use { span, dtype }])),

@@ -99,7 +99,7 @@ impl Job<'_> {
         if tensor.is_sparse() {
             bail!("{format} has no sparse tensors ({}); --exclude {name:?} leaves it out", tensor.layout);
         }
-        let elements = tensor.elements(&checkpoint.storages);
+        let elements = tensor.readable(&checkpoint.storages);
         let elements = elements.map_err(|e| anyhow!("{e}; --exclude {name:?} leaves it out"))?;
         elements.validate(&self.limits)?;
         let cast = self.args.dtype.map(CastTo::dtype);
@@ -139,7 +139,7 @@ impl Job<'_> {
             let Some(weight) = tensor_at(rank) else { continue };
             let tensor = checkpoint.weight(weight)?;
             let Some(owners) = tensor.storage().and_then(|id| viewed.get_mut(&id)) else { continue };
-            let Ok(elements) = tensor.elements(&checkpoint.storages) else { continue };
+            let Ok(elements) = tensor.readable(&checkpoint.storages) else { continue };
             let Ok(extent) = elements.validate(&self.limits) else { continue };
             let Some(owner) = owners.claim(extent.span, rank).and_then(tensor_at) else { continue };
             let name = &owner.name;

@@ -129,7 +129,7 @@ impl<'a> Search<'a> {
                 let Some(named) = side.tensors.get(*index) else { continue };
                 let Some(tensor) = side.tensor(named).filter(|tensor| tensor.quantizer.is_none()) else { continue };
                 let is_left = std::ptr::eq(side, compare.left);
-                if let Ok(elements) = tensor.elements(&side.checkpoint.storages) {
+                if let Ok(elements) = tensor.readable(&side.checkpoint.storages) {
                     lone.push(Lone { is_left, index: *index, named, elements, fingerprint: 0 });
                 }
             }

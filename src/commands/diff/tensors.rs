@@ -284,9 +284,9 @@ impl<'a> Tensors<'a> {
         progress: &dyn Progress,
     ) -> std::result::Result<Outcome, Problem> {
         let [name_a, name_b] = pair.names;
-        let mut a = a.elements(&self.left.checkpoint.storages).map_err(|e| self.left.problem(name_a, e.to_string()))?;
+        let mut a = a.readable(&self.left.checkpoint.storages).map_err(|e| self.left.problem(name_a, e.to_string()))?;
         let mut b =
-            b.elements(&self.right.checkpoint.storages).map_err(|e| self.right.problem(name_b, e.to_string()))?;
+            b.readable(&self.right.checkpoint.storages).map_err(|e| self.right.problem(name_b, e.to_string()))?;
         let times = collapse(&mut a, &mut b);
         let limits = &self.rules.limits;
         match compare(&a, &b, limits, &self.rules.options, progress) {
