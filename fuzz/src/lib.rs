@@ -27,7 +27,8 @@ pub fn bounded(run: impl FnOnce()) {
     run();
     let took = begun.elapsed();
     let peak = MEMORY.peak_usage().saturating_sub(before);
-    assert!(took < LONGEST, "takes {took:?}");
+    // whoever measures coverage does not measure time
+    assert!(took < LONGEST || std::env::var_os("LLVM_PROFILE_FILE").is_some(), "takes {took:?}");
     assert!(peak < MOST_MEMORY, "takes {} MiB", peak >> 20);
 }
 

@@ -333,7 +333,7 @@ impl Output {
     /// Copies data to the sink's file and passes over the holes of a sparse one, so that they are holes in the new file.
     fn copy_in_kernel(&mut self, from: &File, position: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
         let sparse = matches!(self.sink, Sink::File(_)) && holes::is_sparse(from);
-        let shorter = || Error::truncated("the file became shorter while it was read");
+        let shorter = || fail("the file became shorter while it was read");
         let (mut at, end) = (position, position.saturating_add(len));
         while at < end {
             let data = match sparse {
