@@ -216,6 +216,36 @@ fn windows(path: &str, views: &[(u16, u8)]) {
     fs::write(path, head).unwrap();
 }
 
+/// Two tensors of an exported program look at one weight as different types, which no storage of torch can be.
+#[test]
+fn one_storage_of_two_types() {
+    use std::io::{Read, Write};
+    let dir = Dir::new();
+    let (source, out) = (dir.path("two_types.pt2"), dir.path("out.pt"));
+    let mut archive = zip::ZipArchive::new(fs::File::open("testdata/layouts/tied.pt2").unwrap()).unwrap();
+    let mut writer = zip::ZipWriter::new(fs::File::create(&source).unwrap());
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for index in 0..archive.len() {
+        let mut member = archive.by_index(index).unwrap();
+        let mut bytes = Vec::new();
+        member.read_to_end(&mut bytes).unwrap();
+        let name = member.name().unwrap().into_owned();
+        if name.ends_with("weights_config.json") {
+            // float32 becomes float16, for the first of those that share
+            bytes = String::from_utf8(bytes).unwrap().replacen("\"dtype\": 7", "\"dtype\": 6", 1).into_bytes();
+        }
+        writer.start_file(name, options).unwrap();
+        writer.write_all(&bytes).unwrap();
+    }
+    writer.finish().unwrap();
+    ok(&["convert", "-q", &source, &out]);
+    let line = |tensor: &Value| [&tensor["name"], &tensor["dtype"], &tensor["sha256"]].map(Value::to_string).join(" ");
+    let lines = |path: &str| tensors(path).iter().map(line).collect::<Vec<_>>();
+    // constants are no weights
+    assert_eq!(lines(&out), lines(&source)[..5]);
+    assert_ne!(tensors(&source)[0]["dtype"], tensors(&source)[1]["dtype"]);
+}
+
 /// What a tensor is expanded to matters to those who read it: its storage is copied all the same.
 #[test]
 fn expanded_tensors() {

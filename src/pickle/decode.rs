@@ -490,6 +490,14 @@ impl<'a> Decoder<'a> {
                 if !may_name(module) || !may_name(name) {
                     return Err(self.fail("module and name must be strings"));
                 }
+                // Python imports nothing by such a name
+                let is_text = |node| match self.graph.node(node) {
+                    Node::Str(text) => self.graph.text(*text).is_ok_and(|text| std::str::from_utf8(&text).is_ok()),
+                    _ => true,
+                };
+                if !is_text(module) || !is_text(name) {
+                    return Err(self.fail("module and name must be text"));
+                }
                 self.push_node(Node::Global { module, name })
             }
             op::EXT1 => self.extension::<1>(),

@@ -168,6 +168,11 @@ impl Work<'_> {
         Ok(Some(to.clone()))
     }
 
+    /// Whether a tensor of another type looks at the storage.
+    pub(super) fn is_seen_as_another(&self, id: StorageId, dtype: &DType) -> bool {
+        self.uses.get(&id).is_some_and(|uses| uses.iter().any(|use_| use_.dtype != *dtype))
+    }
+
     /// A new node with the persistent id of a storage; `source` is the node of the input whose class and location it
     /// keeps.
     pub(super) fn persistent(&mut self, home: Home, source: Option<NodeId>) -> Result<NodeId> {

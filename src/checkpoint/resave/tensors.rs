@@ -93,6 +93,10 @@ impl Work<'_> {
             return Err(Error::unsupported(format!("torch has no {dtype}; leave it out with --exclude")));
         };
         let (home, offset, stride) = match &tensor.data {
+            // a storage of torch has one type
+            Data::Storage { id: storage, .. } if self.is_seen_as_another(*storage, &dtype) => {
+                (Home::Array(id), 0, Some(contiguous(&tensor.shape)))
+            }
             Data::Storage { id: storage, offset } => match self.parts.get(storage) {
                 Some(parts) => {
                     let size = u64::from(dtype.size().unwrap_or(1));
