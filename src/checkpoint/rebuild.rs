@@ -4,9 +4,8 @@
 //! `numpy/core/src/multiarray/methods.c` (`array_setstate`).
 
 use std::collections::{HashMap, HashSet};
-use std::hash::BuildHasher;
 
-use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::checkpoint::numpy;
 use crate::checkpoint::storage::{Persistent, StorageId, Storages};
@@ -215,8 +214,7 @@ impl Tensors {
     /// A tensor takes the memory of many objects, so how many there may be depends on those.
     pub(super) fn rebuild(&mut self, graph: &Graph, storages: &Storages, limits: &Limits) -> Result<()> {
         let mut left = limits.max_objects.saturating_add(graph.held().saturating_mul(2));
-        let mut left_bytes = bytes_for(graph, storages, limits);
-        let mut views = FxHashSet::default();
+        let mut bytes = 0_u64;
         self.learn_constructors(graph, 0);
         let mut waiting: Vec<NodeId> = graph.ids().filter(|id| graph.object(*id).is_some()).collect();
         for _ in 0..MAX_PASSES {
@@ -227,13 +225,7 @@ impl Tensors {
                     Attempt::Done(tensor) => {
                         let mut tensor = *tensor;
                         tensor.inspect(storages);
-                        // names of one view are read once
-                        if tensor.view().is_none_or(|view| views.insert(FxBuildHasher.hash_one(view))) {
-                            match left_bytes.checked_sub(tensor.bytes().unwrap_or(0)) {
-                                Some(less) => left_bytes = less,
-                                None => tensor.unread = Some(MANY_TIMES_THE_BYTES),
-                            }
-                        }
+                        bytes = bytes.saturating_add(tensor.bytes().unwrap_or(0));
                         left = left.checked_sub(OBJECTS_A_TENSOR + 2 * tensor.shape.len() as u64).ok_or_else(|| {
                             Error::limit("has more tensors than its pickle explains; --max-objects raises the bound")
                         })?;
@@ -248,7 +240,28 @@ impl Tensors {
                 break;
             }
         }
+        let explained = bytes_for(graph, storages, limits);
+        if bytes > explained {
+            self.bound_reading(explained);
+        }
         Ok(())
+    }
+
+    /// Lets so many bytes of elements be read, those of a view that has several names once.
+    fn bound_reading(&mut self, mut left: u64) {
+        let mut seen = HashMap::new();
+        for tensor in &mut self.all {
+            let mut fits = || {
+                let less = left.checked_sub(tensor.bytes().unwrap_or(0));
+                left = less.unwrap_or(left);
+                less.is_some()
+            };
+            let fits = match tensor.view() {
+                Some(view) => *seen.entry(view).or_insert_with(fits),
+                None => fits(),
+            };
+            tensor.unread = (!fits).then_some(MANY_TIMES_THE_BYTES);
+        }
     }
 
     fn try_node(&self, graph: &Graph, storages: &Storages, id: NodeId) -> Attempt {
