@@ -35,7 +35,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            max_objects: 2 << 20,
+            max_objects: 1 << 18,
             max_depth: 1000,
             max_entries: 1_000_000,
             max_expanded_bytes: 1 << 40,

@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 
 use ckpt::error::{Error, ErrorKind, Result};
 use ckpt::source::{MemorySource, SharedSource, Source};
-use in_memory::{FORMATS, memory};
+use in_memory::{FORMATS, OPTIONS, memory};
 
 #[global_allocator]
 static MEMORY: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
 /// Memory that the cases in hand may take together beyond what there was.
-const MOST_MEMORY: usize = 320 << 20;
+const MOST_MEMORY: usize = 400 << 20;
 /// Memory is counted for the process, so one test runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 /// Time that one case may take.
@@ -66,7 +66,7 @@ fn files() -> &'static [File] {
                 return None;
             }
             let formats = if every_place() { FORMATS.len() } else { 1 };
-            (0..formats).for_each(|number| bounded(&|| name.clone(), || every_command(&bytes, &bytes, number)));
+            (0..formats).for_each(|number| every_command(&|| name.clone(), &bytes, &bytes, number));
             Some(File { name, bytes, took: begun.elapsed() / u32::try_from(formats).unwrap() })
         });
         files.collect()
@@ -74,12 +74,18 @@ fn files() -> &'static [File] {
 }
 
 /// Every command on `bytes`, `diff` against what they were before they were broken. `number` chooses what to convert to.
-fn every_command(bytes: &[u8], whole: &[u8], number: usize) {
+fn every_command(what: &dyn Fn() -> String, bytes: &[u8], whole: &[u8], number: usize) {
+    bounded(what, || _ = in_memory::check(&memory(bytes.to_vec())));
+    bounded(what, || _ = in_memory::repair(memory(bytes.to_vec())));
+    bounded(what, || every_other_command(bytes, whole, number));
+}
+
+fn every_other_command(bytes: &[u8], whole: &[u8], number: usize) {
     let source = memory(bytes.to_vec());
-    let _ = in_memory::check(&source);
     // what cannot be opened is refused by all others in the same way
     if in_memory::list_and_hash(Arc::clone(&source)).is_ok() {
         let _ = in_memory::convert_and_reread(bytes, FORMATS[number % FORMATS.len()]);
+        let _ = in_memory::convert_with(Arc::clone(&source), OPTIONS[number % OPTIONS.len()]);
         let _ = in_memory::diff(memory(whole.to_vec()), source);
         let _ = in_memory::strip_and_reread(bytes, "module.");
     }
@@ -140,7 +146,7 @@ fn cut_at_every_byte() {
     for_each_file(|file| {
         for end in places(file) {
             let what = || format!("{} cut at {end}", file.name);
-            bounded(&what, || every_command(&file.bytes[..end], &file.bytes, end));
+            every_command(&what, &file.bytes[..end], &file.bytes, end);
         }
     });
 }
@@ -154,7 +160,7 @@ fn every_byte_changed() {
             let change = [0x01, 0x80, 0xff][at % 3];
             changed[at] ^= change;
             let what = || format!("{} with byte {at} ^ {change:#x}", file.name);
-            bounded(&what, || every_command(&changed, &file.bytes, at / 3));
+            every_command(&what, &changed, &file.bytes, at / 3);
             changed[at] ^= change;
         }
     });
@@ -203,13 +209,14 @@ type Answer = std::result::Result<String, String>;
 type Run = fn(SharedSource) -> Answer;
 
 /// Every command's answer in full, and what in it says that not all could be read.
-const COMMANDS: [(&str, Run, &str); 8] = [
+const COMMANDS: [(&str, Run, &str); 9] = [
     (
         "ls",
         |source| answer(in_memory::list_and_hash(source), |list| serde_json::to_string(&list).unwrap()),
         "\"problem\":\"",
     ),
     ("check", |source| answer(in_memory::check(&source), |found| found), "Finding {"),
+    ("repair", |source| answer(in_memory::repair(source), |saved| format!("{saved:?}")), "never"),
     (
         "convert to torch",
         |source| answer(in_memory::convert(source, FORMATS[0]), |bytes| format!("{bytes:?}")),

@@ -26,7 +26,7 @@ fn main() {
     let mut last: Vec<u8> = Vec::new();
     for file in files {
         let bytes = fs::read(&file).expect("testdata");
-        for target in ["container", "check", "convert", "strip_prefix"] {
+        for target in ["container", "check", "convert", "options", "repair", "strip_prefix"] {
             put(target, &bytes);
         }
         // neighbours in a directory are most alike

@@ -157,8 +157,15 @@ pub(super) fn from_buffer(graph: &Graph, args: &[NodeId]) -> Option<Tensor> {
 pub(super) fn scalar(graph: &Graph, args: &[NodeId]) -> Option<(NumpyType, Vec<u8>)> {
     let [dtype, data] = *args.first_chunk::<2>()?;
     let kind = numpy_type(graph, dtype)?;
-    let source = bytes_of(graph, byte_string(graph, data)?, kind.dtype.size().map(u64::from)).ok()?;
-    let mut bytes = crate::source::read_vec(source.as_ref(), 0, source.len().min(1024)).ok()?;
+    let read = bytes_of(graph, byte_string(graph, data)?, kind.dtype.size().map(u64::from))
+        .and_then(|source| crate::source::read_vec(source.as_ref(), 0, source.len().min(1024)));
+    let mut bytes = match read {
+        Ok(bytes) => bytes,
+        Err(e) => {
+            graph.refuse(&e);
+            return None;
+        }
+    };
     if kind.byte_order == ByteOrder::Big {
         bytes.chunks_exact_mut(kind.dtype.swap_unit()).for_each(<[u8]>::reverse);
     }

@@ -2,7 +2,7 @@
 //! tensors of other containers become calls of torch's constructors, and casts, devices and compaction are worked in.
 //!
 //! The graph is edited in place: what nobody has to touch stays what it was, unknown classes included. Here is what is
-//! done and in which order; [`storages`] decides what is stored, `tensors` describes what looks at it.
+//! done and in which order; `storages` decides what is stored, `tensors` describes what looks at it.
 
 mod joblib;
 mod state_dict;

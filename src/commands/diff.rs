@@ -126,6 +126,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         return Ok(comparing.first_difference());
     }
     let diff = comparing.diff();
+    read_whole(&a, &b)?;
     say_problems(&diff.problems);
     args.output.print(&diff)?;
     Ok(match (diff.problems.is_empty(), diff.equal) {
@@ -137,8 +138,19 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
 
 /// Everything in which two open inputs differ, as `args` asks for it. Fails when the names cannot be listed.
 pub fn compare(args: &Args, a: &Input, b: &Input) -> anyhow::Result<Diff> {
-    Ok(Comparing::of(args, a, b)?.diff())
+    let diff = Comparing::of(args, a, b)?.diff();
+    read_whole(a, b)?;
+    Ok(diff)
 }
+
+/// Fails when a value was looked at that could not be read.
+fn read_whole(a: &Input, b: &Input) -> anyhow::Result<()> {
+    for input in [a, b] {
+        input.checkpoint.graph.complete().with_context(|| input.name.clone())?;
+    }
+    Ok(())
+}
+
 /// Opens both, and says what is wrong with each that cannot be opened.
 fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
     let is_stdin = |path: &Path| path.as_os_str() == "-";

@@ -1,6 +1,7 @@
 //! `ckpt repair`: an edit in place that was interrupted is finished where all its bytes are there, else undone; of a
 //! damaged file every tensor that is whole is saved.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bar;
 use crate::commands::rename::open_for_editing;
 use crate::container::zip::tail::{Interrupted, interrupted};
+use crate::limits::Limits;
 use crate::pickle::{NodeId, Scan};
 use crate::report::figures::counted;
 use crate::report::repair::{Action, Repair};
@@ -126,64 +128,82 @@ fn write_mended(source: &SharedSource, unfinished: &Interrupted, args: &Args) ->
     Ok(output.commit()?)
 }
 
-/// Saves what is left of a damaged file.
 fn salvage(args: &Args, source: SharedSource, shown: &str) -> anyhow::Result<Status> {
-    let context = || shown.to_owned();
     let limits = args.limits.limits();
-    let bar = Bar::new(shown, source.len(), args.report.quiet);
-    let whole = Checkpoint::open(Arc::clone(&source), &limits, &bar);
-    let opens = whole.is_ok();
-    let mut checkpoint = match (Checkpoint::open_damaged(source, &limits, &bar), whole) {
-        (Ok(checkpoint), _) => checkpoint,
-        (Err(left), Err(whole)) if left.message() != whole.message() => {
-            return Err(anyhow::Error::from(left)
-                .context(format!("nothing can be saved ({})", whole.message()))
-                .context(context()));
+    let at_target = || args.target().display().to_string();
+    let mut target =
+        || Target::new(args.target(), args.force || args.in_place, Some(&args.input)).with_context(at_target);
+    match save_rest(source, shown, &limits, args.report.quiet, &mut target)? {
+        None => {
+            args.report.note(shown, "nothing to repair: every tensor is there; `ckpt check` looks closer");
+            args.print(&Repair { output: None, ..args.nothing_done(shown) })?;
+            Ok(Status::No)
         }
-        (Err(e), _) => return Err(anyhow::Error::from(e).context("nothing can be saved").context(context())),
-    };
-    drop(bar);
-    let lost = checkpoint.lost().with_context(context)?;
-    if opens && lost.is_empty() {
-        args.report.note(shown, "nothing to repair: every tensor is there; `ckpt check` looks closer");
-        args.print(&Repair { output: None, ..args.nothing_done(shown) })?;
-        return Ok(Status::No);
+        Some(saved) => {
+            let report = Repair { output: Some(at_target()), ..saved };
+            say(args, &report);
+            args.print(&report)?;
+            Ok(Status::Success)
+        }
     }
-    let mut report = Repair { action: Action::Salvaged, ..args.nothing_done(shown) };
+}
+
+/// Saves what is left of a damaged file in the target, which is only asked for when there is something to write; gives
+/// nothing when the file opens and every tensor is there. `name` stands in messages.
+pub fn save_rest(
+    source: SharedSource,
+    name: &str,
+    limits: &Limits,
+    quiet: bool,
+    target: &mut dyn FnMut() -> anyhow::Result<Target>,
+) -> anyhow::Result<Option<Repair>> {
+    let context = || name.to_owned();
+    let bar = Bar::new(name, source.len(), quiet);
+    let left = Checkpoint::open_damaged(Arc::clone(&source), limits, &bar);
+    let mut checkpoint = left.context("nothing can be saved").with_context(context)?;
+    let lost = checkpoint.lost().with_context(context)?;
+    if lost.is_empty() && Checkpoint::open(source, limits, &bar).is_ok() {
+        return Ok(None);
+    }
+    drop(bar);
     let legacy = match checkpoint.container {
         Container::Zip | Container::TorchScript => false,
         Container::Legacy => true,
         other => {
-            bail!("{shown}: a damaged {} file is not repaired, only torch's zip and legacy files are", other.name())
+            bail!("{name}: a damaged {} file is not repaired, only torch's zip and legacy files are", other.name())
         }
     };
+    let mut notes = Vec::new();
     if let Some(zip) = &checkpoint.zip {
         let mut found = Vec::new();
         checksums(zip, &mut found).with_context(context)?;
         found.retain(|finding| finding.severity >= Severity::Error);
-        report.notes.extend(found.into_iter().map(|finding| match finding.place {
+        notes.extend(found.into_iter().map(|finding| match finding.place {
             Some(place) => format!("{place}: {}; its bytes are kept as they are", finding.message),
             None => finding.message,
         }));
     }
-    let root = rest(&mut checkpoint, &lost, &mut report).with_context(context)?;
-    let target = Target::new(args.target(), args.force || args.in_place, Some(&args.input));
-    let target = target.with_context(|| args.target().display().to_string())?;
-    report.tensors = Some(write(args, &mut checkpoint, root, &target, legacy)?);
-    report.lost = lost;
-    say(args, &report);
-    args.print(&report)?;
-    Ok(Status::Success)
+    let root = rest(&mut checkpoint, &lost, &mut notes).with_context(context)?;
+    let tensors = write(&mut checkpoint, root, legacy, name, limits, quiet, target)?;
+    Ok(Some(Repair {
+        schema: Repair::SCHEMA,
+        file: name.to_owned(),
+        output: None,
+        action: Action::Salvaged,
+        tensors: Some(tensors),
+        lost,
+        notes,
+    }))
 }
 
 /// The object without what is lost.
-fn rest(checkpoint: &mut Checkpoint, lost: &[Lost], report: &mut Repair) -> anyhow::Result<NodeId> {
+fn rest(checkpoint: &mut Checkpoint, lost: &[Lost], notes: &mut Vec<String>) -> anyhow::Result<NodeId> {
     if checkpoint.container != Container::TorchScript {
         checkpoint.give_up_lost();
         return Ok(checkpoint.root);
     }
     // its classes are code in the archive, which cannot be written again
-    report.notes.push("a TorchScript archive is saved as its state dict".to_owned());
+    notes.push("a TorchScript archive is saved as its state dict".to_owned());
     let names = checkpoint.names(&checkpoint.top())?;
     let left = names.entries.iter().filter_map(|entry| match entry.item {
         Item::Tensor(id, true) => Some((entry.name(), entry.node, id)),
@@ -195,27 +215,37 @@ fn rest(checkpoint: &mut Checkpoint, lost: &[Lost], report: &mut Repair) -> anyh
 }
 
 /// Writes the object; gives how many tensors are in it.
-fn write(args: &Args, checkpoint: &mut Checkpoint, root: NodeId, target: &Target, legacy: bool) -> anyhow::Result<u64> {
-    let limits = args.limits.limits();
-    let in_input = || args.input.display().to_string();
+fn write(
+    checkpoint: &mut Checkpoint,
+    root: NodeId,
+    legacy: bool,
+    name: &str,
+    limits: &Limits,
+    quiet: bool,
+    target: &mut dyn FnMut() -> anyhow::Result<Target>,
+) -> anyhow::Result<u64> {
+    let in_input = || name.to_owned();
     let mut storages = resave(checkpoint, root, &Resave { legacy, ..Resave::default() }).with_context(in_input)?;
     // what the damaged file states of its bytes is not believed
     storages.iter_mut().for_each(|storage| storage.crc = None);
     let scan = Scan::new(&checkpoint.graph, root).with_context(in_input)?;
-    let tensors: std::collections::HashSet<_> =
-        scan.order().iter().filter_map(|node| checkpoint.tensors.of(*node)).collect();
+    let tensors: HashSet<_> = scan.order().iter().filter_map(|node| checkpoint.tensors.of(*node)).collect();
     if tensors.is_empty() {
-        bail!("{}: no tensor is whole, nothing is written", in_input());
+        bail!("{name}: no tensor is whole, nothing is written");
     }
     let mut bytes = 0_u64;
     for storage in &storages {
         let content = Content::of_storage(storage).with_context(in_input)?;
-        bytes = bytes.saturating_add(content.bytes(&limits).with_context(in_input)?);
+        bytes = bytes.saturating_add(content.bytes(limits).with_context(in_input)?);
     }
-    let bar = Bar::new(&args.target().display().to_string(), bytes, args.report.quiet);
+    let bar = Bar::new(name, bytes, quiet);
     let write = if legacy { torch_legacy::write } else { torch_zip::write };
-    let in_output = || args.target().display().to_string();
-    let (output, _) = write(target, &checkpoint.graph, &scan, &storages, &limits, &bar).with_context(in_output)?;
+    let target = target()?;
+    let in_output = || match &target {
+        Target::File { path, .. } => path.display().to_string(),
+        _ => "standard output".to_owned(),
+    };
+    let (output, _) = write(&target, &checkpoint.graph, &scan, &storages, limits, &bar).with_context(in_output)?;
     output.commit().with_context(in_output)?;
     Ok(tensors.len() as u64)
 }

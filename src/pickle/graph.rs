@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pickle::text::{self, Encoding};
 use crate::source::{SharedSource, read_vec};
 
@@ -634,6 +634,14 @@ impl Graph {
     /// at the time: what was made of the graph since then lacks something.
     pub fn complete(&self) -> Result<()> {
         self.refused.get().map_or(Ok(()), |e| Err(e.again()))
+    }
+
+    /// Notes that something was asked for and could not be read, for [`Graph::complete`]; what the file says wrongly is no
+    /// such thing.
+    pub fn refuse(&self, e: &Error) {
+        if e.kind() == ErrorKind::Io {
+            self.refused.get_or_init(|| e.again());
+        }
     }
 
     /// At most `max` stored bytes from the beginning of a text, for showing it.

@@ -39,6 +39,7 @@ fn of_tensor(checkpoint: &Checkpoint, name: &str, id: TensorId) -> Result<Vec<Fi
         Err(e) if e.kind() == ErrorKind::Limit => {
             return Ok(vec![Finding::new(Severity::Warning, "numerics-unread", e.to_string(), name)]);
         }
+        Err(e) if e.kind() == ErrorKind::Io => return Err(e),
         // it has no elements of its own
         Err(_) => return Ok(Vec::new()),
     };

@@ -15,7 +15,8 @@ use ckpt::commands::diff;
 use ckpt::commands::input::Input;
 use ckpt::commands::listing::{Selection, Wanted, list, read_data};
 use ckpt::commands::names::NameArgs;
-use ckpt::error::Result;
+use ckpt::commands::repair::save_rest;
+use ckpt::error::{ErrorKind, Result};
 use ckpt::limits::Limits;
 use ckpt::progress::Silent;
 use ckpt::report::diff::Diff;
@@ -50,7 +51,9 @@ fn listing(checkpoint: &Checkpoint, bytes: u64, wanted: Wanted) -> Result<Listin
     let root = checkpoint.top();
     let selection = Selection { root: &root, filter: &filter, tensors: true, values: true };
     let mut listed = list(checkpoint, "file", bytes, &selection)?;
-    read_data(checkpoint, &mut listed, wanted, &Silent);
+    if wanted.hash || wanted.stats {
+        read_data(checkpoint, &mut listed, wanted, &Silent);
+    }
     Ok(listed.listing)
 }
 
@@ -69,6 +72,52 @@ pub fn convert(source: SharedSource, to: To) -> anyhow::Result<Vec<u8>> {
     args.report.quiet = true;
     convert::convert(&args, to, "in", &mut checkpoint, Some(&Target::Memory(target.clone())), None)?;
     Ok(target.take())
+}
+
+/// Ways to convert that change what is written: what is chosen, how it is stored.
+pub const OPTIONS: [&[&str]; 5] = [
+    &["--drop", "*.bias", "--exclude", "*0*"],
+    &["--include", "*weight", "--state-dict"],
+    &["--dtype", "bfloat16", "--device", "cpu"],
+    &["--dtype", "float64", "--compact"],
+    &["--compact", "--to", "torch-legacy"],
+];
+
+/// `convert` with options to torch's formats: what is written is read, and nothing in it is broken.
+pub fn convert_with(source: SharedSource, options: &[&str]) -> anyhow::Result<()> {
+    let words = ["ckpt", "convert", "-q", "in", "out.pt"];
+    let Command::Convert(args) = Cli::parse_from(words.iter().chain(options)).command else { unreachable!() };
+    let target = Memory::default();
+    let mut checkpoint = open(source)?;
+    let to = if options.contains(&"torch-legacy") { To::TorchLegacy } else { To::Torch };
+    convert::convert(&args, to, "in", &mut checkpoint, Some(&Target::Memory(target.clone())), None)?;
+    reread(target.take(), &options);
+    Ok(())
+}
+
+/// Reads what was written: every tensor lies where it should. Gives the listing.
+fn reread(written: Vec<u8>, by: &dyn std::fmt::Debug) -> Option<Listing> {
+    let source = memory(written);
+    let listed = match list_and_hash(Arc::clone(&source)) {
+        // the bounds are those of the new file, which may explain less
+        Err(e) if e.kind() == ErrorKind::Limit => return None,
+        listed => listed.unwrap_or_else(|e| panic!("what {by:?} wrote is refused: {e}")),
+    };
+    let structure = open(source).and_then(|checkpoint| listing(&checkpoint, 0, Wanted::default())).unwrap();
+    // arrays without a storage stay in the pickle as they were
+    let whole = structure.tensors.iter().all(|row| row.storage.is_none() || row.problem.is_none());
+    assert!(whole, "{by:?}: {:?}", structure.tensors);
+    Some(listed)
+}
+
+/// `repair` of a damaged file: what is saved is read, and every tensor in it is whole. Nothing where nothing is lost.
+pub fn repair(source: SharedSource) -> anyhow::Result<Option<Listing>> {
+    let target = Memory::default();
+    let mut to = || Ok(Target::Memory(target.clone()));
+    if save_rest(source, "file", &Limits::default(), true, &mut to)?.is_none() {
+        return Ok(None);
+    }
+    Ok(reread(target.take(), &"repair"))
 }
 
 /// Converts, and reads what was written: the tensors of the input, each with its elements.

@@ -1,0 +1,10 @@
+//! Any bytes, converted with the options that choose, cast and compact; what was written is read again.
+#![no_main]
+
+use ckpt_fuzz::{bounded, in_memory};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    for options in in_memory::OPTIONS {
+        bounded(|| _ = in_memory::convert_with(in_memory::memory(data.to_vec()), options));
+    }
+});
