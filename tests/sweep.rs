@@ -27,7 +27,7 @@ const MOST_MEMORY: usize = 400 << 20;
 /// Memory is counted for the process, so one test runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 /// Time that one case may take.
-const LONGEST: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 });
+const LONGEST: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 2 });
 
 /// One file of testdata.
 struct File {

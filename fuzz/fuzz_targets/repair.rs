@@ -1,4 +1,4 @@
-//! Any bytes, as they are and cut in the middle, repaired: what is saved is read again, and every tensor in it is whole.
+//! Any bytes, as they are and cut in the middle, repaired: what is saved is read again.
 #![no_main]
 
 use ckpt_fuzz::{bounded, in_memory};
