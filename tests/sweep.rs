@@ -116,9 +116,9 @@ fn every_place() -> bool {
 /// All places of a file; or a sample of them, a small one where the file takes long.
 fn places(file: &File) -> impl Iterator<Item = usize> {
     let len = file.bytes.len();
-    let time = if every_place() { Duration::from_millis(250) } else { Duration::from_millis(20) };
+    let time = if every_place() { Duration::from_millis(120) } else { Duration::from_millis(20) };
     let most = if every_place() { 1 << 20 } else { 16 };
-    let small = every_place() && len <= 2048 && file.took < Duration::from_millis(2);
+    let small = every_place() && len <= 1024 && file.took < Duration::from_millis(2);
     let sample = (time.as_micros() / file.took.as_micros().max(1)).clamp(2, most);
     // a step that shares no factor with the alignments of formats
     let step = if small { 1 } else { (len / usize::try_from(sample).unwrap()) | 1 };
