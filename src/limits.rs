@@ -7,6 +7,8 @@ pub struct Limits {
     /// entries of the unpickler's stack and memo included, over what the file's size explains: see
     /// [`Limits::objects_for`].
     pub max_objects: u64,
+    /// Objects that each byte of the file explains.
+    pub objects_per_byte: u64,
     /// How deep names and containers may nest (`--max-depth`).
     pub max_depth: usize,
     /// Tensors and values one file may list, and objects looked at for that (`--max-entries`).
@@ -36,6 +38,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_objects: 1 << 18,
+            objects_per_byte: 2,
             max_depth: 1000,
             max_entries: 1_000_000,
             max_expanded_bytes: 1 << 40,
@@ -55,7 +58,15 @@ impl Limits {
     /// How many objects the pickles of a file of `disk_bytes` on disk may make: linear in what was really stored, so
     /// that a deflate bomb runs into it and an honest file never does.
     pub fn objects_for(&self, disk_bytes: u64) -> u64 {
-        self.max_objects.saturating_add(disk_bytes.saturating_mul(2))
+        self.max_objects.saturating_add(disk_bytes.saturating_mul(self.objects_per_byte))
+    }
+
+    /// The bounds on what `disk_bytes` of compressed data expanded to: those of the compressed data, as its expanded bytes
+    /// explain nothing.
+    #[must_use]
+    pub fn of_expanded(&self, disk_bytes: u64) -> Self {
+        let (max_objects, max_expanded_bytes) = (self.objects_for(disk_bytes), self.expanded_for(disk_bytes));
+        Limits { max_objects, objects_per_byte: 0, max_expanded_bytes, ..self.clone() }
     }
 
     /// How many tensors and values may be listed, and objects looked at for that, of a graph that holds so many objects

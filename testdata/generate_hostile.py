@@ -426,6 +426,8 @@ def tensors():
     t("storage_key_escapes", "a storage key that climbs out of data/", store=storage("../data.pkl", 4), size=(2, 2), stride=(2, 1), exit_hash=[0, 2])
     t("same_key_two_types", "one storage as float32 and as float64",
       pickled=tup(tensor(), tensor(store=storage("0", 3, "DoubleStorage"), size=(3,), stride=(1,))), exit_hash=[0, 2])
+    t("same_key_two_sizes", "one storage as six float32 and as two float64",
+      pickled=tup(tensor(), tensor(store=storage("0", 2, "DoubleStorage"), size=(2,), stride=(1,))), exit=0, exit_hash=0)
     rebuild = name_of("torch._utils", "_rebuild_tensor_v2")
     for name, args, why in (
             ("no_arguments", b")", "a constructor without arguments"),
@@ -462,6 +464,10 @@ def legacies():
       "a key that the object never names: its element size is unknown", exit_hash=[0, 2])
     l("keys_no_list", legacy(keys=pkl(b"K\x05")), "keys that are a number", exit=2)
     l("keys_unhashable", legacy(keys=pkl(b"](]]e")), "keys that are lists", exit=[0, 2])
+    for name, numel, exit_hash in (("types", 3, 0), ("sizes", 2, 2)):
+        both = tup(tensor(store=storage(view=b"N")), tensor(store=storage("0", numel, "DoubleStorage", view=b"N"), size=(numel,), stride=(1,)))
+        l("two_" + name, legacy(pkl(dict_of(w=both))), "one storage of six float32 and of %d float64" % numel,
+          exit=0, exit_hash=exit_hash)
     l("protocol_1002", legacy(protocol=1002), "a legacy protocol that does not exist", exit=2, words=["1002"])
     view = tup(text("v"), integer(4), integer(1 << 40))
     l("view_outside", legacy(pkl(dict_of(w=tensor(store=storage(view=view))))), "a view of a storage that leaves it")

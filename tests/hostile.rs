@@ -11,7 +11,7 @@ use driver::{Run, ckpt, run_with, testdata};
 use serde_json::Value;
 
 /// How many files `expected.json` speaks of.
-const EXPECTED: usize = 236;
+const EXPECTED: usize = 239;
 
 #[test]
 fn every_hostile_file_gets_what_it_deserves() {
@@ -289,6 +289,31 @@ fn wrong_files_are_named_for_what_they_are() {
     ] {
         let file = written(&dir, name, bytes);
         refused(&ls(&file), &file.to_string_lossy(), &[word]);
+    }
+}
+
+/// torch 2.15 gives every class its own look at the bytes; what is written from there holds the same.
+#[test]
+fn a_storage_that_two_classes_name_is_one_of_each() {
+    let dir = folder();
+    for (name, ends) in [("tensor_same_key_two_types", true), ("legacy_two_types", true), ("legacy_two_sizes", false)] {
+        let file = testdata(&format!("hostile/{name}.pt"));
+        let tensors =
+            |file: &Path| run_with(ckpt().args(["ls", "--hash", "--json"]).arg(file), b"").json()["tensors"].clone();
+        let listed = tensors(&file);
+        let of = |row: usize, key: &str| listed[row][key].as_str().map(str::to_owned);
+        assert_eq!([of(0, "dtype"), of(1, "dtype")], [Some("float32".into()), Some("float64".into())], "{name}");
+        // in a legacy stream the second gets nothing where its size is another
+        assert_eq!(of(1, "sha256") == of(0, "sha256"), ends, "{name}");
+        assert_eq!(of(1, "problem").is_some_and(|problem| problem.contains("two sizes")), !ends, "{name}");
+        for to in ["torch", "torch-legacy"].into_iter().filter(|_| ends) {
+            let out = dir.path().join("out");
+            run_with(ckpt().args(["convert", "-q", "--force", "--to", to]).args([&file, &out]), b"").exits(0);
+            let written = tensors(&out);
+            for row in 0..2 {
+                assert_eq!(written[row]["sha256"].as_str().map(str::to_owned), of(row, "sha256"), "{name} to {to}");
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! process.
 //!
 //! `cargo test` takes a sample of the places. `CKPT_SWEEP=every cargo test --release --test sweep`, as in CI, takes every
-//! place of files up to two kilobytes and as many of a larger one as go into a quarter of a second, in two or three
+//! place of files up to two kilobytes and as many of a larger one as go into 150 milliseconds, in two or three
 //! minutes. What a file is converted to changes from place to place.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
@@ -17,17 +17,17 @@ use std::time::{Duration, Instant};
 
 use ckpt::error::{Error, ErrorKind, Result};
 use ckpt::source::{MemorySource, SharedSource, Source};
-use in_memory::{FORMATS, OPTIONS, memory};
+use in_memory::{FORMATS, memory};
 
 #[global_allocator]
 static MEMORY: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
 /// Memory that the cases in hand may take together beyond what there was.
-const MOST_MEMORY: usize = 400 << 20;
+const MOST_MEMORY: usize = 320 << 20;
 /// Memory is counted for the process, so one test runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 /// Time that one case may take.
-const LONGEST: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 2 });
+const LONGEST: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 });
 
 /// One file of testdata.
 struct File {
@@ -54,23 +54,32 @@ fn files() -> &'static [File] {
             }
         }
         found.sort();
-        let files = found.into_iter().filter_map(|path| {
-            let bytes = std::fs::read(&path).unwrap();
-            let name = path.display().to_string();
-            let begun = Instant::now();
-            if let Err(e) = in_memory::list_and_hash(memory(bytes.clone())) {
-                assert!(!e.message().contains('\n') && e.kind() != ErrorKind::Io, "{name}: {e}");
+        let files = Mutex::new(Vec::new());
+        on_all_cores(&found, |path| {
+            if let Some(file) = tried(path) {
+                files.lock().unwrap().push(file);
             }
-            // bombs are no part of a sample
-            if !every_place() && begun.elapsed() > Duration::from_millis(50) {
-                return None;
-            }
-            let formats = if every_place() { FORMATS.len() } else { 1 };
-            (0..formats).for_each(|number| every_command(&|| name.clone(), &bytes, &bytes, number));
-            Some(File { name, bytes, took: begun.elapsed() / u32::try_from(formats).unwrap() })
         });
-        files.collect()
+        let mut files = files.into_inner().unwrap();
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        files
     })
+}
+
+/// A file on which every command was tried as it is; nothing for bombs where a sample is taken.
+fn tried(path: &Path) -> Option<File> {
+    let bytes = std::fs::read(path).unwrap();
+    let name = path.display().to_string();
+    let begun = Instant::now();
+    if let Err(e) = in_memory::list_and_hash(memory(bytes.clone())) {
+        assert!(!e.message().contains('\n') && e.kind() != ErrorKind::Io, "{name}: {e}");
+    }
+    if !every_place() && begun.elapsed() > Duration::from_millis(50) {
+        return None;
+    }
+    let formats = if every_place() { FORMATS.len() } else { 1 };
+    (0..formats).for_each(|number| every_command(&|| name.clone(), &bytes, &bytes, number));
+    Some(File { name, bytes, took: begun.elapsed() / u32::try_from(formats).unwrap() })
 }
 
 /// Every command on `bytes`, `diff` against what they were before they were broken. `number` chooses what to convert to.
@@ -85,7 +94,7 @@ fn every_other_command(bytes: &[u8], whole: &[u8], number: usize) {
     // what cannot be opened is refused by all others in the same way
     if in_memory::list_and_hash(Arc::clone(&source)).is_ok() {
         let _ = in_memory::convert_and_reread(bytes, FORMATS[number % FORMATS.len()]);
-        let _ = in_memory::convert_with(Arc::clone(&source), OPTIONS[number % OPTIONS.len()]);
+        let _ = in_memory::convert_with(Arc::clone(&source), number);
         let _ = in_memory::diff(memory(whole.to_vec()), source);
         let _ = in_memory::strip_and_reread(bytes, "module.");
     }
@@ -116,9 +125,9 @@ fn every_place() -> bool {
 /// All places of a file; or a sample of them, a small one where the file takes long.
 fn places(file: &File) -> impl Iterator<Item = usize> {
     let len = file.bytes.len();
-    let time = if every_place() { Duration::from_millis(120) } else { Duration::from_millis(20) };
+    let time = if every_place() { Duration::from_millis(150) } else { Duration::from_millis(20) };
     let most = if every_place() { 1 << 20 } else { 16 };
-    let small = every_place() && len <= 1024 && file.took < Duration::from_millis(2);
+    let small = every_place() && len <= 2048 && file.took < Duration::from_millis(2);
     let sample = (time.as_micros() / file.took.as_micros().max(1)).clamp(2, most);
     // a step that shares no factor with the alignments of formats
     let step = if small { 1 } else { (len / usize::try_from(sample).unwrap()) | 1 };
@@ -128,13 +137,18 @@ fn places(file: &File) -> impl Iterator<Item = usize> {
 /// Does `run` for every file, on all cores.
 fn for_each_file(run: impl Fn(&File) + Sync) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let (files, next) = (files(), AtomicUsize::new(0));
+    let files = files();
     MEMORY.reset_peak_usage();
+    on_all_cores(files, run);
+}
+
+fn on_all_cores<T: Sync>(items: &[T], run: impl Fn(&T) + Sync) {
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
-                while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    run(file);
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    run(item);
                 }
             });
         }

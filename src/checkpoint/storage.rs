@@ -125,6 +125,13 @@ pub(super) struct StorageTuple<'a> {
     pub view: Option<(Cow<'a, str>, u64, u64)>,
 }
 
+impl StorageTuple<'_> {
+    /// How many bytes it has, where the size of its elements is known.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.numel.checked_mul(u64::from(DType::from_storage_class(&self.class).size()?))
+    }
+}
+
 /// Reads a storage's persistent id; an error says what is odd about it.
 pub(super) fn storage_tuple(graph: &Graph, pid: NodeId) -> Result<Option<StorageTuple<'_>>> {
     let Some([tag, class, key, location, numel, rest @ ..]) = graph.tuple(pid) else { return Ok(None) };
@@ -233,40 +240,52 @@ impl Storages {
         self.nodes.get(&id).copied()
     }
 
-    /// Gives the persistent ids from number `from` on their meaning. `locate` says where the bytes of a key lie, given
-    /// its class; it is asked once for each key.
+    /// Gives the persistent ids from number `from` on their meaning. `locate` says where the bytes of a key lie, of which
+    /// the persistent id speaks of so many; it is asked once for each storage.
+    ///
+    /// A key that is named by classes of different types stands for a storage of each, as in torch 2.15
+    /// (`torch/serialization.py`, `persistent_load`); older versions took all for the first.
     pub(super) fn resolve(
         &mut self,
         graph: &Graph,
         from: usize,
         prefix: &str,
-        mut locate: impl FnMut(&str, u64, &DType) -> (Bytes, ByteOrder),
+        mut locate: impl FnMut(&str, Option<u64>) -> (Bytes, ByteOrder),
     ) -> Result<()> {
         let nodes = graph.persistents().get(from..).unwrap_or_default();
         let mut by_key: HashMap<Arc<str>, StorageId> = HashMap::with_capacity(nodes.len());
+        let mut of_other_types: HashMap<(StorageId, DType), StorageId> = HashMap::new();
         self.all.reserve(nodes.len());
         self.by_node.reserve(nodes.len());
         self.nodes.reserve(nodes.len());
         for node in nodes {
             let Node::Persistent(pid) = graph.node(*node) else { continue };
             let meaning = if let Some(found) = storage_tuple(graph, *pid)? {
-                let id = match by_key.get(found.key.as_ref()) {
-                    Some(id) => *id,
+                let dtype = DType::from_storage_class(&found.class);
+                let first = by_key.get(found.key.as_ref()).copied();
+                let known = first.and_then(|first| match self.get(first) {
+                    Some(storage) if storage.dtype == dtype => Some(first),
+                    _ => of_other_types.get(&(first, dtype.clone())).copied(),
+                });
+                let id = match known {
+                    Some(id) => id,
                     None => {
-                        let dtype = DType::from_storage_class(&found.class);
-                        let (bytes, byte_order) = locate(&found.key, found.numel, &dtype);
+                        let (bytes, byte_order) = locate(&found.key, found.bytes());
                         let (class, location) = (self.intern(&found.class), self.intern(&found.location));
                         let key: Arc<str> = found.key.as_ref().into();
                         let id = self.add(Storage {
                             key: if prefix.is_empty() { Arc::clone(&key) } else { format!("{prefix}{key}").into() },
                             class,
-                            dtype,
+                            dtype: dtype.clone(),
                             location,
                             numel: found.numel,
                             byte_order,
                             bytes,
                         })?;
-                        by_key.insert(key, id);
+                        match first {
+                            None => drop(by_key.insert(key, id)),
+                            Some(first) => drop(of_other_types.insert((first, dtype), id)),
+                        }
                         id
                     }
                 };

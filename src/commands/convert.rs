@@ -13,7 +13,7 @@ use crate::checkpoint::selection::Weights;
 use crate::checkpoint::{Checkpoint, Container, Root};
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
-use crate::commands::names::{Filter, NameArgs};
+use crate::commands::names::{Filter, NameArgs, Subtrees};
 use crate::commands::output::OutputArgs;
 use crate::dtype::{DType, Known};
 use crate::limits::Limits;
@@ -188,7 +188,7 @@ struct Job<'a> {
     args: &'a Args,
     to: To,
     filter: Filter,
-    drops: globset::GlobSet,
+    drops: Subtrees,
     limits: Limits,
     report: Conversion,
     /// The complete outputs that wait for their names, in order.
@@ -233,14 +233,8 @@ pub fn convert(
         to: to.name(),
         ..Conversion::default()
     };
-    let mut builder = globset::GlobSetBuilder::new();
-    for name in &args.drop {
-        for glob in [globset::escape(name), name.clone()] {
-            builder.add(globset::Glob::new(&glob).with_context(|| format!("{name:?} is no glob"))?);
-        }
-    }
-    let mut job =
-        Job { args, to, filter: args.names.filter()?, drops: builder.build()?, limits, report, outputs: Vec::new() };
+    let (filter, drops) = (args.names.filter()?, Subtrees::of(&args.drop)?);
+    let mut job = Job { args, to, filter, drops, limits, report, outputs: Vec::new() };
     let done = match to {
         To::Torch | To::TorchLegacy => job.torch(checkpoint, target, values),
         To::Safetensors | To::Npz => job.arrays(checkpoint, target, values),
@@ -262,14 +256,8 @@ fn at_output<T>(path: &Path, result: crate::error::Result<T>) -> anyhow::Result<
 }
 
 impl Job<'_> {
-    fn is_dropped(&self, name: &str) -> bool {
-        // a name goes with everything above it that is dropped
-        let mut ends = name.match_indices('.').map(|(at, _)| at).chain([name.len()]);
-        !self.drops.is_empty() && ends.any(|end| name.get(..end).is_some_and(|part| self.drops.is_match(part)))
-    }
-
     fn takes(&self, name: &str) -> bool {
-        self.filter.takes(name) && !self.is_dropped(name)
+        self.filter.takes(name) && !self.drops.hold(name)
     }
 
     /// The weights, for formats that hold nothing else.

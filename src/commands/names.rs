@@ -2,7 +2,8 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use regex::bytes::{RegexSet, RegexSetBuilder};
 
 use crate::checkpoint::names::{Element, join};
 use crate::checkpoint::{Checkpoint, Root};
@@ -100,5 +101,58 @@ impl Names {
 
     fn take(&self, name: &str) -> bool {
         self.exact.iter().any(|exact| exact == name) || self.globs.is_match(name)
+    }
+}
+
+/// Arguments that stand for names and for all that lies below them.
+#[derive(Debug)]
+pub struct Subtrees(RegexSet);
+
+impl Subtrees {
+    /// Of names, which may hold brackets and stars, or globs.
+    pub fn of(arguments: &[String]) -> anyhow::Result<Self> {
+        let mut patterns = Vec::new();
+        for argument in arguments {
+            for glob in [globset::escape(argument), argument.clone()] {
+                let glob = Glob::new(&glob).with_context(|| format!("{argument:?} is no glob"))?;
+                // matched once however long the name is, not once for each of its parts
+                patterns.push(match glob.regex().strip_suffix('$') {
+                    Some(start) => format!(r"{start}(?:\.|$)"),
+                    None => glob.regex().to_owned(),
+                });
+            }
+        }
+        Ok(Subtrees(RegexSetBuilder::new(patterns).dot_matches_new_line(true).build()?))
+    }
+
+    /// Whether there is none of them.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the name, or one above it, is meant.
+    pub fn hold(&self, name: &str) -> bool {
+        self.0.is_match(name.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_goes_with_what_is_above_it() {
+        let subtrees = |names: &[&str]| Subtrees::of(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        let drops = subtrees(&["optimizer", "*.bias", "a[0].b", "ä*", "{x,y}.z"]).unwrap();
+        for name in
+            ["optimizer", "optimizer.state.0", "fc.bias", "fc.bias.data", "a[0].b", "a0.b.c", "äö.w", "y.z", "\n.bias"]
+        {
+            assert!(drops.hold(name), "{name}");
+        }
+        for name in ["optimizers", "my.optimizer", "bias", "fc.biases", "a[1].b", "a[0].bc", "x.zz", "y"] {
+            assert!(!drops.hold(name), "{name}");
+        }
+        assert!(subtrees(&["**"]).unwrap().hold("a.b") && !subtrees(&[]).unwrap().hold(""));
+        assert!(subtrees(&["[a"]).unwrap_err().to_string().contains("no glob"));
     }
 }

@@ -50,7 +50,7 @@ pub fn examine(name: &Path, source: &SharedSource, limits: &Limits, depth: Depth
             let (inner, stopped) = expand_left(source, kind, limits, &Silent)?;
             let damaged = if stopped.is_some() { ", and damaged" } else { "" };
             let verdict = Verdict::container(format!("is compressed ({}){damaged}", kind.name()));
-            examine_expanded(&inner, stopped, verdict, limits, depth)
+            examine_expanded(&inner, stopped, verdict, &limits.of_expanded(source.len()), depth)
         }
         _ => examine_expanded(source, None, weights_only(name, source, limits)?, limits, depth),
     }

@@ -40,7 +40,7 @@ impl Opener<'_> {
             [root] => *root,
             roots => graph.push_tuple(roots)?,
         };
-        parts.storages.resolve(&parts.graph, persistents, "", |key, _, _| {
+        parts.storages.resolve(&parts.graph, persistents, "", |key, _| {
             let why = format!("storage {key} is not in the file: a plain pickle holds none");
             (Bytes::Missing(why), ByteOrder::Little)
         })?;

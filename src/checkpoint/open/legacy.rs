@@ -71,19 +71,24 @@ fn resolve(
     from: usize,
     prefix: &str,
 ) -> Result<(u64, Option<Error>)> {
-    let mut sizes: HashMap<Cow<'_, str>, Option<u64>> = HashMap::new();
+    // the first use of a key decides: the size of an element, and of all
+    let mut sizes: HashMap<Cow<'_, str>, (Option<u64>, Option<u64>)> = HashMap::new();
     for node in graph.persistents().get(from..).unwrap_or_default() {
         let Node::Persistent(pid) = graph.node(*node) else { continue };
         if let Some(tuple) = storage_tuple(graph, *pid)? {
-            // the first use of a key decides
-            let size = || DType::from_storage_class(&tuple.class).size().map(u64::from);
-            sizes.entry(tuple.key).or_insert_with(size);
+            let (of_one, of_all) = (DType::from_storage_class(&tuple.class).size().map(u64::from), tuple.bytes());
+            sizes.entry(tuple.key).or_insert((of_one, of_all));
         }
     }
-    let Located { stored, end, stopped } = legacy::locate(source, found, |key| sizes.get(key).copied().flatten());
+    let Located { stored, end, stopped } =
+        legacy::locate(source, found, |key| sizes.get(key).and_then(|(of_one, _)| *of_one));
     let by_key: HashMap<String, StoredAt> = stored.into_iter().map(|s| (s.key.clone(), s)).collect();
-    storages.resolve(graph, from, prefix, |key, _, _| {
+    storages.resolve(graph, from, prefix, |key, wanted| {
         let bytes = match by_key.get(key) {
+            // torch 2.15 makes an empty storage of it
+            Some(_) if sizes.get(key).is_some_and(|(_, first)| *first != wanted) => {
+                Bytes::Missing(format!("storage {key} is named with two sizes, and this is the second"))
+            }
             Some(stored) => Bytes::Here(Arc::clone(&stored.bytes)),
             None => Bytes::Missing(format!("storage {key} is not in the file")),
         };

@@ -37,7 +37,7 @@ impl Opener<'_> {
         let from = graph.persistents().len();
         let (_, stream) = member(&tar, graph, "pickle")?;
         let object = decode(graph, stream, 0, self.max_objects, &Joblib)?;
-        storages.resolve(graph, from, "", |key, _, _| {
+        storages.resolve(graph, from, "", |key, _| {
             (Bytes::Missing(format!("storage {key} is not in the archive")), ByteOrder::Little)
         })?;
         for node in graph.persistents().get(from..).unwrap_or_default() {

@@ -83,7 +83,7 @@ impl Opener<'_> {
         let decoded = decode(graph, stream, 0, self.max_objects, &Joblib)?;
         let mut name = if zip.top().is_empty() { format!("{folder}/") } else { format!("{}/{folder}/", zip.top()) };
         let prefix = name.len();
-        storages.resolve(graph, from, "", |key, _, _| {
+        storages.resolve(graph, from, "", |key, _| {
             name.truncate(prefix);
             name.push_str(key);
             let bytes = match zip.position(&name) {

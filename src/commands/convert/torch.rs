@@ -59,7 +59,7 @@ impl Job<'_> {
         if !self.filter.takes_all() || !self.drops.is_empty() {
             let this = &*self;
             let removed = checkpoint
-                .prune(&root, &|name, is_tensor| this.is_dropped(name) || is_tensor && !this.filter.takes(name))?;
+                .prune(&root, &|name, is_tensor| this.drops.hold(name) || is_tensor && !this.filter.takes(name))?;
             if removed.is_empty() && !self.drops.is_empty() {
                 bail!("--drop {}: there is nothing of that name", self.args.drop.join(", "));
             }
