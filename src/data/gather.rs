@@ -42,7 +42,11 @@ pub(super) fn coalesce(shape: &[u64], stride: &[u64]) -> Vec<Dim> {
 /// quarter of a mebibyte (whole elements). Memory stays bounded: some 35 MiB for strided tensors, a block for others.
 ///
 /// Errors are those of [`Elements::validate`], of the source, and of `f`.
-pub fn for_each_block(elements: &Elements, limits: &Limits, f: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+pub fn for_each_block<E: From<Error>>(
+    elements: &Elements,
+    limits: &Limits,
+    f: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
     drain(Blocks::new(elements, limits)?, f)
 }
 
@@ -57,7 +61,7 @@ pub fn for_each_block_in(
     drain(Blocks::in_range(elements, limits, range)?, f)
 }
 
-fn drain(mut blocks: Blocks<'_>, f: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+fn drain<E: From<Error>>(mut blocks: Blocks<'_>, f: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
     loop {
         let block = blocks.block()?;
         if block.is_empty() {
@@ -247,7 +251,7 @@ mod tests {
         let mut blocks = Blocks::in_range(elements, &Limits::default(), range).unwrap();
         blocks.box_bytes = box_bytes;
         let mut out = Vec::new();
-        drain(blocks, &mut |block| {
+        drain::<Error>(blocks, &mut |block| {
             out.extend_from_slice(block);
             Ok(())
         })
@@ -367,7 +371,7 @@ mod tests {
         let transposed = Elements { stride: vec![1, 1 << 10], ..t.clone() };
         for elements in [t, transposed] {
             let mut blocks = 0;
-            for_each_block(&elements, &Limits::default(), &mut |block| {
+            for_each_block::<Error>(&elements, &Limits::default(), &mut |block| {
                 assert!(block.len() <= BLOCK_BYTES && block.len() % 4 == 0);
                 blocks += 1;
                 Ok(())

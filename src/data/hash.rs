@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{Elements, gather};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
 
@@ -11,7 +11,7 @@ use crate::progress::Progress;
 /// [`gather::for_each_block`].
 pub fn sha256(elements: &Elements, limits: &Limits, progress: &dyn Progress) -> Result<[u8; 32]> {
     let mut hasher = Sha256::new();
-    gather::for_each_block(elements, limits, &mut |block| {
+    gather::for_each_block::<Error>(elements, limits, &mut |block| {
         hasher.update(block);
         progress.advance(block.len() as u64);
         Ok(())

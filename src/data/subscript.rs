@@ -226,7 +226,7 @@ mod tests {
     fn take(elements: &Elements, subscript: &str) -> (Vec<u64>, Vec<u32>) {
         let part = subscript.parse::<Subscript>().unwrap().apply(elements, &Limits::default()).unwrap();
         let mut out = Vec::new();
-        gather::for_each_block(&part, &Limits::default(), &mut |block| {
+        gather::for_each_block::<Error>(&part, &Limits::default(), &mut |block| {
             out.extend(block.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)));
             Ok(())
         })

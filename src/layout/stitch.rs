@@ -335,7 +335,7 @@ mod tests {
         let mut turned = tensor(Known::UInt16, &[5, 3, 4], Vec::new());
         (turned.source, turned.stride) = (Arc::new(stitched), vec![1, 5, 15]);
         let mut seen = Vec::new();
-        for_each_block(&turned, &Limits::default(), &mut |block| {
+        for_each_block::<Error>(&turned, &Limits::default(), &mut |block| {
             seen.extend(block.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes)));
             Ok(())
         })

@@ -10,7 +10,7 @@ use crate::data::Elements;
 use crate::data::gather::for_each_block;
 use crate::data::stats::stats;
 use crate::dtype::{DType, Known};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::Silent;
 
@@ -76,7 +76,7 @@ fn subnormals(elements: &Elements, limits: &Limits) -> Result<u64> {
         _ => return Ok(0),
     };
     let mut found = 0;
-    for_each_block(elements, limits, &mut |block| {
+    for_each_block::<Error>(elements, limits, &mut |block| {
         let bits = block
             .chunks_exact(size)
             .map(|element| element.iter().rev().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte)) & mask);

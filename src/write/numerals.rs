@@ -4,7 +4,7 @@ use std::io;
 
 use crate::checkpoint::pyrepr;
 use crate::data::Elements;
-use crate::data::gather::Blocks;
+use crate::data::gather::for_each_block;
 use crate::data::number::{Number, decode, numeric};
 use crate::dtype::{DType, Known};
 use crate::error::Error;
@@ -18,21 +18,15 @@ pub(super) fn for_each(
 ) -> io::Result<()> {
     let dtype = numeric(&elements.dtype)?;
     let size = elements.validate(limits)?.element_size;
-    let mut blocks = Blocks::new(elements, limits)?;
     let mut position = 0;
-    loop {
-        let block = blocks.block()?;
-        if block.is_empty() {
-            return Ok(());
-        }
-        let len = block.len();
+    for_each_block(elements, limits, &mut |block| {
         for element in block.chunks_exact(size) {
             let number = decode(dtype, element).ok_or_else(|| Error::data("an element of an odd size"))?;
             f(position, number)?;
             position += 1;
         }
-        blocks.consume(len);
-    }
+        Ok(())
+    })
 }
 
 /// A float of type `dtype`: the shortest digits that give it back, `nan`, `inf` and `-inf` as Python writes them.

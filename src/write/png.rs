@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 
 use crate::data::Elements;
-use crate::data::gather::Blocks;
+use crate::data::gather::for_each_block;
 use crate::data::number::ToF64;
 use crate::dtype::{Class, DType, Known};
 use crate::error::{Error, Result};
@@ -236,21 +236,15 @@ fn for_each_value(
     const GO: usize = 4096;
     let convert = ToF64::new(dtype);
     let size = elements.validate(limits)?.element_size;
-    let mut blocks = Blocks::new(elements, limits)?;
     let mut values = vec![0.0; GO];
-    loop {
-        let block = blocks.block()?;
-        if block.is_empty() {
-            return Ok(());
-        }
-        let len = block.len();
+    for_each_block(elements, limits, &mut |block| {
         for part in block.chunks(GO * size) {
             let values = values.split_at_mut(part.len() / size).0;
             convert.convert(part, values);
             f(values)?;
         }
-        blocks.consume(len);
-    }
+        Ok(())
+    })
 }
 
 struct Survey {

@@ -13,7 +13,7 @@ use crate::commands::listing::quantizer_text;
 use crate::data::Elements;
 use crate::data::compare::{Comparison, Options, compare};
 use crate::data::gather::for_each_block;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::report::diff::{Aspect, Changed, Diff, Facts, Numbers, Problem};
@@ -296,7 +296,7 @@ impl<'a> Tensors<'a> {
             }
             Err(e) if e.kind() == ErrorKind::Unsupported => Ok(Outcome { elements_differ: true, ..Outcome::default() }),
             Err(e) => {
-                let is_left = for_each_block(&a, limits, &mut |_| Ok(())).is_err();
+                let is_left = for_each_block::<Error>(&a, limits, &mut |_| Ok(())).is_err();
                 let (side, name) = if is_left { (self.left, name_a) } else { (self.right, name_b) };
                 Err(side.problem(name, e.to_string()))
             }

@@ -6,7 +6,7 @@
 use std::io;
 
 use crate::data::Elements;
-use crate::data::gather::Blocks;
+use crate::data::gather::for_each_block;
 use crate::limits::Limits;
 
 /// Takes an element's index among those that are printed, and its bytes (little-endian).
@@ -93,19 +93,13 @@ impl Shown {
 
     fn run(&self, part: &Elements, limits: &Limits, index: &mut [u64], f: &mut Visit<'_>) -> io::Result<()> {
         let size = part.validate(limits)?.element_size;
-        let mut blocks = Blocks::new(part, limits)?;
-        loop {
-            let block = blocks.block()?;
-            if block.is_empty() {
-                return Ok(());
-            }
-            let len = block.len();
+        for_each_block(part, limits, &mut |block| {
             for element in block.chunks_exact(size) {
                 f(index, element)?;
                 self.advance(index, self.rank());
             }
-            blocks.consume(len);
-        }
+            Ok(())
+        })
     }
 }
 
