@@ -2,7 +2,7 @@
 //!
 //! # How it differs from other scanners
 //!
-//! Compared with picklescan 1.0 and fickling 0.1 on all files of their repositories' tests (none is kept here): what either
+//! Compared with picklescan 1.0.5 and fickling 0.1.12 on all files of their repositories' tests (none is kept here): what either
 //! calls dangerous or suspicious never comes out `ok`, what either calls clean never comes out `danger`. Where the words
 //! differ:
 //!
