@@ -42,7 +42,7 @@ impl Renderer for Text {
                 Block::Gap => writeln!(out)?,
                 Block::Line(cell) => writeln!(out, "{}", self.styled(&escape(&cell.text), cell.style))?,
                 Block::Prose(cell) => {
-                    for line in wrap(&escape(&cell.text), self.width.unwrap_or(usize::MAX)) {
+                    for line in wrap(&escape(&cell.text), self.width.unwrap_or(usize::MAX), INDENT) {
                         writeln!(out, "{}", self.styled(&line, cell.style))?;
                     }
                 }
@@ -265,21 +265,33 @@ impl Pen<'_> {
         Ok(())
     }
 
-    // a row as comfy-table would draw it, but a cell wider than its column stays whole: what follows moves to the right
+    // a row as comfy-table would draw it, but a cell wider than its column stays whole, unless it may wrap: what follows
+    // moves to the right
     fn row_by_hand(&mut self, lane: &Lane, texts: &[(&Slot, Cow<'_, str>, Style)]) -> io::Result<()> {
         let mut line = " ".repeat(lane.indent);
         let mut owed = 0;
+        let mut further = Vec::new();
         for (slot, text, style) in texts {
+            let mut text = Cow::Borrowed(text.as_ref());
+            if slot.fit == Fit::Wrap && self.plan.width.is_some() && text.width() > slot.width {
+                let mut lines = wrap(&text, slot.width, 0).into_iter();
+                text = Cow::Owned(lines.next().unwrap_or_default());
+                further = lines.map(|text| (lane.used() - slot.width - GAP, text, *style)).collect();
+            }
             let pad = slot.width.saturating_sub(text.width());
             let before = if slot.align == Align::Right { pad } else { 0 };
             if !text.is_empty() {
                 line.extend(std::iter::repeat_n(' ', owed + before));
-                line.push_str(&self.text.styled(text, *style));
+                line.push_str(&self.text.styled(&text, *style));
                 owed = 0;
             }
             owed += GAP + if text.is_empty() { pad } else { pad - before };
         }
-        writeln!(self.out, "{line}")
+        writeln!(self.out, "{line}")?;
+        for (indent, text, style) in further {
+            writeln!(self.out, "{:indent$}{}", "", self.text.styled(&text, style))?;
+        }
+        Ok(())
     }
 
     fn cell(&self, slot: &Slot, text: Cow<'_, str>, style: Style) -> comfy_table::Cell {
@@ -317,13 +329,13 @@ impl Pen<'_> {
     }
 }
 
-// at blanks only; what follows the first line stands in
-fn wrap(text: &str, width: usize) -> Vec<String> {
+// at blanks only; what follows the first line stands in by `indent`
+fn wrap(text: &str, width: usize, indent: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     for word in text.split(' ') {
         if !line.is_empty() && line.width() + 1 + word.width() > width {
-            lines.push(std::mem::replace(&mut line, " ".repeat(INDENT)));
+            lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
         } else if !line.is_empty() {
             line.push(' ');
         }

@@ -115,6 +115,29 @@ bias    [4]
 }
 
 #[test]
+fn rows_in_colour_are_wrapped_as_well() {
+    let document = || {
+        let finding = Cell::from("two of the nine tensors are whole, the others are not");
+        let mut document = Document::default();
+        document.table(Table {
+            columns: vec![Column::left("severity"), Column::left("finding").fit(Fit::Wrap)],
+            rows: vec![vec![Cell::new("error", Style::Bad), finding]],
+        });
+        document
+    };
+    let drawn = draw(document, Some(40), true).replace("\x1b[31m", "").replace("\x1b[0m", "");
+    let rows = drawn.split_once('\n').unwrap().1;
+    assert_eq!(
+        rows,
+        "\
+error     two of the nine tensors are
+          whole, the others are not
+"
+    );
+    assert_eq!(draw(document, Some(40), false).split_once('\n').unwrap().1, rows);
+}
+
+#[test]
 fn long_texts_are_wrapped_at_a_terminal_only() {
     let document = || {
         one_table(
