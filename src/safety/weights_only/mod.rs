@@ -1,15 +1,21 @@
 //! Whether `torch.load(weights_only=True)` opens a file, and everything that stands in the way.
 //!
-//! The unpickler's rules are replayed (`replay.rs`, `calls.rs`) with its own tables (`tables.txt`), and the rules of the
-//! containers around it. Devices do not count: the question is put with `map_location="cpu"`.
+//! The unpickler's rules are replayed (opcodes in `replay.rs`, calls in `calls.rs`, states in `states.rs`) with its own
+//! tables (`tables.txt`), and the rules of the containers around it. Devices do not count: the question is put with
+//! `map_location="cpu"`.
 
+mod arguments;
 mod calls;
+mod plain;
 mod replay;
+mod states;
+mod storages;
 mod tables;
+mod tensors;
 mod value;
 
-use self::calls::{Storages, element_bytes};
 use self::replay::Replay;
+use self::storages::{Storages, element_bytes};
 use self::tables::TABLES;
 use self::value::Value;
 use crate::container::tar;

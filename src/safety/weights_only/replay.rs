@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::Reason;
-use super::calls::Storages;
+use super::storages::Storages;
 use super::tables::{Kind, TABLES};
 use super::value::{Id, Mapping, Text, Value};
 use crate::error::{Error, Result};

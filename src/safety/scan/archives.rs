@@ -1,0 +1,137 @@
+//! The members of zip and tar archives, those too that no directory lists: which of them hold pickles.
+
+use std::sync::Arc;
+
+use super::{Scanner, inside, only_io, too_many_bytes};
+use crate::container::detect::{Framing, detect};
+use crate::container::tar::Tar;
+use crate::container::zip::walk::local_members;
+use crate::container::zip::{Member, Zip};
+use crate::error::Result;
+use crate::source::{MemorySource, SharedSource, read_vec};
+
+/// What decides whether a member holds a pickle.
+const HEAD_BYTES: u64 = 512;
+/// Names of members that are pickles, whatever they begin with.
+/// (`.debug_pkl`: what TorchScript knows of its sources)
+const PICKLE_NAMES: &[&str] = &[".pkl", ".pickle", ".p", ".joblib", ".pk", ".debug_pkl"];
+
+impl Scanner<'_> {
+    pub(super) fn zip(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        match Zip::open(Arc::clone(source), self.limits) {
+            Ok(zip) => {
+                let mut all_read = true;
+                for member in zip.members.iter().filter(|member| !member.is_dir()) {
+                    all_read &= self.zip_member(&zip, member, place, depth)?;
+                }
+                // a flag that says "encrypted" or a wrong size does not keep every reader out
+                if all_read { Ok(()) } else { self.loose_members(source, place, depth) }
+            }
+            Err(e) => {
+                only_io(e)?;
+                self.loose_members(source, place, depth)
+            }
+        }
+    }
+
+    /// The members of an archive that has no directory, or one that readers would not agree on: wherever a local header
+    /// stands, something may read what follows.
+    fn loose_members(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        let members = match local_members(source, self.limits) {
+            Ok(members) => members,
+            Err(e) => return self.unreadable(e, place),
+        };
+        for found in members {
+            if let Ok(bytes) = found.data(source, self.left_bytes) {
+                if found.method != 0 {
+                    self.left_bytes = self.left_bytes.saturating_sub(bytes.len());
+                }
+                let head = read_vec(bytes.as_ref(), 0, bytes.len().min(HEAD_BYTES))?;
+                self.member(&found.name, &head, &mut || Ok(Arc::clone(&bytes)), place, depth)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// False for a member that cannot be read.
+    fn zip_member(&mut self, zip: &Zip, member: &Member, place: &str, depth: usize) -> Result<bool> {
+        let before = self.scan.findings.len();
+        let expands = if member.method == 0 { 0 } else { member.size };
+        let left = self.left_bytes.checked_sub(expands);
+        let mut opened = false;
+        let mut open = || {
+            opened = true;
+            match left {
+                Some(_) => zip.member_source(member),
+                None => Err(too_many_bytes()),
+            }
+        };
+        match zip.head(member, HEAD_BYTES) {
+            Ok(head) => {
+                self.member(&member.name, &head, &mut open, place, depth)?;
+                if opened {
+                    self.left_bytes = self.left_bytes.saturating_sub(expands);
+                }
+            }
+            Err(e) => self.unreadable(e, &inside(place, &member.name))?,
+        }
+        let found = self.scan.findings.get(before..).unwrap_or_default();
+        Ok(found.iter().all(|finding| finding.code != "unreadable"))
+    }
+
+    pub(super) fn tar(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        let tar = match Tar::open(Arc::clone(source), self.limits) {
+            Ok(tar) => tar,
+            Err(e) => return self.unreadable(e, place),
+        };
+        let is_torch = tar.is_torch();
+        for member in &tar.members {
+            let bytes = match tar.member_source(member) {
+                Ok(bytes) => bytes,
+                Err(e) => {
+                    self.unreadable(e, &inside(place, &member.name))?;
+                    continue;
+                }
+            };
+            if is_torch && matches!(member.name.as_str(), "storages" | "tensors") {
+                self.mixed(&bytes, &inside(place, &member.name), depth)?;
+                continue;
+            }
+            let head = read_vec(bytes.as_ref(), 0, bytes.len().min(HEAD_BYTES))?;
+            self.member(&member.name, &head, &mut || Ok(Arc::clone(&bytes)), place, depth)?;
+        }
+        Ok(())
+    }
+
+    /// A member of an archive: a pickle by its name, or by its beginning.
+    fn member(
+        &mut self,
+        name: &str,
+        head: &[u8],
+        open: &mut dyn FnMut() -> Result<SharedSource>,
+        place: &str,
+        depth: usize,
+    ) -> Result<()> {
+        let place = inside(place, name);
+        let is_pickle = PICKLE_NAMES.iter().any(|ending| name.ends_with(ending)) || name == "pickle";
+        let framing = if is_pickle { Ok(Framing::Pickle) } else { detect(&MemorySource::new(head.to_vec())) };
+        if !matches!(framing, Ok(Framing::Pickle | Framing::Zip | Framing::Tar | Framing::Compressed(_) | Framing::Npy))
+        {
+            return Ok(());
+        }
+        let bytes = match open() {
+            Ok(bytes) => bytes,
+            Err(e) => return self.unreadable(e, &place),
+        };
+        match framing {
+            Ok(Framing::Pickle) if is_pickle => self.stream(&bytes, &place, depth + 1),
+            Ok(Framing::Pickle) => self.hidden(&bytes, &place, depth),
+            // data may look like the beginning of anything: what does not go on like that is no archive
+            Ok(Framing::Compressed(kind)) => match self.expand(&bytes, kind)? {
+                (inner, None) => self.file(&inner, &place, depth + 1),
+                (inner, Some(_)) => self.hidden(&inner, &place, depth + 1),
+            },
+            _ => self.file(&bytes, &place, depth + 1),
+        }
+    }
+}

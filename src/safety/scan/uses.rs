@@ -1,0 +1,165 @@
+//! The globals that one pickle names and what it does with them: calls, states, arguments that are files themselves.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{Scanner, at_byte, inside};
+use crate::checkpoint::numpy::byte_string;
+use crate::checkpoint::rebuild::{Constructor, constructor};
+use crate::container::detect::detect;
+use crate::error::Result;
+use crate::pickle::{Change, Graph, Node, NodeId, TextId, stored};
+use crate::safety::finding::Severity;
+use crate::safety::globals::{Status, classify};
+
+/// Arguments of calls that are looked at for pickles inside.
+const MAX_ARGUMENTS: usize = 8;
+
+/// What was looked at in one graph, however often it is used.
+#[derive(Default)]
+struct Seen {
+    /// Whether a callable is `_load_from_bytes`.
+    loads: HashMap<NodeId, bool>,
+    /// Byte strings that were looked into.
+    texts: HashSet<TextId>,
+}
+
+impl Scanner<'_> {
+    /// The globals of a graph and what is done with them.
+    pub(super) fn collect(&mut self, graph: &Graph, place: &str, depth: usize) -> Result<()> {
+        for (what, at) in graph.oddities() {
+            // Python's own readers disagree on what follows a frame that lies
+            let severity = if what.starts_with("a frame") { Severity::Error } else { Severity::Warning };
+            self.tell(severity, "pickle-odd", format!("written by no pickler: {what}"), &at_byte(place, at));
+        }
+        self.unhashable(graph, place);
+        self.expanding(graph, place);
+        let mut callables: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
+        for id in graph.ids() {
+            if let Some(object) = graph.object(id) {
+                let used = callables.entry(saved_class(graph, object.callable)).or_default();
+                used.0 += 1;
+                used.1 += u64::from(object.changes.iter().any(|change| matches!(change, Change::Build(_))));
+            }
+        }
+        let mut seen = Seen::default();
+        for id in graph.ids() {
+            match graph.node(id) {
+                Node::Global { module, name } => {
+                    let used = callables.get(&id).copied().unwrap_or_default();
+                    self.global(graph, id, (*module, *name), used, place);
+                }
+                Node::Extension(code) => {
+                    let message = format!("names an object by number {code} of copyreg's registry: it may be anything");
+                    self.tell(Severity::Warning, "global-extension", message, place);
+                }
+                Node::Object(object) => {
+                    if let Some(made) = graph.object(object.callable) {
+                        self.call_of_result(graph, made.callable, place);
+                    }
+                    self.arguments(graph, (object.callable, object.args), &mut seen, place, depth)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn global(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        (module, name): (NodeId, NodeId),
+        (called, built): (u64, u64),
+        place: &str,
+    ) {
+        let place = match graph.node(name) {
+            Node::Str(text) => graph.place(*text).map_or_else(
+                || place.to_owned(),
+                |(stream, at, _)| at_byte(place, graph.stream(stream).map_or(at, |source| source.absolute(at))),
+            ),
+            _ => place.to_owned(),
+        };
+        let Some((module, name)) = graph.str(module).zip(graph.str(name)) else {
+            let message = "names a global by what a call gives: it may be anything";
+            return self.tell(Severity::Danger, "global-computed", message, &place);
+        };
+        if graph.changes(id).iter().any(|change| matches!(change, Change::Build(_) | Change::Item(_))) {
+            let message = format!("changes {module}.{name} itself");
+            self.tell(Severity::Danger, "global-changed", message, &place);
+        }
+        let used = self.scan.globals.entry((module.into_owned(), name.into_owned())).or_default();
+        used.called += called;
+        used.built += built;
+        used.named += u64::from(called == 0);
+        if used.place.is_empty() {
+            used.place = place;
+        }
+    }
+
+    /// A call of what another call gave: `operator.attrgetter('system')(os)`.
+    fn call_of_result(&mut self, graph: &Graph, inner: NodeId, place: &str) {
+        let name = graph.global(inner).map_or_else(|| "a call".to_owned(), |(module, name)| format!("{module}.{name}"));
+        if self.scan.findings.iter().all(|finding| finding.code != "call-of-result") {
+            let message = format!("calls what {name} returns: it may be anything");
+            self.tell(Severity::Warning, "call-of-result", message, place);
+        }
+    }
+
+    /// Bytes that a call takes and that are a file or a pickle themselves.
+    fn arguments(
+        &mut self,
+        graph: &Graph,
+        (callable, args): (NodeId, NodeId),
+        seen: &mut Seen,
+        place: &str,
+        depth: usize,
+    ) -> Result<()> {
+        let global = || graph.global(callable);
+        let loads = *seen.loads.entry(callable).or_insert_with(|| {
+            global().is_some_and(|(module, name)| constructor(&module, &name) == Some(Constructor::LoadFromBytes))
+        });
+        let args = graph.sequence(args).unwrap_or_default();
+        if loads {
+            let text = args.first().and_then(|arg| byte_string(graph, *arg));
+            if text.is_some_and(|text| !seen.texts.insert(text)) {
+                return Ok(());
+            }
+            let bytes = text.map(|text| stored::bytes_of(graph, text, None)).transpose();
+            return match bytes {
+                Ok(Some(bytes)) => self.file(&bytes, &inside(place, "_load_from_bytes"), depth + 1),
+                Ok(None) => {
+                    let message = "torch.storage._load_from_bytes of what a call gives: it may load anything";
+                    self.tell(Severity::Danger, "nested-computed", message, place);
+                    Ok(())
+                }
+                Err(e) => self.unreadable(e, place),
+            };
+        }
+        let texts = args.iter().take(MAX_ARGUMENTS).filter_map(|arg| byte_string(graph, *arg));
+        let texts: Vec<_> = texts.filter(|text| graph.stored_len(*text) > 2).collect();
+        if texts.is_empty() || global().is_some_and(|(module, name)| classify(&module, &name) == Status::Known) {
+            return Ok(());
+        }
+        for text in texts {
+            if !seen.texts.insert(text) {
+                continue;
+            }
+            let Ok(bytes) = stored::bytes_of(graph, text, None) else { continue };
+            if detect(bytes.as_ref()).is_ok() {
+                self.file(&bytes, &inside(place, "bytes"), depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A class that was saved with its source is named by a persistent id: `('module', class, file, source)`.
+fn saved_class(graph: &Graph, callable: NodeId) -> NodeId {
+    match graph.node(callable) {
+        Node::Persistent(pid) => match graph.tuple(*pid) {
+            Some([_, class, ..]) => *class,
+            _ => callable,
+        },
+        _ => callable,
+    }
+}

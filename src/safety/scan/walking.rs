@@ -1,0 +1,107 @@
+//! Structures that harm whoever walks them: lists and dicts that never end or grow without bounds, unhashable keys.
+
+use super::Scanner;
+use crate::pickle::{Graph, Node, NodeId};
+use crate::safety::finding::Severity;
+
+/// Steps that walking a container may take without remark, and how many times the objects there are.
+const MIN_EXPANDED: u64 = 1_000_000;
+const MAX_EXPANSION: u64 = 100;
+
+impl Scanner<'_> {
+    /// Keys and elements that Python refuses to hash: loading fails there.
+    pub(super) fn unhashable(&mut self, graph: &Graph, place: &str) {
+        let never =
+            |id: NodeId| matches!(graph.node(id), Node::List(_) | Node::Dict(_) | Node::Set(_) | Node::ByteArray(_));
+        let holds = graph.ids().any(|id| match graph.node(id) {
+            Node::Dict(entries) => entries.iter().any(|entry| never(entry.key)),
+            Node::Set(items) => items.iter().any(|item| never(*item)),
+            Node::FrozenSet(items) => graph.children(*items).iter().any(|item| never(*item)),
+            _ => false,
+        });
+        if holds {
+            let message = "a dict's key or a set's element is unhashable: loading fails";
+            self.tell(Severity::Error, "key-unhashable", message, place);
+        }
+    }
+
+    /// Containers that refer to each other so that walking them never ends, or takes incomparably longer than reading
+    /// them did: a bomb for whoever prints, copies or compares what was loaded.
+    pub(super) fn expanding(&mut self, graph: &Graph, place: &str) {
+        let steps = expanded(graph);
+        if steps == u64::MAX {
+            self.tell(Severity::Warning, "pickle-endless", "a list or dict holds itself: walking it never ends", place);
+        } else if steps > MIN_EXPANDED && steps / MAX_EXPANSION > graph.len() as u64 {
+            let objects = graph.len();
+            let message =
+                format!("{objects} objects that take {steps} steps to walk: lists and dicts shared over and over");
+            self.tell(Severity::Warning, "pickle-expands", message, place);
+        }
+    }
+}
+
+/// How many steps it takes to walk the largest list, dict, tuple or set, every time one is met anew; `u64::MAX` for one
+/// that holds itself. What lies behind other objects does not count: those may well refer to each other.
+fn expanded(graph: &Graph) -> u64 {
+    /// What is known of a node: nothing, that it is being counted, its steps.
+    #[derive(Clone, Copy)]
+    enum State {
+        New,
+        Open,
+        Steps(u64),
+    }
+    let mut states = vec![State::New; graph.len()];
+    let state = |states: &[State], id: NodeId| states.get(id.index()).copied().unwrap_or(State::Steps(1));
+    let set = |states: &mut [State], id: NodeId, state| {
+        if let Some(known) = states.get_mut(id.index()) {
+            *known = state;
+        }
+    };
+    let mut most = 0;
+    let mut stack = Vec::new();
+    for start in graph.ids() {
+        stack.push(start);
+        while let Some(id) = stack.last().copied() {
+            let inside = contained(graph, id);
+            match state(&states, id) {
+                State::New if inside.is_some() => {
+                    set(&mut states, id, State::Open);
+                    for child in inside.into_iter().flatten() {
+                        match state(&states, child) {
+                            State::New => stack.push(child),
+                            State::Open => return u64::MAX,
+                            State::Steps(_) => {}
+                        }
+                    }
+                    continue;
+                }
+                State::Open => {
+                    let steps = inside.into_iter().flatten().fold(1_u64, |sum, child| match state(&states, child) {
+                        State::Steps(steps) => sum.saturating_add(steps),
+                        _ => sum.saturating_add(1),
+                    });
+                    // less than what stands for a container in itself
+                    let steps = steps.min(u64::MAX - 1);
+                    most = most.max(steps);
+                    set(&mut states, id, State::Steps(steps));
+                }
+                State::New => {
+                    set(&mut states, id, State::Steps(1));
+                }
+                State::Steps(_) => {}
+            }
+            stack.pop();
+        }
+    }
+    most
+}
+
+/// What a list, dict, tuple or set holds; nothing for everything else.
+fn contained(graph: &Graph, id: NodeId) -> Option<Box<dyn Iterator<Item = NodeId> + '_>> {
+    Some(match graph.node(id) {
+        Node::List(items) | Node::Set(items) => Box::new(items.iter().copied()),
+        Node::Tuple(items) | Node::FrozenSet(items) => Box::new(graph.children(*items).iter().copied()),
+        Node::Dict(entries) => Box::new(entries.iter().flat_map(|entry| [entry.key, entry.value])),
+        _ => return None,
+    })
+}

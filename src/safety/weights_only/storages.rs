@@ -1,0 +1,198 @@
+//! The storages of a checkpoint: what persistent ids name, how many bytes each has, which tensors fit into them.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::arguments::{Checked, Made, dtype_of, wrong};
+use super::replay::Replay;
+use super::tables::Kind;
+use super::value::{Id, Value};
+
+/// Says how many bytes the record of a key has, if there is one.
+type RecordBytes<'a> = &'a dyn Fn(&str) -> Option<u64>;
+
+/// The storages that persistent ids name.
+pub(super) struct Storages<'a> {
+    /// Bytes of the record with this key, for an archive; a legacy stream has its storages at the end.
+    record: Option<RecordBytes<'a>>,
+    /// By key: the first use decides.
+    pub by_key: HashMap<Vec<u8>, Storage>,
+    all: Vec<Bytes>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bytes {
+    len: u64,
+    /// A legacy stream's storages grow with the tensors made over them; records and views do not.
+    grows: bool,
+}
+
+/// A storage that was named.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Storage {
+    pub dtype: &'static str,
+    pub place: usize,
+}
+
+impl<'a> Storages<'a> {
+    pub fn new(record: Option<RecordBytes<'a>>) -> Self {
+        Storages { record, by_key: HashMap::new(), all: Vec::new() }
+    }
+
+    pub fn bytes(&self, place: usize) -> u64 {
+        self.all.get(place).map_or(0, |bytes| bytes.len)
+    }
+
+    fn add(&mut self, len: u64, grows: bool) -> usize {
+        self.all.push(Bytes { len, grows });
+        self.all.len() - 1
+    }
+}
+
+/// Bytes of an element; the packed types of a few bits count as one byte.
+pub(super) fn element_bytes(name: &str) -> u64 {
+    dtype_of(name).and_then(|dtype| dtype.size()).map_or(1, u64::from)
+}
+
+impl Replay<'_> {
+    /// `persistent_load(pid)`.
+    pub(super) fn persistent(&mut self, pid: Id) -> Value {
+        let items = match self.value(pid) {
+            Value::Tuple(items) => Rc::clone(items),
+            Value::Unknown => return Value::Unknown,
+            other => {
+                let detail = wrong("a persistent id", other);
+                self.refuse("persistent-id", detail);
+                return Value::Unknown;
+            }
+        };
+        match self.storage_of(&items) {
+            Ok(value) => value,
+            Err(detail) => {
+                self.refuse("persistent-id", detail);
+                Value::Unknown
+            }
+        }
+    }
+
+    fn storage_of(&mut self, items: &[Id]) -> Made {
+        let tag = |id: Id| match self.value(id) {
+            Value::Str(text) | Value::Bytes(text) => text.is("storage"),
+            Value::Unknown => true,
+            _ => false,
+        };
+        if !items.first().is_some_and(|id| tag(*id)) {
+            return Err("is not that of a storage".into());
+        }
+        let legacy = self.storages.record.is_none();
+        let (class, key, numel, view) = match *items {
+            [_, class, key, _, numel] if !legacy => (class, key, numel, Self::NONE),
+            [_, class, key, _, numel, view] if legacy => (class, key, numel, view),
+            _ => return Err(format!("has {} parts", items.len())),
+        };
+        let dtype = match self.value(class) {
+            Value::Global("torch.storage.UntypedStorage", _) if legacy => {
+                return Err("UntypedStorage has no dtype: torch cannot read what it writes here".into());
+            }
+            Value::Global(_, Kind::Storage(Some(dtype))) => *dtype,
+            // classes of tensors have a dtype as well
+            Value::Unknown | Value::Tensor(_) | Value::Storage { .. } | Value::OtherStorage => {
+                return Ok(Value::Unknown);
+            }
+            Value::Global(_, Kind::TensorClass | Kind::Type) => return Ok(Value::Unknown),
+            other => return Err(wrong("the storage's class", other)),
+        };
+        if !self.hashable(key) {
+            return Ok(Value::Unknown);
+        }
+        let Some(key) = self.key_text(key) else { return Ok(Value::Unknown) };
+        let known = self.storages.by_key.get(&key).copied();
+        let count = match self.value(numel) {
+            Value::Int(Some(value)) => *value,
+            Value::Bool(value) => i64::from(*value),
+            Value::Unknown => return Ok(Value::Unknown),
+            other if known.is_none() => return Err(wrong("the number of elements", other)),
+            _ => 0,
+        };
+        let bytes = u64::try_from(count).ok().and_then(|count| count.checked_mul(element_bytes(dtype)));
+        let place = match known {
+            Some(known) if known.dtype == dtype => known.place,
+            Some(known) if bytes == Some(self.storages.bytes(known.place)) => known.place,
+            Some(_) if legacy => self.storages.add(0, true),
+            _ => {
+                let bytes = bytes.ok_or_else(|| format!("announces {count} elements"))?;
+                self.fits_record(&key, bytes)?;
+                self.storages.add(bytes, legacy)
+            }
+        };
+        self.storages.by_key.entry(key).or_insert(Storage { dtype, place });
+        let parts = match self.value(view) {
+            Value::None => return Ok(Value::Storage { dtype, place }),
+            Value::Tuple(parts) if parts.len() == 3 => Rc::clone(parts),
+            Value::Unknown => return Ok(Value::OtherStorage),
+            other => return Err(wrong("the view of a storage", other)),
+        };
+        let (Some(offset), Some(size)) = (self.int(parts.get(1)), self.int(parts.get(2))) else {
+            return Ok(Value::OtherStorage);
+        };
+        // a Python slice: `storage[offset : offset + size]`, ends counted from behind when negative, and clamped
+        let (whole, element) = (i128::from(self.storages.bytes(place)), i128::from(element_bytes(dtype)));
+        let end = |at: i128| if at < 0 { (at + whole).max(0) } else { at.min(whole) };
+        let (from, to) = (i128::from(offset) * element, (i128::from(offset) + i128::from(size)) * element);
+        let len = u64::try_from(end(to) - end(from)).unwrap_or(0);
+        Ok(Value::Storage { dtype, place: self.storages.add(len, false) })
+    }
+
+    fn int(&self, id: Option<&Id>) -> Option<i64> {
+        match self.value(*id?) {
+            Value::Int(value) => *value,
+            _ => None,
+        }
+    }
+
+    fn fits_record(&self, key: &[u8], bytes: u64) -> Checked {
+        let Some(record) = self.storages.record else { return Ok(()) };
+        let name = String::from_utf8_lossy(key);
+        match record(&name) {
+            None => Err(format!("names the record data/{name}, which is missing")),
+            Some(size) if size != bytes => Err(format!("announces {bytes} bytes, the record data/{name} has {size}")),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// `str(key)`, as record names are made.
+    fn key_text(&self, key: Id) -> Option<Vec<u8>> {
+        match self.value(key) {
+            Value::Str(text) => text.content.as_ref().map(|text| text.to_vec()),
+            Value::Int(Some(value)) => Some(value.to_string().into_bytes()),
+            Value::Bool(value) => Some(if *value { b"True".to_vec() } else { b"False".to_vec() }),
+            Value::None => Some(b"None".to_vec()),
+            _ => None,
+        }
+    }
+
+    /// Whether the elements lie inside the storage. A legacy stream's storages grow instead, and their bytes, which come
+    /// later, do not fit then.
+    pub(super) fn reaches(&mut self, place: usize, offset: i64, sizes: &[i64], strides: &[i64], size: u64) -> Checked {
+        if sizes.contains(&0) {
+            return Ok(());
+        }
+        let last = sizes.iter().zip(strides).try_fold(u64::try_from(offset).ok(), |last, (size, stride)| {
+            let steps = u64::try_from(size - 1).ok()?.checked_mul(u64::try_from(*stride).ok()?)?;
+            Some(last?.checked_add(steps))
+        });
+        let end = last.flatten().and_then(|last| last.checked_add(1)?.checked_mul(size));
+        let end = end.ok_or("sizes and strides that overflow")?;
+        let have = self.storages.bytes(place);
+        if end <= have {
+            return Ok(());
+        }
+        match self.storages.all.get_mut(place) {
+            Some(bytes) if bytes.grows => {
+                bytes.len = end;
+                Ok(())
+            }
+            _ => Err(format!("a tensor reaches byte {end} of a storage of {have}")),
+        }
+    }
+}
