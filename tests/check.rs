@@ -65,14 +65,15 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// One entry of a tar: its header and its bytes in blocks of 512.
-fn tar_of(name: &str, bytes: &[u8]) -> Vec<u8> {
+fn tar_of(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_ustar();
-    header.set_size(bytes.len() as u64);
-    header.set_mode(0o644);
-    header.set_cksum();
-    builder.append_data(&mut header, name, bytes).unwrap();
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        builder.append_data(&mut header, name, *bytes).unwrap();
+    }
     builder.into_inner().unwrap()
 }
 
@@ -135,7 +136,17 @@ fn no_trick_hides_a_dangerous_global() {
         ("a member that is no pickle by its name", zip_of(&[("archive/data/0", SYSTEM)]), "os.system"),
         ("a zip in a zip", zip_of(&[("archive/data/0", &zip_of(&[("x", SYSTEM)]))]), "os.system"),
         ("compressed in a zip", zip_of(&[("archive/data/0", &gzip(SYSTEM))]), "os.system"),
-        ("in a tar", tar_of("pickle", SYSTEM), "os.system"),
+        ("in a tar", tar_of(&[("pickle", SYSTEM)]), "os.system"),
+        (
+            "between the storages of an old tar, without a first opcode that tells",
+            tar_of(&[("pickle", b"N."), ("storages", &[b"I1\n.", SYSTEM].concat()), ("tensors", b"I0\n.")]),
+            "os.system",
+        ),
+        (
+            "among the tensors of an old tar",
+            tar_of(&[("pickle", b"N."), ("storages", b"I0\n.(l."), ("tensors", &[b"I1\n.", SYSTEM].concat())]),
+            "os.system",
+        ),
         ("in an array of objects", npy(SYSTEM), "os.system"),
         ("in an npz", zip_of(&[("a.npy", &npy(SYSTEM))]), "os.system"),
         ("in the bytes of a storage", call_with_bytes("torch.storage", "_load_from_bytes", SYSTEM), "os.system"),
@@ -149,6 +160,41 @@ fn no_trick_hides_a_dangerous_global() {
         let known = known.unwrap_or_else(|| panic!("{what}: {:?}", found.globals));
         assert!(matches!(known.status, Status::Dangerous(_)), "{what}");
         assert!(!found.weights_only.unwrap().opens, "{what}");
+    }
+}
+
+/// Harmless oddities told by the hundred leave no harm untold.
+#[test]
+fn noise_hides_nothing() {
+    let noise = [&b"\x80\x02"[..], &b"\x82\x07".repeat(150)].concat();
+    let computed = b"cbuiltins\nstr\n)RS'system'\n\x93.";
+    let found = examined("file.pkl", &[&noise, &computed[..]].concat());
+    assert!(codes(&found).contains(&"global-computed"), "{:?}", found.findings);
+    let noise_told = found.findings.iter().filter(|finding| finding.code == "global-extension");
+    let noise_told: Vec<_> = noise_told.map(|finding| finding.message.as_str()).collect();
+    assert!(noise_told.len() == 101 && noise_told.contains(&"and 50 more like these"), "{noise_told:?}");
+
+    // members that only some readers open, behind the noise
+    let mut zip = zip_of(&[("a/data.pkl", &[&noise, &b"."[..]].concat()), ("a/data/0", SYSTEM)]);
+    let at = |signature: &[u8], zip: &[u8]| zip.windows(4).rposition(|window| window == signature).unwrap();
+    let (local, entry) = (at(b"PK\x03\x04", &zip), at(b"PK\x01\x02", &zip));
+    (zip[local + 6], zip[entry + 8]) = (1, 1);
+    let found = examined("file.pt", &zip);
+    assert_eq!(worst(&found), Some(Severity::Danger), "{:?}", found.findings);
+}
+
+/// What is not looked at any more is an error, so that it passes nowhere.
+#[test]
+fn what_is_too_much_is_said() {
+    let many = [&b"N.".repeat(10_001), SYSTEM].concat();
+    let mut deep = SYSTEM.to_vec();
+    for _ in 0..8 {
+        deep = zip_of(&[("a.pkl", b"N."), ("x.zip", &deep)]);
+    }
+    for (bytes, code) in [(many, "too-many-pickles"), (deep, "nested-too-deep")] {
+        let found = examined("file.pkl", &bytes);
+        let told = found.findings.iter().find(|finding| finding.code == code);
+        assert_eq!(told.map(|told| told.severity), Some(Severity::Error), "{:?}", found.findings);
     }
 }
 
@@ -167,6 +213,18 @@ fn broken_archives_are_read_by_their_headers() {
         ("no end record", whole[..end].to_vec()),
         ("said to be encrypted", encrypted),
         ("a wrong size", wrong_size),
+        ("damaged behind the call", {
+            let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+            writer.start_file("archive/data.pkl", zip::write::SimpleFileOptions::default()).unwrap();
+            let random: Vec<u8> = (0..4000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+            writer
+                .write_all(&[b"cos\nsystem\n(S'id'\ntR0\x8e".as_slice(), &16_000_u64.to_le_bytes(), &random].concat())
+                .unwrap();
+            let mut zip = writer.finish().unwrap().into_inner();
+            let middle = zip.len() / 2;
+            zip[middle..middle + 200].fill(0xff);
+            zip
+        }),
         ("the same name twice", {
             let mut twice = zip_of(&[("archive/data.pkl", b"N."), ("archive/data.pk2", SYSTEM)]);
             while let Some(at) = twice.windows(8).position(|window| window == b"data.pk2") {
@@ -215,6 +273,7 @@ fn what_is_unknown_or_odd() {
         ),
         ("a PROTO in the middle", b"\x80\x02N\x80\x02.".to_vec(), "pickle-odd", Severity::Warning),
         ("an unhashable key", b"\x80\x02}]Ns.".to_vec(), "key-unhashable", Severity::Error),
+        ("an unhashable key in tuples", b"\x80\x02}]\x85\x85Ns.".to_vec(), "key-unhashable", Severity::Error),
         (
             "a pickle in a storage",
             zip_of(&[("a/data.pkl", b"N."), ("a/data/0", b"cmodels\nNet\n)R.")]),

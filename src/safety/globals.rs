@@ -263,7 +263,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("torch.utils.hooks", "RemovableHandle"),
     ("torch._C", "_TensorBase TensorBase Generator"),
     ("torch.distributed.checkpoint.metadata", "*"),
-    ("torch.distributed.checkpoint.filesystem", "_StorageInfo _StoragePrefix _StorageInfo"),
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo _StoragePrefix"),
     (
         "torch.distributed.tensor torch.distributed._tensor torch.distributed._tensor.api torch.distributed.tensor._api",
         "DTensor",

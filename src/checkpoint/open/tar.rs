@@ -31,9 +31,8 @@ impl Opener<'_> {
                 "is an ordinary tar archive of {shown}{rest}; extract it and name the checkpoint inside"
             )));
         }
+        let described = self.tar_tables(&tar, parts)?;
         let Parts { graph, storages, tensors } = parts;
-        let by_key = self.tar_storages(&tar, graph, storages)?;
-        let described = self.tar_tensors(&tar, graph, storages, &by_key)?;
         let from = graph.persistents().len();
         let (_, stream) = member(&tar, graph, "pickle")?;
         let object = decode(graph, stream, 0, self.max_objects, &Joblib)?;
@@ -53,6 +52,13 @@ impl Opener<'_> {
             era: Some("torch before 0.1.10"),
             ..Opened::new(Container::Tar, object.root)
         })
+    }
+
+    /// The tensors by key, of the members `storages` and `tensors`. What was read of them before an error is in `parts`.
+    pub(crate) fn tar_tables(&self, tar: &Tar, parts: &mut Parts) -> Result<HashMap<String, Tensor>> {
+        let Parts { graph, storages, .. } = parts;
+        let by_key = self.tar_storages(tar, graph, storages)?;
+        self.tar_tensors(tar, graph, storages, &by_key)
     }
 
     /// A count, then for each storage a pickle `(key, location, class)`, an int64 count and the bytes; at last a pickled

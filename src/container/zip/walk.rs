@@ -14,8 +14,9 @@ use memchr::memmem;
 
 use super::directory::{fields, half, word};
 use super::{LOCAL_HEADER_BYTES, Member};
+use crate::container::compress::stream_error;
 use crate::container::spool::Spool;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::{Cursor, SharedSource, Source, Window, read_vec};
 
@@ -54,8 +55,8 @@ pub struct LocalMember {
 }
 
 impl LocalMember {
-    /// The data, inflated; of an incomplete member, what inflates. Fails for other methods, and for what inflates to more
-    /// than `most` bytes.
+    /// The data, inflated as far as it can be: who unpickles while it inflates sees as much. Fails for other methods, and
+    /// for what inflates to more than `most` bytes.
     pub fn data(&self, source: &SharedSource, most: u64) -> Result<SharedSource> {
         let stored = Window::shared(source, self.data_start, self.compressed_size)?;
         match self.method {
@@ -64,11 +65,10 @@ impl LocalMember {
                 let mut spool = Spool::new(most);
                 let mut inflated =
                     DeflateDecoder::new(BufReader::with_capacity(64 << 10, Cursor::new(Arc::clone(&stored))));
-                match spool.fill(&mut inflated) {
-                    Err(e) if self.is_complete => return Err(e.into()),
-                    _ => {}
+                match spool.fill(&mut inflated).map_err(|e| stream_error("deflate", e)) {
+                    Err(e) if matches!(e.kind(), ErrorKind::Io | ErrorKind::Limit) => Err(e),
+                    _ => spool.finish(),
                 }
-                spool.finish()
             }
             method => Err(Error::unsupported(format!("is compressed with method {method}"))),
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Scanner, inside, only_io, too_many_bytes};
+use crate::checkpoint::open::{Opener, Parts};
 use crate::container::detect::{Framing, detect};
 use crate::container::tar::Tar;
 use crate::container::zip::walk::local_members;
@@ -42,20 +43,25 @@ impl Scanner<'_> {
             Err(e) => return self.unreadable(e, place),
         };
         for found in members {
-            if let Ok(bytes) = found.data(source, self.left_bytes) {
-                if found.method != 0 {
-                    self.left_bytes = self.left_bytes.saturating_sub(bytes.len());
+            let bytes = match found.data(source, self.left_bytes) {
+                Ok(bytes) => bytes,
+                Err(e) => {
+                    self.unreadable(e, &inside(place, &found.name))?;
+                    continue;
                 }
-                let head = read_vec(bytes.as_ref(), 0, bytes.len().min(HEAD_BYTES))?;
-                self.member(&found.name, &head, &mut || Ok(Arc::clone(&bytes)), place, depth)?;
+            };
+            if found.method != 0 {
+                self.left_bytes = self.left_bytes.saturating_sub(bytes.len());
             }
+            let head = read_vec(bytes.as_ref(), 0, bytes.len().min(HEAD_BYTES))?;
+            self.member(&found.name, &head, &mut || Ok(Arc::clone(&bytes)), place, depth)?;
         }
         Ok(())
     }
 
     /// False for a member that cannot be read.
     fn zip_member(&mut self, zip: &Zip, member: &Member, place: &str, depth: usize) -> Result<bool> {
-        let before = self.scan.findings.len();
+        let before = self.unreadable;
         let expands = if member.method == 0 { 0 } else { member.size };
         let left = self.left_bytes.checked_sub(expands);
         let mut opened = false;
@@ -75,8 +81,7 @@ impl Scanner<'_> {
             }
             Err(e) => self.unreadable(e, &inside(place, &member.name))?,
         }
-        let found = self.scan.findings.get(before..).unwrap_or_default();
-        Ok(found.iter().all(|finding| finding.code != "unreadable"))
+        Ok(self.unreadable == before)
     }
 
     pub(super) fn tar(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
@@ -85,6 +90,9 @@ impl Scanner<'_> {
             Err(e) => return self.unreadable(e, place),
         };
         let is_torch = tar.is_torch();
+        if is_torch {
+            self.tar_tables(source, &tar, place, depth)?;
+        }
         for member in &tar.members {
             let bytes = match tar.member_source(member) {
                 Ok(bytes) => bytes,
@@ -94,11 +102,33 @@ impl Scanner<'_> {
                 }
             };
             if is_torch && matches!(member.name.as_str(), "storages" | "tensors") {
-                self.mixed(&bytes, &inside(place, &member.name), depth)?;
                 continue;
             }
             let head = read_vec(bytes.as_ref(), 0, bytes.len().min(HEAD_BYTES))?;
             self.member(&member.name, &head, &mut || Ok(Arc::clone(&bytes)), place, depth)?;
+        }
+        Ok(())
+    }
+
+    /// The pickles between the raw integers and data of torch's old tar, where torch reads them. Where one of them is not
+    /// what it should be, the rest is searched.
+    fn tar_tables(&mut self, source: &SharedSource, tar: &Tar, place: &str, depth: usize) -> Result<()> {
+        let mut parts = Parts::new();
+        let opener = Opener { source: Arc::clone(source), limits: self.limits, max_objects: self.left, damaged: false };
+        let read = opener.tar_tables(tar, &mut parts);
+        self.left = self.left.saturating_sub(parts.graph.held());
+        self.scan.pickles += 1;
+        self.collect(&parts.graph, place, depth)?;
+        if let Err(e) = read {
+            only_io(e)?;
+            for name in ["storages", "tensors"] {
+                let bytes = tar.find(name).map(|member| tar.member_source(member)).transpose();
+                match bytes {
+                    Ok(Some(bytes)) => self.mixed(&bytes, &inside(place, name), depth)?,
+                    Ok(None) => {}
+                    Err(e) => self.unreadable(e, &inside(place, name))?,
+                }
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ mod streams;
 mod uses;
 mod walking;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::finding::{Finding, Severity};
@@ -22,8 +22,8 @@ use crate::source::{MemorySource, SharedSource};
 
 /// How deep archives, compression and pickles in pickles may nest.
 const MAX_DEPTH: usize = 6;
-/// Computed names and the like are told one by one up to here.
-const MAX_TOLD: usize = 100;
+/// Findings of one kind are told one by one up to here, then counted.
+const MAX_TOLD: u64 = 100;
 
 /// How a global is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,14 +52,18 @@ pub struct Scan {
 /// Goes through a file. What cannot be read or understood is a finding; fails only when the file itself cannot be read.
 pub fn scan(source: &SharedSource, limits: &Limits) -> Result<Scan> {
     let (left, left_bytes) = (limits.objects_for(source.len()), limits.expanded_for(source.len()));
-    let mut scanner = Scanner { limits, scan: Scan::default(), left, left_bytes };
+    let mut scanner = Scanner { limits, scan: Scan::default(), told: HashMap::new(), unreadable: 0, left, left_bytes };
     scanner.file(source, "", 0)?;
-    Ok(scanner.scan)
+    Ok(scanner.finish())
 }
 
 struct Scanner<'a> {
     limits: &'a Limits,
     scan: Scan,
+    /// How many findings there are of each kind, also of those that are not told.
+    told: HashMap<(Severity, &'static str), u64>,
+    /// What could not be read.
+    unreadable: u64,
     /// Objects that may still be made, over all pickles.
     left: u64,
     /// Bytes that may still be expanded, over all members and what is inside of them.
@@ -77,15 +81,28 @@ fn only_io(e: Error) -> Result<Error> {
 
 impl Scanner<'_> {
     fn tell(&mut self, severity: Severity, code: &'static str, message: impl Into<String>, place: &str) {
-        if self.scan.findings.len() < MAX_TOLD {
+        let told = self.told.entry((severity, code)).or_default();
+        *told += 1;
+        if *told <= MAX_TOLD {
             self.scan.findings.push(Finding::new(severity, code, message, place));
         }
+    }
+
+    /// What was found, with how much more there is.
+    fn finish(mut self) -> Scan {
+        let mut more: Vec<_> = self.told.into_iter().filter(|(_, told)| *told > MAX_TOLD).collect();
+        more.sort();
+        let more = more.into_iter().map(|((severity, code), told)| {
+            Finding::new(severity, code, format!("and {} more like these", told - MAX_TOLD), "")
+        });
+        self.scan.findings.extend(more);
+        self.scan
     }
 
     /// A whole file, or a member that is one.
     fn file(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
         if depth >= MAX_DEPTH {
-            self.tell(Severity::Warning, "nested-too-deep", "archives and pickles nest too deep to look inside", place);
+            self.tell(Severity::Error, "nested-too-deep", "archives and pickles nest too deep to look inside", place);
             return Ok(());
         }
         match detect(source.as_ref()) {
@@ -120,6 +137,7 @@ impl Scanner<'_> {
 
     fn unreadable(&mut self, e: Error, place: &str) -> Result<()> {
         let e = only_io(e)?;
+        self.unreadable += 1;
         self.tell(Severity::Error, "unreadable", e.to_string(), place);
         Ok(())
     }

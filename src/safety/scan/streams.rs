@@ -1,6 +1,7 @@
 //! Pickles in a stream of bytes: one after the other, with raw data between them, behind a header, or hidden.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Scan, Scanner, at_byte};
@@ -30,6 +31,10 @@ impl Scanner<'_> {
                 return if number > 0 { self.trailing(source, at, place, depth) } else { Ok(()) };
             };
             at = end;
+        }
+        if pickles == MAX_PICKLES && at < source.len() {
+            let message = format!("what follows the first {MAX_PICKLES} pickles is not looked at");
+            self.tell(Severity::Error, "too-many-pickles", message, &at_byte(place, source.absolute(at)));
         }
         Ok(())
     }
@@ -92,24 +97,30 @@ impl Scanner<'_> {
             _ => {}
         }
         self.left = self.left.saturating_sub(graph.held());
-        let mut plain = Scanner { scan: Scan::default(), ..*self };
+        let (told, limits) = (HashMap::new(), self.limits);
+        let (left, left_bytes) = (self.left, self.left_bytes);
+        let mut plain = Scanner { limits, scan: Scan::default(), told, unreadable: 0, left, left_bytes };
         plain.collect(&graph, place, depth)?;
+        (self.left, self.left_bytes) = (plain.left, plain.left_bytes);
         for (name, used) in plain.scan.globals {
             self.scan.globals.entry(name).or_insert(used);
         }
         // raw numbers read as opcodes are odd in every way; what they would do is what counts
-        let harm = plain.scan.findings.into_iter().filter(|finding| finding.severity == Severity::Danger);
-        self.scan.findings.extend(harm);
+        for harm in plain.scan.findings.into_iter().filter(|finding| finding.severity == Severity::Danger) {
+            self.tell(harm.severity, harm.code, harm.message, harm.place.as_deref().unwrap_or_default());
+        }
         Ok(())
     }
 
-    /// Pickles with raw integers and data between them (the tar of torch < 0.1.10): wherever one begins, it is read.
+    /// Pickles with raw integers and data between them (the tar of torch < 0.1.10): wherever one of protocol 2 or newer
+    /// begins, it is read.
     pub(super) fn mixed(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
         let mut at = 0;
         while at < source.len() {
             let block = read_vec(source.as_ref(), at, (source.len() - at).min(64 << 10))?;
             let Some(next) = block.windows(2).position(|pair| matches!(pair, [0x80, 1..=5])) else {
-                at += block.len() as u64;
+                // a first byte at the end of this block may have its second one in the next
+                at += (block.len() as u64 - 1).max(1);
                 continue;
             };
             let begin = at + next as u64;

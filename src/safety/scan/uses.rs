@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Scanner, at_byte, inside};
+use super::{Scanner, at_byte, inside, only_io};
 use crate::checkpoint::numpy::byte_string;
 use crate::checkpoint::rebuild::{Constructor, constructor};
 use crate::container::detect::detect;
@@ -144,7 +144,13 @@ impl Scanner<'_> {
             if !seen.texts.insert(text) {
                 continue;
             }
-            let Ok(bytes) = stored::bytes_of(graph, text, None) else { continue };
+            let bytes = match stored::bytes_of(graph, text, None) {
+                Ok(bytes) => bytes,
+                Err(e) => {
+                    only_io(e)?;
+                    continue;
+                }
+            };
             if detect(bytes.as_ref()).is_ok() {
                 self.file(&bytes, &inside(place, "bytes"), depth + 1)?;
             }

@@ -11,8 +11,20 @@ const MAX_EXPANSION: u64 = 100;
 impl Scanner<'_> {
     /// Keys and elements that Python refuses to hash: loading fails there.
     pub(super) fn unhashable(&mut self, graph: &Graph, place: &str) {
-        let never =
-            |id: NodeId| matches!(graph.node(id), Node::List(_) | Node::Dict(_) | Node::Set(_) | Node::ByteArray(_));
+        // a tuple is made after what it holds
+        let mut unhashable = vec![false; graph.len()];
+        let never = |unhashable: &[bool], id: NodeId| unhashable.get(id.index()) == Some(&true);
+        for id in graph.ids() {
+            let is = match graph.node(id) {
+                Node::List(_) | Node::Dict(_) | Node::Set(_) | Node::ByteArray(_) => true,
+                Node::Tuple(items) => graph.children(*items).iter().any(|item| never(&unhashable, *item)),
+                _ => false,
+            };
+            if let Some(known) = unhashable.get_mut(id.index()).filter(|_| is) {
+                *known = true;
+            }
+        }
+        let never = |id: NodeId| never(&unhashable, id);
         let holds = graph.ids().any(|id| match graph.node(id) {
             Node::Dict(entries) => entries.iter().any(|entry| never(entry.key)),
             Node::Set(items) => items.iter().any(|item| never(*item)),

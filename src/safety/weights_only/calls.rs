@@ -33,7 +33,6 @@ impl Replay<'_> {
 
     fn told_value(&mut self, name: &str, made: Made) -> Value {
         made.unwrap_or_else(|why| {
-            // a sentence about a tensor's bounds differs for each; the first says enough
             self.refuse("argument", format!("{name}: {why}"));
             Value::Unknown
         })
