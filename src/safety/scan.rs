@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use super::finding::{Finding, Severity};
 use super::globals::{Status, classify};
+use crate::checkpoint::constructors::{Constructor, constructor};
 use crate::checkpoint::numpy::{Joblib, byte_string};
-use crate::checkpoint::rebuild::{Constructor, constructor};
 use crate::container::compress::{Compression, expand_left};
 use crate::container::detect::{Framing, detect};
 use crate::container::legacy::is_legacy;
