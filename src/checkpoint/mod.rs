@@ -1,8 +1,11 @@
 //! The shared core: a checkpoint is an object graph plus the storages it names.
 //!
-//! [`open`] turns bytes into a [`Checkpoint`], whatever the container; [`names`] walks it; [`rebuild`] knows torch's and
-//! numpy's constructors; [`object`] and [`value`] say what everything else is.
+//! [`open`] turns bytes into a [`Checkpoint`], whatever the container; [`names`] walks it; [`constructors`] knows
+//! torch's and numpy's callables, and [`rebuild`] the tensors that they make; [`object`] and [`value`] say what
+//! everything else is.
 
+pub(crate) mod arguments;
+pub mod constructors;
 pub mod edit;
 pub mod equality;
 mod module;
@@ -38,7 +41,7 @@ use object::Objects;
 use rebuild::Tensors;
 use script::Script;
 use storage::Storages;
-use tensor::Data;
+use tensor::{Data, plain_tensor};
 
 pub use names::{Entry, Item, Names};
 pub use root::Root;
@@ -133,7 +136,7 @@ impl Checkpoint {
         let extent = |size: &u64| i64::try_from(*size).map_err(|_| Error::limit("a size of more than 63 bits"));
         let shape = elements.shape.iter().map(extent).collect::<Result<Vec<_>>>()?;
         let data = Data::Array { source: elements.source, byte_order: elements.byte_order };
-        let tensor = Tensor { data, ..rebuild::plain_tensor(elements.dtype, shape) };
+        let tensor = Tensor { data, ..plain_tensor(elements.dtype, shape) };
         let node = self.graph.push(Node::Foreign(0))?;
         self.tensors.add(node, tensor)?;
         Ok(node)

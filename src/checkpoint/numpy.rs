@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::checkpoint::rebuild::{Constructor, constructor, sizes};
+use crate::checkpoint::arguments::sizes;
+use crate::checkpoint::constructors::{Constructor, constructor};
 use crate::checkpoint::tensor::{Data, Kind, STRIDED, Tensor, contiguous, fortran};
 use crate::dtype::{ByteOrder, DType};
 use crate::error::Result;

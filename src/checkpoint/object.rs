@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map;
 
+use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::numpy;
-use crate::checkpoint::rebuild::{Constructor, Tensors};
+use crate::checkpoint::rebuild::Tensors;
 use crate::checkpoint::storage::{Persistent, Storages};
 use crate::pickle::{Change, Entry, Graph, Node, NodeId};
 

@@ -17,7 +17,7 @@ pub use self::state_dict::state_dict;
 pub use self::storages::NewStorage;
 use self::storages::{Home, Planned, Use};
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::rebuild::Constructor;
+use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::storage::{Persistent, StorageId};
 use crate::dtype::DType;
 use crate::error::{Error, Result};

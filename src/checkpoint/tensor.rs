@@ -302,6 +302,20 @@ pub fn fortran(shape: &[i64]) -> Vec<i64> {
     stride
 }
 
+/// The facts of a tensor that a container lists itself: contiguous, on the CPU.
+pub(crate) fn plain_tensor(dtype: DType, shape: Vec<i64>) -> Tensor {
+    Tensor {
+        dtype: Some(dtype),
+        stride: Some(contiguous(&shape)),
+        shape,
+        storage_offset: Some(0),
+        layout: STRIDED,
+        device: Some("cpu".into()),
+        requires_grad: Some(false),
+        ..Tensor::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

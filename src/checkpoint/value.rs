@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use serde_json::Value as Json;
 
+use crate::checkpoint::arguments::{device_name, torch_dtype};
+use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::numpy;
 use crate::checkpoint::object::Objects;
 use crate::checkpoint::pyrepr;
-use crate::checkpoint::rebuild::{Constructor, device_name, torch_dtype};
 use crate::checkpoint::storage::Persistent;
 use crate::dtype::Class;
 use crate::pickle::{Change, Graph, Node, NodeId, TextId, text};

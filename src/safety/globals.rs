@@ -5,7 +5,7 @@
 //! processes, touch files or reach the network.
 
 use super::weights_only::is_allowed;
-use crate::checkpoint::rebuild::constructor;
+use crate::checkpoint::constructors::constructor;
 
 /// What to think of a global.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

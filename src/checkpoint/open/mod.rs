@@ -11,9 +11,10 @@ mod zip;
 
 use std::sync::Arc;
 
+use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::names::Element;
 use crate::checkpoint::object::Objects;
-use crate::checkpoint::rebuild::{Constructor, Tensors};
+use crate::checkpoint::rebuild::Tensors;
 use crate::checkpoint::script::Script;
 use crate::checkpoint::storage::Storages;
 use crate::checkpoint::tensor::Tensor;

@@ -1,7 +1,7 @@
 //! A state dict made anew, of tensors wherever they were.
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::rebuild::Constructor;
+use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::tensor::{Data, Kind, Tensor, TensorId};
 use crate::error::Result;
 use crate::pickle::{Change, Construct, Entry, Graph, Node, NodeId, Object};

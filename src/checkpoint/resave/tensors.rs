@@ -3,7 +3,7 @@
 
 use super::Work;
 use super::storages::Home;
-use crate::checkpoint::rebuild::Constructor;
+use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::storage::StorageId;
 use crate::checkpoint::tensor::{Data, Tensor, TensorId, contiguous};
 use crate::dtype::{Class, DType, Known};

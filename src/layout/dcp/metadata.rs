@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::checkpoint::arguments::{sizes, torch_dtype};
 use crate::checkpoint::names::Element;
 use crate::checkpoint::object::Objects;
 use crate::checkpoint::open::Parts;
-use crate::checkpoint::rebuild::{sizes, torch_dtype};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::limits::Limits;

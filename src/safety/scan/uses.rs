@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Scanner, at_byte, inside, only_io};
+use crate::checkpoint::constructors::{Constructor, constructor};
 use crate::checkpoint::numpy::byte_string;
-use crate::checkpoint::rebuild::{Constructor, constructor};
 use crate::container::detect::detect;
 use crate::error::Result;
 use crate::pickle::{Change, Graph, Node, NodeId, TextId, stored};

@@ -1,0 +1,335 @@
+//! The object graph: an arena in which every object of a pickle is one node, however often it is used.
+//!
+//! Dicts keep their order and their duplicate keys, unknown globals, objects and states stay as they are, so that
+//! decode, edit and encode lose nothing. Strings and bytes are ranges of the stream they came from; short ones are also
+//! kept in memory. Several pickles, of several streams, can live in one graph.
+
+mod node;
+mod refused;
+mod texts;
+mod values;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+
+pub use self::node::{Change, Children, Construct, Entry, Node, NodeId, Object};
+use self::texts::Text;
+pub use self::texts::TextId;
+use crate::error::{Error, Result};
+use crate::pickle::text::Encoding;
+use crate::source::SharedSource;
+
+/// A stream that pickles were read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamId(u32);
+
+#[derive(Debug)]
+struct Stream {
+    source: SharedSource,
+    name: String,
+}
+
+/// The arena.
+#[derive(Debug, Default)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    children: Vec<NodeId>,
+    texts: Vec<Text>,
+    pool: Vec<u8>,
+    streams: Vec<Stream>,
+    /// Changes to nodes that are not [`Object`]s (a `BUILD` of a dict, a `SETITEM` of a persistent object).
+    extra: HashMap<NodeId, Vec<Change>>,
+    /// Every [`Node::Persistent`], in the order of the streams.
+    persistents: Vec<NodeId>,
+    /// Raw bytes that follow an object in its stream: (stream, first byte, bytes).
+    inline_bytes: HashMap<NodeId, (StreamId, u64, u64)>,
+    /// Pickles that follow an object in its stream.
+    inline_pickles: HashMap<NodeId, NodeId>,
+    /// Where the opcode lies that pushed the first element of a list or a pair, when that is a string.
+    first_pushed_at: HashMap<NodeId, u64>,
+    /// A pickle was cut into frames.
+    framed: bool,
+    /// Elements of all containers, and changes to objects.
+    items: u64,
+    /// Bytes of long texts that were read again from their streams.
+    reread: AtomicU64,
+    /// What no pickler writes, and where it stands first.
+    oddities: BTreeMap<&'static str, u64>,
+    /// Elements that were looked at.
+    looked_at: AtomicU64,
+    /// Why something that was asked for was not given: a long text that could not be read, a bound that was met.
+    refused: OnceLock<Error>,
+}
+
+impl Graph {
+    /// `None`'s node in every graph.
+    pub const NONE: NodeId = NodeId(0);
+    /// `True`'s node.
+    pub const TRUE: NodeId = NodeId(1);
+    /// `False`'s node.
+    pub const FALSE: NodeId = NodeId(2);
+    /// The empty tuple's node.
+    pub const EMPTY_TUPLE: NodeId = NodeId(3);
+
+    /// A graph with only the constants in it.
+    pub fn new() -> Self {
+        Graph {
+            nodes: vec![Node::None, Node::Bool(true), Node::Bool(false), Node::Tuple(Children { start: 0, len: 0 })],
+            ..Graph::default()
+        }
+    }
+
+    /// Adds a stream that pickles will be read from; `name` is for messages (a member's name, or empty).
+    pub fn add_stream(&mut self, source: SharedSource, name: &str) -> StreamId {
+        self.streams.push(Stream { source, name: name.to_owned() });
+        StreamId(u32::try_from(self.streams.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// The bytes of a stream.
+    pub fn stream(&self, id: StreamId) -> Option<&SharedSource> {
+        self.streams.get(id.0 as usize).map(|s| &s.source)
+    }
+
+    /// The name a stream was added with.
+    pub fn stream_name(&self, id: StreamId) -> &str {
+        self.streams.get(id.0 as usize).map_or("", |s| &s.name)
+    }
+
+    /// Gives dicts, and pairs that dicts are made of, other keys: by the key's node and where it was pushed.
+    pub fn replace_keys(&mut self, new: &HashMap<(NodeId, u64), NodeId>) {
+        let entry = |entry: &mut Entry| {
+            entry.key = new.get(&(entry.key, entry.key_at)).copied().unwrap_or(entry.key);
+        };
+        let change = |change: &mut Change| {
+            if let Change::Item(item) = change {
+                entry(item);
+            }
+        };
+        for node in &mut self.nodes {
+            match node {
+                Node::Dict(entries) => entries.iter_mut().for_each(entry),
+                Node::Object(object) => object.changes.iter_mut().for_each(change),
+                _ => {}
+            }
+        }
+        self.extra.values_mut().flatten().for_each(change);
+        for (sequence, at) in &self.first_pushed_at {
+            let first = match self.nodes.get_mut(sequence.0 as usize) {
+                Some(Node::List(items)) => items.first_mut(),
+                Some(Node::Tuple(children)) => self.children.get_mut(children.start as usize),
+                _ => None,
+            };
+            if let Some(first) = first {
+                *first = new.get(&(*first, *at)).copied().unwrap_or(*first);
+            }
+        }
+    }
+
+    /// Hears of every reference from one object to another, in no order.
+    pub fn for_each_reference(&self, mut see: impl FnMut(NodeId)) {
+        fn entry(entry: &Entry, see: &mut impl FnMut(NodeId)) {
+            see(entry.key);
+            see(entry.value);
+        }
+        fn change(change: &Change, see: &mut impl FnMut(NodeId)) {
+            match change {
+                Change::Append(node) | Change::Add(node) | Change::Build(node) => see(*node),
+                Change::Item(item) => entry(item, see),
+            }
+        }
+        for node in &self.nodes {
+            match node {
+                Node::List(items) | Node::Set(items) => items.iter().for_each(|item| see(*item)),
+                Node::Dict(entries) => entries.iter().for_each(|item| entry(item, &mut see)),
+                Node::Persistent(node) | Node::ReadOnlyBuffer(node) => see(*node),
+                Node::Global { module, name } => [module, name].into_iter().for_each(|node| see(*node)),
+                Node::Object(object) => {
+                    [object.callable, object.args].into_iter().chain(object.kwargs).for_each(&mut see);
+                    object.changes.iter().for_each(|item| change(item, &mut see));
+                }
+                _ => {}
+            }
+        }
+        // of tuples and frozensets
+        self.children.iter().for_each(|node| see(*node));
+        self.extra.values().flatten().for_each(|item| change(item, &mut see));
+        self.inline_pickles.values().for_each(|node| see(*node));
+    }
+
+    /// Makes room for what a pickle of so many bytes is likely to hold, in one piece. Room that is not used takes no
+    /// memory, only addresses, and there is a bound on them.
+    pub(super) fn expect(&mut self, pickle_bytes: u64) {
+        let room = |bytes_each: u64, most: usize| usize::try_from(pickle_bytes / bytes_each).unwrap_or(most).min(most);
+        self.nodes.reserve(room(12, 1 << 21));
+        self.texts.reserve(room(48, 1 << 19));
+        self.children.reserve(room(16, 1 << 21));
+        self.pool.reserve(room(4, 1 << 24));
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// How much there is to hold: nodes, elements of containers and changes to objects.
+    pub fn held(&self) -> u64 {
+        self.items.saturating_add(self.nodes.len() as u64)
+    }
+
+    /// Counts elements that were put into a list, dict or set.
+    pub(super) fn count_items(&mut self, items: usize) {
+        self.items = self.items.saturating_add(items as u64);
+    }
+
+    /// Never: the constants are always there.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// All nodes in the order they were made.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)).map(NodeId)
+    }
+
+    /// The node of `id`; `None`'s for an id of another graph.
+    pub fn node(&self, id: NodeId) -> &Node {
+        self.nodes.get(id.0 as usize).unwrap_or(&Node::None)
+    }
+
+    /// The node of `id`, to change.
+    pub fn node_mut(&mut self, id: NodeId) -> Option<&mut Node> {
+        self.nodes.get_mut(id.0 as usize)
+    }
+
+    /// Adds a node.
+    pub fn push(&mut self, node: Node) -> Result<NodeId> {
+        let id = u32::try_from(self.nodes.len()).map_err(|_| Error::limit("more than 4 billion objects"))?;
+        self.nodes.push(node);
+        Ok(NodeId(id))
+    }
+
+    /// Adds a tuple.
+    pub fn push_tuple(&mut self, items: &[NodeId]) -> Result<NodeId> {
+        if items.is_empty() {
+            return Ok(Self::EMPTY_TUPLE);
+        }
+        let children = self.add_children(items)?;
+        self.push(Node::Tuple(children))
+    }
+
+    /// Adds a frozenset.
+    pub fn push_frozenset(&mut self, items: &[NodeId]) -> Result<NodeId> {
+        let children = self.add_children(items)?;
+        self.push(Node::FrozenSet(children))
+    }
+
+    fn add_children(&mut self, items: &[NodeId]) -> Result<Children> {
+        let start = u32::try_from(self.children.len());
+        let len = u32::try_from(items.len());
+        let (Ok(start), Ok(len)) = (start, len) else {
+            return Err(Error::limit("more than 4 billion tuple elements"));
+        };
+        self.children.extend_from_slice(items);
+        self.count_items(items.len());
+        Ok(Children { start, len })
+    }
+
+    /// Adds a `str` that is in no stream.
+    pub fn push_str(&mut self, value: &str) -> Result<NodeId> {
+        let text = self.add_text_of(value.as_bytes(), Encoding::Utf8)?;
+        self.push(Node::Str(text))
+    }
+
+    /// Remembers a node that `persistent_load` would make.
+    pub(super) fn push_persistent(&mut self, pid: NodeId) -> Result<NodeId> {
+        let id = self.push(Node::Persistent(pid))?;
+        self.persistents.push(id);
+        Ok(id)
+    }
+
+    /// Every [`Node::Persistent`] in the order they were read.
+    pub fn persistents(&self) -> &[NodeId] {
+        &self.persistents
+    }
+
+    /// The elements of a tuple or frozenset.
+    pub fn children(&self, children: Children) -> &[NodeId] {
+        let start = children.start as usize;
+        self.children.get(start..start + children.len as usize).unwrap_or_default()
+    }
+
+    /// What was done to the object or container after it was made (but the elements of plain lists, dicts and sets).
+    pub fn changes(&self, id: NodeId) -> &[Change] {
+        match self.node(id) {
+            Node::Object(object) => &object.changes,
+            _ => self.extra.get(&id).map_or(&[], Vec::as_slice),
+        }
+    }
+
+    /// Records a change to any node.
+    pub(super) fn change(&mut self, id: NodeId, change: Change) {
+        self.count_items(1);
+        match self.nodes.get_mut(id.0 as usize) {
+            Some(Node::Object(object)) => object.changes.push(change),
+            _ => self.extra.entry(id).or_default().push(change),
+        }
+    }
+
+    pub(super) fn set_inline_bytes(&mut self, id: NodeId, stream: StreamId, at: u64, len: u64) {
+        self.inline_bytes.insert(id, (stream, at, len));
+    }
+
+    pub(super) fn set_inline_pickle(&mut self, id: NodeId, root: NodeId) {
+        self.inline_pickles.insert(id, root);
+    }
+
+    pub(super) fn set_framed(&mut self) {
+        self.framed = true;
+    }
+
+    /// Whether a pickle that was read has `FRAME`s.
+    pub fn is_framed(&self) -> bool {
+        self.framed
+    }
+
+    pub(super) fn set_first_pushed_at(&mut self, id: NodeId, at: u64) {
+        self.first_pushed_at.insert(id, at);
+    }
+
+    /// Where in its stream the opcode lies that pushed the first element of a list or of a tuple of two, when that is
+    /// a string: the key of a pair.
+    pub fn first_pushed_at(&self, id: NodeId) -> Option<u64> {
+        self.first_pushed_at.get(&id).copied()
+    }
+
+    /// Raw bytes that followed the object in its stream: stream, first byte, bytes.
+    pub fn inline_bytes(&self, id: NodeId) -> Option<(StreamId, u64, u64)> {
+        self.inline_bytes.get(&id).copied()
+    }
+
+    /// Notes something that unpicklers accept and no pickler writes.
+    pub(super) fn note_oddity(&mut self, what: &'static str, at: u64) {
+        self.oddities.entry(what).or_insert(at);
+    }
+
+    /// What unpicklers accept and no pickler writes, with the offset of the first of each kind.
+    pub fn oddities(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.oddities.iter().map(|(what, at)| (*what, *at))
+    }
+
+    /// Whether anything but opcodes stood in the streams.
+    pub fn has_inline(&self) -> bool {
+        !self.inline_bytes.is_empty() || !self.inline_pickles.is_empty()
+    }
+
+    /// The root of the pickle that followed the object in its stream.
+    pub fn inline_pickle(&self, id: NodeId) -> Option<NodeId> {
+        self.inline_pickles.get(&id).copied()
+    }
+
+    /// Bytes of all streams.
+    pub fn stream_bytes(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.source.len()).fold(0, u64::saturating_add)
+    }
+}
