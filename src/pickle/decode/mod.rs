@@ -205,7 +205,7 @@ impl<'a> Decoder<'a> {
         match self.code {
             op::PROTO => self.proto(),
             op::FRAME => {
-                let len = self.length::<8>()?;
+                let len = self.unsigned::<8>()?;
                 self.graph.set_framed();
                 self.trace(Does::Frame { len });
                 if len > self.reader.remaining() {

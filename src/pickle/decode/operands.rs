@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::pickle::graph::{Graph, Node, NodeId, TextId};
 use crate::pickle::opcode as op;
 use crate::pickle::text::Encoding;
+use crate::source::read_vec;
 
 /// Strings up to this many bytes pass through memory; longer ones are only measured.
 const KEEP: u64 = 4096;
@@ -12,14 +13,10 @@ const KEEP: u64 = 4096;
 const MAX_LINE: usize = 1 << 20;
 
 impl Decoder<'_> {
-    /// The length that stands before a text, in `N` bytes, little-endian.
-    pub(super) fn length<const N: usize>(&mut self) -> Result<u64> {
+    /// A number or a length in `N` bytes, little-endian.
+    pub(super) fn unsigned<const N: usize>(&mut self) -> Result<u64> {
         let bytes = self.reader.array::<N>()?;
         Ok(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
-    }
-
-    pub(super) fn unsigned<const N: usize>(&mut self) -> Result<u64> {
-        self.length::<N>()
     }
 
     /// A text of `len` bytes that begins here.
@@ -73,14 +70,10 @@ impl Decoder<'_> {
                 } else if let Ok(value) = digits.parse::<i64>() {
                     Some(Node::Int(value))
                 } else {
-                    let bytes = digits.as_bytes();
-                    Some(Node::Long(self.graph.add_text(
-                        self.stream,
-                        begin,
-                        bytes.len() as u64,
-                        Some(bytes),
-                        Encoding::Decimal,
-                    )?))
+                    let begin = begin + (text.len() - text.trim_start().len()) as u64;
+                    let (bytes, encoding) = (digits.as_bytes(), Encoding::Decimal);
+                    let text = self.graph.add_text(self.stream, begin, bytes.len() as u64, Some(bytes), encoding)?;
+                    Some(Node::Long(text))
                 }
             }
         };
@@ -92,7 +85,7 @@ impl Decoder<'_> {
     }
 
     pub(super) fn long<const N: usize>(&mut self) -> Result<()> {
-        let len = self.length::<N>()?;
+        let len = self.unsigned::<N>()?;
         if N == 4 && len > u64::from(u32::MAX >> 1) {
             return Err(self.fail("a negative length"));
         }
@@ -106,7 +99,7 @@ impl Decoder<'_> {
     }
 
     pub(super) fn sized<const N: usize>(&mut self, encoding: Encoding, make: fn(TextId) -> Node) -> Result<()> {
-        let len = self.length::<N>()?;
+        let len = self.unsigned::<N>()?;
         if self.code == op::BINSTRING && len > u64::from(u32::MAX >> 1) {
             return Err(self.fail("a negative length"));
         }
@@ -126,11 +119,11 @@ impl Decoder<'_> {
                 .then_some(trimmed.len() as u64)
             }
             None => {
-                let mut ends = [0; 2];
-                let (first, last) = ends.split_at_mut(1);
-                self.source.read_at(begin, first)?;
-                self.source.read_at(begin + len - 1, last)?;
-                (first == last && matches!(first, [b'"' | b'\''])).then_some(len)
+                let first = read_vec(self.source.as_ref(), begin, 1)?;
+                let end = read_vec(self.source.as_ref(), begin + len - KEEP, KEEP)?;
+                let quoted = end.trim_ascii_end();
+                let is_quoted = matches!(first.first(), Some(b'"' | b'\'')) && first.last() == quoted.last();
+                is_quoted.then_some(len - KEEP + quoted.len() as u64)
             }
         };
         let Some(quoted) = quoted else { return Err(self.fail("the string is not in quotes")) };
@@ -151,6 +144,29 @@ impl Decoder<'_> {
             // the codes of copyreg's registry are positive 31-bit integers
             Ok(code @ 1..=0x7fff_ffff) => self.push_node(Node::Extension(code)),
             _ => Err(self.fail("an extension code below 1")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pickle::decode::tests::decoded;
+
+    #[test]
+    fn long_lines_are_read_again_where_they_lie() {
+        let digits = format!("{}987", "1".repeat(1199));
+        let (graph, result) = decoded(format!("I   {digits}\n.").as_bytes());
+        let Node::Long(text) = graph.node(result.unwrap().root) else { panic!("no long") };
+        assert_eq!(graph.text(*text).unwrap(), digits.as_bytes());
+        // as Windows wrote them in text mode
+        for len in [3, 5000] {
+            let text = "a".repeat(len);
+            let (graph, result) = decoded(format!("S'{text}'\r\n.").as_bytes());
+            assert_eq!(graph.str(result.unwrap().root).unwrap(), text);
+        }
+        for unquoted in [format!("S'{}\n.", "a".repeat(5000)), format!("S'{}\n.", " ".repeat(5000))] {
+            assert!(decoded(unquoted.as_bytes()).1.unwrap_err().message().contains("not in quotes"));
         }
     }
 }
