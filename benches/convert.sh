@@ -12,9 +12,9 @@ run() { # name, input, command...
     shift 2
     cat "$input" >/dev/null
     sync
-    begun=$(date +%s.%N)
+    begun=$(date +%s%N)
     "$@"
-    echo "$name $(echo "$(date +%s.%N) - $begun" | bc)" >>"$times"
+    echo "$name $(($(date +%s%N) - begun))" >>"$times"
     rm -f "$out"/*
     sync
 }
@@ -35,7 +35,7 @@ awk '
     END {
         for (name in best) {
             cp = best[name ~ /transposed|1-GiB/ ? "cp-1-GiB" : "cp"]
-            printf "%-26s %6.2f s  %.2f x cp\n", name, best[name], best[name] / cp
+            printf "%-26s %6.2f s  %.2f x cp\n", name, best[name] / 1e9, best[name] / cp
         }
     }' "$times" | sort
 rm -r "$times" "$out"

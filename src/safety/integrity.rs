@@ -1,6 +1,6 @@
 //! Whether what a file promises is there: checksums, storages, the bounds of tensors, members that nothing names.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -99,9 +99,17 @@ fn tell(found: &mut Vec<Finding>, severity: Severity, code: &'static str, all: V
 }
 
 fn storages(checkpoint: &Checkpoint, found: &mut Vec<Finding>) {
-    let (mut missing, mut short, mut long) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut missing, mut short, mut long, mut retyped) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut classes: HashMap<&str, &str> = HashMap::new();
     for (_, storage) in checkpoint.storages.iter() {
         let place = format!("storage {}", storage.key);
+        let first = *classes.entry(&storage.key).or_insert(&storage.class);
+        // what holds nothing may be anything: torch itself writes such
+        if first != &*storage.class && storage.numel > 0 && &*storage.location != "meta" {
+            let message =
+                format!("is named as {first} and as {}: older versions of torch read only the first", storage.class);
+            retyped.push((place.clone(), message));
+        }
         let wanted = storage.dtype.size().and_then(|size| storage.numel.checked_mul(u64::from(size)));
         match (storage.available(), wanted) {
             (None, _) if &*storage.location == "meta" || storage.numel == 0 => {}
@@ -118,6 +126,7 @@ fn storages(checkpoint: &Checkpoint, found: &mut Vec<Finding>) {
     tell(found, Severity::Error, "storage-missing", missing);
     tell(found, Severity::Error, "storage-short", short);
     tell(found, Severity::Warning, "storage-size", long);
+    tell(found, Severity::Warning, "storage-retyped", retyped);
 }
 
 fn tensors(checkpoint: &Checkpoint, found: &mut Vec<Finding>) -> Result<()> {
