@@ -43,6 +43,42 @@ def save(name, obj, legacy=None, **extra):
         generate.oracle(obj, path(legacy), OUT, legacy=True, **extra)
 
 
+# ---- forms that older versions wrote and torch still reads
+
+class Pickled:
+    """Pickled by the `__reduce__` that it is given."""
+    def __init__(self, *reduce):
+        self.reduce = reduce
+
+    def __reduce__(self):
+        return self.reduce
+
+
+def old_forms():
+    """Calls of the classes themselves with their state (`Tensor.__setstate__`), and what came from devices without storages."""
+    hooks, floats = collections.OrderedDict(), torch.arange(12, dtype=torch.float32).reshape(3, 4)
+    doubles = torch.arange(6, dtype=torch.float64)
+    storage = torch.FloatStorage([0.5, 1.5, 2.5, 3.5])
+    parameter, variable = nn.Parameter, torch.autograd.Variable
+    numpy, cpu = torch._utils._rebuild_device_tensor_from_numpy, torch._utils._rebuild_device_tensor_from_cpu_tensor
+    forms = {
+        "parameter": Pickled(parameter, (floats, True)),
+        "parameter_alone": Pickled(parameter, (floats,)),
+        "parameter_frozen": Pickled(parameter, (floats,), (False, False, hooks)),
+        "variable": Pickled(variable, (doubles,), (True, False, hooks)),
+        "variable_5": Pickled(variable, (), (doubles, True, hooks, True, False)),
+        "tensor_4": Pickled(torch.FloatTensor, (), (storage, 1, (3,), (1,))),
+        "double_5": Pickled(torch.DoubleTensor, (), (doubles, True, hooks, False, False)),
+        "rebuilt": Pickled(torch._utils._rebuild_tensor, (storage, 0, (2, 2), (1, 2))),
+        "from_numpy": Pickled(numpy, (np.arange(4, dtype=np.int32), torch.int32, "cpu", False)),
+        "from_cpu": Pickled(cpu, (floats, torch.float32, "cpu", True)),
+    }
+    torch.save(forms, path("old_forms.pt"))
+    torch.save(forms, path("old_forms.legacy.pt"), _use_new_zipfile_serialization=False)
+    for name, legacy in (("old_forms.pt", False), ("old_forms.legacy.pt", True)):
+        generate.oracle(torch.load(path(name), weights_only=False), path(name), OUT, legacy=legacy)
+
+
 # ---- modules
 
 class Attributes(nn.Module):
@@ -470,7 +506,7 @@ def main():
     OUT = sys.argv[1]
     os.makedirs(OUT, exist_ok=True)
     generate.hide_source_paths()
-    for part in (modules, torchscript, subclasses, keys_and_values, numpy_files, joblib_files, foreign_zips):
+    for part in (old_forms, modules, torchscript, subclasses, keys_and_values, numpy_files, joblib_files, foreign_zips):
         part()
 
 
