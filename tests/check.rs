@@ -198,6 +198,17 @@ fn what_is_too_much_is_said() {
     }
 }
 
+/// Of two tables of one name torch reads the last: the other one does not pass for that.
+#[test]
+fn a_table_of_an_old_tar_stands_twice() {
+    let (empty, tensors) = (b"I0\n.(l.".as_slice(), b"I0\n.".as_slice());
+    let hidden = [b"I1\n.\x80\x02".as_slice(), SYSTEM].concat();
+    let first = [("pickle", b"N.".as_slice()), ("storages", &hidden), ("storages", empty), ("tensors", tensors)];
+    let found = examined("file.tar", &tar_of(&first));
+    assert!(codes(&found).contains(&"member-duplicate"), "{:?}", found.findings);
+    assert_eq!(worst(&found), Some(Severity::Danger), "{:?}", found.findings);
+}
+
 /// An archive that only some readers open hides nothing either.
 #[test]
 fn broken_archives_are_read_by_their_headers() {

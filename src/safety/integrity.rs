@@ -113,7 +113,12 @@ fn storages(checkpoint: &Checkpoint, found: &mut Vec<Finding>) {
         let wanted = storage.dtype.size().and_then(|size| storage.numel.checked_mul(u64::from(size)));
         match (storage.available(), wanted) {
             (None, _) if &*storage.location == "meta" || storage.numel == 0 => {}
-            (None, _) => missing.push((place, storage.missing().unwrap_or("its bytes are missing").to_owned())),
+            (None, _) => {
+                let why = storage.missing().unwrap_or("its bytes are missing");
+                // the place says already which one
+                let why = why.strip_prefix(&place).map_or(why, str::trim_start).to_owned();
+                missing.push((place, why));
+            }
             (Some(have), Some(want)) if have < want => {
                 short.push((place, format!("has {have} bytes where the pickle says {want}")));
             }

@@ -9,6 +9,7 @@ use crate::container::tar::Tar;
 use crate::container::zip::walk::local_members;
 use crate::container::zip::{Member, Zip};
 use crate::error::Result;
+use crate::safety::finding::Severity;
 use crate::source::{MemorySource, SharedSource, read_vec};
 
 /// What decides whether a member holds a pickle.
@@ -102,6 +103,13 @@ impl Scanner<'_> {
                 }
             };
             if is_torch && matches!(member.name.as_str(), "storages" | "tensors") {
+                let is_read = tar.find(&member.name).is_some_and(|read| std::ptr::eq(read, member));
+                if !is_read {
+                    let place = inside(place, &member.name);
+                    let message = "another member has this name: readers would not agree which one counts";
+                    self.tell(Severity::Error, "member-duplicate", message, &place);
+                    self.mixed(&bytes, &place, depth)?;
+                }
                 continue;
             }
             let head = read_vec(bytes.as_ref(), 0, bytes.len().min(HEAD_BYTES))?;

@@ -52,7 +52,7 @@ pub struct Scan {
 /// Goes through a file. What cannot be read or understood is a finding; fails only when the file itself cannot be read.
 pub fn scan(source: &SharedSource, limits: &Limits) -> Result<Scan> {
     let (left, left_bytes) = (limits.objects_for(source.len()), limits.expanded_for(source.len()));
-    let mut scanner = Scanner { limits, scan: Scan::default(), told: HashMap::new(), unreadable: 0, left, left_bytes };
+    let mut scanner = Scanner::new(limits, left, left_bytes);
     scanner.file(source, "", 0)?;
     Ok(scanner.finish())
 }
@@ -79,7 +79,11 @@ fn only_io(e: Error) -> Result<Error> {
     if e.kind() == ErrorKind::Io { Err(e) } else { Ok(e) }
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
+    fn new(limits: &'a Limits, left: u64, left_bytes: u64) -> Self {
+        Scanner { limits, scan: Scan::default(), told: HashMap::new(), unreadable: 0, left, left_bytes }
+    }
+
     fn tell(&mut self, severity: Severity, code: &'static str, message: impl Into<String>, place: &str) {
         let told = self.told.entry((severity, code)).or_default();
         *told += 1;

@@ -1,10 +1,9 @@
 //! Pickles in a stream of bytes: one after the other, with raw data between them, behind a header, or hidden.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Scan, Scanner, at_byte};
+use super::{Scanner, at_byte};
 use crate::checkpoint::numpy::Joblib;
 use crate::container::detect::{Framing, detect};
 use crate::container::legacy::is_legacy;
@@ -97,9 +96,7 @@ impl Scanner<'_> {
             _ => {}
         }
         self.left = self.left.saturating_sub(graph.held());
-        let (told, limits) = (HashMap::new(), self.limits);
-        let (left, left_bytes) = (self.left, self.left_bytes);
-        let mut plain = Scanner { limits, scan: Scan::default(), told, unreadable: 0, left, left_bytes };
+        let mut plain = Scanner::new(self.limits, self.left, self.left_bytes);
         plain.collect(&graph, place, depth)?;
         (self.left, self.left_bytes) = (plain.left, plain.left_bytes);
         for (name, used) in plain.scan.globals {
