@@ -15,9 +15,11 @@ use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::{Filter, NameArgs, Subtrees};
 use crate::commands::output::OutputArgs;
+use crate::commands::weights;
 use crate::dtype::{DType, Known};
 use crate::limits::Limits;
 use crate::report::convert::{Conversion, LeftOut, Written};
+use crate::report::figures::counted;
 use crate::write::atomic::{Output, Target};
 
 /// What can be written.
@@ -264,7 +266,7 @@ impl Job<'_> {
     fn weights(&mut self, checkpoint: &Checkpoint) -> anyhow::Result<Weights> {
         let root = match self.args.names.root {
             Some(_) => self.args.names.find_root(checkpoint)?,
-            None => checkpoint.weights_root()?,
+            None => weights::find(checkpoint, "--root")?,
         };
         let mut weights = checkpoint.select_weights(root, &|name| self.takes(name))?;
         if checkpoint.container == Container::Safetensors && self.to == To::Safetensors {
@@ -273,6 +275,9 @@ impl Job<'_> {
         }
         if weights.tensors.is_empty() {
             bail!("no tensors are chosen, nothing is written");
+        }
+        if self.args.names.root.is_none() {
+            self.report.weights = Some(weights::shown(&weights.root));
         }
         let mut seen = std::collections::HashSet::new();
         for weight in &weights.tensors {
@@ -344,6 +349,9 @@ impl Job<'_> {
         }
         let output = &self.args.report;
         let report = &self.report;
+        if let Some(root) = report.weights.as_ref().filter(|root| *root != ".") {
+            output.note(&report.input, format!("weights: {root}, {}", counted(report.tensors, "tensor")));
+        }
         if !report.left_out.is_empty() {
             let names: Vec<String> = report
                 .left_out

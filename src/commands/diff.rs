@@ -12,14 +12,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::checkpoint::names::join;
-use crate::checkpoint::{Checkpoint, Root};
+use crate::checkpoint::Root;
 use crate::commands::Status;
 use crate::commands::input::{self, Input, LimitArgs};
-use crate::commands::names::{NameArgs, show_path};
+use crate::commands::names::NameArgs;
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
+use crate::commands::weights;
 use crate::report::diff::{Diff, OneSided, Problem, SortBy, StripPrefix, View};
+use crate::report::figures::counted;
 use crate::report::ls::shown_name;
 use pairs::{Pairing, pair};
 use side::{Align, Side};
@@ -169,23 +170,13 @@ fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
     }
 }
 
-/// The one place of the weights; the top, when tensors lie in no mapping.
-fn the_weights(checkpoint: &Checkpoint, option: &str) -> anyhow::Result<Root> {
-    let mut found = checkpoint.weights_places()?;
-    if found.len() > 1 {
-        let choices: Vec<String> = found.iter().take(20).map(|root| show_path(&root.path)).collect();
-        bail!("holds weights in several places; choose one with {option}: {}", choices.join(", "));
-    }
-    Ok(found.pop().unwrap_or_else(|| checkpoint.top()))
-}
-
 /// Two sides on the way to a [`Diff`].
 struct Comparing<'a> {
     args: &'a Args,
     left: Side<'a>,
     right: Side<'a>,
-    /// Where the weights lie, when only those are compared.
-    roots: [String; 2],
+    /// The weights that were found, when only those are compared.
+    roots: [Option<String>; 2],
     rules: Rules,
 }
 
@@ -193,28 +184,34 @@ impl<'a> Comparing<'a> {
     /// Aligns the names of both.
     fn of(args: &'a Args, a: &'a Input, b: &'a Input) -> anyhow::Result<Self> {
         let holds_only_weights = |input: &Input| input.checkpoint.container.holds_only_weights();
-        let weights = args.load || holds_only_weights(a) || holds_only_weights(b);
+        let only_weights = args.load || holds_only_weights(a) || holds_only_weights(b);
         let names = NameArgs { root: None, include: args.include.clone(), exclude: args.exclude.clone() };
         let side = |input: &Input, root: &Option<String>, option: &str| -> anyhow::Result<Root> {
             let named = NameArgs { root: root.clone(), ..NameArgs::default() };
             match root {
-                None if weights => the_weights(&input.checkpoint, option),
+                None if only_weights => weights::find(&input.checkpoint, option),
                 _ => named.find_root(&input.checkpoint),
             }
             .with_context(|| input.name.clone())
         };
         let (root_a, root_b) = (side(a, &args.root_a, "--root-a")?, side(b, &args.root_b, "--root-b")?);
         // one holds a module, the other what its state_dict() gave, which says nothing of gradients
-        let state_dict = weights || a.checkpoint.is_module(&root_a) != b.checkpoint.is_module(&root_b);
-        let align = Align { strip_prefix: args.strip_prefix.as_deref(), filter: names.filter()?, weights, state_dict };
+        let state_dict = only_weights || a.checkpoint.is_module(&root_a) != b.checkpoint.is_module(&root_b);
+        let align = Align {
+            strip_prefix: args.strip_prefix.as_deref(),
+            filter: names.filter()?,
+            weights: only_weights,
+            state_dict,
+        };
         let mut left = Side::new(a, &root_a, &align).with_context(|| a.name.clone())?;
         let mut right = Side::new(b, &root_b, &align).with_context(|| b.name.clone())?;
         if !left.has_modules() || !right.has_modules() {
             (left, right) = (left.without_modules(), right.without_modules());
         }
-        let roots =
-            [root_a, root_b].map(|root| join(&root.path)).map(|path| if weights { path } else { String::new() });
-        Ok(Comparing { args, left, right, roots, rules: Rules::new(args, weights, state_dict) })
+        let chosen =
+            |root: &Root, given: &Option<String>| (only_weights && given.is_none()).then(|| weights::shown(root));
+        let roots = [chosen(&root_a, &args.root_a), chosen(&root_b, &args.root_b)];
+        Ok(Comparing { args, left, right, roots, rules: Rules::new(args, only_weights, state_dict) })
     }
 
     fn say_notes(&self) {
@@ -222,8 +219,9 @@ impl<'a> Comparing<'a> {
             for note in &side.checkpoint.notes {
                 self.args.output.note(side.name, note);
             }
-            if !root.is_empty() {
-                self.args.output.note(side.name, format_args!("only the weights are compared: {root}"));
+            if let Some(root) = root.as_ref().filter(|root| *root != ".") {
+                let tensors = counted(side.tensors.len() as u64, "tensor");
+                self.args.output.note(side.name, format_args!("weights: {root}, {tensors}"));
             }
         }
     }

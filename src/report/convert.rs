@@ -19,6 +19,8 @@ pub struct Conversion {
     pub to: &'static str,
     /// Every file that was written, in order.
     pub files: Vec<Written>,
+    /// The part of the input that was taken for its weights (`.` is all of it); null where nothing had to be found.
+    pub weights: Option<String>,
     /// Tensors written.
     pub tensors: u64,
     /// Names that are in the input and not in the output; what holds tensors says how many.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::side::Named;
 use crate::checkpoint::names::{Element, join};
+use crate::report::shell::quoted;
 
 /// How the names of one side become those of the other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -83,16 +84,6 @@ impl Prefix {
         let anywhere = if self.anywhere { " --anywhere" } else { "" };
         let [prefix, file, output] = [&self.prefix, file, &output.to_string_lossy()].map(quoted);
         self.in_keys.then(|| format!("ckpt strip-prefix {prefix}{anywhere} {file} -o {output}"))
-    }
-}
-
-/// A word for a shell.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "_-./@%+=:,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 
