@@ -50,7 +50,7 @@ impl Checkpoint {
             for child in children.into_iter().rev() {
                 let mut path = root.path.clone();
                 path.push(self.element(child.label));
-                open.push(Root { node: child.node, path, in_optimizer: false });
+                open.push(Root { node: child.node, path, in_optimizer: false, stem: None });
             }
         }
         Ok(found)
