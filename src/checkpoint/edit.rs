@@ -55,7 +55,8 @@ impl Checkpoint {
             let what = "names in a TorchScript or torch.export archive are part of its code";
             return Err(Error::unsupported(format!("{what}; `ckpt convert --state-dict` takes the weights out first")));
         }
-        let mut planner = Planner { checkpoint: self, rules, takes, plan: Plan::default() };
+        let stem = root.stem.as_deref();
+        let mut planner = Planner { checkpoint: self, rules, takes, stem, plan: Plan::default() };
         planner.walk(root)?;
         Ok(planner.plan)
     }
@@ -101,6 +102,8 @@ struct Planner<'a> {
     checkpoint: &'a Checkpoint,
     rules: &'a Rules,
     takes: Option<&'a dyn Fn(&str) -> bool>,
+    /// Only names that begin with this and a dot are meant, without both.
+    stem: Option<&'a str>,
     plan: Plan,
 }
 
@@ -207,9 +210,17 @@ impl<'a> Planner<'a> {
         let is_parameter = |key: &Key<'_>| {
             !is_checkpoint || key.name.contains(&b'.') && checkpoint.tensors.of(key.entry.value).is_some()
         };
+        let Some(inner) = self.stem_within(&within) else { return Ok(()) };
         let new_name = |key: &Key<'_>| {
-            let meant = self.takes.is_none_or(|takes| takes(&whole_name(&within, &key.name)));
-            let new = meant.then(|| self.rules.rename(&key.name, is_parameter(key)));
+            let name = after_stem(&key.name, inner)?;
+            let head = key.name.get(..key.name.len() - name.len())?;
+            let whole = || {
+                let whole = whole_name(&within, &key.name);
+                let below = self.stem.and_then(|stem| whole.strip_prefix(stem)?.strip_prefix('.').map(str::to_owned));
+                below.unwrap_or(whole)
+            };
+            let meant = self.takes.is_none_or(|takes| takes(&whole()));
+            let new = meant.then(|| [head, &*self.rules.rename(name, is_parameter(key))].concat());
             new.filter(|new| *new != *key.name).map(Arc::<[u8]>::from)
         };
         let new_names: Vec<Option<Arc<[u8]>>> = keys.iter().map(new_name).collect();
@@ -243,16 +254,33 @@ impl<'a> Planner<'a> {
                 self.edit(key, new)?;
             }
         }
-        if changed { self.rename_metadata(node, &touched) } else { Ok(()) }
+        if changed { self.rename_metadata(node, inner, &touched) } else { Ok(()) }
+    }
+
+    /// What of the stem keys of the mapping `within` begin with: nothing where all of it lies below the stem. `None` where
+    /// none of it does.
+    fn stem_within(&self, within: &str) -> Option<&'a str> {
+        let Some(stem) = self.stem else { return Some("") };
+        if within.is_empty() {
+            return Some(stem);
+        }
+        match within.strip_prefix(stem) {
+            Some(rest) if rest.is_empty() || rest.starts_with('.') => Some(""),
+            _ => stem.strip_prefix(within)?.strip_prefix('.'),
+        }
     }
 
     /// The paths of modules follow; `touched` are those of the names that changed, when not all names were meant.
-    fn rename_metadata(&mut self, node: NodeId, touched: &HashSet<Vec<u8>>) -> Result<()> {
+    fn rename_metadata(&mut self, node: NodeId, inner: &str, touched: &HashSet<Vec<u8>>) -> Result<()> {
         let objects = self.checkpoint.objects();
         let metadata = objects.attribute(node, "_metadata").and_then(|metadata| objects.assignments(metadata));
         for entry in metadata.unwrap_or_default() {
             let Some(key) = self.key(entry)? else { continue };
-            let new = self.rules.rename_module(&key.name);
+            let Some(name) = after_stem(&key.name, inner) else { continue };
+            let new = self.rules.rename_module(name);
+            // the module of the stem itself has no dot behind it
+            let head = if inner.is_empty() || new.is_empty() { inner.to_owned() } else { format!("{inner}.") };
+            let new = [head.as_bytes(), &new].concat();
             if *new != *key.name && (self.takes.is_none() || touched.contains(&*key.name)) {
                 self.edit(&key, &new.into())?;
             }
@@ -311,6 +339,11 @@ impl<'a> Planner<'a> {
 fn whole_name(within: &str, key: &[u8]) -> String {
     let key = lossy(key.into(), Encoding::Utf8);
     if within.is_empty() { key.into_owned() } else { format!("{within}.{key}") }
+}
+
+/// What stands in a key behind the stem and its dot; the key where there is no stem.
+fn after_stem<'k>(key: &'k [u8], stem: &str) -> Option<&'k [u8]> {
+    if stem.is_empty() { Some(key) } else { key.strip_prefix(stem.as_bytes())?.strip_prefix(b".") }
 }
 
 /// The root, and every module that a name lies in.

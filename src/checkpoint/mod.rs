@@ -10,6 +10,7 @@ pub mod edit;
 pub mod equality;
 mod module;
 pub mod names;
+pub mod near;
 pub mod numpy;
 pub mod object;
 pub mod open;
@@ -17,6 +18,7 @@ pub mod prune;
 pub mod pyrepr;
 pub mod rebuild;
 pub mod resave;
+pub mod resolve;
 pub mod root;
 pub mod salvage;
 pub mod script;
@@ -44,7 +46,7 @@ use storage::Storages;
 use tensor::{Data, plain_tensor};
 
 pub use names::{Entry, Item, Names};
-pub use root::Root;
+pub use root::{Place, Root};
 pub use storage::{Storage, StorageId};
 pub use tensor::{Kind, Tensor, TensorId};
 

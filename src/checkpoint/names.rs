@@ -165,7 +165,10 @@ impl Checkpoint {
             }
         }
         self.graph.complete()?;
-        Ok(walk.out)
+        Ok(match &root.stem {
+            Some(stem) => walk.out.below(stem),
+            None => walk.out,
+        })
     }
 
     /// A label as it is shown.

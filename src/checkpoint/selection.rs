@@ -78,8 +78,36 @@ impl Checkpoint {
         Ok(weights)
     }
 
+    /// What lies outside a node of the tree that is no object.
+    fn outside(&self, weights: &mut Weights) -> Result<()> {
+        let inside = join(&weights.root.path) + ".";
+        for entry in self.names(&self.top())?.entries {
+            let name = entry.name();
+            if name.starts_with(&inside) {
+                continue;
+            }
+            // the outermost thing that has nothing inside
+            let heads = (1..entry.path.len()).filter_map(|end| entry.path.get(..end)).map(join);
+            let whole = heads.into_iter().find(|head| !inside.starts_with(&format!("{head}.")));
+            let is_tensor = matches!(entry.item, Item::Tensor(..));
+            let shown = whole.clone().unwrap_or_else(|| name.clone());
+            match weights.left_out.last_mut().filter(|last| whole.is_some() && last.0 == shown) {
+                Some((_, count)) if is_tensor => *count = Some(count.unwrap_or(0) + 1),
+                Some(_) => {}
+                None => weights.left_out.push((shown, (whole.is_some() && is_tensor).then_some(1))),
+            }
+            if !is_tensor {
+                weights.values.push((name, entry.node));
+            }
+        }
+        Ok(())
+    }
+
     /// What lies beside the way from the top object to the root.
     fn siblings(&self, weights: &mut Weights) -> Result<()> {
+        if weights.root.stem.is_some() {
+            return self.outside(weights);
+        }
         let objects = self.objects();
         let mut node = self.root;
         let mut path: Vec<Element> = Vec::new();
@@ -92,7 +120,8 @@ impl Checkpoint {
                     continue;
                 }
                 path.push(element);
-                let below = Root { node: objects.unwrap(child.node), path: path.clone(), in_optimizer: false };
+                let below =
+                    Root { node: objects.unwrap(child.node), path: path.clone(), in_optimizer: false, stem: None };
                 let mut tensors = 0;
                 for entry in self.names(&below)?.entries {
                     match entry.item {

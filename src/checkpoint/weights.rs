@@ -381,6 +381,6 @@ impl Survey<'_> {
             place = self.places.get(*parent);
         }
         path.reverse();
-        Root { node, path, in_optimizer: false }
+        Root { node, path, in_optimizer: false, stem: None }
     }
 }

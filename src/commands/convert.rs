@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
+use crate::checkpoint::resolve::Listed;
 use crate::checkpoint::selection::Weights;
 use crate::checkpoint::{Checkpoint, Container, Root};
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
-use crate::commands::names::{Filter, NameArgs, Subtrees};
+use crate::commands::names::{Asked, Filter, NameArgs};
 use crate::commands::output::OutputArgs;
 use crate::commands::weights;
 use crate::dtype::{DType, Known};
@@ -189,8 +190,8 @@ impl Args {
 struct Job<'a> {
     args: &'a Args,
     to: To,
+    /// Of names below the root, as soon as that is known.
     filter: Filter,
-    drops: Subtrees,
     limits: Limits,
     report: Conversion,
     /// The complete outputs that wait for their names, in order.
@@ -235,8 +236,7 @@ pub fn convert(
         to: to.name(),
         ..Conversion::default()
     };
-    let (filter, drops) = (args.names.filter()?, Subtrees::of(&args.drop)?);
-    let mut job = Job { args, to, filter, drops, limits, report, outputs: Vec::new() };
+    let mut job = Job { args, to, filter: Filter::default(), limits, report, outputs: Vec::new() };
     let done = match to {
         To::Torch | To::TorchLegacy => job.torch(checkpoint, target, values),
         To::Safetensors | To::Npz => job.arrays(checkpoint, target, values),
@@ -258,8 +258,28 @@ fn at_output<T>(path: &Path, result: crate::error::Result<T>) -> anyhow::Result<
 }
 
 impl Job<'_> {
-    fn takes(&self, name: &str) -> bool {
-        self.filter.takes(name) && !self.drops.hold(name)
+    /// Resolves what was asked for among the names below `root`; where that is the weights, which nobody named, among all
+    /// names of the file too.
+    fn choose(&mut self, checkpoint: &Checkpoint, root: &Root) -> anyhow::Result<()> {
+        let asked = Asked::of(&self.args.names, &self.args.drop);
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let entries = checkpoint.names(root)?.entries;
+        let mut listed = [Listed::of(&entries)];
+        let mut resolved = asked.resolve(&listed)?;
+        let whole;
+        if resolved.missing().next().is_some() && self.args.names.root.is_none() && !root.path.is_empty() {
+            whole = checkpoint.names(&checkpoint.top())?.entries;
+            listed = [Listed::of(&whole)];
+            resolved.look_further(&listed)?;
+        }
+        resolved.missing_is_an_error(&listed)?;
+        self.filter = resolved.filter()?.below(root);
+        if !entries.iter().any(|entry| self.filter.takes(&entry.name())) {
+            bail!("{}; nothing written", asked.nothing_left());
+        }
+        Ok(())
     }
 
     /// The weights, for formats that hold nothing else.
@@ -268,13 +288,14 @@ impl Job<'_> {
             Some(_) => self.args.names.find_root(checkpoint)?,
             None => weights::find(checkpoint, "--root")?,
         };
-        let mut weights = checkpoint.select_weights(root, &|name| self.takes(name))?;
+        self.choose(checkpoint, &root)?;
+        let mut weights = checkpoint.select_weights(root, &|name| self.filter.takes(name))?;
         if checkpoint.container == Container::Safetensors && self.to == To::Safetensors {
             weights.left_out.retain(|(name, _)| !name.starts_with("__metadata__"));
             weights.values.retain(|(name, _)| !name.starts_with("__metadata__"));
         }
         if weights.tensors.is_empty() {
-            bail!("no tensors are chosen, nothing is written");
+            bail!("no tensors selected; nothing written");
         }
         if self.args.names.root.is_none() {
             self.report.weights = Some(weights::shown(&weights.root));

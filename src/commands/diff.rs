@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use crate::checkpoint::Root;
+use crate::checkpoint::resolve::Listed;
 use crate::commands::Status;
 use crate::commands::input::{self, Input, LimitArgs};
-use crate::commands::names::NameArgs;
+use crate::commands::names::{Asked, Filter, NameArgs, find_root};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
 use crate::commands::weights;
@@ -170,6 +171,58 @@ fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
     }
 }
 
+/// What `--include` and `--exclude` choose on each side: among the aligned names of both together, else among all names
+/// of the files as they stand there. An argument that matches in neither file is an error.
+fn choose(asked: &Asked<'_>, sides: [(&Input, &Root, bool); 2], align: &Align<'_>) -> anyhow::Result<[Filter; 2]> {
+    if asked.is_empty() {
+        return Ok([Filter::default(), Filter::default()]);
+    }
+    let aligned = |(input, root, _): (&Input, &Root, bool)| -> anyhow::Result<Vec<side::Named>> {
+        let side = Side::new(input, root, align).with_context(|| input.name.clone())?.without_modules();
+        Ok(side.tensors.into_iter().chain(side.values).collect())
+    };
+    let [a, b] = sides;
+    let compared = [aligned(a)?, aligned(b)?];
+    let listed = compared
+        .each_ref()
+        .map(|names| Listed::of_names(names.iter().map(|named| (named.name.clone(), named.path.as_slice()))));
+    let mut resolved = asked.resolve(&listed)?;
+    if resolved.missing().next().is_some() {
+        // nobody named the part that is compared, so names begin at the top
+        let whole = |(input, root, is_found): (&Input, &Root, bool)| {
+            let from = if is_found { input.checkpoint.top() } else { root.clone() };
+            input.checkpoint.names(&from).with_context(|| input.name.clone())
+        };
+        let whole = [whole(a)?, whole(b)?];
+        let whole = whole.each_ref().map(|names| Listed::of(&names.entries));
+        resolved.look_further(&whole)?;
+        resolved.missing_is_an_error(&whole).with_context(|| format!("{} and {}", a.0.name, b.0.name))?;
+    }
+    let filter = |(_, root, is_found): (&Input, &Root, bool)| {
+        let filter = resolved.filter()?;
+        Ok(if is_found { filter.below(root) } else { filter })
+    };
+    let filters: anyhow::Result<_> = filter(a).and_then(|a| Ok([a, filter(b)?]));
+    filters
+}
+
+/// Nothing is not equal to nothing where something was left aside.
+fn nothing_left(args: &Args, weights: bool, inputs: [&Input; 2]) -> anyhow::Result<()> {
+    if !args.include.is_empty() || !args.exclude.is_empty() {
+        bail!("nothing to compare: no names left after --include/--exclude");
+    }
+    for input in inputs {
+        let names = input.checkpoint.names(&input.checkpoint.top()).with_context(|| input.name.clone())?;
+        if !names.entries.is_empty() {
+            bail!(
+                "nothing to compare: {}",
+                if weights { "there are no weights on either side" } else { "no names below the roots" }
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Two sides on the way to a [`Diff`].
 struct Comparing<'a> {
     args: &'a Args,
@@ -186,27 +239,29 @@ impl<'a> Comparing<'a> {
         let holds_only_weights = |input: &Input| input.checkpoint.container.holds_only_weights();
         let only_weights = args.load || holds_only_weights(a) || holds_only_weights(b);
         let names = NameArgs { root: None, include: args.include.clone(), exclude: args.exclude.clone() };
-        let side = |input: &Input, root: &Option<String>, option: &str| -> anyhow::Result<Root> {
-            let named = NameArgs { root: root.clone(), ..NameArgs::default() };
+        let side = |input: &Input, root: &Option<String>, option: &'static str| -> anyhow::Result<Root> {
             match root {
                 None if only_weights => weights::find(&input.checkpoint, option),
-                _ => named.find_root(&input.checkpoint),
+                _ => find_root(&input.checkpoint, root.as_deref(), option),
             }
             .with_context(|| input.name.clone())
         };
         let (root_a, root_b) = (side(a, &args.root_a, "--root-a")?, side(b, &args.root_b, "--root-b")?);
         // one holds a module, the other what its state_dict() gave, which says nothing of gradients
         let state_dict = only_weights || a.checkpoint.is_module(&root_a) != b.checkpoint.is_module(&root_b);
-        let align = Align {
-            strip_prefix: args.strip_prefix.as_deref(),
-            filter: names.filter()?,
-            weights: only_weights,
-            state_dict,
-        };
-        let mut left = Side::new(a, &root_a, &align).with_context(|| a.name.clone())?;
-        let mut right = Side::new(b, &root_b, &align).with_context(|| b.name.clone())?;
+        let all = Filter::default();
+        let align =
+            Align { strip_prefix: args.strip_prefix.as_deref(), filter: &all, weights: only_weights, state_dict };
+        let sides = [(a, &root_a, args.root_a.is_none()), (b, &root_b, args.root_b.is_none())];
+        let filters = choose(&Asked::of(&names, &[]), sides, &align)?;
+        let [of_a, of_b] = &filters;
+        let mut left = Side::new(a, &root_a, &Align { filter: of_a, ..align }).with_context(|| a.name.clone())?;
+        let mut right = Side::new(b, &root_b, &Align { filter: of_b, ..align }).with_context(|| b.name.clone())?;
         if !left.has_modules() || !right.has_modules() {
             (left, right) = (left.without_modules(), right.without_modules());
+        }
+        if left.is_empty() && right.is_empty() {
+            nothing_left(args, only_weights, [a, b])?;
         }
         let chosen =
             |root: &Root, given: &Option<String>| (only_weights && given.is_none()).then(|| weights::shown(root));

@@ -243,7 +243,7 @@ fn edit_several(
                 bail!("--root does not go with shards, which have one level")
             }
             (None, Some(shards)) => {
-                let filter = args.names.filter()?;
+                let (_, filter) = opened.root_and_filter()?;
                 let takes = |name: &str| filter.takes(name);
                 let takes: Option<&dyn Fn(&str) -> bool> = if filter.takes_all() { None } else { Some(&takes) };
                 let names = plan.renames.iter().map(|rename| opened.checkpoint.shown(rename)).collect();
@@ -330,8 +330,11 @@ impl Opened<'_> {
     }
 
     fn root_and_filter(&self) -> anyhow::Result<(Root, Filter)> {
-        let root = self.args.names.find_root(&self.checkpoint).with_context(|| self.context())?;
-        Ok((root, self.args.names.filter()?))
+        let names = &self.args.names;
+        let root = names.find_root(&self.checkpoint).with_context(|| self.context())?;
+        let asks = !names.include.is_empty() || !names.exclude.is_empty();
+        let entries = if asks { self.checkpoint.names(&root)?.entries } else { Vec::new() };
+        Ok((root, names.filter(&entries).with_context(|| self.context())?))
     }
 
     fn plan(&self, rules: &Rules) -> anyhow::Result<Plan> {

@@ -2,12 +2,13 @@
 
 use anyhow::bail;
 
+use crate::checkpoint::prune::Removed;
 use crate::checkpoint::resave::{Resave, resave, state_dict};
 use crate::checkpoint::selection::{Weight, Weights};
-use crate::checkpoint::{Checkpoint, Container};
+use crate::checkpoint::{Checkpoint, Container, Root};
 use crate::commands::convert::{CastTo, Job, To, at_output};
 use crate::commands::progress_bar::Bar;
-use crate::pickle::{Change, Graph, Node, NodeId, Scan};
+use crate::pickle::{Change, Entry, Graph, Node, NodeId, Scan};
 use crate::report::convert::LeftOut;
 use crate::write::atomic::Target;
 use crate::write::content::Content;
@@ -56,16 +57,30 @@ impl Job<'_> {
     /// The object with what was not chosen taken out of it.
     fn whole(&mut self, checkpoint: &mut Checkpoint) -> anyhow::Result<NodeId> {
         let root = self.root(checkpoint)?;
-        if !self.filter.takes_all() || !self.drops.is_empty() {
-            let this = &*self;
-            let removed = checkpoint
-                .prune(&root, &|name, is_tensor| this.drops.hold(name) || is_tensor && !this.filter.takes(name))?;
-            if removed.is_empty() && !self.drops.is_empty() {
-                bail!("--drop {}: there is nothing of that name", self.args.drop.join(", "));
-            }
-            self.report.left_out.extend(removed.into_iter().map(|name| LeftOut { name, tensors: None }));
+        self.choose(checkpoint, &root)?;
+        if root.stem.is_some() {
+            return self.part(checkpoint, &root);
+        }
+        if !self.filter.takes_all() {
+            let filter = &self.filter;
+            let removed = checkpoint.prune(&root, &|name| filter.takes(name))?.into_iter();
+            self.report.left_out.extend(removed.map(|Removed { name, tensors }| LeftOut { name, tensors }));
         }
         Ok(root.node)
+    }
+
+    /// A dict of what is chosen below a node of the tree that is no object.
+    fn part(&mut self, checkpoint: &mut Checkpoint, root: &Root) -> anyhow::Result<NodeId> {
+        let mut entries = Vec::new();
+        for entry in checkpoint.names(root)?.entries {
+            let name = entry.name();
+            if self.filter.takes(&name) {
+                entries.push(Entry { key: checkpoint.graph.push_str(&name)?, value: entry.node, key_at: 0 });
+            } else {
+                self.report.left_out.push(LeftOut { name, tensors: None });
+            }
+        }
+        Ok(checkpoint.graph.push(Node::Dict(Box::new(entries)))?)
     }
 
     pub(super) fn write_torch(
@@ -100,6 +115,9 @@ impl Job<'_> {
 
 /// The `_metadata` of a state dict that is taken whole, where it consists of plain values.
 fn metadata_of(checkpoint: &Checkpoint, weights: &Weights) -> Option<NodeId> {
+    if weights.root.stem.is_some() {
+        return None;
+    }
     let state = checkpoint.graph.changes(weights.root.node).iter().find_map(|change| match change {
         Change::Build(state) => Some(*state),
         _ => None,

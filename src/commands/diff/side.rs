@@ -10,11 +10,12 @@ use crate::report::diff::Problem;
 use crate::report::figures::shape;
 
 /// How names are aligned, and which are taken.
+#[derive(Clone, Copy)]
 pub struct Align<'a> {
     /// Taken off the names that have it.
     pub strip_prefix: Option<&'a str>,
     /// By name, once aligned.
-    pub filter: Filter,
+    pub filter: &'a Filter,
     /// Only what a format for weights would hold: no optimizers, no other values.
     pub weights: bool,
     /// Of modules only what `state_dict()` gives.
@@ -82,14 +83,21 @@ impl<'a> Side<'a> {
     }
 
     fn add(&mut self, mut path: Vec<Element>, node: NodeId, what: What, align: &Align<'_>) {
-        if let Some(prefix) = align.strip_prefix {
+        let was = align.strip_prefix.map(|prefix| {
+            let was = join(&path);
             strip(&mut path, prefix);
-        }
+            was
+        });
         let name = join(&path);
-        if align.filter.takes(&name) {
+        if align.filter.takes_as(&name, was.as_deref().unwrap_or(&name)) {
             let list = if matches!(what, What::Tensor(_)) { &mut self.tensors } else { &mut self.values };
             list.push(Named { name, path, node, what });
         }
+    }
+
+    /// Whether there is nothing to compare.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty() && self.values.is_empty()
     }
 
     /// Whether the file tells the classes of modules.
