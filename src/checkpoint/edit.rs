@@ -14,14 +14,12 @@ use std::sync::Arc;
 use crate::checkpoint::names::{Element, join};
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::{Checkpoint, Container, Root, module};
+use crate::container::safetensors::METADATA;
 use crate::error::{Error, Result};
 use crate::pickle::splice::{Edit, Edits};
 use crate::pickle::text::{Encoding, lossy};
 use crate::pickle::{Change, Entry, Node, NodeId, StreamId, TextId};
 use rules::Rules;
-
-/// safetensors' own dict of strings, which is no name.
-const METADATA: &str = "__metadata__";
 
 /// One name that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,15 +5,19 @@
 //! everything else is.
 
 pub(crate) mod arguments;
+pub mod casting;
 pub mod constructors;
+pub mod device;
 pub mod edit;
 pub mod equality;
+pub mod metadata;
 mod module;
 pub mod names;
 pub mod near;
 pub mod numpy;
 pub mod object;
 pub mod open;
+pub mod plain;
 pub mod prune;
 pub mod pyrepr;
 pub mod rebuild;

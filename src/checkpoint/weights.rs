@@ -66,6 +66,15 @@ impl Checkpoint {
             }
         })
     }
+
+    /// All sets of weights that [`Self::find_weights`] finds.
+    pub fn weights_sets(&self) -> Result<Vec<Root>> {
+        Ok(match self.find_weights()? {
+            Found::One(set) => vec![set],
+            Found::Several(sets) => sets,
+            Found::Nothing => Vec::new(),
+        })
+    }
 }
 
 /// What a container is.

@@ -160,7 +160,11 @@ fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
         bail!("only one of the two can be standard input");
     }
     let limits = args.limits.limits();
-    let open = |path: &Path| input::open(path, &limits, args.output.quiet);
+    let open = |path: &Path| {
+        let mut input = input::open(path, &limits, args.output.quiet)?;
+        input.checkpoint.restore_aliases().with_context(|| input.name.clone())?;
+        anyhow::Ok(input)
+    };
     match (open(&args.a), open(&args.b)) {
         (Ok(a), Ok(b)) => Ok((a, b)),
         (Err(a), Err(b)) => {

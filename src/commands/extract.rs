@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long, value_name = "SLICE", allow_hyphen_values = true)]
     pub slice: Option<Subscript>,
     /// Cast floating tensors to float16, bfloat16, float32 or float64
-    #[arg(long, value_name = "DTYPE", value_parser = parse_dtype)]
+    #[arg(long, value_name = "DTYPE", value_parser = crate::data::cast::target)]
     pub dtype: Option<DType>,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -101,12 +101,6 @@ fn parse_range(text: &str) -> std::result::Result<(f64, f64), String> {
         text.split_once(',').and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
     let bounds = bounds.filter(|(low, high): &(f64, f64)| low.is_finite() && high.is_finite() && low < high);
     bounds.ok_or_else(|| "two numbers are wanted, the smaller one first: -1,1".to_owned())
-}
-
-fn parse_dtype(name: &str) -> std::result::Result<DType, String> {
-    const TARGETS: &[&str] = &["float16", "bfloat16", "float32", "float64"];
-    let dtype = DType::from_torch_name(name).filter(|dtype| TARGETS.contains(&dtype.name()));
-    dtype.ok_or_else(|| format!("one of {} is wanted", TARGETS.join(", ")))
 }
 
 /// Prints or writes what was chosen.

@@ -190,7 +190,8 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules) -> anyh
         _ => input::source(name, &limits).with_context(context)?,
     };
     let bar = Bar::new(&shown, source.len(), args.report.quiet);
-    let checkpoint = Checkpoint::open(Arc::clone(&source), &limits, &bar).with_context(context)?;
+    let mut checkpoint = Checkpoint::open(Arc::clone(&source), &limits, &bar).with_context(context)?;
+    checkpoint.restore_aliases().with_context(context)?;
     // the process ends with the command: giving back every small piece of a large graph only takes time
     let mut opened = ManuallyDrop::new(Opened { args, shown: &shown, checkpoint, source, bar: &bar });
     let planned = ManuallyDrop::new(opened.plan(rules)?);
@@ -224,7 +225,8 @@ fn edit_several(
     if args.in_place {
         bail!("{}: is made of several files, which cannot be edited in place as one; -o writes others", name.display());
     }
-    let input = input::open(name, &limits, args.report.quiet)?;
+    let mut input = input::open(name, &limits, args.report.quiet)?;
+    input.checkpoint.restore_aliases().with_context(|| input.name.clone())?;
     let bar = Bar::new(&input.name, input.bytes, args.report.quiet);
     let source: SharedSource = Arc::new(MemorySource::new(Vec::new()));
     let mut opened = Opened { args, shown: &input.name, checkpoint: input.checkpoint, source, bar: &bar };

@@ -2,7 +2,7 @@
 //!
 //! Pickles are spliced, headers rewritten, and all else is copied, inside the kernel where it can be.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -211,7 +211,16 @@ fn safetensors_header(header: &safetensors::Header, names: &HashMap<String, Stri
     let quoted = |text: &str| serde_json::to_string(text).map_err(std::io::Error::from);
     let mut members = Vec::new();
     if !header.metadata.is_empty() {
-        let pairs = header.metadata.iter().map(|(key, value)| Ok(format!("{}:{}", quoted(key)?, quoted(value)?)));
+        let tensors: HashSet<&str> = header.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        // an alias is a name like those of the tensors, every other string stays what it is
+        let renamed = |text: &str, is_alias: bool| match names.get(text) {
+            Some(new) if is_alias => quoted(new),
+            _ => quoted(text),
+        };
+        let pairs = header.metadata.iter().map(|(key, value)| {
+            let is_alias = safetensors::is_alias(key, value, |name| tensors.contains(name));
+            Ok(format!("{}:{}", renamed(key, is_alias)?, renamed(value, is_alias)?))
+        });
         members.push(format!("\"__metadata__\":{{{}}}", pairs.collect::<Result<Vec<_>>>()?.join(",")));
     }
     for tensor in &header.tensors {

@@ -60,7 +60,8 @@ impl Job<'_> {
             let path = folder.join(name);
             let shard = || -> crate::error::Result<Output> {
                 let source: SharedSource = Arc::new(FileSource::open(&path)?);
-                let checkpoint = Checkpoint::open(Arc::clone(&source), limits, bar)?;
+                let mut checkpoint = Checkpoint::open(Arc::clone(&source), limits, bar)?;
+                checkpoint.restore_aliases()?;
                 let plan = checkpoint.plan_renames(&checkpoint.top(), rules, takes)?;
                 let mut output = target.create()?;
                 match plan.renames.is_empty() {
