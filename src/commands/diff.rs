@@ -22,6 +22,7 @@ use crate::commands::progress_bar::Bar;
 use crate::report::diff::{Diff, OneSided, Problem, SortBy, StripPrefix, View};
 use crate::report::ls::shown_name;
 use pairs::{Pairing, pair};
+pub(super) use prefix::quoted;
 use side::{Align, Side};
 use tensors::{Rules, Tensors};
 

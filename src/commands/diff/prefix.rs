@@ -87,7 +87,7 @@ impl Prefix {
 }
 
 /// A word for a shell.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_-./@%+=:,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
