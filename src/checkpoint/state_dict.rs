@@ -186,7 +186,7 @@ impl<'a> StateDicts<'a> {
         });
         let is_statistics = tensors.iter().all(|(name, _)| STATISTICS.contains(name));
         let is_values = match place.inner {
-            false => only_numbers && !only_tensors,
+            false => only_numbers && !only_tensors && !has_dots,
             true => {
                 place.values
                     || only_numbers
