@@ -121,8 +121,8 @@ fn numpy_archives_have_their_members_renamed() {
             assert_eq!(new.name().unwrap(), format!("net.{}", old.name().unwrap()));
         }
     }
-    let odd = rename(&["more/arrays.npz", "--add-prefix", "/", "-o", dir.path().join("odd.npz").to_str().unwrap()])
-        .exits(2);
+    let odd =
+        rename(&["more/arrays.npz", "--add-prefix", "/", "-o", dir.path().join("odd.npz").to_str().unwrap()]).exits(2);
     assert!(odd.stderr.contains("leads out of the archive"), "{}", odd.stderr);
     assert!(!dir.path().join("odd.npz").exists());
 }

@@ -214,7 +214,9 @@ impl<'a> Planner<'a> {
             let role = self.state_dicts.role(node, &entries, place);
             match role {
                 Role::Closed => continue,
-                Role::StateDict | Role::Checkpoint if renamed.insert(node) => self.rename(node, &entries, role, &path)?,
+                Role::StateDict | Role::Checkpoint if renamed.insert(node) => {
+                    self.rename(node, &entries, role, &path)?
+                }
                 _ => {}
             }
             for child in children.into_iter().rev() {

@@ -63,15 +63,55 @@ const OPTIMIZER_STATE: [&str; 18] = [
 const CLOSED_WORDS: [&str; 6] = ["optimizer", "optimizers", "optim", "optims", "rng", "rngs"];
 /// Words of keys below which only what torch marked, or what is called a state dict, is one.
 const VALUE_WORDS: [&str; 34] = [
-    "metric", "metrics", "history", "callback", "callbacks", "loop", "loops", "scheduler", "schedulers", "scaler",
-    "scalers", "arg", "args", "argument", "arguments", "config", "configs", "cfg", "hparams", "hyper",
-    "hyperparameters", "sampler", "samplers", "dataloader", "dataloaders", "dataset", "datasets", "seed", "seeds",
-    "meter", "meters", "logger", "loggers", "amp",
+    "metric",
+    "metrics",
+    "history",
+    "callback",
+    "callbacks",
+    "loop",
+    "loops",
+    "scheduler",
+    "schedulers",
+    "scaler",
+    "scalers",
+    "arg",
+    "args",
+    "argument",
+    "arguments",
+    "config",
+    "configs",
+    "cfg",
+    "hparams",
+    "hyper",
+    "hyperparameters",
+    "sampler",
+    "samplers",
+    "dataloader",
+    "dataloaders",
+    "dataset",
+    "datasets",
+    "seed",
+    "seeds",
+    "meter",
+    "meters",
+    "logger",
+    "loggers",
+    "amp",
 ];
 /// The same, unless the names have dots: a loss can be a module.
 const MAYBE_VALUE_WORDS: [&str; 12] = [
-    "loss", "losses", "criterion", "stats", "statistics", "normalizer", "normalizers", "normalization", "random",
-    "accuracy", "score", "scores",
+    "loss",
+    "losses",
+    "criterion",
+    "stats",
+    "statistics",
+    "normalizer",
+    "normalizers",
+    "normalization",
+    "random",
+    "accuracy",
+    "score",
+    "scores",
 ];
 /// Keys of statistics.
 const STATISTICS: [&str; 10] = ["mean", "std", "var", "variance", "count", "min", "max", "median", "q01", "q99"];
@@ -181,9 +221,9 @@ impl<'a> StateDicts<'a> {
             return if tensors.is_empty() { Role::Values } else { Role::Checkpoint };
         }
         let only_numbers = tensors.iter().all(|(_, tensor)| tensor.shape.is_empty());
-        let only_tensors = named.iter().all(|(name, value)| {
-            is_extra_state(name) || *value == Graph::NONE || self.tensor(*value).is_some()
-        });
+        let only_tensors = named
+            .iter()
+            .all(|(name, value)| is_extra_state(name) || *value == Graph::NONE || self.tensor(*value).is_some());
         let is_statistics = tensors.iter().all(|(name, _)| STATISTICS.contains(name));
         let is_values = match place.inner {
             false => only_numbers && !only_tensors && !has_dots,
@@ -210,11 +250,13 @@ impl<'a> StateDicts<'a> {
             Role::Values | Role::Closed => false,
             Role::Checkpoint => has_dot && tensor.is_some() && !self.is_rng_state(key, value),
             Role::StateDict if self.is_rng_state(key, value) => false,
-            Role::StateDict => has_dot || tensor.is_some() || is_extra_state(key) || {
-                // a packed parameter, or what a subclass of tensor is pickled as
-                let objects = self.checkpoint.objects();
-                self.is_marked(node) && !objects.is_plain_scalar(value) && objects.assignments(value).is_none()
-            },
+            Role::StateDict => {
+                has_dot || tensor.is_some() || is_extra_state(key) || {
+                    // a packed parameter, or what a subclass of tensor is pickled as
+                    let objects = self.checkpoint.objects();
+                    self.is_marked(node) && !objects.is_plain_scalar(value) && objects.assignments(value).is_none()
+                }
+            }
         }
     }
 

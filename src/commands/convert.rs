@@ -18,7 +18,7 @@ use crate::commands::output::OutputArgs;
 use crate::dtype::{DType, Known};
 use crate::limits::Limits;
 use crate::report::convert::{Conversion, LeftOut, Written};
-use crate::write::atomic::{Output, Target};
+use crate::write::atomic::{NewDirectory, Output, Target};
 
 /// What can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -193,6 +193,8 @@ struct Job<'a> {
     report: Conversion,
     /// The complete outputs that wait for their names, in order.
     outputs: Vec<(PathBuf, Output)>,
+    /// What was made for them, to go again when they come to nothing.
+    directory: Option<NewDirectory>,
 }
 
 /// Converts the input.
@@ -234,7 +236,7 @@ pub fn convert(
         ..Conversion::default()
     };
     let (filter, drops) = (args.names.filter()?, Subtrees::of(&args.drop)?);
-    let mut job = Job { args, to, filter, drops, limits, report, outputs: Vec::new() };
+    let mut job = Job { args, to, filter, drops, limits, report, outputs: Vec::new(), directory: None };
     let done = match to {
         To::Torch | To::TorchLegacy => job.torch(checkpoint, target, values),
         To::Safetensors | To::Npz => job.arrays(checkpoint, target, values),

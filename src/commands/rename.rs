@@ -25,6 +25,7 @@ use crate::report::rename::{Renaming, Row};
 use crate::source::{FileSource, MemorySource, SharedSource};
 use crate::write::append::append;
 use crate::write::atomic::Target;
+use crate::write::interrupt::Appending;
 use crate::write::rewrite::{pickle_member, rewrite, spliced};
 
 /// Options of `ckpt rename`.
@@ -167,12 +168,7 @@ enum Destination {
 
 /// Plans, and writes when something changes. Without an input it is a filter. `options` are the rules' steps as they stand
 /// on the command line, for messages.
-pub(super) fn edit(
-    args: &EditArgs,
-    input: Option<&Path>,
-    rules: &Rules,
-    options: &[String],
-) -> anyhow::Result<Status> {
+pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules, options: &[String]) -> anyhow::Result<Status> {
     let name = input.unwrap_or(Path::new("-"));
     let shown = if name.as_os_str() == "-" { "standard input".to_owned() } else { name.display().to_string() };
     let context = || shown.clone();
@@ -396,7 +392,8 @@ impl Opened<'_> {
                     (Some(zip), Container::Zip) => {
                         let content = spliced(&self.checkpoint, plan).with_context(|| self.context())?;
                         let position = pickle_member(zip).with_context(|| self.context())?;
-                        append(&mut file, zip, position, &content).with_context(|| self.context())?
+                        let mut medium = Appending::to(&mut file).with_context(|| self.context())?;
+                        append(&mut medium, zip, position, &content).with_context(|| self.context())?
                     }
                     _ => {
                         let target = Target::new(&path, true, None).with_context(|| self.context())?;

@@ -179,12 +179,7 @@ impl Writer<'_> {
         self.finish_zip(&directory, &zip.comment)
     }
 
-    fn safetensors(
-        &mut self,
-        source: &SharedSource,
-        checkpoint: &Checkpoint,
-        plan: &Plan,
-    ) -> Result<()> {
+    fn safetensors(&mut self, source: &SharedSource, checkpoint: &Checkpoint, plan: &Plan) -> Result<()> {
         let mut header = safetensors::read(source.as_ref(), &checkpoint.limits)?;
         for (key, value) in &mut header.metadata {
             if let Some(alias) = plan.aliases.iter().find(|alias| alias.old == *key) {

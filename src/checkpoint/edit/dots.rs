@@ -20,11 +20,17 @@ pub(super) fn fault(step: &Step, before: &[u8], after: &[u8], first: &[u8], last
         Step::AddPrefix(prefix) => {
             let whole = format!("{}.", prefix.trim_matches('.'));
             if is_empty {
-                return Some(format!("{prefix:?} before {} makes {}, a name with an empty element{}",
-                    quote(before), quote(after), if whole == "." { String::new() } else { meant(&whole) }));
+                return Some(format!(
+                    "{prefix:?} before {} makes {}, a name with an empty element{}",
+                    quote(before),
+                    quote(after),
+                    if whole == "." { String::new() } else { meant(&whole) }
+                ));
             }
             let glues = is_word(prefix.chars().next_back()) && is_word(text(before).chars().next());
-            glues.then(|| format!("{prefix:?} before {} makes one word of two: {}{}", quote(before), quote(after), meant(&whole)))
+            glues.then(|| {
+                format!("{prefix:?} before {} makes one word of two: {}{}", quote(before), quote(after), meant(&whole))
+            })
         }
         Step::StripPrefix(prefix) | Step::StripAnywhere(prefix) => {
             let whole = cut_word(step, prefix, before);
@@ -67,7 +73,9 @@ fn is_word(c: Option<char>) -> bool {
 fn goes_on(left: char, right: char) -> bool {
     match (left.is_numeric(), right.is_numeric()) {
         (true, true) => true,
-        (false, false) => left.is_alphabetic() && right.is_alphabetic() && !(left.is_lowercase() && right.is_uppercase()),
+        (false, false) => {
+            left.is_alphabetic() && right.is_alphabetic() && !(left.is_lowercase() && right.is_uppercase())
+        }
         _ => false,
     }
 }
@@ -147,7 +155,9 @@ mod tests {
     #[test]
     fn added() {
         let add = |prefix: &str, name: &str| says(Step::AddPrefix(prefix.into()), name);
-        for (prefix, name) in [("net.", "fc"), ("my_", "fc"), ("net.", ".fc"), ("net", ".fc"), ("net", "_fc"), ("a.b.", "fc")] {
+        for (prefix, name) in
+            [("net.", "fc"), ("my_", "fc"), ("net.", ".fc"), ("net", ".fc"), ("net", "_fc"), ("a.b.", "fc")]
+        {
             assert_eq!(add(prefix, name), None);
         }
         for (prefix, name, meant) in [

@@ -73,7 +73,9 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, want) in [("", "", 0), ("abc", "abc", 0), ("abc", "abd", 1), ("kitten", "sitting", 3), ("ab", "ba", 2)] {
+        for (a, b, want) in
+            [("", "", 0), ("abc", "abc", 0), ("abc", "abd", 1), ("kitten", "sitting", 3), ("ab", "ba", 2)]
+        {
             assert_eq!((distance(a, b, 5), distance(b, a, 5)), (want, want), "{a} {b}");
         }
         assert_eq!(distance("abcdef", "uvwxyz", 2), 3, "more than that");

@@ -46,7 +46,10 @@ impl Opened<'_> {
                 _ if effect.changed == 0 => {
                     let names = self.names_before(rules, at)?;
                     let why = self.why_idle(step, &names)?;
-                    return Ok(Some(format!("{option} changes nothing: {why}{}", self.at_that_point(at, step, &names)?)));
+                    return Ok(Some(format!(
+                        "{option} changes nothing: {why}{}",
+                        self.at_that_point(at, step, &names)?
+                    )));
                 }
                 _ => {}
             }
@@ -98,7 +101,9 @@ impl Opened<'_> {
             [step] => self.why_idle(step, &names),
             _ => match plan.effects.iter().position(|effect| effect.changed > 0) {
                 Some(_) => Ok("no name would change: the steps undo each other".to_owned()),
-                None => Ok(format!("no name would change; names look like {:?}", names.first().map_or("", String::as_str))),
+                None => {
+                    Ok(format!("no name would change; names look like {:?}", names.first().map_or("", String::as_str)))
+                }
             },
         }
     }
