@@ -23,10 +23,11 @@ use crate::pickle::text::{Encoding, lossy};
 use crate::pickle::{Change, Entry, Node, NodeId, StreamId, TextId};
 use rules::{Rules, Step};
 
+pub use dots::strip_fault;
 pub use near::{MAX_NEAR, near, prefixes};
 
 /// safetensors' own dict of strings, which is no name.
-const METADATA: &str = "__metadata__";
+pub const METADATA: &str = "__metadata__";
 
 /// One name that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,18 @@ pub struct Plan {
     pub aliases: Vec<Alias>,
     /// What each of the steps did, in their order.
     pub effects: Vec<Effect>,
+}
+
+impl Plan {
+    /// Whether no name changes, of aliases neither.
+    pub fn is_empty(&self) -> bool {
+        self.renames.is_empty() && self.renamed_aliases().next().is_none()
+    }
+
+    /// Aliases whose own names change.
+    pub fn renamed_aliases(&self) -> impl Iterator<Item = &Alias> {
+        self.aliases.iter().filter(|alias| alias.old != alias.new)
+    }
 }
 
 /// An entry of `__metadata__` that says that one name stands for the tensor of another

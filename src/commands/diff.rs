@@ -1,5 +1,6 @@
 //! `ckpt diff`: did anything change, where, and by how much.
 
+mod align;
 mod pairs;
 mod prefix;
 mod renames;
@@ -21,6 +22,7 @@ use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
 use crate::report::diff::{Diff, OneSided, Problem, SortBy, StripPrefix, View};
 use crate::report::ls::shown_name;
+use align::{can_be_stripped, without_prefix};
 use pairs::{Pairing, pair};
 pub(super) use prefix::quoted;
 use side::{Align, Side};
@@ -64,7 +66,7 @@ pub struct Args {
     /// What does not count (`values`: elements and other values), separated by commas
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     pub ignore: Vec<Ignore>,
-    /// Take this prefix off the names that have it, on both sides
+    /// Take this prefix off the names that have it: in the file that has it, or in both, whichever makes more names agree
     #[arg(long, value_name = "PREFIX", help_heading = "Names")]
     pub strip_prefix: Option<String>,
     /// Of A only what is below the element of this name; names are then relative to it (`.` is the top)
@@ -187,6 +189,8 @@ struct Comparing<'a> {
     right: Side<'a>,
     /// Where the weights lie, when only those are compared.
     roots: [String; 2],
+    /// Which side lost its prefix, when that was decided.
+    note: align::Note,
     rules: Rules,
 }
 
@@ -207,18 +211,29 @@ impl<'a> Comparing<'a> {
         let (root_a, root_b) = (side(a, &args.root_a, "--root-a")?, side(b, &args.root_b, "--root-b")?);
         // one holds a module, the other what its state_dict() gave, which says nothing of gradients
         let state_dict = weights || a.checkpoint.is_module(&root_a) != b.checkpoint.is_module(&root_b);
-        let align = Align { strip_prefix: args.strip_prefix.as_deref(), filter: names.filter()?, weights, state_dict };
-        let mut left = Side::new(a, &root_a, &align).with_context(|| a.name.clone())?;
-        let mut right = Side::new(b, &root_b, &align).with_context(|| b.name.clone())?;
+        let filter = names.filter()?;
+        let align = Align { strip_prefix: None, filter: &filter, weights, state_dict };
+        let open = |input: &'a Input, root: &Root, strip_prefix: Option<&str>| {
+            Side::new(input, root, &Align { strip_prefix, ..align }).with_context(|| input.name.clone())
+        };
+        let (mut left, mut right) = (open(a, &root_a, None)?, open(b, &root_b, None)?);
+        let mut note = None;
+        if let Some(prefix) = args.strip_prefix.as_deref() {
+            let stripped = (open(a, &root_a, Some(prefix))?, open(b, &root_b, Some(prefix))?);
+            (left, right, note) = without_prefix(prefix, (left, right), stripped)?;
+        }
         if !left.has_modules() || !right.has_modules() {
             (left, right) = (left.without_modules(), right.without_modules());
         }
         let roots =
             [root_a, root_b].map(|root| join(&root.path)).map(|path| if weights { path } else { String::new() });
-        Ok(Comparing { args, left, right, roots, rules: Rules::new(args, weights, state_dict) })
+        Ok(Comparing { args, left, right, roots, note, rules: Rules::new(args, weights, state_dict) })
     }
 
     fn say_notes(&self) {
+        if let Some((file, note)) = &self.note {
+            self.args.output.note(file, note);
+        }
         for (side, root) in [&self.left, &self.right].into_iter().zip(&self.roots) {
             for note in &side.checkpoint.notes {
                 self.args.output.note(side.name, note);
@@ -362,7 +377,8 @@ impl<'a> Comparing<'a> {
     fn strip_prefix(&self, renames: &renames::Renames) -> Option<StripPrefix> {
         let found = renames.prefix.as_ref()?;
         let file = if found.in_a { self.left.name } else { self.right.name };
-        let command = found.command(file).filter(|_| renames.is_proven);
+        let side = if found.in_a { &self.left } else { &self.right };
+        let command = found.command(file).filter(|_| renames.is_proven && can_be_stripped(side.checkpoint, found));
         Some(StripPrefix { file: file.to_owned(), prefix: found.prefix.clone(), command })
     }
 }

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use clap::{ArgMatches, Command, FromArgMatches};
 
-use crate::checkpoint::edit::Plan;
 use crate::checkpoint::edit::rules::{Rules, Step, parse_substitution, parse_table};
+use crate::checkpoint::edit::{METADATA, Plan};
 use crate::checkpoint::{Checkpoint, Container, Root};
 use crate::commands::Status;
 use crate::commands::convert::{self, To};
+use crate::commands::diff::quoted;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::{Filter, NameArgs};
 use crate::commands::output::{OutputArgs, say};
@@ -155,7 +156,8 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     if stdin_twice && args.input.as_os_str() == "-" {
         bail!("standard input cannot be both the file and the table");
     }
-    let options: Vec<String> = args.changes.0.iter().map(|(name, value)| format!("--{name} {value:?}")).collect();
+    let options: Vec<String> =
+        args.changes.0.iter().map(|(name, value)| format!("--{name} {}", quoted(value))).collect();
     edit(&args.edit, Some(&args.input), &args.changes.rules()?, &options)
 }
 
@@ -187,7 +189,7 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules, options
     // the process ends with the command: giving back every small piece of a large graph only takes time
     let mut opened = ManuallyDrop::new(Opened { args, shown: &shown, checkpoint, source, bar: &bar });
     let planned = ManuallyDrop::new(opened.plan(rules)?);
-    if planned.renames.is_empty() {
+    if planned.is_empty() {
         return opened.nothing(&planned, rules, destination);
     }
     opened.refuse_idle_steps(&planned, rules, options)?;
@@ -224,7 +226,7 @@ fn edit_several(
     let source: SharedSource = Arc::new(MemorySource::new(Vec::new()));
     let mut opened = Opened { args, shown: &input.name, checkpoint: input.checkpoint, source, bar: &bar };
     let plan = opened.plan(rules)?;
-    if plan.renames.is_empty() && !args.if_present {
+    if plan.is_empty() && !args.if_present {
         return opened.nothing(&plan, rules, Destination::Nowhere);
     }
     opened.refuse_idle_steps(&plan, rules, options)?;
@@ -363,12 +365,22 @@ impl Opened<'_> {
             let (old, new) = self.checkpoint.shown(rename);
             Row { within: Arc::clone(&rename.within), old, new }
         });
-        rows.collect()
+        let aliases = plan.renamed_aliases().map(|alias| Row {
+            within: METADATA.into(),
+            old: alias.old.clone(),
+            new: alias.new.clone(),
+        });
+        rows.chain(aliases).collect()
     }
 
     /// What changed in one sentence.
     fn summary(&self, plan: &Plan) -> String {
-        let Some(first) = plan.renames.first() else { return "nothing to rename".to_owned() };
+        let Some(first) = plan.renames.first() else {
+            return match plan.renamed_aliases().next() {
+                Some(alias) => format!("renamed an alias ({} -> {})", alias.old, alias.new),
+                None => "nothing to rename".to_owned(),
+            };
+        };
         let mut dicts: Vec<&str> = plan.renames.iter().map(|rename| &*rename.within).collect();
         dicts.sort_unstable();
         dicts.dedup();

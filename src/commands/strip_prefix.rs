@@ -54,7 +54,11 @@ fn refuse_swapped(args: &Args) -> anyhow::Result<()> {
     words.extend(args.anywhere.then(|| "--anywhere".into()));
     words.extend(edit.in_place.then(|| "--in-place".into()));
     words.extend(edit.dry_run.then(|| "--dry-run".into()));
-    words.extend(edit.output.as_deref().map(|output| format!("-o {}", quoted(&output.to_string_lossy()))));
+    match &edit.output {
+        Some(output) => words.push(format!("-o {}", quoted(&output.to_string_lossy()))),
+        None if edit.in_place || edit.dry_run => {}
+        None => words.push("-o OUTPUT".into()),
+    }
     let what = if args.input.is_some() { "is a file: the prefix comes first" } else { "is a file, not a prefix" };
     bail!("{}: {what}: `{}`", args.prefix, words.join(" "));
 }

@@ -11,10 +11,6 @@ pub(super) fn fault(step: &Step, before: &[u8], after: &[u8], first: &[u8], last
     }
     let is_empty = empty_elements(after) > empty_elements(before) && empty_elements(last) > empty_elements(first);
     let quote = |name: &[u8]| format!("{:?}", text(name));
-    let made = || {
-        let what = if after.is_empty() { "nothing at all" } else { "a name with an empty element" };
-        format!("would leave {} of {}, {what}", quote(after), quote(before))
-    };
     let meant = |prefix: &str| format!("; did you mean {prefix:?}?");
     match step {
         Step::AddPrefix(prefix) => {
@@ -40,18 +36,24 @@ pub(super) fn fault(step: &Step, before: &[u8], after: &[u8], first: &[u8], last
                 } else {
                     String::new()
                 };
-                return Some(format!("without {prefix:?}, {} {}", quote(before), made_short(after)) + &meant);
+                return Some(format!("without {prefix:?}, {} {}", quote(before), becomes(after)) + &meant);
             }
             let whole = whole.filter(|whole| whole.trim_end_matches('.') != prefix)?;
             Some(format!("{prefix:?} is only a part of the word in {}{}", quote(before), meant(&whole)))
         }
-        Step::Replace { .. } | Step::Table(_) => is_empty.then(made),
+        Step::Replace { .. } | Step::Table(_) => is_empty.then(|| format!("{} {}", quote(before), becomes(after))),
     }
 }
 
-fn made_short(after: &[u8]) -> String {
+/// What is wrong with taking a prefix off a name, and the prefix that was meant.
+pub fn strip_fault(prefix: &str, before: &str, after: &str) -> Option<String> {
+    let (before, after) = (before.as_bytes(), after.as_bytes());
+    fault(&Step::StripPrefix(prefix.to_owned()), before, after, before, after)
+}
+
+fn becomes(after: &[u8]) -> String {
     match after {
-        [] => "has no name left".to_owned(),
+        [] => "is left without a name".to_owned(),
         after => format!("becomes {:?}, a name with an empty element", text(after)),
     }
 }
@@ -141,7 +143,7 @@ mod tests {
             ("model.net", "model.net.fc", "\"model.net.\""),
             ("modul", "module.fc", "\"module.\""),
             ("layer1", "layer10.fc", "\"layer10.\""),
-            ("weight", "weight", "no name left"),
+            ("weight", "weight", "without a name"),
         ] {
             let fault = strip(prefix, name).unwrap();
             assert!(fault.contains(meant), "{fault}");
@@ -176,9 +178,9 @@ mod tests {
     #[test]
     fn patterns_and_tables() {
         let replace = |how: &str, name: &str| says(parse_substitution(how).unwrap(), name);
-        assert!(replace("s/^module//", "module.fc").unwrap().contains("would leave \".fc\" of \"module.fc\""));
+        assert!(replace("s/^module//", "module.fc").unwrap().contains("\"module.fc\" becomes \".fc\""));
         assert!(replace("s/net//", "model.net.fc").unwrap().contains("\"model..fc\""));
-        assert!(replace("s/.*//", "fc").unwrap().contains("nothing at all"));
+        assert!(replace("s/.*//", "fc").unwrap().contains("without a name"));
         assert_eq!(replace("s/^/backbone/", "fc"), None, "whoever writes a pattern means it");
         assert_eq!(replace("s/x/y/", "x..y"), None, "it was there before");
         assert!(says(parse_table("a.b\t.b").unwrap(), "a.b").is_some());

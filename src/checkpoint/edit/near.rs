@@ -23,7 +23,8 @@ pub fn near<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&
             found.truncate(MAX_NEAR);
         }
     }
-    found.into_iter().map(|(_, name)| name).collect()
+    let nearest = found.first().map_or(0, |(far, _)| *far);
+    found.into_iter().filter(|(far, _)| *far <= nearest + 1).map(|(_, name)| name).collect()
 }
 
 /// What names begin with, up to their dots: as many elements as `like` has, each prefix with how many names have it, the

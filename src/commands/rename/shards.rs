@@ -64,7 +64,7 @@ impl Job<'_> {
                 let checkpoint = Checkpoint::open(Arc::clone(&source), limits, bar)?;
                 let plan = checkpoint.plan_renames(&checkpoint.top(), rules, takes)?;
                 let mut output = target.create()?;
-                match plan.renames.is_empty() {
+                match plan.is_empty() {
                     true => output.copy(source.as_ref(), 0, source.len(), &|_| ())?,
                     false => rewrite(&checkpoint, &plan, &mut output, bar)?,
                 }

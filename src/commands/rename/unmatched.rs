@@ -45,7 +45,7 @@ impl Opened<'_> {
                 }
                 _ if effect.changed == 0 => {
                     let names = self.names_before(rules, at)?;
-                    let why = self.why_idle(step, &names)?;
+                    let why = self.why_idle(step, &names, at == 0)?;
                     return Ok(Some(format!(
                         "{option} changes nothing: {why}{}",
                         self.at_that_point(at, step, &names)?
@@ -96,9 +96,9 @@ impl Opened<'_> {
             [step @ Step::Table(table)] => {
                 let idle = table.keys().map(Vec::as_slice).collect();
                 let is_idle = plan.effects.first().is_none_or(|effect| effect.met.is_empty());
-                Ok(if is_idle { self.idle_rows(idle, &names, 0) } else { self.why_idle(step, &names)? })
+                Ok(if is_idle { self.idle_rows(idle, &names, 0) } else { self.why_idle(step, &names, true)? })
             }
-            [step] => self.why_idle(step, &names),
+            [step] => self.why_idle(step, &names, true),
             _ => match plan.effects.iter().position(|effect| effect.changed > 0) {
                 Some(_) => Ok("no name would change: the steps undo each other".to_owned()),
                 None => {
@@ -108,8 +108,8 @@ impl Opened<'_> {
         }
     }
 
-    /// Why a step finds nothing among these names, and which prefix would.
-    fn why_idle(&self, step: &Step, names: &[String]) -> anyhow::Result<String> {
+    /// Why a step finds nothing among these names, and which prefix would; else an `example` of them.
+    fn why_idle(&self, step: &Step, names: &[String], example: bool) -> anyhow::Result<String> {
         let count = |step: Step| {
             let rules = Rules(vec![step]);
             names.iter().filter(|name| rules.rename(name.as_bytes()) != name.as_bytes()).count() as u64
@@ -132,7 +132,7 @@ impl Opened<'_> {
             let begins = if count == 1 { "begins" } else { "begin" };
             format!("{} {begins} with `{prefix}`", counted(count, "name"))
         };
-        for known in KNOWN_PREFIXES {
+        for known in KNOWN_PREFIXES.into_iter().filter(|_| !matches!(step, Step::Replace { .. })) {
             let found = count(Step::StripPrefix(known.to_owned()));
             if found > 0 && said.insert(known) {
                 hints.push(begin(found, known));
@@ -144,7 +144,8 @@ impl Opened<'_> {
             let counts = there.iter().filter(|(prefix, _)| like.contains(prefix)).take(MAX_NEAR);
             hints.extend(counts.filter(|(prefix, _)| said.insert(prefix)).map(|(prefix, count)| begin(*count, prefix)));
         }
-        let example = names.first().filter(|_| hints.is_empty()).map(|name| format!("names look like {name:?}"));
+        let example =
+            names.first().filter(|_| example && hints.is_empty()).map(|name| format!("names look like {name:?}"));
         hints.extend(example);
         Ok(if hints.is_empty() { what } else { format!("{what}; {}", hints.join(", ")) })
     }
