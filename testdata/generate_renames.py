@@ -9,10 +9,13 @@ tests/interop.py renames these files and resumes from them with a real torch.
 import argparse
 import collections
 import copy
+import functools
+import itertools
 import json
 import os
 import random
 import sys
+import types
 
 import numpy as np
 import torch
@@ -53,6 +56,11 @@ def main(out):
         torch.save(obj, os.path.join(out, name))
         EXPECTED[name] = {where.replace("__", "."): list(keys) for where, keys in names.items()}
 
+    # what an object of a class was made with, and its attributes, are its own affair
+    weights = {"w": torch.ones(2)}
+    save("objects.pt", {"model": net().state_dict(), "repeat": itertools.repeat(weights, 2),
+                        "partial": functools.partial(dict, weights), "user": collections.UserDict(weights),
+                        "namespace": types.SimpleNamespace(weights={"w": torch.ones(2)})}, model=net().state_dict())
     model, optimizer = trained()
     state = model.state_dict()
     plain = dict(state)

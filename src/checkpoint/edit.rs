@@ -223,6 +223,7 @@ impl<'a> Planner<'a> {
                 let depth = checkpoint.limits.max_depth;
                 return Err(Error::limit(format!("objects nest more than {depth} deep; --max-depth raises it")));
             }
+            let is_mapping = assignments.is_some();
             let entries = assignments.unwrap_or_else(|| self.items_of_subclass(node));
             let role = self.state_dicts.role(node, &entries, place);
             match role {
@@ -232,6 +233,7 @@ impl<'a> Planner<'a> {
                 }
                 _ => {}
             }
+            let is_container = is_mapping || objects.elements(node).is_some();
             for child in children.into_iter().rev() {
                 let is_leaf = checkpoint.tensors.of(child.node).is_some() || objects.is_plain_scalar(child.node);
                 let key = match child.label {
@@ -241,6 +243,9 @@ impl<'a> Planner<'a> {
                 if is_leaf || key.as_deref().is_some_and(is_extra_state) {
                     continue;
                 }
+                // a subclass of dict has items; what else an object is made of is its own affair
+                let is_item = is_container || matches!(child.label, Label::Key(_));
+                let place = if is_item { place } else { place.in_object() };
                 let Some(place) = place.below(child.label, key.as_deref()) else { continue };
                 let mut path: Vec<Element> = path.clone();
                 path.push(checkpoint.element(child.label));

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::checkpoint::object::{Child, Label};
-use crate::checkpoint::{Checkpoint, Tensor, module};
+use crate::checkpoint::{Checkpoint, Container, Tensor, module};
 use crate::pickle::{Entry, Graph, Node, NodeId};
 
 /// What a mapping is.
@@ -34,7 +34,7 @@ pub(super) struct Place {
     values: bool,
     /// Below a key that more often than not is (`loss`).
     maybe_values: bool,
-    /// Below an attribute of an object.
+    /// Below an attribute of an object, or what it was made with.
     attribute: bool,
 }
 
@@ -123,13 +123,17 @@ const MAX_DEVICE_RNG_BYTES: i64 = 64;
 const BIT_GENERATORS: [&str; 5] = ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"];
 
 impl Place {
-    /// The place of a child; `None` where nothing below is a name. `owner_is_mapping`: the key is a dict's, and that
-    /// dict is no state dict.
+    /// The same place, inside an object of some class: what it was made with and its attributes are its own affair.
+    pub(super) fn in_object(self) -> Place {
+        Place { attribute: true, ..self }
+    }
+
+    /// The place of a child; `None` where nothing below is a name.
     pub(super) fn below(self, label: Label, key: Option<&str>) -> Option<Place> {
         let mut place = Place { inner: true, ..self };
         match label {
             Label::Index(_) => return Some(place),
-            Label::Attribute(_) | Label::State => place.attribute = true,
+            Label::Attribute(_) | Label::State => place = place.in_object(),
             Label::Key(_) => {}
         }
         let Some(key) = key else { return Some(place) };
@@ -177,11 +181,13 @@ pub(super) struct StateDicts<'a> {
     checkpoint: &'a Checkpoint,
     /// Objects that hold no tensors.
     tensorless: HashSet<NodeId>,
+    /// Objects that are no parts of a checkpoint.
+    partless: HashSet<NodeId>,
 }
 
 impl<'a> StateDicts<'a> {
     pub(super) fn of(checkpoint: &'a Checkpoint) -> Self {
-        StateDicts { checkpoint, tensorless: HashSet::new() }
+        StateDicts { checkpoint, tensorless: HashSet::new(), partless: HashSet::new() }
     }
 
     fn tensor(&self, node: NodeId) -> Option<&'a Tensor> {
@@ -193,7 +199,7 @@ impl<'a> StateDicts<'a> {
         let checkpoint = self.checkpoint;
         let children: Vec<Child> =
             entries.iter().map(|entry| Child { label: Label::Key(entry.key), node: entry.value }).collect();
-        if self.is_marked(node) {
+        if self.is_marked(node) || self.is_archive(node) {
             return Role::StateDict;
         }
         let named = entries.iter().filter_map(|entry| Some((checkpoint.graph.str(entry.key)?, entry.value)));
@@ -243,12 +249,18 @@ impl<'a> StateDicts<'a> {
         objects.attribute(node, "_metadata").is_some_and(|metadata| objects.assignments(metadata).is_some())
     }
 
+    /// Whether each key is the name of a member of an archive, which may be renamed as any other.
+    fn is_archive(&self, node: NodeId) -> bool {
+        self.checkpoint.container == Container::Npz && node == self.checkpoint.root
+    }
+
     /// Whether a key of a mapping of this role is a name of a parameter or buffer.
     pub(super) fn is_name(&self, node: NodeId, role: Role, key: &str, value: NodeId) -> bool {
         let (tensor, has_dot) = (self.tensor(value), key.contains('.'));
         match role {
             Role::Values | Role::Closed => false,
             Role::Checkpoint => has_dot && tensor.is_some() && !self.is_rng_state(key, value),
+            Role::StateDict if self.is_archive(node) => true,
             Role::StateDict if self.is_rng_state(key, value) => false,
             Role::StateDict => {
                 has_dot || tensor.is_some() || is_extra_state(key) || {
@@ -260,17 +272,28 @@ impl<'a> StateDicts<'a> {
         }
     }
 
-    /// Whether a value makes the mapping that holds it more than a state dict: a mapping, sequence or module with tensors
-    /// below it, or an optimizer.
+    /// Whether a value makes the mapping that holds it more than a state dict: a mapping or module with tensors below it, an
+    /// optimizer, or a sequence of such.
     fn is_part_of_checkpoint(&mut self, value: NodeId) -> bool {
         let (checkpoint, objects) = (self.checkpoint, self.checkpoint.objects());
-        let node = objects.unwrap(value);
-        if checkpoint.tensors.of(node).is_some() || objects.is_plain_scalar(node) {
-            return false;
+        let mut seen = HashSet::new();
+        let mut open = vec![value];
+        while let Some(value) = open.pop() {
+            let node = objects.unwrap(value);
+            let is_leaf = checkpoint.tensors.of(node).is_some() || objects.is_plain_scalar(node);
+            if is_leaf || self.partless.contains(&node) || !seen.insert(node) {
+                continue;
+            }
+            if objects.assignments(node).is_some() || module::is_module(checkpoint, node) {
+                if checkpoint.is_optimizer(&objects.children(node)) || self.holds_tensors(node) {
+                    return true;
+                }
+            } else {
+                open.extend(objects.elements(node).unwrap_or_default());
+            }
         }
-        let is_container = objects.assignments(node).is_some() || objects.elements(node).is_some();
-        (is_container || module::is_module(checkpoint, node))
-            && (checkpoint.is_optimizer(&objects.children(node)) || self.holds_tensors(node))
+        self.partless.extend(seen);
+        false
     }
 
     /// Whether a tensor lies anywhere below an object. However often it is asked, no object is searched in vain twice.
