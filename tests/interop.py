@@ -8,11 +8,16 @@ containers and comes back through torch: every tensor must be the same bit for b
 every other value by its repr. What is written as a zip is loaded in every way that the torch has: mapped into memory, and
 with offsets that are calculated instead of looked up. State dicts and modules also go to `--state-dict`, which must open with
 weights_only=True. Each file is also cut off, in the zip's directory and in the middle, and repaired: torch must load what
-is saved, and all of it where only the directory was lost. Exit status 0 when all agree.
+is saved, and all of it where only the directory was lost. In every file below a folder renames/ the names of the state
+dicts get a prefix: torch must load it with everything else as it was, and the generators must take their states. Exit
+status 0 when all agree.
 """
+import collections
 import contextlib
 import inspect
+import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -84,6 +89,9 @@ def facts(value, seen, where=""):
         yield where, type(value).__name__, len(value)
         for index, item in enumerate(value):
             yield from facts(item, seen, "%s[%d]" % (where, index))
+    elif isinstance(value, random.Random) or hasattr(value, "bit_generator") or hasattr(value, "get_state"):
+        state = value.getstate() if isinstance(value, random.Random) else getattr(value, "bit_generator", None)
+        yield from facts(state if isinstance(state, tuple) else state.state if state else value.get_state(), seen, where)
     elif hasattr(value, "tobytes"):
         yield where, str(value.dtype), value.shape, value.tobytes()
     elif hasattr(value, "__dict__") and not isinstance(value, type) and type(value).__repr__ is object.__repr__:
@@ -124,6 +132,68 @@ def same(a, b):
     for x, y in zip(facts(a, {}), facts(b, {}), strict=True):
         if x != y:
             raise ValueError("%s became %s" % (str(x)[:200], str(y)[:200]))
+
+
+def with_prefix(value, names, prefix, path=""):
+    """The value with a prefix before the names that `names` gives for the mapping at each path."""
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        return type(value)(with_prefix(item, names, prefix, ".".join(filter(None, (path, str(index)))))
+                           for index, item in enumerate(value))
+    if not isinstance(value, dict) or hasattr(value, "_metadata") and path not in names:
+        return value
+    mine = names.get(path, ())
+    items = [(prefix + key if key in mine else key, with_prefix(item, names, prefix, ".".join(filter(None, (path, str(key))))))
+             for key, item in value.items()]
+    made = collections.OrderedDict(items) if isinstance(value, collections.OrderedDict) else dict(items)
+    if hasattr(value, "_metadata"):
+        made._metadata = collections.OrderedDict(
+            ((prefix + key).rstrip("."), version) for key, version in value._metadata.items())
+    return made
+
+
+def set_random_states(value):
+    """Resumes whatever generators' states lie in a value: each setter refuses what is none."""
+    import numpy
+    count = 0
+    if isinstance(value, torch.Tensor) and value.dtype == torch.uint8 and value.numel() == 5056:
+        torch.set_rng_state(value)
+        count += 1
+    elif isinstance(value, dict) and "bit_generator" in value:
+        getattr(numpy.random, value["bit_generator"])().state = value
+        count += 1
+    elif isinstance(value, tuple) and len(value) == 5 and value[0] == "MT19937":
+        numpy.random.set_state(value)
+        count += 1
+    elif isinstance(value, tuple) and len(value) == 3 and value[0] == 3:
+        random.setstate(value)
+        count += 1
+    elif isinstance(value, (dict, list, tuple)):
+        count += sum(set_random_states(item) for item in (value.values() if isinstance(value, dict) else value))
+    return count
+
+
+def renames(binary, folder, out):
+    """Puts a prefix before the names in each file: good and total."""
+    good = total = states = 0
+    for file, names in json.load(open(os.path.join(folder, "expected.json"))).items():
+        if not names:
+            continue
+        total += 1
+        try:
+            original = load(os.path.join(folder, file))
+            run(binary, "rename", os.path.join(folder, file), "--add-prefix", "net.", "-o", out)
+            back = load(out)
+            same(with_prefix(original, names, "net."), back)
+            before = set_random_states(original)
+            assert set_random_states(back) == before, "a random state was lost"
+            states += before
+            run(binary, "strip-prefix", "net.", out, "-o", out)
+            same(original, load(out))
+            good += 1
+        except Exception as e:
+            print("%s renamed: %s" % (file, str(e)[:400]))
+    print("%d of %d renamed files agree; %d random states resumed" % (good, total, states))
+    return good, total
 
 
 def main():
@@ -167,6 +237,10 @@ def main():
                     good += 1
                 except Exception as e:
                     print("%s -> %s: %s" % (path, to, str(e)[:400]))
+        for root in roots:
+            if os.path.exists(os.path.join(root, "renames", "expected.json")):
+                more = renames(binary, os.path.join(root, "renames"), out)
+                good, total = good + more[0], total + more[1]
     print("; ".join("%s: %d" % item for item in loaded.items()))
     print("%d of %d conversions and repairs agree with torch %s" % (good, total, torch.__version__))
     sys.exit(0 if total and good == total else 1)

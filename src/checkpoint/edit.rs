@@ -1,9 +1,11 @@
 //! Renaming: which names of which state dicts change, decided before a byte is written.
 //!
-//! A state dict is a mapping that directly holds tensors, wherever it lies but in an optimizer's state. Only `str` keys
-//! are names. Its `_metadata` (module paths and versions, `torch/nn/modules/module.py`) follows the names: with
+//! Which mappings are state dicts, wherever they lie, and which of their keys are names says
+//! [`state_dict`](crate::checkpoint::state_dict); only `str` keys are. A state dict's `_metadata` (module paths and versions, `torch/nn/modules/module.py`) follows the names: with
 //! `module.` removed, `module.fc` becomes `fc`, and `module` becomes the root, whose own entry it replaces.
 
+mod dots;
+mod near;
 pub mod rules;
 
 use std::borrow::Cow;
@@ -13,13 +15,17 @@ use std::sync::Arc;
 
 use crate::checkpoint::names::{Element, join};
 use crate::checkpoint::object::{Child, Label};
+use crate::checkpoint::state_dict::{Place, Role, StateDicts, is_extra_state};
 use crate::checkpoint::{Checkpoint, Container, Root, module};
 use crate::container::safetensors::METADATA;
 use crate::error::{Error, Result};
 use crate::pickle::splice::{Edit, Edits};
 use crate::pickle::text::{Encoding, lossy};
 use crate::pickle::{Change, Entry, Node, NodeId, StreamId, TextId};
-use rules::Rules;
+use rules::{Rules, Step};
+
+pub use dots::strip_fault;
+pub use near::{MAX_NEAR, near, prefixes};
 
 /// One name that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +49,43 @@ pub struct Plan {
     pub modules: Vec<String>,
     /// The strings to replace, by the stream they lie in. Empty for formats without a pickle.
     pub edits: HashMap<StreamId, Edits>,
+    /// safetensors' `__metadata__` entries that name an alias of a tensor, and follow it.
+    pub aliases: Vec<Alias>,
+    /// What each of the steps did, in their order.
+    pub effects: Vec<Effect>,
+}
+
+impl Plan {
+    /// Whether no name changes, of aliases neither.
+    pub fn is_empty(&self) -> bool {
+        self.renames.is_empty() && self.renamed_aliases().next().is_none()
+    }
+
+    /// Aliases whose own names change.
+    pub fn renamed_aliases(&self) -> impl Iterator<Item = &Alias> {
+        self.aliases.iter().filter(|alias| alias.old != alias.new)
+    }
+}
+
+/// An entry of `__metadata__` that says that one name stands for the tensor of another
+/// (`safetensors.torch.save_model`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The alias until now.
+    pub old: String,
+    /// The new alias.
+    pub new: String,
+    /// The new name of the tensor.
+    pub kept: String,
+}
+
+/// What a step did to the names that it saw.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// How many it changed.
+    pub changed: u64,
+    /// Of a table, the old names that it met.
+    pub met: HashSet<Vec<u8>>,
 }
 
 impl Checkpoint {
@@ -53,10 +96,16 @@ impl Checkpoint {
             let what = "names in a TorchScript or torch.export archive are part of its code";
             return Err(Error::unsupported(format!("{what}; `ckpt convert --state-dict` takes the weights out first")));
         }
-        let stem = root.stem.as_deref();
-        let mut planner = Planner { checkpoint: self, rules, takes, stem, plan: Plan::default() };
+        let mut planner = Planner::new(self, rules, takes, root.stem.as_deref());
         planner.walk(root)?;
         Ok(planner.plan)
+    }
+
+    /// The names that follow `rules` would see, in file order, as they are shown.
+    pub fn names_after(&self, root: &Root, rules: &Rules, takes: Option<&dyn Fn(&str) -> bool>) -> Result<Vec<String>> {
+        let mut planner = Planner { names: Some(Vec::new()), ..Planner::new(self, rules, takes, root.stem.as_deref()) };
+        planner.walk(root)?;
+        Ok(planner.names.unwrap_or_default())
     }
 }
 
@@ -85,11 +134,25 @@ impl Checkpoint {
                 new_keys.insert((entry.key, entry.key_at), self.graph.push_str(new)?);
             }
         }
+        let top_items = self.objects().items(self.root).unwrap_or_default();
+        let metadata = top_items.iter().find(|entry| self.graph.str(entry.key).as_deref() == Some(METADATA));
+        let metadata = metadata.filter(|_| !plan.aliases.is_empty()).map(|entry| entry.value);
+        let pairs = metadata.and_then(|metadata| self.objects().assignments(metadata)).unwrap_or_default();
         if new_keys.len() < plan.renames.len() {
             let kind = self.container.name();
             return Err(Error::unsupported(format!(
                 "names in a {kind} checkpoint that are not at its top cannot change"
             )));
+        }
+        for entry in pairs {
+            let alias = self.graph.str(entry.key);
+            let Some(alias) = plan.aliases.iter().find(|a| alias.as_deref() == Some(&*a.old)) else { continue };
+            let kept = self.graph.push_str(&alias.kept)?;
+            let kept = self.graph.node(kept).clone();
+            if let Some(value) = self.graph.node_mut(entry.value) {
+                *value = kept;
+            }
+            new_keys.insert((entry.key, entry.key_at), self.graph.push_str(&alias.new)?);
         }
         self.graph.replace_keys(&new_keys);
         Ok(())
@@ -102,7 +165,10 @@ struct Planner<'a> {
     takes: Option<&'a dyn Fn(&str) -> bool>,
     /// Only names that begin with this and a dot are meant, without both.
     stem: Option<&'a str>,
+    state_dicts: StateDicts<'a>,
     plan: Plan,
+    /// Only what becomes of all names is wanted.
+    names: Option<Vec<String>>,
 }
 
 /// A key of a state dict.
@@ -116,17 +182,33 @@ struct Key<'a> {
 }
 
 impl<'a> Planner<'a> {
+    fn new(
+        checkpoint: &'a Checkpoint,
+        rules: &'a Rules,
+        takes: Option<&'a dyn Fn(&str) -> bool>,
+        stem: Option<&'a str>,
+    ) -> Self {
+        let plan = Plan { effects: vec![Effect::default(); rules.0.len()], ..Plan::default() };
+        Planner { checkpoint, rules, takes, stem, state_dicts: StateDicts::of(checkpoint), plan, names: None }
+    }
+
     fn walk(&mut self, root: &Root) -> Result<()> {
         let checkpoint = self.checkpoint;
         let objects = checkpoint.objects();
+        // what lies below bookkeeping and elsewhere too is looked at from both
         let mut seen = HashSet::new();
-        let mut open = vec![(root.node, Vec::new())];
-        if root.in_optimizer {
+        let mut renamed = HashSet::new();
+        let is_open = |element: &Element| match element {
+            Element::Text(key) => Place::default().below(Label::Index(0), Some(key)).is_some(),
+            _ => true,
+        };
+        if root.in_optimizer || !root.path.iter().all(is_open) {
             return Ok(());
         }
-        while let Some((node, path)) = open.pop() {
+        let mut open = vec![(root.node, Place::default(), Vec::new())];
+        while let Some((node, place, path)) = open.pop() {
             let node = objects.unwrap(node);
-            if checkpoint.tensors.of(node).is_some() || !seen.insert(node) {
+            if checkpoint.tensors.of(node).is_some() || !seen.insert((node, place)) {
                 continue;
             }
             if module::is_module(checkpoint, node) {
@@ -139,89 +221,85 @@ impl<'a> Planner<'a> {
                 Some(items) => items.iter().map(|e| Child { label: Label::Key(e.key), node: e.value }).collect(),
                 None => objects.children(node),
             };
-            if children.is_empty() || checkpoint.is_optimizer(&children) {
+            if children.is_empty() {
                 continue;
             }
             if path.len() >= checkpoint.limits.max_depth {
                 let depth = checkpoint.limits.max_depth;
                 return Err(Error::limit(format!("objects nest more than {depth} deep; --max-depth raises it")));
             }
-            if let Some(entries) = self.state_dict(node, assignments) {
-                self.rename(node, &entries, &path)?;
+            let is_mapping = assignments.is_some();
+            let entries = assignments.unwrap_or_else(|| self.items_of_subclass(node));
+            let role = self.state_dicts.role(node, &entries, place);
+            match role {
+                Role::Closed => continue,
+                Role::StateDict | Role::Checkpoint if renamed.insert(node) => {
+                    self.rename(node, &entries, role, &path)?
+                }
+                _ => {}
             }
+            let is_container = is_mapping || objects.elements(node).is_some();
             for child in children.into_iter().rev() {
                 let is_leaf = checkpoint.tensors.of(child.node).is_some() || objects.is_plain_scalar(child.node);
-                if is_leaf || self.is_extra_state(child.label) {
+                let key = match child.label {
+                    Label::Key(key) | Label::Attribute(key) => checkpoint.graph.str_or_bytes(key),
+                    _ => None,
+                };
+                if is_leaf || key.as_deref().is_some_and(is_extra_state) {
                     continue;
                 }
+                // a subclass of dict has items; what else an object is made of is its own affair
+                let is_item = is_container || matches!(child.label, Label::Key(_));
+                let place = if is_item { place } else { place.in_object() };
+                let Some(place) = place.below(child.label, key.as_deref()) else { continue };
                 let mut path: Vec<Element> = path.clone();
                 path.push(checkpoint.element(child.label));
-                open.push((child.node, path));
+                open.push((child.node, place, path));
             }
         }
         Ok(())
     }
 
-    /// What a module's `get_extra_state()` gave is its own affair.
-    fn is_extra_state(&self, label: Label) -> bool {
-        let Label::Key(key) = label else { return false };
-        let name = self.checkpoint.graph.str(key).unwrap_or_default();
-        name.rsplit('.').next() == Some("_extra_state")
-    }
-
-    /// The assignments of a mapping that directly holds tensors; of subclasses of dict those after their construction.
-    fn state_dict(&self, node: NodeId, assignments: Option<Vec<Entry>>) -> Option<Vec<Entry>> {
-        let objects = self.checkpoint.objects();
-        let entries = assignments.unwrap_or_else(|| {
-            let items = self.checkpoint.graph.changes(node).iter().filter_map(|change| match change {
-                Change::Item(entry) => Some(*entry),
-                _ => None,
-            });
-            items.collect()
+    /// The items that an object of a subclass of dict was given after its construction.
+    fn items_of_subclass(&self, node: NodeId) -> Vec<Entry> {
+        let items = self.checkpoint.graph.changes(node).iter().filter_map(|change| match change {
+            Change::Item(entry) => Some(*entry),
+            _ => None,
         });
-        let is_tensor = |entry: &Entry| self.checkpoint.tensors.of(objects.unwrap(entry.value)).is_some();
-        entries.iter().any(is_tensor).then_some(entries)
+        items.collect()
     }
 
-    /// Whether a value is a state dict or an optimizer's: the mapping that holds it is a checkpoint then.
-    fn is_part_of_checkpoint(&self, node: NodeId) -> bool {
-        let objects = self.checkpoint.objects();
-        let node = objects.unwrap(node);
-        let assignments = objects.assignments(node);
-        self.checkpoint.tensors.of(node).is_none()
-            && assignments.is_some()
-            && (self.state_dict(node, assignments).is_some() || self.checkpoint.is_optimizer(&objects.children(node)))
-    }
-
-    fn rename(&mut self, node: NodeId, entries: &[Entry], path: &[Element]) -> Result<()> {
-        self.plan.state_dicts += 1;
-        let checkpoint: &'a Checkpoint = self.checkpoint;
+    fn rename(&mut self, node: NodeId, entries: &[Entry], role: Role, path: &[Element]) -> Result<()> {
         let within: Arc<str> = join(path).into();
         let keys = entries.iter().map(|entry| self.key(*entry)).collect::<Result<Vec<_>>>()?;
         let keys: Vec<Key<'a>> = keys.into_iter().flatten().collect();
-        // beside state dicts, only names with dots are parameters: a `loss` beside `model_state_dict` is none
-        let is_checkpoint = keys.iter().any(|key| {
-            !key.name.contains(&b'.')
-                && !self.is_extra_state(Label::Key(key.entry.key))
-                && self.is_part_of_checkpoint(key.entry.value)
-        });
-        let is_parameter = |key: &Key<'_>| {
-            !is_checkpoint || key.name.contains(&b'.') && checkpoint.tensors.of(key.entry.value).is_some()
-        };
         let Some(inner) = self.stem_within(&within) else { return Ok(()) };
-        let new_name = |key: &Key<'_>| {
-            let name = after_stem(&key.name, inner)?;
-            let head = key.name.get(..key.name.len() - name.len())?;
+        let mut new_names: Vec<Option<Arc<[u8]>>> = Vec::with_capacity(keys.len());
+        let mut has_names = false;
+        for key in &keys {
+            let shown = lossy(Cow::Borrowed(&key.name), Encoding::Utf8);
+            let name = after_stem(&key.name, inner);
+            let name = name.filter(|_| self.state_dicts.is_name(node, role, &shown, key.entry.value));
+            has_names |= name.is_some();
             let whole = || {
                 let whole = whole_name(&within, &key.name);
                 let below = self.stem.and_then(|stem| whole.strip_prefix(stem)?.strip_prefix('.').map(str::to_owned));
                 below.unwrap_or(whole)
             };
-            let meant = self.takes.is_none_or(|takes| takes(&whole()));
-            let new = meant.then(|| [head, &*self.rules.rename(name, is_parameter(key))].concat());
-            new.filter(|new| *new != *key.name).map(Arc::<[u8]>::from)
-        };
-        let new_names: Vec<Option<Arc<[u8]>>> = keys.iter().map(new_name).collect();
+            let name = name.filter(|_| self.takes.is_none_or(|takes| takes(&whole())));
+            let new = match name {
+                Some(name) => {
+                    let head = key.name.get(..key.name.len() - name.len()).unwrap_or_default();
+                    Some([head, &*self.apply_steps(&within, name)?].concat())
+                }
+                None => None,
+            };
+            new_names.push(new.filter(|new| *new != *key.name).map(Arc::<[u8]>::from));
+        }
+        if self.names.is_some() {
+            return Ok(());
+        }
+        self.plan.state_dicts += u64::from(has_names);
         let mut taken: HashMap<&[u8], &Key<'_>> = HashMap::with_capacity(keys.len());
         let mut touched = HashSet::new();
         let changed = new_names.iter().any(Option::is_some);
@@ -234,7 +312,7 @@ impl<'a> Planner<'a> {
                     // the same key may be assigned once more
                     if other.name != key.name {
                         let (old, other, new) = (show(&key.name), show(&other.name), show(name));
-                        return Err(self.refuse(&within, &format!("{other} and {old} would both become {new}")));
+                        return Err(refuse(&within, &format!("{other} and {old} would both become {new}")));
                     }
                 }
                 hash_map::Entry::Vacant(place) => {
@@ -252,6 +330,9 @@ impl<'a> Planner<'a> {
                 self.edit(key, new)?;
             }
         }
+        if within.is_empty() {
+            self.rename_aliases(entries, &taken)?;
+        }
         if changed { self.rename_metadata(node, inner, &touched) } else { Ok(()) }
     }
 
@@ -266,6 +347,64 @@ impl<'a> Planner<'a> {
             Some(rest) if rest.is_empty() || rest.starts_with('.') => Some(""),
             _ => stem.strip_prefix(within)?.strip_prefix('.'),
         }
+    }
+
+    /// The new name, with notes on which step did what. Refused are names that a forgotten dot makes.
+    fn apply_steps(&mut self, within: &str, name: &[u8]) -> Result<Vec<u8>> {
+        let trace = self.rules.trace(name);
+        let last = trace.last().cloned().unwrap_or_else(|| name.to_vec());
+        if let Some(names) = &mut self.names {
+            names.push(lossy(Cow::Borrowed(&last), Encoding::Utf8).into_owned());
+            return Ok(last);
+        }
+        let mut before = name;
+        for ((step, after), effect) in self.rules.0.iter().zip(&trace).zip(&mut self.plan.effects) {
+            effect.changed += u64::from(before != after);
+            if let Step::Table(table) = step
+                && let Some((old, _)) = table.get_key_value(before)
+                && !effect.met.contains(old)
+            {
+                effect.met.insert(old.clone());
+            }
+            if let Some(fault) = dots::fault(step, before, after, name, &last) {
+                return Err(refuse(within, &fault));
+            }
+            before = after;
+        }
+        Ok(last)
+    }
+
+    /// safetensors' aliases follow the tensors that they name; `taken` are the names as they will be.
+    fn rename_aliases(&mut self, entries: &[Entry], taken: &HashMap<&[u8], &Key<'_>>) -> Result<()> {
+        let (graph, objects) = (&self.checkpoint.graph, self.checkpoint.objects());
+        let is_flat = matches!(self.checkpoint.container, Container::Safetensors | Container::Sharded);
+        let metadata = entries.iter().find(|entry| is_flat && graph.str(entry.key).as_deref() == Some(METADATA));
+        let pairs = metadata.and_then(|entry| objects.assignments(entry.value)).unwrap_or_default();
+        let mut new_names: HashMap<String, String> = HashMap::new();
+        if !pairs.is_empty() {
+            let show = |name: &[u8]| lossy(Cow::Borrowed(name), Encoding::Utf8).into_owned();
+            new_names = taken.iter().map(|(new, key)| (show(&key.name), show(new))).collect();
+        }
+        let mut others: HashSet<String> = new_names.values().cloned().collect();
+        let mut aliases = Vec::new();
+        for (old, kept) in pairs.iter().filter_map(|pair| Some((graph.str(pair.key)?, graph.str(pair.value)?))) {
+            let Some(kept) = new_names.get(&*kept).filter(|_| !new_names.contains_key(&*old)) else {
+                others.insert(old.into_owned());
+                continue;
+            };
+            let meant = self.takes.is_none_or(|takes| takes(&old));
+            let new = if meant { self.apply_steps("", old.as_bytes())? } else { old.as_bytes().to_vec() };
+            let new = lossy(Cow::Owned(new), Encoding::Utf8).into_owned();
+            aliases.push(Alias { old: old.into_owned(), new, kept: kept.clone() });
+        }
+        for alias in &aliases {
+            if !others.insert(alias.new.clone()) {
+                let Alias { old, new, .. } = alias;
+                return Err(refuse(METADATA, &format!("{old} would become {new}, which is there already")));
+            }
+        }
+        self.plan.aliases = aliases;
+        Ok(())
     }
 
     /// The paths of modules follow; `touched` are those of the names that changed, when not all names were meant.
@@ -284,10 +423,6 @@ impl<'a> Planner<'a> {
             }
         }
         Ok(())
-    }
-
-    fn refuse(&self, within: &str, why: &str) -> Error {
-        Error::unsupported(if within.is_empty() { why.to_owned() } else { format!("in {within}: {why}") })
     }
 
     fn key(&self, entry: Entry) -> Result<Option<Key<'a>>> {
@@ -332,6 +467,10 @@ impl<'a> Planner<'a> {
         }
         Ok(())
     }
+}
+
+fn refuse(within: &str, why: &str) -> Error {
+    Error::unsupported(if within.is_empty() { why.to_owned() } else { format!("in {within}: {why}") })
 }
 
 fn whole_name(within: &str, key: &[u8]) -> String {

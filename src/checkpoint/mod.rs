@@ -27,6 +27,7 @@ pub mod root;
 pub mod salvage;
 pub mod script;
 pub mod selection;
+mod state_dict;
 pub mod storage;
 pub mod tensor;
 pub mod value;

@@ -27,7 +27,7 @@ use crate::limits::Limits;
 use crate::pickle::NodeId;
 use crate::report::convert::{Conversion, LeftOut, Overflowed, Written};
 use crate::report::figures::counted;
-use crate::write::atomic::{Output, Target};
+use crate::write::atomic::{NewDirectory, Output, Target};
 use crate::write::content::Overflow;
 
 /// What can be written.
@@ -220,6 +220,8 @@ struct Job<'a> {
     metadata: Vec<(String, String)>,
     /// The complete outputs that wait for their names, in order.
     outputs: Vec<(PathBuf, Output)>,
+    /// What was made for them, to go again when they come to nothing.
+    directory: Option<NewDirectory>,
 }
 
 /// Converts the input.
@@ -268,7 +270,8 @@ pub fn convert(
     };
     checkpoint.restore_aliases().with_context(|| name.to_owned())?;
     let metadata = checkpoint.take_metadata();
-    let mut job = Job { args, to, filter: Filter::default(), limits, report, metadata, outputs: Vec::new() };
+    let (filter, outputs) = (Filter::default(), Vec::new());
+    let mut job = Job { args, to, filter, limits, report, metadata, outputs, directory: None };
     job.leave_out_metadata();
     let done = match to {
         To::Torch | To::TorchLegacy => job.torch(checkpoint, target, values),

@@ -1,5 +1,6 @@
 //! `ckpt diff`: did anything change, where, and by how much.
 
+mod align;
 mod pairs;
 mod prefix;
 mod renames;
@@ -23,6 +24,7 @@ use crate::commands::weights;
 use crate::report::diff::{Diff, OneSided, Problem, SortBy, StripPrefix, View};
 use crate::report::figures::counted;
 use crate::report::ls::shown_name;
+use align::{can_be_stripped, without_prefix};
 use pairs::{Pairing, pair};
 use side::{Align, Side};
 use tensors::{Rules, Tensors};
@@ -65,7 +67,7 @@ pub struct Args {
     /// What does not count (`values`: elements and other values), separated by commas
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     pub ignore: Vec<Ignore>,
-    /// Take this prefix off the names that have it, on both sides
+    /// Take this prefix off the names that have it: in the file that has it, or in both, whichever makes more names agree
     #[arg(long, value_name = "PREFIX", help_heading = "Names")]
     pub strip_prefix: Option<String>,
     /// Of A only what is below the element of this name; names are then relative to it (`.` is the top)
@@ -177,19 +179,16 @@ fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
 
 /// What `--include` and `--exclude` choose on each side: among the aligned names of both together, else among all names
 /// of the files as they stand there. An argument that matches in neither file is an error.
-fn choose(asked: &Asked<'_>, sides: [(&Input, &Root, bool); 2], align: &Align<'_>) -> anyhow::Result<[Filter; 2]> {
-    if asked.is_empty() {
-        return Ok([Filter::default(), Filter::default()]);
-    }
-    let aligned = |(input, root, _): (&Input, &Root, bool)| -> anyhow::Result<Vec<side::Named>> {
-        let side = Side::new(input, root, align).with_context(|| input.name.clone())?.without_modules();
-        Ok(side.tensors.into_iter().chain(side.values).collect())
-    };
+fn choose(
+    asked: &Asked<'_>,
+    sides: [(&Input, &Root, bool); 2],
+    aligned: [&Side<'_>; 2],
+) -> anyhow::Result<[Filter; 2]> {
     let [a, b] = sides;
-    let compared = [aligned(a)?, aligned(b)?];
-    let listed = compared
-        .each_ref()
-        .map(|names| Listed::of_names(names.iter().map(|named| (named.name.clone(), named.path.as_slice()))));
+    let listed = aligned.map(|side| {
+        let named = side.tensors.iter().chain(side.values.iter().filter(|named| !named.is_module()));
+        Listed::of_names(named.map(|named| (named.name.clone(), named.path.as_slice())))
+    });
     let mut resolved = asked.resolve(&listed)?;
     if resolved.missing().next().is_some() {
         // nobody named the part that is compared, so names begin at the top
@@ -234,6 +233,8 @@ struct Comparing<'a> {
     right: Side<'a>,
     /// The weights that were found, when only those are compared.
     roots: [Option<String>; 2],
+    /// Which side lost its prefix, when that was decided.
+    note: align::Note,
     rules: Rules,
 }
 
@@ -254,13 +255,25 @@ impl<'a> Comparing<'a> {
         // one holds a module, the other what its state_dict() gave, which says nothing of gradients
         let state_dict = only_weights || a.checkpoint.is_module(&root_a) != b.checkpoint.is_module(&root_b);
         let all = Filter::default();
-        let align =
-            Align { strip_prefix: args.strip_prefix.as_deref(), filter: &all, weights: only_weights, state_dict };
-        let sides = [(a, &root_a, args.root_a.is_none()), (b, &root_b, args.root_b.is_none())];
-        let filters = choose(&Asked::of(&names, &[]), sides, &align)?;
-        let [of_a, of_b] = &filters;
-        let mut left = Side::new(a, &root_a, &Align { filter: of_a, ..align }).with_context(|| a.name.clone())?;
-        let mut right = Side::new(b, &root_b, &Align { filter: of_b, ..align }).with_context(|| b.name.clone())?;
+        let align = Align { strip_prefix: None, filter: &all, weights: only_weights, state_dict };
+        let open = |input: &'a Input, root: &Root, strip_prefix: Option<&str>, filter: &Filter| {
+            Side::new(input, root, &Align { strip_prefix, filter, ..align }).with_context(|| input.name.clone())
+        };
+        let (mut left, mut right) = (open(a, &root_a, None, &all)?, open(b, &root_b, None, &all)?);
+        let (mut note, mut prefixes) = (None, [None; 2]);
+        if let Some(prefix) = args.strip_prefix.as_deref() {
+            let stripped = (open(a, &root_a, Some(prefix), &all)?, open(b, &root_b, Some(prefix), &all)?);
+            let from;
+            (left, right, from, note) = without_prefix(prefix, (left, right), stripped)?;
+            prefixes = from.map(|is_stripped| is_stripped.then_some(prefix));
+        }
+        let asked = Asked::of(&names, &[]);
+        if !asked.is_empty() {
+            let sides = [(a, &root_a, args.root_a.is_none()), (b, &root_b, args.root_b.is_none())];
+            let [of_a, of_b] = choose(&asked, sides, [&left, &right])?;
+            let [prefix_a, prefix_b] = prefixes;
+            (left, right) = (open(a, &root_a, prefix_a, &of_a)?, open(b, &root_b, prefix_b, &of_b)?);
+        }
         if !left.has_modules() || !right.has_modules() {
             (left, right) = (left.without_modules(), right.without_modules());
         }
@@ -270,10 +283,13 @@ impl<'a> Comparing<'a> {
         let chosen =
             |root: &Root, given: &Option<String>| (only_weights && given.is_none()).then(|| weights::shown(root));
         let roots = [chosen(&root_a, &args.root_a), chosen(&root_b, &args.root_b)];
-        Ok(Comparing { args, left, right, roots, rules: Rules::new(args, only_weights, state_dict) })
+        Ok(Comparing { args, left, right, roots, note, rules: Rules::new(args, only_weights, state_dict) })
     }
 
     fn say_notes(&self) {
+        if let Some((file, note)) = &self.note {
+            self.args.output.note(file, note);
+        }
         for (side, root) in [&self.left, &self.right].into_iter().zip(&self.roots) {
             for note in &side.checkpoint.notes {
                 self.args.output.note(side.name, note);
@@ -418,7 +434,8 @@ impl<'a> Comparing<'a> {
     fn strip_prefix(&self, renames: &renames::Renames) -> Option<StripPrefix> {
         let found = renames.prefix.as_ref()?;
         let file = if found.in_a { self.left.name } else { self.right.name };
-        let command = found.command(file).filter(|_| renames.is_proven);
+        let side = if found.in_a { &self.left } else { &self.right };
+        let command = found.command(file).filter(|_| renames.is_proven && can_be_stripped(side.checkpoint, found));
         Some(StripPrefix { file: file.to_owned(), prefix: found.prefix.clone(), command })
     }
 }

@@ -1,6 +1,7 @@
 //! `ckpt rename`, and what it shares with `ckpt strip-prefix`: one input, a plan, one output.
 
 mod shards;
+mod unmatched;
 
 use std::fs::{self, File, OpenOptions};
 use std::mem::ManuallyDrop;
@@ -19,23 +20,15 @@ use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::{Filter, NameArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
+use crate::container::safetensors::METADATA;
 use crate::report::figures::counted;
 use crate::report::rename::{Renaming, Row};
+use crate::report::shell::quoted;
 use crate::source::{FileSource, MemorySource, SharedSource};
 use crate::write::append::append;
 use crate::write::atomic::Target;
+use crate::write::interrupt::Appending;
 use crate::write::rewrite::{pickle_member, rewrite, spliced};
-
-/// What wrappers put before names.
-const KNOWN_PREFIXES: [&str; 7] = [
-    "module.",
-    "_orig_mod.",
-    "model.",
-    "_forward_module.",
-    "_fsdp_wrapped_module.",
-    "_checkpoint_wrapped_module.",
-    "backbone.",
-];
 
 /// Options of `ckpt rename`.
 #[derive(Debug, clap::Args)]
@@ -71,7 +64,7 @@ pub struct EditArgs {
     /// Show old -> new and write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// When nothing matches, let the input through unchanged
+    /// Let steps and rows of a table pass that match nothing; when none does, the input goes through unchanged
     #[arg(long)]
     pub if_present: bool,
     #[command(flatten)]
@@ -164,7 +157,9 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     if stdin_twice && args.input.as_os_str() == "-" {
         bail!("standard input cannot be both the file and the table");
     }
-    edit(&args.edit, Some(&args.input), &args.changes.rules()?)
+    let options: Vec<String> =
+        args.changes.0.iter().map(|(name, value)| format!("--{name} {}", quoted(value))).collect();
+    edit(&args.edit, Some(&args.input), &args.changes.rules()?, &options)
 }
 
 /// Where the result goes.
@@ -174,15 +169,16 @@ enum Destination {
     Output { target: Target, shown: String },
 }
 
-/// Plans, and writes when something changes. Without an input it is a filter.
-pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules) -> anyhow::Result<Status> {
+/// Plans, and writes when something changes. Without an input it is a filter. `options` are the rules' steps as they stand
+/// on the command line, for messages.
+pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules, options: &[String]) -> anyhow::Result<Status> {
     let name = input.unwrap_or(Path::new("-"));
     let shown = if name.as_os_str() == "-" { "standard input".to_owned() } else { name.display().to_string() };
     let context = || shown.clone();
     let limits = args.limits.limits();
     let shards = if name.as_os_str() == "-" { None } else { shards::of_input(name, &limits).with_context(context)? };
     if shards.is_some() || name.is_dir() {
-        return edit_several(args, name, rules, shards.as_ref());
+        return edit_several(args, name, rules, options, shards.as_ref());
     }
     let destination = args.destination(name)?;
     let source: SharedSource = match &destination {
@@ -195,9 +191,10 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules) -> anyh
     // the process ends with the command: giving back every small piece of a large graph only takes time
     let mut opened = ManuallyDrop::new(Opened { args, shown: &shown, checkpoint, source, bar: &bar });
     let planned = ManuallyDrop::new(opened.plan(rules)?);
-    if planned.renames.is_empty() {
+    if planned.is_empty() {
         return opened.nothing(&planned, rules, destination);
     }
+    opened.refuse_idle_steps(&planned, rules, options)?;
     for module in &planned.modules {
         args.report.note(&shown, format!("{} is left as it is: a module pickled whole", or_top(module)));
     }
@@ -219,6 +216,7 @@ fn edit_several(
     args: &EditArgs,
     name: &Path,
     rules: &Rules,
+    options: &[String],
     shards: Option<&(PathBuf, Vec<String>)>,
 ) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
@@ -231,9 +229,10 @@ fn edit_several(
     let source: SharedSource = Arc::new(MemorySource::new(Vec::new()));
     let mut opened = Opened { args, shown: &input.name, checkpoint: input.checkpoint, source, bar: &bar };
     let plan = opened.plan(rules)?;
-    if plan.renames.is_empty() && !args.if_present {
+    if plan.is_empty() && !args.if_present {
         return opened.nothing(&plan, rules, Destination::Nowhere);
     }
+    opened.refuse_idle_steps(&plan, rules, options)?;
     let mut report = opened.report(&plan);
     if let (false, Some(output)) = (args.dry_run, &args.output) {
         report.bytes = Some(match (To::of_extension(output), shards) {
@@ -346,6 +345,17 @@ impl Opened<'_> {
         self.checkpoint.plan_renames(&root, rules, takes).with_context(|| self.context())
     }
 
+    /// Of several steps, and of the rows of a table, each has to find something.
+    fn refuse_idle_steps(&self, plan: &Plan, rules: &Rules, options: &[String]) -> anyhow::Result<()> {
+        if self.args.if_present {
+            return Ok(());
+        }
+        match self.idle_step(plan, rules, options)? {
+            Some(idle) => bail!("{}: {idle}; nothing was written (--if-present lets it pass)", self.shown),
+            None => Ok(()),
+        }
+    }
+
     fn report(&self, plan: &Plan) -> Renaming {
         Renaming {
             schema: Renaming::SCHEMA,
@@ -361,12 +371,22 @@ impl Opened<'_> {
             let (old, new) = self.checkpoint.shown(rename);
             Row { within: Arc::clone(&rename.within), old, new }
         });
-        rows.collect()
+        let aliases = plan.renamed_aliases().map(|alias| Row {
+            within: METADATA.into(),
+            old: alias.old.clone(),
+            new: alias.new.clone(),
+        });
+        rows.chain(aliases).collect()
     }
 
     /// What changed in one sentence.
     fn summary(&self, plan: &Plan) -> String {
-        let Some(first) = plan.renames.first() else { return "nothing to rename".to_owned() };
+        let Some(first) = plan.renames.first() else {
+            return match plan.renamed_aliases().next() {
+                Some(alias) => format!("renamed an alias ({} -> {})", alias.old, alias.new),
+                None => "nothing to rename".to_owned(),
+            };
+        };
         let mut dicts: Vec<&str> = plan.renames.iter().map(|rename| &*rename.within).collect();
         dicts.sort_unstable();
         dicts.dedup();
@@ -390,7 +410,8 @@ impl Opened<'_> {
                     (Some(zip), Container::Zip) => {
                         let content = spliced(&self.checkpoint, plan).with_context(|| self.context())?;
                         let position = pickle_member(zip).with_context(|| self.context())?;
-                        append(&mut file, zip, position, &content).with_context(|| self.context())?
+                        let mut medium = Appending::to(&mut file).with_context(|| self.context())?;
+                        append(&mut medium, zip, position, &content).with_context(|| self.context())?
                     }
                     _ => {
                         let target = Target::new(&path, true, None).with_context(|| self.context())?;
@@ -485,36 +506,5 @@ impl Opened<'_> {
             self.args.report.print(&report)?;
         }
         Ok(Status::Success)
-    }
-
-    /// Says that nothing matched, and which other prefix would.
-    fn why_nothing(&self, plan: &Plan, rules: &Rules) -> anyhow::Result<String> {
-        if plan.state_dicts == 0 {
-            return Ok("there is no state dict to rename in (no mapping that directly holds tensors)".into());
-        }
-        let count = |step: Step| self.plan(&Rules(vec![step])).map(|plan| plan.renames.len() as u64);
-        let (what, prefix) = match rules.0.as_slice() {
-            [Step::StripPrefix(prefix)] => (format!("no name begins with {prefix:?}"), Some(prefix)),
-            [Step::StripAnywhere(prefix)] => (format!("no name has {prefix:?} in it"), None),
-            _ => ("no name would change".to_owned(), None),
-        };
-        let mut hints = Vec::new();
-        if let Some(prefix) = prefix {
-            let inside = count(Step::StripAnywhere(prefix.clone()))?;
-            if inside > 0 {
-                hints.push(format!("{} with it inside: --anywhere", counted(inside, "name")));
-            }
-        }
-        for known in KNOWN_PREFIXES {
-            let begin = count(Step::StripPrefix(known.to_owned())).unwrap_or(0);
-            if begin > 0 {
-                let begins = if begin == 1 { "begins" } else { "begin" };
-                hints.push(format!("{} {begins} with `{known}`", counted(begin, "name")));
-            }
-        }
-        Ok(match hints.is_empty() {
-            true => what,
-            false => format!("{what}; {}", hints.join(", ")),
-        })
     }
 }

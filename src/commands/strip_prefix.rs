@@ -1,12 +1,13 @@
 //! `ckpt strip-prefix`: removing what a wrapper put before the names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
 use crate::checkpoint::edit::rules::{Rules, Step};
 use crate::commands::Status;
 use crate::commands::rename::{EditArgs, edit};
+use crate::report::shell::quoted;
 
 /// Options of `ckpt strip-prefix`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +34,31 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     if args.prefix.is_empty() {
         bail!("the prefix is empty: say what to remove, `module.` for example");
     }
+    refuse_swapped(args)?;
     let prefix = args.prefix.clone();
     let step = if args.anywhere { Step::StripAnywhere(prefix) } else { Step::StripPrefix(prefix) };
-    edit(&args.edit, args.input.as_deref(), &Rules(vec![step]))
+    edit(&args.edit, args.input.as_deref(), &Rules(vec![step]), &[])
+}
+
+/// The file in the place of the prefix: says which command was meant.
+fn refuse_swapped(args: &Args) -> anyhow::Result<()> {
+    let file = Path::new(&args.prefix);
+    let is_prefix = |word: &Path| !word.exists() && word.as_os_str() != "-";
+    if !file.exists() || !args.input.as_deref().is_none_or(is_prefix) {
+        return Ok(());
+    }
+    let mut words = vec!["ckpt strip-prefix".to_owned()];
+    words.push(args.input.as_deref().map_or("PREFIX".into(), |word| quoted(&word.to_string_lossy())));
+    words.push(quoted(&args.prefix));
+    let edit = &args.edit;
+    words.extend(args.anywhere.then(|| "--anywhere".into()));
+    words.extend(edit.in_place.then(|| "--in-place".into()));
+    words.extend(edit.dry_run.then(|| "--dry-run".into()));
+    match &edit.output {
+        Some(output) => words.push(format!("-o {}", quoted(&output.to_string_lossy()))),
+        None if edit.in_place || edit.dry_run => {}
+        None => words.push("-o OUTPUT".into()),
+    }
+    let what = if args.input.is_some() { "is a file: the prefix comes first" } else { "is a file, not a prefix" };
+    bail!("{}: {what}: `{}`", args.prefix, words.join(" "));
 }

@@ -1,19 +1,21 @@
 //! Output that appears whole or not at all: written beside its target under a recognisable name, synced, renamed.
 //!
-//! The temporary file of `model.pt` is `.model.pt.ckpt-tmp-XXXXXX`. It is removed on errors and on SIGINT and SIGTERM; a
-//! leftover of a kill is harmless and can be deleted. The old target stays as it is until the rename.
+//! The temporary file of `model.pt` is `.model.pt.ckpt-tmp-XXXXXX`. It is removed on errors and on SIGHUP, SIGINT and
+//! SIGTERM; what a kill leaves is harmless, and the next run with the same target removes it. The old target stays as it
+//! is until the rename.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
+use crate::write::interrupt::{self, Undo};
 use crate::write::writeback::Writeback;
-use crate::write::{holes, interrupt};
+use crate::write::{holes, leftovers};
 
 /// Small writes are gathered up to this many bytes; copies between sources go in blocks of as many.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -21,8 +23,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 const DIRECT_BYTES: usize = 64 << 10;
 /// What a kernel-to-kernel copy moves before progress is told.
 const KERNEL_COPY_BYTES: u64 = 64 << 20;
-/// Bytes of the target's name that go into the temporary file's.
-const MAX_NAME_BYTES: usize = 200;
+/// How often somebody may remove what was just made before it is locked.
+const MAX_ATTEMPTS: usize = 16;
 
 /// Where output will go, checked before anything is written.
 #[derive(Debug, Clone)]
@@ -205,24 +207,20 @@ struct Temporary {
 
 impl Temporary {
     fn beside(target: &Path, force: bool) -> Result<Self> {
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let mut end = name.len().min(MAX_NAME_BYTES);
-        while !name.is_char_boundary(end) {
-            end -= 1;
-        }
-        let prefix = format!(".{}.ckpt-tmp-", name.get(..end).unwrap_or_default());
         let dir = directory(target);
+        leftovers::remove(target, dir);
+        let prefix = leftovers::prefix(target);
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix);
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        // nobody may come between the file and the list of what an interrupt removes
-        let (file, guard) = interrupt::guard(|| {
+        let make = || {
             let file = builder.tempfile_in(dir)?;
             let path = file.path().to_owned();
-            Ok((file, path))
-        })
-        .map_err(|e: io::Error| fail(format!("cannot write in {}: {e}", dir.display())))?;
+            Ok((file, Undo::File(path)))
+        };
+        let (file, guard) = held(make, |file: &NamedTempFile| leftovers::hold(file.as_file()))
+            .map_err(|e| fail(format!("cannot write in {}: {e}", dir.display())))?;
         if let Some(mode) = existing_mode(target) {
             file.as_file().set_permissions(mode)?;
         }
@@ -241,6 +239,91 @@ impl Temporary {
             _ => Error::from(e.error),
         })?;
         sync_directory(directory(&self.target))
+    }
+}
+
+/// Makes something that a signal undoes, and locks it. Nobody may come between it and the list of what a signal undoes;
+/// who removes leftovers may come before the lock.
+fn held<T>(
+    make: impl Fn() -> io::Result<(T, Undo)>,
+    hold: impl Fn(&T) -> io::Result<bool>,
+) -> io::Result<(T, interrupt::Guard)> {
+    for _ in 0..MAX_ATTEMPTS {
+        let (made, guard) = interrupt::guard(&make)?;
+        if hold(&made)? {
+            return Ok((made, guard));
+        }
+    }
+    Err(io::Error::other("temporary files are removed as soon as they are made"))
+}
+
+/// A new directory that appears with all its files or not at all. Removed when dropped.
+#[derive(Debug)]
+pub struct NewTree {
+    made: TempDir,
+    target: PathBuf,
+    _lock: Option<File>,
+    _guard: interrupt::Guard,
+}
+
+impl NewTree {
+    /// Begins a directory for `target`, which must not be there.
+    pub fn beside(target: &Path) -> Result<Self> {
+        let dir = directory(target);
+        leftovers::remove(target, dir);
+        let prefix = leftovers::prefix(target);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        let make = || {
+            let made = builder.tempdir_in(dir)?;
+            let path = made.path().to_owned();
+            // directories cannot be opened everywhere
+            let lock = File::open(&path).ok();
+            Ok(((made, lock), Undo::Tree(path)))
+        };
+        let hold = |(_, lock): &(TempDir, Option<File>)| lock.as_ref().map_or(Ok(true), leftovers::hold);
+        let ((made, lock), guard) = held(make, hold)?;
+        Ok(NewTree { made, target: target.to_owned(), _lock: lock, _guard: guard })
+    }
+
+    /// Where its files go meanwhile.
+    pub fn path(&self) -> &Path {
+        self.made.path()
+    }
+
+    /// Gives it its name.
+    pub fn commit(self) -> Result<()> {
+        fs::rename(self.made.path(), &self.target)?;
+        // it has another name now, so there is nothing left to remove
+        let _ = self.made.keep();
+        Ok(())
+    }
+}
+
+/// A directory that was made for files to come: removed again while nothing is in it.
+#[derive(Debug)]
+pub struct NewDirectory {
+    path: PathBuf,
+    _guard: interrupt::Guard,
+}
+
+impl NewDirectory {
+    /// Makes the directory; nothing when it is there already.
+    pub fn make(path: &Path) -> io::Result<Option<Self>> {
+        if path.is_dir() {
+            return Ok(None);
+        }
+        let ((), guard) = interrupt::guard(|| fs::create_dir(path).map(|()| ((), Undo::Directory(path.to_owned()))))?;
+        Ok(Some(NewDirectory { path: path.to_owned(), _guard: guard }))
+    }
+}
+
+impl Drop for NewDirectory {
+    fn drop(&mut self) {
+        // one that holds files stays
+        let _ = fs::remove_dir(&self.path);
     }
 }
 

@@ -1,54 +1,124 @@
-//! Temporary files that SIGINT and SIGTERM remove before they end the program as they would have.
+//! What SIGHUP, SIGINT and SIGTERM undo before they end the program as they would have: temporary files and directories
+//! go, an edit in place is cut off again. A signal that was ignored when the program began (`nohup`) stays ignored.
 
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-static LIVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+use super::append::Medium;
 
-fn live() -> MutexGuard<'static, Vec<PathBuf>> {
+static LIVE: Mutex<Vec<(u64, Undo)>> = Mutex::new(Vec::new());
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+fn live() -> MutexGuard<'static, Vec<(u64, Undo)>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps a path on the list.
+/// What makes something half written as if it had never been begun.
 #[derive(Debug)]
-pub(super) struct Guard(PathBuf);
+pub(super) enum Undo {
+    /// Removes a file.
+    File(PathBuf),
+    /// Removes a directory with all that is in it.
+    Tree(PathBuf),
+    /// Removes a directory if nothing is in it.
+    Directory(PathBuf),
+    /// Cuts off what was appended.
+    Append(File, u64),
+}
 
-impl Drop for Guard {
-    fn drop(&mut self) {
-        live().retain(|path| *path != self.0);
+impl Undo {
+    fn run(&self) {
+        // gone already, or not ours to remove any more: nothing to be done about either
+        let _ = match self {
+            Undo::File(path) => fs::remove_file(path),
+            Undo::Directory(path) => fs::remove_dir(path),
+            Undo::Append(file, len) => file.set_len(*len).and_then(|()| file.sync_all()),
+            // what another thread has begun may come to lie in it meanwhile
+            Undo::Tree(path) => remove_tree(path).or_else(|_| remove_tree(path)),
+        };
     }
 }
 
-/// Makes a file with `create` and puts its path on the list, in one go as far as signals are concerned.
-pub(super) fn guard<T>(create: impl FnOnce() -> io::Result<(T, PathBuf)>) -> io::Result<(T, Guard)> {
-    watch();
-    let mut live = live();
-    let (made, path) = create()?;
-    live.push(path.clone());
-    Ok((made, Guard(path)))
+fn remove_tree(path: &Path) -> io::Result<()> {
+    fs::remove_dir_all(path)
 }
 
-fn remove(path: &Path) {
-    // gone already, or not ours to remove any more: nothing to be done about either
-    let _ = std::fs::remove_file(path);
+/// Keeps something on the list.
+#[derive(Debug)]
+pub(super) struct Guard(u64);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        live().retain(|(id, _)| *id != self.0);
+    }
+}
+
+/// Makes something with `create` and puts it on the list, in one go as far as signals are concerned.
+pub(super) fn guard<T>(create: impl FnOnce() -> io::Result<(T, Undo)>) -> io::Result<(T, Guard)> {
+    watch();
+    let mut live = live();
+    let (made, undo) = create()?;
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    live.push((id, undo));
+    Ok((made, Guard(id)))
+}
+
+/// A file that an edit in place appends to. A signal cuts off what was appended, and nothing is written after that.
+#[derive(Debug)]
+pub struct Appending<'a> {
+    file: &'a mut File,
+    _guard: Guard,
+}
+
+impl<'a> Appending<'a> {
+    /// The file as it is now.
+    pub fn to(file: &'a mut File) -> io::Result<Self> {
+        let again = file.try_clone()?;
+        let len = file.metadata()?.len();
+        let ((), guard) = guard(|| Ok(((), Undo::Append(again, len))))?;
+        Ok(Appending { file, _guard: guard })
+    }
+}
+
+// whoever undoes it never gives the list back
+impl Medium for Appending<'_> {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let _live = live();
+        self.file.write_at(offset, bytes)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        Medium::sync_data(self.file)
+    }
+
+    fn sync_all(&mut self) -> io::Result<()> {
+        Medium::sync_all(self.file)
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        let _live = live();
+        Medium::set_len(self.file, len)
+    }
 }
 
 /// Waits for the signals on a thread of its own, from the first output on.
 #[cfg(unix)]
 fn watch() {
-    use signal_hook::consts::{SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
 
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         // without the watch a signal ends the program as it always does and leaves the file behind
-        let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
+        let Ok(mut signals) = Signals::new(watched(ignored())) else { return };
         std::thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
-                // the list stays locked: no new file can come
+                // the list stays locked: nothing new can come
                 let live = live();
-                live.iter().for_each(|path| remove(path));
+                // newest first: directories after what is in them
+                live.iter().rev().for_each(|(_, undo)| undo.run());
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
         });
@@ -57,5 +127,39 @@ fn watch() {
 
 #[cfg(not(unix))]
 fn watch() {
-    let _ = remove;
+    let _ = Undo::run;
+}
+
+/// The signals to wait for. Where nobody says which are ignored, a hangup is left alone: `nohup` may stand behind it.
+#[cfg(unix)]
+fn watched(ignored: Option<u64>) -> Vec<i32> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+    let is_ignored = |signal: i32| match ignored {
+        Some(mask) => u32::try_from(signal - 1).ok().and_then(|bit| mask.checked_shr(bit)).is_some_and(|m| m & 1 == 1),
+        None => signal == SIGHUP,
+    };
+    [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !is_ignored(*signal)).collect()
+}
+
+/// The signals that the process ignores, one bit each (`proc_pid_status(5)`).
+#[cfg(unix)]
+fn ignored() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+    #[test]
+    fn what_is_ignored_is_not_watched() {
+        assert_eq!(watched(Some(0)), [SIGHUP, SIGINT, SIGTERM]);
+        assert_eq!(watched(Some(1)), [SIGINT, SIGTERM], "nohup");
+        assert_eq!(watched(Some(0b10)), [SIGHUP, SIGTERM], "in the background of a shell");
+        assert_eq!(watched(None), [SIGINT, SIGTERM]);
+    }
 }

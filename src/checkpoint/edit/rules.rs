@@ -7,7 +7,7 @@ use regex::bytes::Regex;
 /// One step. Names are bytes: Python's UTF-8, in which lone surrogates may stand.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// Puts something before every parameter's name.
+    /// Puts something before every name.
     AddPrefix(String),
     /// Removes it where a name begins with it.
     StripPrefix(String),
@@ -31,10 +31,19 @@ pub enum Step {
 pub struct Rules(pub Vec<Step>);
 
 impl Rules {
-    /// The new name. `is_parameter`: whether a prefix may be added to it, which every name would take.
-    pub fn rename(&self, name: &[u8], is_parameter: bool) -> Vec<u8> {
-        let steps = self.0.iter().filter(|step| is_parameter || !matches!(step, Step::AddPrefix(_)));
-        steps.fold(name.to_vec(), |name, step| step.rename(name))
+    /// The new name.
+    pub fn rename(&self, name: &[u8]) -> Vec<u8> {
+        self.0.iter().fold(name.to_vec(), |name, step| step.rename(name))
+    }
+
+    /// What each step makes of a name, the last one's at the end.
+    pub fn trace(&self, name: &[u8]) -> Vec<Vec<u8>> {
+        let mut name = name.to_vec();
+        let step = |step: &Step| {
+            name = step.rename(std::mem::take(&mut name));
+            name.clone()
+        };
+        self.0.iter().map(step).collect()
     }
 
     /// The new path of a module (a key of `_metadata`): what becomes of the names below it. The root is empty.

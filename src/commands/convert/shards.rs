@@ -8,7 +8,7 @@ use anyhow::bail;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::commands::convert::{AtOutput, Job, To, at_output};
-use crate::write::atomic::Target;
+use crate::write::atomic::{NewDirectory, Target};
 use crate::write::safetensors::{NamedTensor, shard_index};
 
 const UNITS: &[(&str, u64)] = &[
@@ -52,12 +52,11 @@ fn cut(sizes: &[u64], max: u64) -> Vec<std::ops::Range<usize>> {
 }
 
 impl Job<'_> {
-    fn directory(&self) -> anyhow::Result<()> {
+    fn make_directory(&mut self) -> anyhow::Result<()> {
         let dir = self.args.output();
-        if dir.is_dir() {
-            return Ok(());
-        }
-        std::fs::create_dir(dir).map_err(|e| anyhow::Error::from(e).context(AtOutput(dir.to_owned())))
+        let made = NewDirectory::make(dir);
+        self.directory = made.map_err(|e| anyhow::Error::from(e).context(AtOutput(dir.to_owned())))?;
+        Ok(())
     }
 
     fn shard_target(&self, name: &str) -> anyhow::Result<Target> {
@@ -66,8 +65,8 @@ impl Job<'_> {
     }
 
     /// Checks every name before the first shard is written.
-    fn shard_names(&self, stem: &str, extension: &str, count: usize, index: &str) -> anyhow::Result<Vec<String>> {
-        self.directory()?;
+    fn shard_names(&mut self, stem: &str, extension: &str, count: usize, index: &str) -> anyhow::Result<Vec<String>> {
+        self.make_directory()?;
         let names: Vec<String> =
             (1..=count).map(|number| format!("{stem}-{number:05}-of-{count:05}.{extension}")).collect();
         for name in names.iter().map(String::as_str).chain([index]) {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::side::Named;
+use crate::checkpoint::edit::rules::Step;
 use crate::checkpoint::names::{Element, join};
 use crate::report::shell::quoted;
 
@@ -75,17 +76,42 @@ impl Prefix {
         pairs
     }
 
-    /// The command that takes it off the names in `file`; `None` when no key begins with it.
+    /// What `ckpt strip-prefix` does with it.
+    pub fn step(&self) -> Step {
+        if self.anywhere { Step::StripAnywhere(self.prefix.clone()) } else { Step::StripPrefix(self.prefix.clone()) }
+    }
+
+    /// The command that takes it off the names in `file`; `None` when no key begins with it, and for names that a person
+    /// cannot type.
     pub fn command(&self, file: &str) -> Option<String> {
-        let path = Path::new(file);
+        // a name that begins with a dash is an option
+        let file = if file.starts_with('-') { format!("./{file}") } else { file.to_owned() };
+        let path = Path::new(&file);
         let stem = path.file_stem()?.to_string_lossy();
-        let extension = path.extension().map(|extension| format!(".{}", extension.to_string_lossy()));
-        let output = path.with_file_name(format!("{stem}.stripped{}", extension.unwrap_or_default()));
+        let extension = path.extension().filter(|_| !path.is_dir());
+        let extension = extension.map(|extension| format!(".{}", extension.to_string_lossy())).unwrap_or_default();
+        let stem = if path.is_dir() { path.file_name()?.to_string_lossy() } else { stem };
+        let mut outputs = (1..=MAX_OUTPUTS).map(|number| match number {
+            1 => path.with_file_name(format!("{stem}.stripped{extension}")),
+            _ => path.with_file_name(format!("{stem}.stripped-{number}{extension}")),
+        });
+        let output = outputs.find(|output| !output.exists())?;
+        let output = output.to_string_lossy();
+        let cannot_be_typed = |word: &str| word.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER);
+        if !self.in_keys
+            || self.prefix.starts_with('-')
+            || [&self.prefix, &*file, &*output].into_iter().any(cannot_be_typed)
+        {
+            return None;
+        }
         let anywhere = if self.anywhere { " --anywhere" } else { "" };
-        let [prefix, file, output] = [&self.prefix, file, &output.to_string_lossy()].map(quoted);
-        self.in_keys.then(|| format!("ckpt strip-prefix {prefix}{anywhere} {file} -o {output}"))
+        let [prefix, file, output] = [&self.prefix, &*file, &*output].map(quoted);
+        Some(format!("ckpt strip-prefix {prefix}{anywhere} {file} -o {output}"))
     }
 }
+
+/// Names that are tried for the output of a proposed command, until one is free.
+const MAX_OUTPUTS: usize = 20;
 
 /// Names of each side that are held against all of the other.
 const SAMPLES: usize = 8;

@@ -1,5 +1,8 @@
 //! One of the two files: its names, made comparable with the other's.
 
+use std::collections::HashMap;
+
+use crate::checkpoint::edit::strip_fault;
 use crate::checkpoint::names::{Element, join};
 use crate::checkpoint::{Item, Root, Tensor, TensorId};
 use crate::commands::input::Input;
@@ -55,13 +58,49 @@ pub struct Side<'a> {
     pub tensors: Vec<Named>,
     /// Values, and the classes of modules.
     pub values: Vec<Named>,
+    /// Names that lost the prefix.
+    pub stripped: Stripped,
+}
+
+/// What taking a prefix off came to.
+#[derive(Debug, Default)]
+pub struct Stripped {
+    /// How many names had it.
+    pub names: usize,
+    /// Why it cannot be taken off: it has no dot, or two names become one.
+    pub fault: Option<String>,
+    /// The aligned names, and the whole ones of those that lost it.
+    seen: HashMap<String, Option<String>>,
+}
+
+impl Stripped {
+    /// `before` is the whole name of one that lost the prefix.
+    fn add(&mut self, name: &str, before: Option<String>) {
+        self.names += usize::from(before.is_some());
+        match self.seen.get(name) {
+            // a file may have a name twice by itself
+            Some(None) if before.is_none() => {}
+            Some(other) if *other != before => {
+                let [x, y] = [other, &before].map(|before| before.as_deref().unwrap_or(name));
+                self.fault.get_or_insert_with(|| format!("{x} and {y} would both become {name}"));
+            }
+            Some(_) => {}
+            None => drop(self.seen.insert(name.to_owned(), before)),
+        }
+    }
 }
 
 impl<'a> Side<'a> {
     /// Everything below `root` that `align` takes. Fails when a bound of the limits is met.
     pub fn new(input: &'a Input, root: &Root, align: &Align<'_>) -> Result<Self> {
         let checkpoint = &input.checkpoint;
-        let mut side = Side { name: &input.name, checkpoint, tensors: Vec::new(), values: Vec::new() };
+        let mut side = Side {
+            name: &input.name,
+            checkpoint,
+            tensors: Vec::new(),
+            values: Vec::new(),
+            stripped: Stripped::default(),
+        };
         let names = checkpoint.names(root)?;
         for entry in names.entries {
             let what = match entry.item {
@@ -83,13 +122,22 @@ impl<'a> Side<'a> {
     }
 
     fn add(&mut self, mut path: Vec<Element>, node: NodeId, what: What, align: &Align<'_>) {
-        let was = align.strip_prefix.map(|prefix| {
-            let was = join(&path);
-            strip(&mut path, prefix);
-            was
-        });
+        let mut before = None;
+        if let Some(prefix) = align.strip_prefix {
+            let whole = join(&path);
+            if let Some((key, rest)) = strip(&mut path, prefix) {
+                let fault = strip_fault(prefix, &key, &rest);
+                self.stripped.fault = self.stripped.fault.take().or(fault);
+                before = Some(whole);
+            }
+        }
         let name = join(&path);
-        if align.filter.takes_as(&name, was.as_deref().unwrap_or(&name)) {
+        let is_meant = align.filter.takes_as(&name, before.as_deref().unwrap_or(&name));
+        // the classes of modules lie at the paths of their tensors' parents
+        if align.strip_prefix.is_some() && !matches!(what, What::Module(_)) {
+            self.stripped.add(&name, before);
+        }
+        if is_meant {
             let list = if matches!(what, What::Tensor(_)) { &mut self.tensors } else { &mut self.values };
             list.push(Named { name, path, node, what });
         }
@@ -143,18 +191,21 @@ pub fn dtype_name(tensor: &Tensor) -> String {
     tensor.dtype.as_ref().map_or_else(|| "unknown".into(), |dtype| dtype.name().to_owned())
 }
 
-/// Takes `prefix` off the first element that begins with it, or elements off the beginning that are the prefix.
-fn strip(path: &mut Vec<Element>, prefix: &str) {
+/// Takes `prefix` off the first element that begins with it, or elements off the beginning that are the prefix. Gives what
+/// it was taken off, before and after; nothing where it does not stand.
+fn strip(path: &mut Vec<Element>, prefix: &str) -> Option<(String, String)> {
     for element in path.iter_mut() {
         if let Element::Text(text) = element
             && let Some(rest) = text.strip_prefix(prefix).filter(|rest| !rest.is_empty())
         {
-            *text = rest.to_owned();
-            return;
+            let rest = rest.to_owned();
+            return Some((std::mem::replace(text, rest.clone()), rest));
         }
     }
-    let ends = (1..path.len()).find(|end| path.get(..*end).is_some_and(|head| format!("{}.", join(head)) == prefix));
-    path.drain(..ends.unwrap_or(0));
+    let end = (1..path.len()).find(|end| path.get(..*end).is_some_and(|head| format!("{}.", join(head)) == prefix))?;
+    let whole = join(path);
+    path.drain(..end);
+    Some((whole, join(path)))
 }
 
 #[cfg(test)]
@@ -174,8 +225,21 @@ mod tests {
         ];
         for (path, prefix, want) in cases {
             let mut path: Vec<Element> = path.iter().map(|text| Element::Text((*text).into())).collect();
-            strip(&mut path, prefix);
+            let before = join(&path);
+            assert_eq!(strip(&mut path, prefix).is_some(), before != *want);
             assert_eq!(join(&path), *want);
         }
+    }
+
+    #[test]
+    fn names_that_become_one() {
+        let fault = |names: &[(&str, Option<&str>)]| {
+            let mut stripped = Stripped::default();
+            names.iter().for_each(|(name, before)| stripped.add(name, before.map(str::to_owned)));
+            stripped.fault
+        };
+        assert_eq!(fault(&[("a", None), ("a", None), ("b", Some("m.b"))]), None);
+        assert_eq!(fault(&[("a", Some("m.a")), ("b", None), ("a", None)]).unwrap(), "m.a and a would both become a");
+        assert_eq!(fault(&[("a", None), ("a", Some("m.a"))]).unwrap(), "a and m.a would both become a");
     }
 }

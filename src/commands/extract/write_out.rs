@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::limits::Limits;
 use crate::pickle::{Node, NodeId, Scan, graph};
 use crate::report::extract::{Extraction, Written};
-use crate::write::atomic::{Output, Target};
+use crate::write::atomic::{NewTree, Output, Target};
 use crate::write::content::{Content, Overflow};
 use crate::write::png::{Options, Picture};
 use crate::write::safetensors::NamedTensor;
@@ -293,21 +293,11 @@ impl Plan {
                 files.iter().map(|file| target_inside(output, file, args.force)).collect::<anyhow::Result<_>>()?;
             return self.write_files(args, input, form, targets);
         }
-        let parent = match output.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".ckpt-tmp-");
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        let fresh = builder.tempdir_in(parent).with_context(of_output)?;
+        let fresh = NewTree::beside(output).with_context(of_output)?;
         let targets =
             files.iter().map(|file| target_inside(fresh.path(), file, false)).collect::<anyhow::Result<_>>()?;
         let bytes = self.write_files(args, input, form, targets)?;
-        std::fs::rename(fresh.path(), output).with_context(of_output)?;
-        // it has another name now, so there is nothing left to remove
-        let _ = fresh.keep();
+        fresh.commit().with_context(of_output)?;
         Ok(bytes)
     }
 

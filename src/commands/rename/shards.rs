@@ -15,7 +15,7 @@ use crate::commands::progress_bar::Bar;
 use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::source::{FileSource, SharedSource};
-use crate::write::atomic::{Output, Target};
+use crate::write::atomic::{NewDirectory, Output, Target};
 use crate::write::rewrite::rewrite;
 
 /// The index and the names of the shards of an input that is made of them; nothing for any other.
@@ -45,7 +45,8 @@ impl Job<'_> {
         if output.as_os_str() == "-" {
             bail!("several files do not go to standard output: name a directory with -o");
         }
-        fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+        let made = output.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| NewDirectory::make(output));
+        let _fresh = made.with_context(|| output.display().to_string())?;
         let target = |name: &Path| -> anyhow::Result<Target> {
             let path = output.join(name);
             let parent = path.parent().unwrap_or(output);
@@ -64,7 +65,7 @@ impl Job<'_> {
                 checkpoint.restore_aliases()?;
                 let plan = checkpoint.plan_renames(&checkpoint.top(), rules, takes)?;
                 let mut output = target.create()?;
-                match plan.renames.is_empty() {
+                match plan.is_empty() {
                     true => output.copy(source.as_ref(), 0, source.len(), &|_| ())?,
                     false => rewrite(&checkpoint, &plan, &mut output, bar)?,
                 }

@@ -1,0 +1,86 @@
+//! `--strip-prefix`: from which side a prefix is taken off, and whether a command that does it for good would work.
+
+use anyhow::bail;
+
+use super::pairs::pair;
+use super::prefix::Prefix;
+use super::side::Side;
+use crate::checkpoint::edit::rules::Rules;
+use crate::checkpoint::edit::{near, prefixes};
+use crate::checkpoint::{Checkpoint, Container};
+
+/// Whether `ckpt strip-prefix` does what is proposed.
+pub fn can_be_stripped(checkpoint: &Checkpoint, found: &Prefix) -> bool {
+    // a distributed checkpoint is not written as one
+    checkpoint.container != Container::Dcp
+        && checkpoint
+            .plan_renames(&checkpoint.top(), &Rules(vec![found.step()]), None)
+            .is_ok_and(|plan| !plan.renames.is_empty())
+}
+
+/// A file and what is said of it.
+pub type Note = Option<(String, String)>;
+
+/// The sides with the prefix taken off both, A or B: whichever makes most names agree, the first of these where several
+/// do; which of them lost it. Says so when only one did that both have. Fails when no name has it, when its dot is missing, and when two
+/// names would become one.
+pub fn without_prefix<'a>(
+    prefix: &str,
+    whole: (Side<'a>, Side<'a>),
+    stripped: (Side<'a>, Side<'a>),
+) -> anyhow::Result<(Side<'a>, Side<'a>, [bool; 2], Note)> {
+    let has = (stripped.0.stripped.names > 0, stripped.1.stripped.names > 0);
+    if has == (false, false) {
+        bail!("{}", no_such_prefix(prefix, &whole));
+    }
+    let agreeing =
+        |a: &Side<'_>, b: &Side<'_>| pair(&a.tensors, &b.tensors).both.len() + pair(&a.values, &b.values).both.len();
+    let mut best: Option<(usize, (bool, bool))> = None;
+    for choice in [(true, true), (true, false), (false, true)] {
+        if choice.0 && !has.0 || choice.1 && !has.1 {
+            continue;
+        }
+        let left = if choice.0 { &stripped.0 } else { &whole.0 };
+        let right = if choice.1 { &stripped.1 } else { &whole.1 };
+        let is_possible = left.stripped.fault.is_none() && right.stripped.fault.is_none();
+        if is_possible {
+            let agree = agreeing(left, right);
+            best = best.filter(|(most, _)| *most >= agree).or(Some((agree, choice)));
+        }
+    }
+    let Some((_, choice)) = best else {
+        let faults = [&stripped.0, &stripped.1].into_iter().filter_map(|side| {
+            let fault = side.stripped.fault.as_deref()?;
+            Some(format!("{}: {fault}", side.name))
+        });
+        // what is wrong with one file is enough to mend the command
+        bail!("{}", faults.take(1).collect::<String>());
+    };
+    let said = |side: &Side<'_>| {
+        let what = format!("only here {prefix:?} is taken off, which makes more names agree");
+        Some((side.name.to_owned(), what))
+    };
+    let note = match choice {
+        (true, false) if has.1 => said(&whole.0),
+        (false, true) if has.0 => said(&whole.1),
+        _ => None,
+    };
+    let left = if choice.0 { stripped.0 } else { whole.0 };
+    let right = if choice.1 { stripped.1 } else { whole.1 };
+    Ok((left, right, [choice.0, choice.1], note))
+}
+
+fn no_such_prefix(prefix: &str, whole: &(Side<'_>, Side<'_>)) -> String {
+    let sides = [&whole.0, &whole.1].into_iter();
+    let names: Vec<&str> =
+        sides.flat_map(|side| side.tensors.iter().chain(&side.values)).map(|named| &*named.name).collect();
+    let there = prefixes(prefix, names.iter().copied());
+    let near: Vec<String> =
+        near(prefix, there.iter().map(|(prefix, _)| *prefix)).iter().map(|near| format!("{near:?}")).collect();
+    let hint = match (near.as_slice(), names.first()) {
+        ([], Some(example)) => format!("; names look like {example:?}"),
+        ([], None) => String::new(),
+        (near, _) => format!("; did you mean {}?", near.join(" or ")),
+    };
+    format!("no name in {} or {} begins with {prefix:?}{hint}", whole.0.name, whole.1.name)
+}
