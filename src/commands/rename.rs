@@ -19,6 +19,8 @@ use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::{Filter, NameArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
+use crate::container::archive::Contents;
+use crate::layout::{address, explain};
 use crate::report::figures::counted;
 use crate::report::rename::{Renaming, Row};
 use crate::source::{FileSource, MemorySource, SharedSource};
@@ -185,12 +187,17 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules) -> anyh
         return edit_several(args, name, rules, shards.as_ref());
     }
     let destination = args.destination(name)?;
-    let source: SharedSource = match &destination {
-        Destination::InPlace { file, .. } => Arc::new(FileSource::from_file(file.try_clone()?).with_context(context)?),
-        _ => input::source(name, &limits).with_context(context)?,
+    let contents = match &destination {
+        Destination::InPlace { file, .. } => {
+            let source = Arc::new(FileSource::from_file(file.try_clone()?).with_context(context)?);
+            Contents { source, limits }
+        }
+        _ => input::contents(name, &limits).with_context(context)?,
     };
-    let bar = Bar::new(&shown, source.len(), args.report.quiet);
-    let checkpoint = Checkpoint::open(Arc::clone(&source), &limits, &bar).with_context(context)?;
+    let bar = Bar::new(&shown, contents.source.len(), args.report.quiet);
+    let checkpoint = Checkpoint::open(Arc::clone(&contents.source), &contents.limits, &bar);
+    let checkpoint = checkpoint.map_err(|e| explain(e, &contents, &name.display().to_string())).with_context(context)?;
+    let source = contents.source;
     // the process ends with the command: giving back every small piece of a large graph only takes time
     let mut opened = ManuallyDrop::new(Opened { args, shown: &shown, checkpoint, source, bar: &bar });
     let planned = ManuallyDrop::new(opened.plan(rules)?);
@@ -299,6 +306,9 @@ impl EditArgs {
 /// The regular file that a path leads to, open for reading and writing. Refused are files that cannot be written, and
 /// those with several names: an edit would change them all, or part them.
 pub(super) fn open_for_editing(path: &Path) -> anyhow::Result<(PathBuf, File)> {
+    if address(path).is_some() {
+        bail!("a member of an archive cannot be edited in place; -o writes a file of its own");
+    }
     let path = fs::canonicalize(path)?;
     let meta = fs::metadata(&path)?;
     if !meta.is_file() {

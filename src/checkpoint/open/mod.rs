@@ -145,6 +145,20 @@ impl Checkpoint {
         parts.finish(opened, limits)
     }
 
+    /// Reads an archive that is no file of its own, or one pickle of a torch.package archive, the member number `pickle`.
+    /// `disk_bytes` is what it takes on the disk.
+    pub fn open_archive(zip: Arc<Zip>, pickle: Option<usize>, disk_bytes: u64, limits: &Limits) -> Result<Self> {
+        let max_objects = limits.objects_for(disk_bytes);
+        let mut parts = Parts::new();
+        let opener = Opener { source: Arc::clone(zip.source()), limits, max_objects, damaged: false };
+        let mut opened = match pickle {
+            Some(_) => opener.package(zip, pickle, &mut parts),
+            None => opener.of_zip(zip, &mut parts),
+        }?;
+        opened.zip = opened.zip.filter(|zip| !zip.is_loose());
+        parts.finish(opened, limits)
+    }
+
     /// Reads what is left of torch's zip or legacy file: an archive without its directory by its local headers, a legacy
     /// stream as far as it goes. Tensors whose bytes are not all there have a [`Tensor::problem`]. Other containers are read
     /// as ever. Fails when the pickle itself is not whole.
