@@ -4,10 +4,12 @@ use std::collections::HashSet;
 
 use super::member::SEPARATOR;
 use crate::container::archive::{Archive, Contents};
+use crate::container::compress::expand_left;
 use crate::container::detect::{Framing, detect};
 use crate::container::legacy::is_legacy;
 use crate::container::zip::{Flavor, Zip};
 use crate::error::{Error, ErrorKind};
+use crate::limits::Limits;
 use crate::progress::Silent;
 use crate::source::MemorySource;
 
@@ -17,6 +19,8 @@ const SHOWN: usize = 6;
 const MAX_LOOKED_AT: usize = 20_000;
 /// What tells a member's format.
 const HEAD_BYTES: u64 = 512;
+/// Bytes of a compressed member that tell what is in it.
+const PEEK_BYTES: u64 = 1 << 20;
 /// A deflated archive in an archive is opened to see what it is when it is no larger, and all of them together.
 const MAX_EXPANDED_BYTES: u64 = 256 << 20;
 
@@ -27,6 +31,17 @@ pub struct Inside {
     pub name: String,
     /// What it is.
     pub kind: &'static str,
+}
+
+/// What archives are called that may hold checkpoints.
+const ZIP_ARCHIVE: &str = "zip archive";
+const TAR_ARCHIVE: &str = "tar archive";
+
+impl Inside {
+    /// Whether it is an archive, not a checkpoint.
+    pub fn is_archive(&self) -> bool {
+        [ZIP_ARCHIVE, TAR_ARCHIVE].contains(&self.kind)
+    }
 }
 
 /// The members of an archive that are checkpoints, unpacked ones included, and archives that may hold some.
@@ -82,13 +97,22 @@ fn kind_of(archive: &Archive, index: usize, left_bytes: &mut u64) -> Option<&'st
         },
         Framing::Zip => match open() {
             Some(contents) => zip_kind(contents),
-            None => "zip archive",
+            None => ZIP_ARCHIVE,
         },
         Framing::Tar => match open().and_then(|contents| Archive::open(&contents, &Silent).ok().flatten()) {
             Some(inner) if inner.tar().is_some_and(|tar| tar.is_torch()) => "tar",
-            _ => "tar archive",
+            _ => TAR_ARCHIVE,
         },
-        Framing::Compressed(kind) => kind.name(),
+        Framing::Compressed(compression) => {
+            let contents = open()?;
+            let limits = Limits { max_expanded_bytes: PEEK_BYTES, min_expanded_bytes: PEEK_BYTES, ..contents.limits };
+            let (inner, _) = expand_left(&contents.source, compression, &limits, &Silent).ok()?;
+            match detect(inner.as_ref()).ok()? {
+                Framing::Tar => TAR_ARCHIVE,
+                Framing::ShardIndex => return None,
+                _ => compression.name(),
+            }
+        }
         Framing::ShardIndex => return None,
     })
 }
@@ -100,7 +124,7 @@ fn zip_kind(contents: Contents) -> &'static str {
         Ok(Flavor::Pt2) => "pt2",
         Ok(Flavor::Package) => "package",
         Ok(Flavor::Npz) => "npz",
-        Err(_) => "zip archive",
+        Err(_) => ZIP_ARCHIVE,
     }
 }
 
@@ -129,14 +153,19 @@ pub fn explain(e: Error, contents: &Contents, shown: &str) -> Error {
     let what = archive_kind(&archive);
     match checkpoints(&archive).as_slice() {
         [] => e,
+        [only] if only.is_archive() => Error::not_a_checkpoint(format!(
+            "is {what} around a {}; look into that with `ckpt ls {}`",
+            only.kind,
+            address_of(shown, only)
+        )),
         [only] => Error::not_a_checkpoint(format!(
             "is {what} around a checkpoint ({}); open that with `ckpt ls {}`",
             only.kind,
             address_of(shown, only)
         )),
         several => Error::not_a_checkpoint(format!(
-            "is {what} of {} checkpoints; name one of them: {}",
-            several.len(),
+            "is {what} of {}; name one of them: {}",
+            counted(several),
             list(shown, several)
         )),
     }
@@ -157,6 +186,16 @@ fn archive_kind(archive: &Archive) -> &'static str {
         "a zip archive"
     } else {
         "a tar archive"
+    }
+}
+
+fn counted(all: &[Inside]) -> String {
+    let archives = all.iter().filter(|inside| inside.is_archive()).count();
+    let plural = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    match (all.len() - archives, archives) {
+        (checkpoints, 0) => plural(checkpoints, "checkpoint"),
+        (0, archives) => plural(archives, "archive"),
+        (checkpoints, archives) => format!("{} and {}", plural(checkpoints, "checkpoint"), plural(archives, "archive")),
     }
 }
 

@@ -55,6 +55,8 @@ enum Kind {
 const DCP_INDEX: &str = ".metadata";
 /// The suffix of DCP's data files.
 const DCP_DATA: &str = ".distcp";
+/// The suffix of the files that ranks write without an index (`torch/distributed/checkpoint/_hf_utils.py`).
+const SAFETENSORS: &str = ".safetensors";
 /// The suffix of an index of Hugging Face shards.
 const SHARD_INDEX: &str = ".index.json";
 
@@ -111,10 +113,16 @@ impl Layout {
         let names = file_names(path)?;
         let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with(SHARD_INDEX)).collect();
         match indexes.as_slice() {
-            [] => match Unpacked::of_directory(path, limits)? {
-                Some(unpacked) => Ok(Self::new(Kind::Unpacked(unpacked), path)),
-                None => Err(Error::not_a_checkpoint(missing_index(&names))),
-            },
+            [] => {
+                if let Some(unpacked) = Unpacked::of_directory(path, limits)? {
+                    return Ok(Self::new(Kind::Unpacked(unpacked), path));
+                }
+                let ranks: Vec<&String> = names.iter().filter(|name| name.ends_with(SAFETENSORS)).collect();
+                match Dcp::of_ranks(path, &ranks, limits)? {
+                    Some(dcp) => Ok(Self::new(Kind::Dcp(dcp), path)),
+                    None => Err(Error::not_a_checkpoint(missing_index(&names))),
+                }
+            }
             [index] => {
                 let index = path.join(index);
                 let source: SharedSource = Arc::new(FileSource::open(&index)?);

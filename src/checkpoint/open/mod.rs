@@ -20,7 +20,7 @@ use crate::checkpoint::storage::Storages;
 use crate::checkpoint::tensor::Tensor;
 use crate::checkpoint::{Checkpoint, Container};
 use crate::container::compress::{Compression, expand};
-use crate::container::detect::{Framing, detect};
+use crate::container::detect::{Framing, damage, detect};
 use crate::container::legacy::is_legacy;
 use crate::container::zip::{Flavor, Zip};
 use crate::dtype::ByteOrder;
@@ -141,7 +141,8 @@ impl Checkpoint {
     pub fn open(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
-        let opened = Opener { source, limits, max_objects, damaged: false }.read(progress, &mut parts)?;
+        let opener = Opener { source: Arc::clone(&source), limits, max_objects, damaged: false };
+        let opened = opener.read(progress, &mut parts).map_err(|e| damage::explain(e, source.as_ref()))?;
         parts.finish(opened, limits)
     }
 
@@ -165,7 +166,8 @@ impl Checkpoint {
     pub fn open_damaged(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
-        let opened = Opener { source, limits, max_objects, damaged: true }.read(progress, &mut parts)?;
+        let opener = Opener { source: Arc::clone(&source), limits, max_objects, damaged: true };
+        let opened = opener.read(progress, &mut parts).map_err(|e| damage::explain(e, source.as_ref()))?;
         parts.finish(opened, limits)
     }
 }

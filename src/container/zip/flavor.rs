@@ -22,6 +22,12 @@ pub enum Flavor {
 
 /// What to do about an encrypted archive.
 pub const DECRYPT: &str = "unpack it with the password first (`unzip`, `7z x`) and name what comes out, file or folder";
+/// What other programs zip, and a member that tells.
+const OTHERS: &[(&str, &str)] = &[
+    ("model.weights.h5", "a Keras model, whose weights are HDF5 (open it with keras)"),
+    ("[Content_Types].xml", "an Office document"),
+    ("META-INF/MANIFEST.MF", "a Java archive"),
+];
 /// Members that an error lists.
 const NAMES_SHOWN: usize = 6;
 /// Bytes of `version`, `byteorder` and the like; real ones have less than ten.
@@ -80,6 +86,9 @@ impl Zip {
     fn contents(&self) -> String {
         let names: Vec<_> = self.members.iter().filter(|member| !member.is_dir()).map(|member| &*member.name).collect();
         let shown: Vec<_> = names.iter().take(NAMES_SHOWN).map(|name| name.escape_debug().to_string()).collect();
+        if let Some((_, what)) = OTHERS.iter().find(|(marker, _)| self.find(marker).is_some()) {
+            return format!("not a checkpoint: is {what}");
+        }
         match names.len() - shown.len() {
             _ if names.is_empty() => "not a checkpoint: is an empty zip archive".to_owned(),
             0 => format!("not a checkpoint: is a zip archive of {}", shown.join(", ")),
