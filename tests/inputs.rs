@@ -45,11 +45,11 @@ fn replaced(bytes: &[u8], by: impl Fn(u8) -> Vec<u8>) -> Vec<u8> {
 
 /// Files of every container, with enough bytes of every kind in them.
 const FILES: &[&str] = &[
-    "torch-2.15-py311/cnn_checkpoint.tar",
-    "torch-2.15-py311/cnn_checkpoint.legacy.tar",
-    "torch-1.5-py36/cnn_checkpoint.tar",
-    "frameworks/hf_sharded_safetensors/model-00001-of-00002.safetensors",
-    "frameworks/hf_sharded_bin/pytorch_model-00001-of-00002.bin",
+    "torch-2.15-py311/checkpoint.tar",
+    "torch-2.15-py311/cnn_full.legacy.pth",
+    "torch-1.5-py36/checkpoint.tar",
+    "torch-1.5-py36/numpy_protocol2.pkl",
+    "frameworks/cnn_state.safetensors",
 ];
 
 fn files() -> impl Iterator<Item = (&'static str, Vec<u8>)> {

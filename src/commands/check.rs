@@ -29,7 +29,7 @@ checkpoint or cannot be read.\n\n\
 Examples:\n  ckpt check download.pth\n  ckpt check -R --fail-on error models/\n  \
 ckpt check --json --numerics model.pth | jq .findings")]
 pub struct Args {
-    /// Files, or directories of a checkpoint in several files; `-` is standard input
+    /// Files, directories of a checkpoint in several files, or members of archives (`ARCHIVE::member`); `-` is standard input
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     /// One line for each input, and for every file below a directory that is or hides a checkpoint

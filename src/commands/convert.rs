@@ -84,7 +84,7 @@ Examples:\n  ckpt convert model.pth model.safetensors\n  ckpt convert --state-di
 ckpt convert --root model_state_dict --save-values values.json checkpoint.tar model.safetensors\n  \
 ckpt convert --to torch-legacy model.pt old.pth\n  ckpt convert --max-shard-size 5GB model.pt shards/ --to safetensors")]
 pub struct Args {
-    /// What to convert: a file, or `-` for standard input
+    /// What to convert: a file, a directory, `ARCHIVE::member`, or `-` for standard input
     pub input: PathBuf,
     /// Where to write: a file, `-` for standard output, with --max-shard-size a directory
     pub output: PathBuf,

@@ -1,8 +1,8 @@
-//! Opening what the command line names: a file, a directory, an index of shards, or standard input as `-`.
+//! Opening what the command line names: a file, a directory, an index of shards, a member of an archive
+//! (`FILE::member`), or standard input as `-`.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
@@ -12,9 +12,9 @@ use crate::commands::progress_bar::Bar;
 use crate::container::archive::Contents;
 use crate::container::spool::spool;
 use crate::error::Error;
-use crate::layout::{Address, Layout, address, survey};
+use crate::layout::{Layout, address, survey};
 use crate::limits::Limits;
-use crate::source::{FileSource, SharedSource};
+use crate::source::SharedSource;
 
 /// Bounds that a person may raise for a file they trust.
 #[derive(Debug, Clone, Default, Args)]
@@ -72,6 +72,11 @@ pub fn contents(name: &Path, limits: &Limits) -> crate::error::Result<Contents> 
     })
 }
 
+/// Whether `name` is standard input, or a member of an archive that comes from there.
+pub fn is_stdin(name: &Path) -> bool {
+    name.as_os_str() == "-" || address(name).is_some_and(|address| address.file.as_os_str() == "-")
+}
+
 /// The bytes that `name` stands for.
 pub fn source(name: &Path, limits: &Limits) -> crate::error::Result<SharedSource> {
     contents(name, limits).map(|contents| contents.source)
@@ -83,10 +88,10 @@ pub fn layout(name: &Path, limits: &Limits, quiet: bool) -> crate::error::Result
     if name.as_os_str() == "-" {
         return Ok(Layout::of_source(stdin()?, name));
     }
-    let Some(Address { file, member }) = address(name) else { return Layout::of(name, limits) };
-    let source = if file.as_os_str() == "-" { stdin()? } else { Arc::new(FileSource::open(&file)?) };
+    let Some(address) = address(name) else { return Layout::of(name, limits) };
+    let source = if address.file.as_os_str() == "-" { stdin()? } else { address.open()? };
     let bar = Bar::new(&name.display().to_string(), source.len(), quiet);
-    Layout::of_member(source, &file, &member, limits, &bar)
+    Layout::of_member(source, &address, limits, &bar)
 }
 
 /// Opens a checkpoint. Errors name the file.

@@ -47,7 +47,7 @@ Examples:\n  ckpt rename model.pth --add-prefix backbone. -o with_prefix.pth\n  
 ckpt rename model.pth --strip-prefix module. --regex 's/^encoder\\.(\\d+)/layers.$1/' --in-place\n  \
 ckpt rename model.safetensors --map names.tsv --dry-run")]
 pub struct Args {
-    /// The file; `-` is standard input
+    /// The file, or `ARCHIVE::member`; `-` is standard input
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
     #[command(flatten)]
@@ -163,7 +163,7 @@ fn table(path: &Path) -> anyhow::Result<Step> {
 /// Renames.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let stdin_twice = args.changes.0.iter().any(|(name, value)| *name == "map" && value == "-");
-    if stdin_twice && args.input.as_os_str() == "-" {
+    if stdin_twice && input::is_stdin(&args.input) {
         bail!("standard input cannot be both the file and the table");
     }
     edit(&args.edit, Some(&args.input), &args.changes.rules()?)

@@ -15,6 +15,9 @@ use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::source::SharedSource;
 
+/// Links to links that are followed.
+const MAX_LINKS: usize = 8;
+
 /// An open archive.
 #[derive(Debug)]
 pub struct Archive {
@@ -57,7 +60,28 @@ impl Archive {
         };
         let mut archive = Archive { kind, by_name: HashMap::new(), limits };
         archive.by_name = archive.names().enumerate().map(|(index, name)| (name.to_owned(), index)).collect();
+        archive.follow_links();
         Ok(Some(archive))
+    }
+
+    /// Adds the names that are links to members, and links to those; what leads out of the archive leads nowhere.
+    fn follow_links(&mut self) {
+        let Kind::Tar(tar) = &self.kind else { return };
+        for _ in 0..MAX_LINKS {
+            let before = self.by_name.len();
+            for link in &tar.links {
+                let folder = match plain(&link.name).rsplit_once('/') {
+                    Some((folder, _)) if !link.is_hard => folder,
+                    _ => "",
+                };
+                if let Some(index) = joined(folder, &link.target).and_then(|target| self.by_name.get(&target)).copied() {
+                    self.by_name.entry(plain(&link.name).to_owned()).or_insert(index);
+                }
+            }
+            if self.by_name.len() == before {
+                return;
+            }
+        }
     }
 
     /// The name of the format.
@@ -175,6 +199,19 @@ impl Archive {
     }
 }
 
+/// Where a path leads from a folder of the archive; nothing where it leads out.
+fn joined(folder: &str, path: &str) -> Option<String> {
+    let mut steps: Vec<&str> = Vec::new();
+    for step in folder.split('/').chain(path.split('/')) {
+        match step {
+            "" | "." => {}
+            ".." => drop(steps.pop()?),
+            step => steps.push(step),
+        }
+    }
+    (!path.starts_with('/')).then(|| steps.join("/"))
+}
+
 /// A name without the `./` before it.
 fn plain(name: &str) -> &str {
     let mut name = name;
@@ -186,4 +223,46 @@ fn plain(name: &str) -> &str {
 
 fn gone() -> Error {
     Error::data("no such member")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+    use crate::source::{MemorySource, read_vec};
+
+    #[test]
+    fn links_lead_inside() {
+        assert_eq!(joined("a/b", "../c/d").as_deref(), Some("a/c/d"));
+        assert_eq!(joined("", "./c").as_deref(), Some("c"));
+        assert_eq!(joined("a", "../../c"), None);
+        assert_eq!(joined("", ".."), None);
+        assert_eq!(joined("a", "/etc/passwd"), None);
+    }
+
+    #[test]
+    fn a_link_is_its_member() {
+        let mut builder = ::tar::Builder::new(Vec::new());
+        let mut header = ::tar::Header::new_gnu();
+        header.set_size(3);
+        builder.append_data(&mut header, "./blobs/1", &b"abc"[..]).unwrap();
+        for (name, target, kind) in [
+            ("snap/m.pt", "../blobs/1", ::tar::EntryType::Symlink),
+            ("again.pt", "./snap/m.pt", ::tar::EntryType::Link),
+            ("out.pt", "../blobs/1", ::tar::EntryType::Symlink),
+            ("loop.pt", "loop.pt", ::tar::EntryType::Symlink),
+        ] {
+            let mut header = ::tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(0);
+            builder.append_link(&mut header, name, target).unwrap();
+        }
+        let source: SharedSource = Arc::new(MemorySource::new(builder.into_inner().unwrap()));
+        let archive = Archive::open(&Contents { source, limits: Limits::default() }, &Silent).unwrap().unwrap();
+        for name in ["blobs/1", "./blobs/1", "snap/m.pt", "again.pt"] {
+            let found = archive.contents(archive.find(name).unwrap()).unwrap().source;
+            assert_eq!(read_vec(found.as_ref(), 0, found.len()).unwrap(), b"abc", "{name}");
+        }
+        assert_eq!((archive.find("out.pt"), archive.find("loop.pt")), (None, None));
+    }
 }

@@ -212,7 +212,13 @@ fn named(shown: &str, inside: &Inside) -> String {
 }
 
 fn address_of(shown: &str, inside: &Inside) -> String {
-    quoted(&format!("{shown}{SEPARATOR}{}", inside.name))
+    let name = format!("{shown}{SEPARATOR}{}", inside.name);
+    match shown {
+        // standard input: what begins with a dash and is no option
+        "-" => format!("-- {}", quoted(&name)),
+        shown if shown.starts_with('-') => quoted(&format!("./{name}")),
+        _ => quoted(&name),
+    }
 }
 
 /// A word as a shell takes it.
@@ -227,7 +233,7 @@ pub(super) fn quoted(word: &str) -> String {
 
 /// How many characters must change to turn one name into the other; a name that ends with the other is near.
 fn distance(name: &str, wanted: &str) -> usize {
-    if !wanted.is_empty() && (name.ends_with(wanted) || wanted.ends_with(name)) {
+    if !wanted.is_empty() && !name.is_empty() && (name.ends_with(wanted) || wanted.ends_with(name)) {
         return 0;
     }
     let (a, b): (Vec<char>, Vec<char>) = (name.chars().take(200).collect(), wanted.chars().take(200).collect());
@@ -254,7 +260,15 @@ mod tests {
         assert_eq!(quoted("my file.zip::b"), "'my file.zip::b'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
         assert_eq!(quoted("-::a.pt"), "'-::a.pt'");
+        assert_eq!(quoted("a\nb"), r"'a\nb'");
         assert_eq!(quoted("$(x)"), "'$(x)'");
+    }
+
+    #[test]
+    fn names_that_begin_with_a_dash_are_no_options() {
+        let inside = Inside { name: "m.pt".into(), kind: "zip" };
+        assert_eq!(address_of("-", &inside), "-- '-::m.pt'");
+        assert_eq!(address_of("-x.zip", &inside), "./-x.zip::m.pt");
     }
 
     #[test]

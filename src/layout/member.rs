@@ -4,12 +4,13 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::inside;
+use super::inside::{self, quoted};
 use crate::container::archive::{Archive, Contents};
 use crate::container::zip::{Flavor, Zip};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
+use crate::source::{FileSource, SharedSource};
 
 /// What stands between an archive and its member.
 pub(super) const SEPARATOR: &str = "::";
@@ -40,6 +41,17 @@ pub fn address(name: &Path) -> Option<Address> {
     })
 }
 
+impl Address {
+    /// The bytes of the file; not of standard input.
+    pub fn open(&self) -> Result<SharedSource> {
+        if self.file.is_dir() {
+            let path = quoted(&self.file.join(&self.member).display().to_string());
+            return Err(Error::unsupported(format!("is in a directory, which is no archive; name the file as {path}")));
+        }
+        Ok(Arc::new(FileSource::open(&self.file)?))
+    }
+}
+
 #[cfg(unix)]
 fn os_str(bytes: &[u8]) -> Option<&OsStr> {
     Some(std::os::unix::ffi::OsStrExt::from_bytes(bytes))
@@ -65,7 +77,7 @@ pub(super) fn find(contents: Contents, shown: &str, wanted: &str, progress: &dyn
     let (mut contents, mut shown, mut rest) = (contents, shown.to_owned(), wanted);
     for _ in 0..MAX_NESTED {
         let archive = Archive::open(&contents, progress)?.ok_or_else(|| {
-            Error::not_a_checkpoint(format!("{} is neither a zip nor a tar archive", inside::quoted(&shown)))
+            Error::not_a_checkpoint(format!("{} is neither a zip nor a tar archive", quoted(&shown)))
         })?;
         let Some((index, name, after)) = longest(&archive, rest) else {
             return unpacked(&archive, rest)?.ok_or_else(|| inside::no_member(&archive, &shown, rest));

@@ -68,9 +68,8 @@ impl Layout {
     /// Looks at a file, an index of shards, a directory that holds a checkpoint, or a member of an archive
     /// (`FILE::member`). Errors of the kind `NotACheckpoint` say what a directory is without.
     pub fn of(path: &Path, limits: &Limits) -> Result<Self> {
-        if let Some(Address { file, member }) = address(path) {
-            let source: SharedSource = Arc::new(FileSource::open(&file)?);
-            return Self::of_member(source, &file, &member, limits, &Silent);
+        if let Some(address) = address(path) {
+            return Self::of_member(address.open()?, &address, limits, &Silent);
         }
         if path.is_dir() {
             return Self::of_directory(path, limits);
@@ -88,16 +87,14 @@ impl Layout {
         Self::new(Kind::File(source), name)
     }
 
-    /// The member of an archive whose bytes `source` are and whose name is `file`. `progress` hears of bytes that must be
-    /// expanded to find it.
+    /// The member of an archive whose bytes `source` are. `progress` hears of bytes that must be expanded to find it.
     pub fn of_member(
         source: SharedSource,
-        file: &Path,
-        member: &str,
+        address: &Address,
         limits: &Limits,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let shown = file.display().to_string();
+        let (shown, member) = (address.file.display().to_string(), &address.member);
         let contents = Contents { source, limits: limits.clone() };
         let (kind, limits) = match member::find(contents, &shown, member, progress)? {
             Found::File(Contents { source, limits }) => (Kind::File(source), limits),
@@ -241,6 +238,11 @@ pub fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
             survey.parts.extend(sharded.shards().into_iter().chain([name.as_str()]).map(OsString::from));
             survey.checkpoints.push(index);
         }
+    }
+    let ranks: Vec<&String> = names.iter().filter(|name| name.ends_with(SAFETENSORS)).collect();
+    if survey.checkpoints.is_empty() && matches!(Dcp::of_ranks(path, &ranks, limits), Ok(Some(_))) {
+        survey.parts.extend(ranks.into_iter().map(OsString::from));
+        survey.checkpoints.push(path.to_owned());
     }
     let is_dcp = names.iter().any(|name| name == DCP_INDEX);
     if is_dcp {
