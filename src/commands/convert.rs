@@ -86,7 +86,7 @@ torch.load(weights_only=True) opens; numpy scalars in it become Python numbers."
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"), after_help = EXAMPLES)]
 pub struct Args {
-    /// What to convert: a file, or `-` for standard input
+    /// What to convert: a file, a directory, `ARCHIVE::member`, or `-` for standard input
     pub input: PathBuf,
     /// Where to write: a file, `-` for standard output, with --max-shard-size a directory
     #[arg(value_name = "OUTPUT", required_unless_present = "to_output")]

@@ -43,7 +43,7 @@ Examples:\n  ckpt diff before.pth after.pth\n  ckpt diff -q model.pth model.safe
 ckpt diff --rtol 1e-5 --atol 1e-8 run1.ckpt run2.ckpt\n  ckpt diff --sort change --top 10 base.pth tuned.pth\n  \
 ckpt diff --root-a model_state_dict --strip-prefix module. checkpoint.tar model.pth")]
 pub struct Args {
-    /// The first file, `-` for standard input
+    /// The first file, directory or `ARCHIVE::member`, `-` for standard input
     #[arg(value_name = "A")]
     pub a: PathBuf,
     /// The second file; relative differences are relative to it
@@ -157,8 +157,7 @@ fn read_whole(a: &Input, b: &Input) -> anyhow::Result<()> {
 
 /// Opens both, and says what is wrong with each that cannot be opened.
 fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
-    let is_stdin = |path: &Path| path.as_os_str() == "-";
-    if is_stdin(&args.a) && is_stdin(&args.b) {
+    if input::is_stdin(&args.a) && input::is_stdin(&args.b) {
         bail!("only one of the two can be standard input");
     }
     let limits = args.limits.limits();

@@ -36,7 +36,7 @@ In a picture NaN is magenta, or dark where there are three channels; filters (N 
 neither one nor three channels in one row each.\n\n{EXAMPLES}", parts::PARTS_HELP))]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The checkpoint, `-` for standard input
+    /// The checkpoint: a file, a directory, `ARCHIVE::member`, or `-` for standard input
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
     /// What to take: an exact name (a tensor, a value or all below it), else a glob over whole names (`*` crosses dots);

@@ -8,6 +8,7 @@ pub mod directory;
 mod flavor;
 mod member;
 pub mod tail;
+mod view;
 pub mod walk;
 
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use ::zip::read::{ArchiveOffset, Config};
 use ::zip::result::ZipError;
 
-pub use self::flavor::Flavor;
+pub use self::flavor::{DECRYPT, Flavor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::{Cursor, SharedSource, read_vec};
@@ -62,6 +63,11 @@ impl Member {
         self.other_name.as_deref().unwrap_or(self.name.as_bytes())
     }
 
+    /// Whether a password is needed to read it.
+    pub fn is_encrypted(&self) -> bool {
+        self.flags & member::ENCRYPTED != 0
+    }
+
     /// Whether it stands for a folder.
     pub fn is_dir(&self) -> bool {
         self.name.ends_with('/')
@@ -89,6 +95,8 @@ pub struct Zip {
     pub central_directory_start: u64,
     /// Bytes after the end record and its comment.
     pub trailing_bytes: u64,
+    /// The members' bytes where each is a file of its own, not in `source`.
+    loose: Option<Vec<SharedSource>>,
 }
 
 impl Zip {
@@ -130,6 +138,7 @@ impl Zip {
             trailing_bytes: source.len().saturating_sub(after),
             limits: limits.clone(),
             source,
+            loose: None,
         };
         for index in 0..archive.len() {
             let entry = archive.by_index_data(index).map_err(directory_error)?;
@@ -152,6 +161,7 @@ impl Zip {
             trailing_bytes: 0,
             limits: limits.clone(),
             source,
+            loose: None,
         };
         for found in walk::local_members(&zip.source, limits)? {
             let readable = found.is_complete || found.method == 0;

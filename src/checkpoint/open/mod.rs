@@ -20,7 +20,7 @@ use crate::checkpoint::storage::Storages;
 use crate::checkpoint::tensor::Tensor;
 use crate::checkpoint::{Checkpoint, Container};
 use crate::container::compress::{Compression, expand};
-use crate::container::detect::{Framing, detect};
+use crate::container::detect::{Framing, damage, detect};
 use crate::container::legacy::is_legacy;
 use crate::container::zip::{Flavor, Zip};
 use crate::dtype::ByteOrder;
@@ -141,7 +141,22 @@ impl Checkpoint {
     pub fn open(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
-        let opened = Opener { source, limits, max_objects, damaged: false }.read(progress, &mut parts)?;
+        let opener = Opener { source: Arc::clone(&source), limits, max_objects, damaged: false };
+        let opened = opener.read(progress, &mut parts).map_err(|e| damage::explain(e, source.as_ref()))?;
+        parts.finish(opened, limits)
+    }
+
+    /// Reads an archive that is no file of its own, or one pickle of a torch.package archive, the member number `pickle`.
+    /// `disk_bytes` is what it takes on the disk.
+    pub fn open_archive(zip: Arc<Zip>, pickle: Option<usize>, disk_bytes: u64, limits: &Limits) -> Result<Self> {
+        let max_objects = limits.objects_for(disk_bytes);
+        let mut parts = Parts::new();
+        let opener = Opener { source: Arc::clone(zip.source()), limits, max_objects, damaged: false };
+        let mut opened = match pickle {
+            Some(_) => opener.package(zip, pickle, &mut parts),
+            None => opener.of_zip(zip, &mut parts),
+        }?;
+        opened.zip = opened.zip.filter(|zip| !zip.is_loose());
         parts.finish(opened, limits)
     }
 
@@ -151,7 +166,8 @@ impl Checkpoint {
     pub fn open_damaged(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
-        let opened = Opener { source, limits, max_objects, damaged: true }.read(progress, &mut parts)?;
+        let opener = Opener { source: Arc::clone(&source), limits, max_objects, damaged: true };
+        let opened = opener.read(progress, &mut parts).map_err(|e| damage::explain(e, source.as_ref()))?;
         parts.finish(opened, limits)
     }
 }

@@ -13,7 +13,7 @@ use crate::source::{Cursor, SharedSource, Window, read_vec};
 
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
-const ENCRYPTED: u16 = 1;
+pub(super) const ENCRYPTED: u16 = 1;
 
 /// The methods people meet, for the error (APPNOTE 4.4.5).
 const METHODS: &[(u16, &str)] =
@@ -113,6 +113,9 @@ impl Zip {
 
     /// The bytes as they lie in the file, of a member that can be read.
     fn compressed(&self, member: &Member) -> Result<SharedSource> {
+        if let Some(file) = self.loose(member) {
+            return file;
+        }
         let fail = |e: Error| Err(self.place(e, member));
         if member.flags & ENCRYPTED != 0 {
             return fail(Error::unsupported("is encrypted"));
