@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::checkpoint::{Checkpoint, Item, TensorId};
+use crate::checkpoint::tensor::Tensor;
+use crate::checkpoint::{Checkpoint, Container, Item, TensorId};
 use crate::error::Result;
 use crate::pickle::{Change, Node, NodeId};
 
@@ -16,6 +17,41 @@ pub struct Lost {
 }
 
 impl Checkpoint {
+    /// The tensors that are all there and may not be what was written, by every name they have.
+    pub fn doubtful(&self) -> Result<Vec<Lost>> {
+        let pickle = self.pickle_doubt();
+        let why = |id: TensorId| {
+            let tensor = self.tensors.get(id)?;
+            let of_storage = |tensor: &Tensor| self.storages.get(tensor.storage()?)?.doubt();
+            let of_parts = || tensor.parts().find_map(|part| of_storage(self.tensors.get(self.tensors.of(*part)?)?));
+            of_storage(tensor).or_else(of_parts).or_else(|| pickle.clone())
+        };
+        let lost: HashSet<TensorId> = self.lost_nodes().into_values().collect();
+        let mut found = Vec::new();
+        for entry in self.names(&self.top())?.entries {
+            if let Item::Tensor(id, _) = entry.item
+                && !lost.contains(&id)
+                && let Some(why) = why(id)
+            {
+                found.push(Lost { name: entry.name(), why });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Why names, types and places of the tensors may not be what was written.
+    pub fn pickle_doubt(&self) -> Option<String> {
+        let zip = self.zip.as_ref().filter(|_| matches!(self.container, Container::Zip | Container::TorchScript))?;
+        let member = ["data.pkl", "constants.pkl"].iter().filter_map(|name| zip.in_top(name));
+        member.into_iter().find_map(|member| Some(format!("{}: {}", member.name, member.doubt.as_deref()?)))
+    }
+
+    /// Takes storages that may be damaged for missing, and so the tensors in them for lost.
+    pub fn distrust(&mut self) {
+        self.storages.distrust();
+        self.tensors.inspect_again(&self.storages);
+    }
+
     /// The tensors that are not all there, by every name they have.
     pub fn lost(&self) -> Result<Vec<Lost>> {
         let ids: HashSet<TensorId> = self.lost_nodes().into_values().collect();

@@ -6,6 +6,7 @@
 //! detection's table.
 
 pub mod compress;
+pub mod crlf;
 pub mod detect;
 pub mod legacy;
 pub mod npy;

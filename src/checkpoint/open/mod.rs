@@ -131,7 +131,7 @@ pub(crate) struct Opener<'a> {
     pub limits: &'a Limits,
     /// Objects that the graph may have.
     pub max_objects: u64,
-    /// What is cut off or cannot be read is missing, instead of an error: of torch's zip and legacy files only.
+    /// What is cut off or cannot be read is missing, instead of an error: of torch's zip and legacy files and of safetensors.
     pub damaged: bool,
 }
 
@@ -145,9 +145,10 @@ impl Checkpoint {
         parts.finish(opened, limits)
     }
 
-    /// Reads what is left of torch's zip or legacy file: an archive without its directory by its local headers, a legacy
-    /// stream as far as it goes. Tensors whose bytes are not all there have a [`Tensor::problem`]. Other containers are read
-    /// as ever. Fails when the pickle itself is not whole.
+    /// Reads what is left of torch's zip or legacy file, or of a safetensors file: an archive without its directory by its
+    /// local headers, with every checksum looked at; the others as far as they go. Tensors whose bytes are not all there
+    /// have a [`Tensor::problem`]; [`Checkpoint::doubtful`] names those that may be damaged. Other containers are read as
+    /// ever. Fails when the pickle itself breaks off.
     pub fn open_damaged(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();

@@ -28,6 +28,9 @@ impl Zip {
     }
 
     fn data_start_inner(&self, member: &Member) -> Result<u64> {
+        if let Some(start) = member.data_at {
+            return Ok(start);
+        }
         let name = member.name_raw();
         let fixed = LOCAL_HEADER_BYTES + name.len() as u64;
         let header = read_vec(self.source.as_ref(), member.header_start, fixed)?;
