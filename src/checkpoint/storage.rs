@@ -214,7 +214,7 @@ impl Storages {
 
     /// Storages from number `from` on whose members cannot be read are missing.
     pub(super) fn probe(&mut self, from: usize) -> Result<()> {
-        for storage in self.all.iter_mut().skip(from) {
+        for storage in self.all.iter_mut().skip(from).filter(|storage| storage.missing().is_none()) {
             match storage.source() {
                 Err(e) if e.kind() == ErrorKind::Io => return Err(e),
                 Err(e) => storage.bytes = Bytes::Missing(format!("its storage cannot be read: {e}")),

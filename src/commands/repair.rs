@@ -180,10 +180,10 @@ pub fn save_rest(
     if !keep_damaged {
         checkpoint.distrust();
     }
-    let lost = checkpoint.lost().with_context(context)?;
+    let mut lost = checkpoint.lost().with_context(context)?;
     let mut notes = damage(&checkpoint);
-    let is_whole = lost.is_empty() && doubtful.is_empty() && notes.is_empty();
-    if is_whole && is_opened(&source, limits, &bar).with_context(context)? {
+    let refused = refused(&source, limits, &bar).with_context(context)?;
+    if lost.is_empty() && doubtful.is_empty() && notes.is_empty() && refused.is_empty() {
         let trailing = checkpoint.zip.as_ref().map_or(0, |zip| zip.trailing_bytes);
         if trailing == 0 || checkpoint.compression.is_some() {
             return Ok(None);
@@ -194,11 +194,14 @@ pub fn save_rest(
     }
     drop(bar);
     notes.append(&mut checkpoint.notes);
+    if notes.is_empty() {
+        notes.extend(refused.into_iter().map(|why| format!("was refused: {why}")));
+    }
     let tensors = match checkpoint.container {
         Container::Safetensors => safetensors(&checkpoint, name, limits, quiet, target)?,
         Container::Zip | Container::TorchScript | Container::Legacy => {
             let legacy = checkpoint.container == Container::Legacy;
-            let root = rest(&mut checkpoint, &lost, &mut notes).with_context(context)?;
+            let root = rest(&mut checkpoint, &mut lost, &mut notes).with_context(context)?;
             write(&mut checkpoint, root, legacy, name, limits, quiet, target)?
         }
         other => bail!(
@@ -234,27 +237,20 @@ fn damage(checkpoint: &Checkpoint) -> Vec<String> {
     zip.damage.iter().cloned().chain(told).collect()
 }
 
-/// Whether the file opens as it is, here and in torch.
-fn is_opened(source: &SharedSource, limits: &Limits, bar: &Bar) -> Result<bool> {
+/// Why the file does not open as it is, here or in torch.
+fn refused(source: &SharedSource, limits: &Limits, bar: &Bar) -> Result<Vec<String>> {
     let opened = match Checkpoint::open(Arc::clone(source), limits, bar) {
         Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-        Err(_) => return Ok(false),
+        Err(e) => return Ok(vec![e.to_string()]),
         Ok(opened) => opened,
     };
-    match &opened.zip {
-        Some(zip) if matches!(opened.container, Container::Zip | Container::TorchScript) => {
-            Ok(container_reasons(zip)?.is_empty())
-        }
-        _ => Ok(true),
-    }
+    let zip = opened.zip.filter(|_| matches!(opened.container, Container::Zip | Container::TorchScript));
+    let reasons = zip.map_or(Ok(Vec::new()), |zip| container_reasons(&zip))?;
+    Ok(reasons.into_iter().map(|reason| reason.detail).collect())
 }
 
 /// Writes the first `len` bytes of a source.
-fn copy(
-    source: &SharedSource,
-    len: u64,
-    target: &mut dyn FnMut() -> anyhow::Result<Target>,
-) -> anyhow::Result<()> {
+fn copy(source: &SharedSource, len: u64, target: &mut dyn FnMut() -> anyhow::Result<Target>) -> anyhow::Result<()> {
     let mut output = target()?.create()?;
     output.copy(source.as_ref(), 0, len, &|_| ())?;
     Ok(output.commit()?)
@@ -289,20 +285,26 @@ fn safetensors(
 }
 
 /// The object without what is lost.
-fn rest(checkpoint: &mut Checkpoint, lost: &[Lost], notes: &mut Vec<String>) -> anyhow::Result<NodeId> {
+fn rest(checkpoint: &mut Checkpoint, lost: &mut Vec<Lost>, notes: &mut Vec<String>) -> anyhow::Result<NodeId> {
     if checkpoint.container != Container::TorchScript {
-        checkpoint.give_up_lost();
+        checkpoint.give_up_lost()?;
         return Ok(checkpoint.root);
     }
     // its classes are code in the archive, which cannot be written again
     notes.push("a TorchScript archive is saved as its state dict".to_owned());
     let names = checkpoint.names(&checkpoint.top())?;
-    let left = names.entries.iter().filter_map(|entry| match entry.item {
-        Item::Tensor(id, true) => Some((entry.name(), entry.node, id)),
-        _ => None,
-    });
-    let left: Vec<_> = left.filter(|(name, ..)| !lost.iter().any(|lost| lost.name == *name)).collect();
-    checkpoint.give_up_lost();
+    let known: HashSet<String> = lost.iter().map(|lost| lost.name.clone()).collect();
+    let mut left = Vec::new();
+    for entry in names.entries.iter().filter(|entry| !known.contains(&entry.name())) {
+        match entry.item {
+            Item::Tensor(id, true) => left.push((entry.name(), entry.node, id)),
+            Item::Tensor(_, false) => {
+                lost.push(Lost { name: entry.name(), why: "is whole, but not part of the state dict".to_owned() });
+            }
+            _ => {}
+        }
+    }
+    checkpoint.give_up_lost()?;
     Ok(state_dict(checkpoint, &left, None)?)
 }
 
@@ -352,7 +354,8 @@ fn say(args: &Args, report: &Repair) {
     };
     if let Some(saved) = report.tensors {
         let saved = counted(saved, "tensor");
-        let lost = if report.lost.is_empty() { "none is lost".to_owned() } else { format!("lost: {}", named(&report.lost)) };
+        let lost =
+            if report.lost.is_empty() { "none is lost".to_owned() } else { format!("lost: {}", named(&report.lost)) };
         args.report.note(&report.file, format!("saved {saved}, {lost}"));
     }
     if !report.doubtful.is_empty() {

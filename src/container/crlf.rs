@@ -92,13 +92,8 @@ mod tests {
 
     #[test]
     fn each_return_before_a_line_feed_goes() {
-        let cases: &[(&[u8], &[u8])] = &[
-            (b"a\r\nb\r\n", b"a\nb\n"),
-            (b"\r\r\n\r", b"\r\n\r"),
-            (b"\r\rx", b"\r\rx"),
-            (b"", b""),
-            (b"\r\n", b"\n"),
-        ];
+        let cases: &[(&[u8], &[u8])] =
+            &[(b"a\r\nb\r\n", b"a\nb\n"), (b"\r\r\n\r", b"\r\n\r"), (b"\r\rx", b"\r\rx"), (b"", b""), (b"\r\n", b"\n")];
         for (bytes, expected) in cases {
             assert_eq!(undone(bytes), (expected.to_vec(), true));
         }

@@ -94,7 +94,9 @@ impl DirectoryEntry {
 
     /// The entry at byte `at` of a file, and where what follows it begins.
     pub(super) fn read(source: &dyn Source, at: u64) -> Result<Option<(Self, u64)>> {
-        let Some(left) = source.len().checked_sub(at).filter(|left| *left >= FIXED_BYTES as u64) else { return Ok(None) };
+        let Some(left) = source.len().checked_sub(at).filter(|left| *left >= FIXED_BYTES as u64) else {
+            return Ok(None);
+        };
         let fixed = read_vec(source, at, FIXED_BYTES as u64)?;
         let rest: u64 = [28, 30, 32].iter().map(|at| u64::from(half(&fixed, *at))).sum();
         let len = FIXED_BYTES as u64 + rest;

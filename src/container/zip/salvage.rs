@@ -178,9 +178,8 @@ impl Salvage<'_> {
             let mut best = found.swap_remove(at);
             if !found.is_empty() && best.end < self.source.len() {
                 let after = self.source.len() - best.end;
-                best.damage.push(format!(
-                    "the last {after} bytes, of another archive that is not all there, are left aside"
-                ));
+                best.damage
+                    .push(format!("the last {after} bytes, of another archive that is not all there, are left aside"));
             }
             return Ok(best);
         }
@@ -253,7 +252,8 @@ impl Salvage<'_> {
 
     /// The archive as one directory tells it.
     fn of_run(&self, run: &Run, base: u64, is_complete: bool, end: u64) -> Result<Candidate> {
-        let mut starts: Vec<u64> = run.entries.iter().filter_map(|entry| base.checked_add(entry.header_start)).collect();
+        let mut starts: Vec<u64> =
+            run.entries.iter().filter_map(|entry| base.checked_add(entry.header_start)).collect();
         starts.sort_unstable();
         let next = |start: u64| {
             let after = starts.partition_point(|other| *other <= start);

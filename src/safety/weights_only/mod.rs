@@ -131,7 +131,8 @@ pub fn container_reasons(zip: &Zip) -> Result<Vec<Reason>> {
 /// The verdict on a zip archive whose directory could be read.
 pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
     let mut reasons = container_reasons(zip)?;
-    if reasons.iter().any(|reason| reason.detail.contains("in no folder") || reason.detail.contains("last end record")) {
+    if reasons.iter().any(|reason| reason.detail.contains("in no folder") || reason.detail.contains("last end record"))
+    {
         return Ok(Verdict::of(reasons));
     }
     if zip.in_top("constants.pkl").is_some() {
