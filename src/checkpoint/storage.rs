@@ -91,8 +91,18 @@ impl Storage {
     pub fn stated_crc(&self) -> Option<u32> {
         match &self.bytes {
             Bytes::Member { zip, index, .. } => {
-                zip.members.get(*index).filter(|member| member.method == 0).map(|member| member.crc32)
+                let stored = zip.members.get(*index).filter(|member| member.method == 0);
+                // 0 stands where none was computed; what really sums up to it is summed up again
+                stored.map(|member| member.crc32).filter(|crc| *crc != 0)
             }
+            _ => None,
+        }
+    }
+
+    /// The member of an archive that it is.
+    pub fn member(&self) -> Option<(&Arc<Zip>, usize)> {
+        match &self.bytes {
+            Bytes::Member { zip, index, .. } => Some((zip, *index)),
             _ => None,
         }
     }

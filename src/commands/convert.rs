@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
-use crate::checkpoint::selection::Weights;
+use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Container, Root};
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
@@ -17,8 +17,10 @@ use crate::commands::names::{Filter, NameArgs, Subtrees};
 use crate::commands::output::OutputArgs;
 use crate::dtype::{DType, Known};
 use crate::limits::Limits;
+use crate::pickle::Scan;
 use crate::report::convert::{Conversion, LeftOut, Written};
 use crate::write::atomic::{Output, Target};
+use crate::write::watch::{self, Watch};
 
 /// What can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -193,6 +195,8 @@ struct Job<'a> {
     report: Conversion,
     /// The complete outputs that wait for their names, in order.
     outputs: Vec<(PathBuf, Output)>,
+    /// Looks at the checksums of what is written.
+    watch: Option<Watch>,
 }
 
 /// Converts the input.
@@ -234,12 +238,17 @@ pub fn convert(
         ..Conversion::default()
     };
     let (filter, drops) = (args.names.filter()?, Subtrees::of(&args.drop)?);
-    let mut job = Job { args, to, filter, drops, limits, report, outputs: Vec::new() };
+    let mut job = Job { args, to, filter, drops, limits, report, outputs: Vec::new(), watch: None };
     let done = match to {
         To::Torch | To::TorchLegacy => job.torch(checkpoint, target, values),
         To::Safetensors | To::Npz => job.arrays(checkpoint, target, values),
     };
-    done.map_err(|e| if e.is::<AtOutput>() { e } else { e.context(name.to_owned()) })?;
+    let at_input = |e: anyhow::Error| if e.is::<AtOutput>() { e } else { e.context(name.to_owned()) };
+    done.map_err(at_input)?;
+    job.report.doubtful = match job.watch.take() {
+        Some(watch) => watch.finish().and_then(|wrong| watch::named(checkpoint, &wrong)).map_err(|e| at_input(e.into()))?,
+        None => Vec::new(),
+    };
     job.finish()
 }
 
@@ -365,6 +374,9 @@ impl Job<'_> {
             let what = if dropped > 0 { "left out as aliases" } else { "written each, though they share memory" };
             output.note(&report.input, format!("{what}: {}{more}", pairs.join(", ")));
         }
+        for line in watch::told(&report.doubtful) {
+            output.note(&report.input, line);
+        }
         if report.overflows > 0 {
             let what = if report.overflows == 1 { "value became" } else { "values became" };
             output.note(&report.input, format!("{} {what} infinite by the cast", report.overflows));
@@ -373,6 +385,19 @@ impl Job<'_> {
             output.print(report)?;
         }
         Ok(Status::Success)
+    }
+
+    /// Has the checksums of these tensors' storages looked at while they are copied.
+    fn watch_weights(&mut self, checkpoint: &Checkpoint, tensors: &[Weight]) {
+        let storages = tensors.iter().filter_map(|weight| checkpoint.tensor(weight.id)?.storage());
+        self.watch = Some(Watch::start(checkpoint, storages));
+    }
+
+    /// The same for every tensor that is left below a node.
+    fn watch_all(&mut self, checkpoint: &Checkpoint, scan: &Scan) {
+        let tensors = scan.order().iter().filter_map(|node| checkpoint.tensors.of(*node));
+        let storages = tensors.filter_map(|id| checkpoint.tensor(id)?.storage());
+        self.watch = Some(Watch::start(checkpoint, storages));
     }
 
     fn root(&self, checkpoint: &Checkpoint) -> anyhow::Result<Root> {

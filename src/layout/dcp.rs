@@ -49,8 +49,8 @@ impl Dcp {
     pub fn open(self, limits: &Limits) -> Result<Checkpoint> {
         let Dcp { directory, metadata, bytes } = self;
         let shared = Arc::new(limits.clone());
-        let mut reader =
-            Reader { directory, parts: Parts::new(), limits: shared, max_objects: limits.objects_for(bytes) };
+        let max_objects = limits.objects_for(bytes);
+        let mut reader = Reader { directory, parts: Parts::new(), limits: shared, max_objects, saved: Vec::new() };
         let mut tree = Tree::new(limits);
         let mut notes = Vec::new();
         for entry in metadata.entries {
@@ -66,12 +66,13 @@ impl Dcp {
             };
             tree.add(entry.path, node)?;
         }
-        let Reader { mut parts, .. } = reader;
+        let Reader { mut parts, saved, .. } = reader;
         let root = tree.finish(&mut parts.graph)?;
         let opened = Opened {
             protocol: Some(metadata.protocol),
             byte_order: Some(ByteOrder::Little),
             notes,
+            saved,
             ..Opened::new(Container::Dcp, root)
         };
         parts.finish(opened, limits)
@@ -83,6 +84,8 @@ struct Reader {
     parts: Parts,
     limits: Arc<Limits>,
     max_objects: u64,
+    /// What lies in the parts.
+    saved: Vec<(Arc<str>, SharedSource)>,
 }
 
 impl Reader {
@@ -90,7 +93,9 @@ impl Reader {
     fn bytes(&mut self, place: Option<Place>) -> Result<SharedSource, String> {
         let place = place.ok_or("the index does not say where it is stored")?;
         let file = self.directory.file(&place.file)?;
-        Window::shared(&file, place.offset, place.length).map_err(|e| format!("{}: {e}", place.file))
+        let bytes = Window::shared(&file, place.offset, place.length).map_err(|e| format!("{}: {e}", place.file))?;
+        self.saved.push((place.file, SharedSource::clone(&bytes)));
+        Ok(bytes)
     }
 
     fn tensor(&mut self, described: TensorAt) -> Result<NodeId> {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::checkpoint::salvage::Lost;
 use crate::render::{Document, Report};
 
 /// One conversion.
@@ -27,6 +28,8 @@ pub struct Conversion {
     pub shared: Vec<Alias>,
     /// Finite elements that a cast made infinite.
     pub overflows: u64,
+    /// Tensors that were written though their bytes do not match the input's checksums.
+    pub doubtful: Vec<Lost>,
 }
 
 /// A file that was written.

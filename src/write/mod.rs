@@ -15,4 +15,5 @@ pub mod safetensors;
 pub mod torch_legacy;
 pub mod torch_zip;
 mod writeback;
+pub mod watch;
 pub mod zip_writer;

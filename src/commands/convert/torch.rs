@@ -30,12 +30,15 @@ impl Job<'_> {
                 bail!("--save-values is for weights-only output: add --state-dict");
             }
             let root = self.whole(checkpoint)?;
+            let scan = Scan::new(&checkpoint.graph, root)?;
+            self.watch_all(checkpoint, &scan);
             return match target {
                 Some(target) => self.write_torch(checkpoint, root, target, self.args.output.clone()),
                 None => Ok(()),
             };
         }
         let weights = self.weights(checkpoint)?;
+        self.watch_weights(checkpoint, &weights.tensors);
         self.save_values(checkpoint, &weights, values)?;
         let Some(target) = target else { return self.torch_shards(checkpoint, &weights) };
         let attributes = metadata_of(checkpoint, &weights);
@@ -90,7 +93,10 @@ impl Job<'_> {
         self.report.tensors += tensors as u64;
         let bar = Bar::new(&self.report.output, bytes, self.args.report.quiet);
         let write = if legacy { torch_legacy::write } else { torch_zip::write };
-        let written = write(target, &checkpoint.graph, &scan, &storages, limits, &bar);
+        let written = match &self.watch {
+            Some(watch) => write(target, &checkpoint.graph, &scan, &storages, limits, &watch.paced(&bar)),
+            None => write(target, &checkpoint.graph, &scan, &storages, limits, &bar),
+        };
         drop(bar);
         let (output, overflows) = at_output(&path, written)?;
         self.report.overflows += overflows;
