@@ -63,6 +63,12 @@ impl Verdict {
         Self::of(vec![reason(e)])
     }
 
+    /// Refused for one reason more.
+    pub fn refuse(&mut self, kind: &'static str, detail: impl Into<String>) {
+        self.opens = false;
+        self.reasons.push(Reason { kind, detail: detail.into(), offset: None });
+    }
+
     /// Opened without any unpickler (torch 2.15 passes `*.safetensors` on to the safetensors package).
     pub fn without_pickle() -> Self {
         Self::of(Vec::new())
