@@ -129,6 +129,8 @@ pub struct Checkpoint {
     pub attached: Vec<(Vec<Element>, NodeId)>,
     /// What was left aside or guessed, for people.
     pub notes: Vec<String>,
+    /// Of several files: the whole `torch.save` files in them (chunks of DCP), each with the file it lies in.
+    pub saved: Vec<(Arc<str>, SharedSource)>,
     /// The bounds it was opened with.
     pub limits: Limits,
 }

@@ -53,6 +53,11 @@ impl Tensors {
         self.of.retain(|node, _| !nodes.contains(node));
     }
 
+    /// Looks again at where the tensors lie, when storages have gone missing.
+    pub(super) fn inspect_again(&mut self, storages: &Storages) {
+        self.all.iter_mut().for_each(|tensor| tensor.inspect(storages));
+    }
+
     /// The tensor that a node is.
     pub fn of(&self, node: NodeId) -> Option<TensorId> {
         self.of.get(&node).copied()

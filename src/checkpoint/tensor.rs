@@ -252,6 +252,11 @@ impl Tensor {
         }
     }
 
+    /// Whether all that it is lies in the tensors of its state.
+    pub(super) fn is_wrapper(&self) -> bool {
+        self.state.is_some() && matches!(self.data, Data::Nothing)
+    }
+
     /// The nodes of the tensors that it consists of.
     pub(super) fn parts(&self) -> impl Iterator<Item = &NodeId> {
         let parts = match &self.data {

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 
 use crate::checkpoint::casting::Casting;
 use crate::checkpoint::resolve::Listed;
-use crate::checkpoint::selection::Weights;
+use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Root, TensorId, device};
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
@@ -24,11 +24,12 @@ use crate::container::safetensors::METADATA;
 use crate::data::cast;
 use crate::dtype::{Class, DType};
 use crate::limits::Limits;
-use crate::pickle::NodeId;
+use crate::pickle::{NodeId, Scan};
 use crate::report::convert::{Conversion, LeftOut, Overflowed, Written};
 use crate::report::figures::counted;
 use crate::write::atomic::{NewDirectory, Output, Target};
 use crate::write::content::Overflow;
+use crate::write::watch::{self, Watch};
 
 /// What can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -222,6 +223,8 @@ struct Job<'a> {
     outputs: Vec<(PathBuf, Output)>,
     /// What was made for them, to go again when they come to nothing.
     directory: Option<NewDirectory>,
+    /// Looks at the checksums of what is written.
+    watch: Option<Watch>,
 }
 
 /// Converts the input.
@@ -271,13 +274,20 @@ pub fn convert(
     checkpoint.restore_aliases().with_context(|| name.to_owned())?;
     let metadata = checkpoint.take_metadata();
     let (filter, outputs) = (Filter::default(), Vec::new());
-    let mut job = Job { args, to, filter, limits, report, metadata, outputs, directory: None };
+    let mut job = Job { args, to, filter, limits, report, metadata, outputs, directory: None, watch: None };
     job.leave_out_metadata();
     let done = match to {
         To::Torch | To::TorchLegacy => job.torch(checkpoint, target, values),
         To::Safetensors | To::Npz => job.arrays(checkpoint, target, values),
     };
-    done.map_err(|e| if e.is::<AtOutput>() { e } else { e.context(name.to_owned()) })?;
+    let at_input = |e: anyhow::Error| if e.is::<AtOutput>() { e } else { e.context(name.to_owned()) };
+    done.map_err(at_input)?;
+    job.report.doubtful = match job.watch.take() {
+        Some(watch) => {
+            watch.finish().and_then(|wrong| watch::named(checkpoint, &wrong)).map_err(|e| at_input(e.into()))?
+        }
+        None => Vec::new(),
+    };
     job.finish()
 }
 
@@ -441,10 +451,26 @@ impl Job<'_> {
         if let Some(note) = report.not_cast_note() {
             output.note(&report.input, note);
         }
+        for line in watch::told(&report.doubtful) {
+            output.note(&report.input, line);
+        }
         if output.wants_json() {
             output.print(report)?;
         }
         Ok(Status::Success)
+    }
+
+    /// Has the checksums of these tensors' storages looked at while they are copied.
+    fn watch_weights(&mut self, checkpoint: &Checkpoint, tensors: &[Weight]) {
+        let storages = tensors.iter().filter_map(|weight| checkpoint.tensor(weight.id)?.storage());
+        self.watch = Some(Watch::start(checkpoint, storages));
+    }
+
+    /// The same for every tensor that is left below a node.
+    fn watch_all(&mut self, checkpoint: &Checkpoint, scan: &Scan) {
+        let tensors = scan.order().iter().filter_map(|node| checkpoint.tensors.of(*node));
+        let storages = tensors.filter_map(|id| checkpoint.tensor(id)?.storage());
+        self.watch = Some(Watch::start(checkpoint, storages));
     }
 
     fn root(&self, checkpoint: &Checkpoint) -> anyhow::Result<Root> {

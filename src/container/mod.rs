@@ -7,6 +7,7 @@
 
 pub mod archive;
 pub mod compress;
+pub mod crlf;
 pub mod detect;
 pub mod legacy;
 pub mod npy;

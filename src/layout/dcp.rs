@@ -68,8 +68,14 @@ impl Dcp {
         let Dcp { directory, metadata, bytes, mut notes } = self;
         let shared = Arc::new(limits.clone());
         let max_objects = limits.objects_for(bytes);
-        let mut reader =
-            Reader { directory, parts: Parts::new(), limits: shared, max_objects, safetensors: HashMap::new() };
+        let mut reader = Reader {
+            directory,
+            parts: Parts::new(),
+            limits: shared,
+            max_objects,
+            safetensors: HashMap::new(),
+            saved: Vec::new(),
+        };
         let mut tree = Tree::new(limits);
         for entry in metadata.entries {
             let node = match entry.stored {
@@ -84,12 +90,13 @@ impl Dcp {
             };
             tree.add(entry.path, node)?;
         }
-        let Reader { mut parts, .. } = reader;
+        let Reader { mut parts, saved, .. } = reader;
         let root = tree.finish(&mut parts.graph)?;
         let opened = Opened {
             protocol: metadata.protocol,
             byte_order: Some(ByteOrder::Little),
             notes,
+            saved,
             ..Opened::new(Container::Dcp, root)
         };
         parts.finish(opened, limits)
@@ -103,6 +110,8 @@ struct Reader {
     max_objects: u64,
     /// By file, where its safetensors data begins and what is in it; nothing for files of `torch.save`.
     safetensors: HashMap<Arc<str>, Option<(u64, in_safetensors::File)>>,
+    /// What lies in the parts.
+    saved: Vec<(Arc<str>, SharedSource)>,
 }
 
 impl Reader {
@@ -110,7 +119,9 @@ impl Reader {
     fn bytes(&mut self, place: Option<Place>) -> Result<SharedSource, String> {
         let place = place.ok_or("the index does not say where it is stored")?;
         let file = self.directory.file(&place.file)?;
-        Window::shared(&file, place.offset, place.length).map_err(|e| format!("{}: {e}", place.file))
+        let bytes = Window::shared(&file, place.offset, place.length).map_err(|e| format!("{}: {e}", place.file))?;
+        self.saved.push((place.file, SharedSource::clone(&bytes)));
+        Ok(bytes)
     }
 
     fn tensor(&mut self, fqn: &str, described: TensorAt) -> Result<NodeId> {

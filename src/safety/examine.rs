@@ -70,6 +70,7 @@ fn examine_expanded(
         Ok(checkpoint) => {
             out.container = Some(checkpoint.container);
             out.findings.extend(or_finding(integrity::of_checkpoint(&checkpoint, depth))?);
+            out.sparse(&checkpoint)?;
         }
         Err(e) if e.kind() == ErrorKind::Io => return Err(e),
         Err(e) if is_other(&e) && scanned.pickles == 0 && scanned.findings.is_empty() => return Err(e),
@@ -80,6 +81,25 @@ fn examine_expanded(
     out.take(scanned);
     out.finish();
     Ok(out)
+}
+
+impl Examined {
+    /// Sparse tensors whose indices break torch's rules, which `weights_only=True` looks at.
+    fn sparse(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        // a bound on names that is met is told by what else looks at them
+        let broken = match super::sparse::broken(checkpoint) {
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            broken => broken.unwrap_or_default(),
+        };
+        for (name, rule) in broken {
+            if let Some(verdict) = &mut self.weights_only {
+                verdict.refuse("argument", format!("the sparse tensor {name}: {rule}"));
+            }
+            let message = format!("its indices break the rules of sparse tensors: {rule}");
+            self.findings.push(Finding::new(Severity::Error, "sparse-invalid", message, &name));
+        }
+        Ok(())
+    }
 }
 
 /// A file of a checkpoint of several: its name and its bytes.

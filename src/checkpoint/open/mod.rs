@@ -53,6 +53,7 @@ pub(crate) struct Opened {
     pub script: Option<Script>,
     pub attached: Vec<(Vec<Element>, NodeId)>,
     pub notes: Vec<String>,
+    pub saved: Vec<(Arc<str>, SharedSource)>,
 }
 
 impl Opened {
@@ -69,6 +70,7 @@ impl Opened {
             script: None,
             attached: Vec::new(),
             notes: Vec::new(),
+            saved: Vec::new(),
         }
     }
 }
@@ -120,6 +122,7 @@ impl Parts {
             script: opened.script,
             attached: opened.attached,
             notes: opened.notes,
+            saved: opened.saved,
             limits: limits.clone(),
         })
     }
@@ -131,7 +134,7 @@ pub(crate) struct Opener<'a> {
     pub limits: &'a Limits,
     /// Objects that the graph may have.
     pub max_objects: u64,
-    /// What is cut off or cannot be read is missing, instead of an error: of torch's zip and legacy files only.
+    /// What is cut off or cannot be read is missing, instead of an error: of torch's zip and legacy files and of safetensors.
     pub damaged: bool,
 }
 
@@ -160,9 +163,10 @@ impl Checkpoint {
         parts.finish(opened, limits)
     }
 
-    /// Reads what is left of torch's zip or legacy file: an archive without its directory by its local headers, a legacy
-    /// stream as far as it goes. Tensors whose bytes are not all there have a [`Tensor::problem`]. Other containers are read
-    /// as ever. Fails when the pickle itself is not whole.
+    /// Reads what is left of torch's zip or legacy file, or of a safetensors file: an archive without its directory by its
+    /// local headers, with every checksum looked at; the others as far as they go. Tensors whose bytes are not all there
+    /// have a [`Tensor::problem`]; [`Checkpoint::doubtful`] names those that may be damaged. Other containers are read as
+    /// ever. Fails when the pickle itself breaks off.
     pub fn open_damaged(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();

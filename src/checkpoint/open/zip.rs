@@ -21,9 +21,9 @@ const PACKAGED: (&str, &str) = (".data", ".storage");
 
 impl Opener<'_> {
     pub(super) fn zip(&self, parts: &mut Parts) -> Result<Opened> {
-        let zip = match Zip::open(Arc::clone(&self.source), self.limits) {
-            Err(e) if self.damaged && e.kind() != ErrorKind::Io => Zip::salvage(Arc::clone(&self.source), self.limits)?,
-            opened => opened?,
+        let zip = match self.damaged {
+            false => Zip::open(Arc::clone(&self.source), self.limits)?,
+            true => Zip::salvage(Arc::clone(&self.source), self.limits)?,
         };
         self.of_zip(Arc::new(zip), parts)
     }
@@ -40,7 +40,7 @@ impl Opener<'_> {
     }
 
     pub(super) fn torch_zip(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
-        let byte_order = zip.byte_order()?;
+        let (byte_order, notes) = self.byte_order(&zip)?;
         let from = parts.graph.len();
         let object = self.member_pickle(parts, &zip, "data.pkl", DATA, byte_order)?;
         super::read_nested(self, parts, from)?;
@@ -54,12 +54,13 @@ impl Opener<'_> {
             byte_order: Some(byte_order),
             era: Some(era),
             zip: Some(zip),
+            notes,
             ..Opened::new(Container::Zip, object.root)
         })
     }
 
     fn torchscript(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
-        let byte_order = zip.byte_order()?;
+        let (byte_order, notes) = self.byte_order(&zip)?;
         let object = self.member_pickle(parts, &zip, "data.pkl", DATA, byte_order)?;
         let constants = self.member_pickle(parts, &zip, "constants.pkl", CONSTANTS, byte_order)?;
         let list = parts.graph.sequence(constants.root).unwrap_or_default().iter().enumerate();
@@ -69,11 +70,28 @@ impl Opener<'_> {
             protocol: Some(object.protocol),
             byte_order: Some(byte_order),
             era: Some("TorchScript"),
-            script: Some(Script::read(&zip)?),
+            script: Some(self.script(&zip)?),
             attached: attached.collect(),
+            notes,
             zip: Some(zip),
             ..Opened::new(Container::TorchScript, object.root)
         })
+    }
+
+    fn byte_order(&self, zip: &Zip) -> Result<(ByteOrder, Vec<String>)> {
+        if !self.damaged {
+            return Ok((zip.byte_order()?, Vec::new()));
+        }
+        let (order, is_sure) = zip.salvaged_byte_order();
+        let note = format!("what the file says of its byte order is damaged; {}-endian is assumed", order.name());
+        Ok((order, if is_sure { Vec::new() } else { vec![note] }))
+    }
+
+    fn script(&self, zip: &Zip) -> Result<Script> {
+        match Script::read(zip) {
+            Err(e) if self.damaged && e.kind() != ErrorKind::Io => Ok(Script::default()),
+            script => script,
+        }
     }
 
     /// Reads one pickle of a torch.package archive: number `index`, else the only one that there is.

@@ -37,9 +37,12 @@ impl Job<'_> {
             let places = checkpoint.weights_sets()?;
             let casts = self.casts(checkpoint, &root, &places)?;
             let node = self.whole(checkpoint)?;
+            let scan = Scan::new(&checkpoint.graph, node)?;
+            self.watch_all(checkpoint, &scan);
             return self.write_torch(checkpoint, node, casts, target, self.args.output().to_owned());
         }
         let mut weights = self.weights(checkpoint)?;
+        self.watch_weights(checkpoint, &weights.tensors);
         let plain = match target {
             Some(_) if checkpoint.container != Container::TorchScript => self.plain(checkpoint, &mut weights)?,
             _ => false,
@@ -124,7 +127,10 @@ impl Job<'_> {
         self.report.tensors += tensors as u64;
         let bar = Bar::new(&self.report.output, bytes, self.args.report.quiet);
         let write = if legacy { torch_legacy::write } else { torch_zip::write };
-        let written = write(target, &checkpoint.graph, &scan, &storages, limits, &bar);
+        let written = match &self.watch {
+            Some(watch) => write(target, &checkpoint.graph, &scan, &storages, limits, &watch.paced(&bar)),
+            None => write(target, &checkpoint.graph, &scan, &storages, limits, &bar),
+        };
         drop(bar);
         let (output, overflows) = at_output(&path, written)?;
         self.overflowed(&overflows, |place| casts.names.get(&storages.get(place)?.tensor?).cloned());

@@ -30,7 +30,7 @@ use crate::write::atomic::{NewTree, Output, Target};
 use crate::write::content::{Content, Overflow};
 use crate::write::png::{Options, Picture};
 use crate::write::safetensors::NamedTensor;
-use crate::write::{csv, json, npz, safetensors, torch_zip};
+use crate::write::{csv, json, npz, safetensors, torch_zip, watch};
 
 /// A tensor, or a part of one, to be written under its name.
 struct Piece {
@@ -69,7 +69,9 @@ pub fn run(args: &Args, input: &mut Input, chosen: &Chosen, output: &Path) -> an
         bytes: 0,
         written: Vec::new(),
         left_out: plan.left_out.clone(),
+        doubtful: Vec::new(),
     };
+    let watched = super::watch(&input.checkpoint, chosen);
     let mut overflows = 0;
     match place {
         Place::File(form) => {
@@ -93,6 +95,11 @@ pub fn run(args: &Args, input: &mut Input, chosen: &Chosen, output: &Path) -> an
         }
     }
     plan.tell(args, input, overflows);
+    report.doubtful =
+        watched.finish().and_then(|wrong| watch::named(&input.checkpoint, &wrong)).with_context(of_input)?;
+    for line in watch::told(&report.doubtful) {
+        args.report.note(&input.name, line);
+    }
     if args.report.wants_json() {
         args.report.print(&report)?;
     }

@@ -99,6 +99,9 @@ impl Zip {
     /// The top folder, which is the first member's (`caffe2/serialize/inline_container.cc`); empty where the first
     /// member is in no folder.
     pub fn top(&self) -> &str {
+        if let Some(top) = &self.top_folder {
+            return top;
+        }
         self.members.first().and_then(|member| member.name.split_once('/')).map_or("", |(top, _)| top)
     }
 
@@ -120,6 +123,21 @@ impl Zip {
                 let member = self.in_top("byteorder").map_or("byteorder", |member| &member.name);
                 Err(Error::malformed(message).in_member(member).at(0))
             }
+        }
+    }
+
+    /// The byte order of the storages of a damaged archive, and whether that is sure: the checksum of a damaged
+    /// `byteorder` still tells which of the two it was.
+    pub fn salvaged_byte_order(&self) -> (ByteOrder, bool) {
+        let Some(member) = self.in_top("byteorder") else {
+            // torch has written it since 2.1, these since 2.7
+            let is_newer = self.in_top(".format_version").or_else(|| self.in_top(".storage_alignment")).is_some();
+            return (ByteOrder::Little, !is_newer);
+        };
+        match (member.crc32, member.size) {
+            (crc32, 6) if crc32 == crc32fast::hash(b"little") => (ByteOrder::Little, true),
+            (crc32, 3) if crc32 == crc32fast::hash(b"big") => (ByteOrder::Big, true),
+            _ => self.byte_order().map_or((ByteOrder::Little, false), |order| (order, member.doubt.is_none())),
         }
     }
 

@@ -28,6 +28,9 @@ impl Zip {
     }
 
     fn data_start_inner(&self, member: &Member) -> Result<u64> {
+        if let Some(start) = member.data_at {
+            return Ok(start);
+        }
         let name = member.name_raw();
         let fixed = LOCAL_HEADER_BYTES + name.len() as u64;
         let header = read_vec(self.source.as_ref(), member.header_start, fixed)?;
@@ -109,6 +112,19 @@ impl Zip {
             return Err(self.place(wrong_size(member, total), member));
         }
         Ok(crc.sum())
+    }
+
+    /// The CRC-32 that the directory states, else the data descriptor; nothing where both say 0 for what is not empty, as
+    /// `torch.serialization.set_crc32_options(False)` has it (PyTorchStreamWriter, `MZ_ZIP_FLAG_DO_NOT_COMPUTE_CRC32`).
+    pub fn stated_crc(&self, member: &Member) -> Result<Option<u32>> {
+        if member.crc32 != 0 || member.size == 0 {
+            return Ok(Some(member.crc32));
+        }
+        let at = self.data_start(member)?.saturating_add(member.compressed_size);
+        let left = self.source.len().saturating_sub(at);
+        let descriptor = read_vec(self.source.as_ref(), at, left.min(8))?;
+        let stated = descriptor.strip_prefix(b"PK\x07\x08").and_then(|rest| rest.first_chunk());
+        Ok(stated.map(|stated| u32::from_le_bytes(*stated)).filter(|stated| *stated != 0))
     }
 
     /// The bytes as they lie in the file, of a member that can be read.

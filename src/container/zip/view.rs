@@ -31,6 +31,8 @@ impl Zip {
             comment: Vec::new(),
             central_directory_start: self.central_directory_start,
             trailing_bytes: 0,
+            top_folder: None,
+            damage: Vec::new(),
             loose: None,
         }
     }
@@ -51,6 +53,8 @@ impl Zip {
                 method: 0,
                 flags: 0,
                 is_whole: true,
+                doubt: None,
+                data_at: None,
                 bound: 0,
             });
             loose.push(source);
@@ -63,6 +67,8 @@ impl Zip {
             comment: Vec::new(),
             central_directory_start: 0,
             trailing_bytes: 0,
+            top_folder: None,
+            damage: Vec::new(),
             loose: Some(loose),
         })
     }
