@@ -7,6 +7,7 @@ use std::collections::HashSet;
 
 use crate::checkpoint::module;
 use crate::checkpoint::object::{Child, Label};
+use crate::checkpoint::role::{Role, names_optimizer};
 use crate::checkpoint::tensor::TensorId;
 use crate::checkpoint::value::MAX_JSON_ITEMS;
 use crate::checkpoint::{Checkpoint, Root};
@@ -73,6 +74,8 @@ pub struct Entry {
     pub item: Item,
     /// It lies in an optimizer's state: a dict with `state` and `param_groups`.
     pub in_optimizer: bool,
+    /// What a tensor counts as.
+    pub role: Role,
 }
 
 impl Entry {
@@ -144,6 +147,10 @@ struct Frame {
     children: Vec<Child>,
     next: usize,
     in_optimizer: bool,
+    /// What every tensor below counts as, where what holds it decides.
+    every: Option<Role>,
+    /// Whether it is a state dict, once somebody asked.
+    is_state_dict: Option<bool>,
 }
 
 impl Checkpoint {
@@ -157,13 +164,17 @@ impl Checkpoint {
             path: Vec::new(),
             frames: Vec::new(),
             open: HashSet::new(),
+            every: None,
         };
+        let named = |element: &Element| matches!(element, Element::Text(key) if names_optimizer(key));
+        let is_optimizer = root.in_optimizer || root.path.iter().any(named);
+        walk.every = is_optimizer.then_some(Role::Optimizer);
         walk.run(root.node, root.in_optimizer)?;
         if root.node == self.root {
             for (path, node) in &self.attached {
                 walk.path.clone_from(path);
                 if let Some(id) = self.tensors.of(*node) {
-                    walk.push(*node, Item::Tensor(id, false), false)?;
+                    walk.push(*node, Item::Tensor(id, false), false, Role::Neither)?;
                 }
             }
         }
@@ -202,6 +213,8 @@ struct Walk<'a> {
     frames: Vec<Frame>,
     /// Objects on the way from the root to here.
     open: HashSet<NodeId>,
+    /// What every tensor counts as: the root itself lies in an optimizer.
+    every: Option<Role>,
 }
 
 impl Walk<'_> {
@@ -235,21 +248,22 @@ impl Walk<'_> {
         let objects = self.checkpoint.objects();
         let node = objects.unwrap(node);
         if let Some(id) = self.checkpoint.tensors.of(node) {
-            self.push(node, Item::Tensor(id, true), in_optimizer)?;
+            let role = self.role(id);
+            self.push(node, Item::Tensor(id, true), in_optimizer, role)?;
             return self.visit_state(node, id, in_optimizer);
         }
         if self.open.contains(&node) {
-            return self.push(node, Item::Recursion, in_optimizer);
+            return self.push(node, Item::Recursion, in_optimizer, Role::Neither);
         }
         if module::is_module(self.checkpoint, node) {
             return self.visit_module(node, in_optimizer);
         }
         if objects.is_value(node) {
-            return self.push(node, Item::Value, in_optimizer);
+            return self.push_value(node, in_optimizer);
         }
         let children = objects.children(node);
         if children.is_empty() {
-            return self.push(node, Item::Value, in_optimizer);
+            return self.push_value(node, in_optimizer);
         }
         let in_optimizer = in_optimizer || self.checkpoint.is_optimizer(&children);
         self.open_frame(node, children, in_optimizer)
@@ -261,14 +275,50 @@ impl Walk<'_> {
             return Err(Error::limit(format!("objects nest more than {depth} deep; --max-depth raises it")));
         }
         self.open.insert(node);
-        self.frames.push(Frame { node, children, next: 0, in_optimizer });
+        let is_named = matches!(self.path.last(), Some(Element::Text(key)) if names_optimizer(key));
+        let every = match self.every_here() {
+            // what a subclass is made of has been counted with it
+            None if self.checkpoint.tensors.of(node).is_some() => Some(Role::Neither),
+            None if is_named || self.checkpoint.holds_optimizer(&children) => Some(Role::Optimizer),
+            every => every,
+        };
+        self.frames.push(Frame { node, children, next: 0, in_optimizer, every, is_state_dict: None });
         Ok(())
     }
 
-    fn push(&mut self, node: NodeId, item: Item, in_optimizer: bool) -> Result<()> {
+    fn every_here(&self) -> Option<Role> {
+        self.frames.last().map_or(self.every, |frame| frame.every)
+    }
+
+    /// What a tensor counts as that is no module's.
+    fn role(&mut self, id: TensorId) -> Role {
+        if let Some(role) = self.every_here() {
+            return role;
+        }
+        let Some(tensor) = self.checkpoint.tensors.get(id) else { return Role::Neither };
+        let name = match self.path.last() {
+            Some(Element::Text(name)) => name.as_str(),
+            _ => "",
+        };
+        let checkpoint = self.checkpoint;
+        let frame = self.frames.last_mut();
+        Role::by_name(checkpoint, tensor, name, || {
+            frame.is_some_and(|frame| {
+                let ask = || checkpoint.is_state_dict(frame.node, &frame.children);
+                *frame.is_state_dict.get_or_insert_with(ask)
+            })
+        })
+    }
+
+    fn push_value(&mut self, node: NodeId, in_optimizer: bool) -> Result<()> {
+        let role = self.every_here().unwrap_or_default();
+        self.push(node, Item::Value, in_optimizer, role)
+    }
+
+    fn push(&mut self, node: NodeId, item: Item, in_optimizer: bool, role: Role) -> Result<()> {
         self.budget.path(&self.path)?;
         self.budget.memory(ROW_BYTES + self.value_bytes(node))?;
-        self.out.entries.push(Entry { path: self.path.clone(), node, item, in_optimizer });
+        self.out.entries.push(Entry { path: self.path.clone(), node, item, in_optimizer, role });
         Ok(())
     }
 
@@ -318,7 +368,7 @@ impl Walk<'_> {
     fn visit_module(&mut self, node: NodeId, in_optimizer: bool) -> Result<()> {
         let found = module::walk(self.checkpoint, node, &mut self.budget)?;
         if found.tensors.is_empty() {
-            return self.push(node, Item::Value, in_optimizer);
+            return self.push_value(node, in_optimizer);
         }
         let depth = self.path.len();
         for (name, class) in found.modules {
@@ -329,7 +379,8 @@ impl Walk<'_> {
         }
         for tensor in found.tensors {
             self.path.extend(tensor.path);
-            self.push(tensor.node, Item::Tensor(tensor.id, tensor.in_state_dict), in_optimizer)?;
+            let role = self.every_here().unwrap_or(tensor.role);
+            self.push(tensor.node, Item::Tensor(tensor.id, tensor.in_state_dict), in_optimizer, role)?;
             self.path.truncate(depth);
         }
         Ok(())
