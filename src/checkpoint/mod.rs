@@ -21,6 +21,7 @@ pub mod root;
 pub mod salvage;
 pub mod script;
 pub mod selection;
+mod state;
 pub mod storage;
 pub mod tensor;
 pub mod value;

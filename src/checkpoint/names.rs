@@ -73,6 +73,8 @@ pub struct Entry {
     pub item: Item,
     /// It lies in an optimizer's state: a dict with `state` and `param_groups`.
     pub in_optimizer: bool,
+    /// The outermost tensor in whose state it lies: a wrapper whose part it is, or a parameter with a state.
+    pub inside: Option<TensorId>,
 }
 
 impl Entry {
@@ -141,6 +143,7 @@ struct Frame {
     children: Vec<Child>,
     next: usize,
     in_optimizer: bool,
+    inside: Option<TensorId>,
 }
 
 impl Checkpoint {
@@ -154,8 +157,11 @@ impl Checkpoint {
             path: Vec::new(),
             frames: Vec::new(),
             open: HashSet::new(),
+            inside: None,
+            in_state_dict: true,
         };
-        walk.run(root.node, root.in_optimizer)?;
+        walk.visit(root.node, root.in_optimizer)?;
+        walk.below(0)?;
         if root.node == self.root {
             for (path, node) in &self.attached {
                 walk.path.clone_from(path);
@@ -196,13 +202,17 @@ struct Walk<'a> {
     frames: Vec<Frame>,
     /// Objects on the way from the root to here.
     open: HashSet<NodeId>,
+    /// The outermost tensor in whose state the walk is, and whether `state_dict()` gives that tensor.
+    inside: Option<TensorId>,
+    in_state_dict: bool,
 }
 
 impl Walk<'_> {
-    fn run(&mut self, root: NodeId, in_optimizer: bool) -> Result<()> {
-        self.visit(root, in_optimizer)?;
-        while let Some(frame) = self.frames.last_mut() {
-            // a frame at depth n stands for a path of n - 1 elements below it
+    /// Walks on until only the first `frames` are open.
+    fn below(&mut self, frames: usize) -> Result<()> {
+        while self.frames.len() > frames {
+            let Some(frame) = self.frames.last_mut() else { break };
+            // an open frame stands for the last element of the path, but for the root's
             let Some(child) = frame.children.get(frame.next).copied() else {
                 let node = frame.node;
                 self.frames.pop();
@@ -212,6 +222,7 @@ impl Walk<'_> {
             };
             frame.next += 1;
             let in_optimizer = frame.in_optimizer;
+            self.inside = frame.inside;
             self.path.push(self.checkpoint.element(child.label));
             let depth = self.frames.len();
             self.visit(child.node, in_optimizer)?;
@@ -229,7 +240,7 @@ impl Walk<'_> {
         let objects = self.checkpoint.objects();
         let node = objects.unwrap(node);
         if let Some(id) = self.checkpoint.tensors.of(node) {
-            self.push(node, Item::Tensor(id, true), in_optimizer)?;
+            self.push(node, Item::Tensor(id, self.in_state_dict), in_optimizer)?;
             return self.visit_state(node, id, in_optimizer);
         }
         if self.open.contains(&node) {
@@ -255,14 +266,14 @@ impl Walk<'_> {
             return Err(Error::limit(format!("objects nest more than {depth} deep; --max-depth raises it")));
         }
         self.open.insert(node);
-        self.frames.push(Frame { node, children, next: 0, in_optimizer });
+        self.frames.push(Frame { node, children, next: 0, in_optimizer, inside: self.inside });
         Ok(())
     }
 
     fn push(&mut self, node: NodeId, item: Item, in_optimizer: bool) -> Result<()> {
         self.budget.path(&self.path)?;
         self.budget.memory(ROW_BYTES + self.value_bytes(node))?;
-        self.out.entries.push(Entry { path: self.path.clone(), node, item, in_optimizer });
+        self.out.entries.push(Entry { path: self.path.clone(), node, item, in_optimizer, inside: self.inside });
         Ok(())
     }
 
@@ -281,32 +292,18 @@ impl Walk<'_> {
     /// A parameter or subclass lists its state where that holds other tensors.
     fn visit_state(&mut self, node: NodeId, id: TensorId, in_optimizer: bool) -> Result<()> {
         let Some(tensor) = self.checkpoint.tensors.get(id) else { return Ok(()) };
-        let Some(state) = tensor.state else { return Ok(()) };
         if self.open.contains(&node) {
             return Ok(());
         }
-        let shown = tensor.storage();
-        let objects = self.checkpoint.objects();
-        let mut dicts = vec![state];
-        if let Some(parts) = self.checkpoint.graph.tuple(state) {
-            dicts = parts.to_vec();
+        let holding = self.checkpoint.state_children(tensor);
+        if holding.is_empty() {
+            return Ok(());
         }
-        let children: Vec<Child> = dicts.iter().flat_map(|dict| objects.children(*dict)).collect();
-        let holding: Vec<Child> = children
-            .into_iter()
-            .filter(|child| match self.checkpoint.tensors.of(child.node) {
-                // the tensor whose facts the subclass shows is not listed twice
-                Some(inner) => {
-                    self.checkpoint.tensors.get(inner).is_none_or(|t| t.storage().is_none() || t.storage() != shown)
-                }
-                None => self.checkpoint.holds_tensors(child.node),
-            })
-            .map(|child| match child.label {
-                Label::Key(key) => Child { label: Label::Attribute(key), ..child },
-                _ => child,
-            })
-            .collect();
-        if holding.is_empty() { Ok(()) } else { self.open_frame(node, holding, in_optimizer) }
+        let before = self.inside;
+        self.inside = self.inside.or(Some(id));
+        self.open_frame(node, holding, in_optimizer)?;
+        self.inside = before;
+        Ok(())
     }
 
     fn visit_module(&mut self, node: NodeId, in_optimizer: bool) -> Result<()> {
@@ -324,6 +321,14 @@ impl Walk<'_> {
         for tensor in found.tensors {
             self.path.extend(tensor.path);
             self.push(tensor.node, Item::Tensor(tensor.id, tensor.in_state_dict), in_optimizer)?;
+            // no module in a tensor's state in a module: that could go on and on
+            if self.inside.is_none() {
+                let frames = self.frames.len();
+                self.in_state_dict = tensor.in_state_dict;
+                self.visit_state(tensor.node, tensor.id, in_optimizer)?;
+                self.below(frames)?;
+                (self.in_state_dict, self.inside) = (true, None);
+            }
             self.path.truncate(depth);
         }
         Ok(())

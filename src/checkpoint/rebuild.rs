@@ -2,6 +2,7 @@
 //! read is bounded.
 
 mod calls;
+mod wrapped;
 
 use std::collections::{HashMap, HashSet};
 

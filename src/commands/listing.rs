@@ -87,7 +87,9 @@ pub fn list(checkpoint: &Checkpoint, file: &str, bytes: u64, selection: &Selecti
                 let mut row = tensor_row(checkpoint, tensor, name, path);
                 row.in_state_dict = in_state_dict;
                 row.shares_with = groups.sharing(tensor, listing.tensors.len());
-                row.parameters = if entry.in_optimizer { 0 } else { parameters(tensor) };
+                // what a wrapper holds stands for its own elements
+                let is_part = entry.inside.and_then(|id| checkpoint.tensor(id)).is_some_and(|outer| outer.wraps);
+                row.parameters = if entry.in_optimizer || is_part { 0 } else { parameters(tensor) };
                 ids.push(id);
                 listing.tensors.push(row);
             }
@@ -146,10 +148,6 @@ fn tensor_bytes(checkpoint: &Checkpoint, tensor: &Tensor) -> u64 {
 
 fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<PathElement>) -> TensorRow {
     let storage = tensor.storage().and_then(|id| checkpoint.storages.get(id));
-    let class = match (&tensor.class, &tensor.global_shape) {
-        (Some(class), Some(shape)) => Some(format!("{class} of global shape {shape:?}")),
-        (class, _) => class.clone(),
-    };
     TensorRow {
         name,
         path,
@@ -164,7 +162,7 @@ fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<
         bytes: tensor_bytes(checkpoint, tensor),
         storage: storage.filter(|_| !checkpoint.container.is_merged()).map(|storage| storage.key.clone()),
         problem: tensor.problem.clone(),
-        class,
+        class: tensor.class.clone(),
         quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer_text(checkpoint, quantizer)),
         conj: tensor.conj,
         neg: tensor.neg,
@@ -226,7 +224,9 @@ fn totals(checkpoint: &Checkpoint, names: &Names) -> Totals {
     });
     for tensor in tensors {
         totals.tensors += 1;
-        totals.tensor_bytes = totals.tensor_bytes.saturating_add(tensor_bytes(checkpoint, tensor));
+        // what a wrapper holds is listed below it
+        let bytes = if tensor.wraps { 0 } else { tensor_bytes(checkpoint, tensor) };
+        totals.tensor_bytes = totals.tensor_bytes.saturating_add(bytes);
         let mut held = vec![tensor];
         if let Data::Parts(parts) = &tensor.data {
             held = parts.iter().filter_map(|node| checkpoint.tensor(checkpoint.tensors.of(*node)?)).collect();

@@ -3,7 +3,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::tensor::{Data, Kind, Tensor, TensorId};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pickle::{Change, Construct, Entry, Graph, Node, NodeId, Object};
 
 /// A new `OrderedDict` of the given tensors, as `state_dict()` gives it: plain tensors without grad, views and sharing
@@ -25,11 +25,13 @@ pub fn state_dict(
                 checkpoint.tensors.add(made, plain)?;
                 made
             }
-            // what only its own constructor can make keeps it, without the parameter around it
-            _ => match checkpoint.objects().constructor(*node) {
-                Some(Constructor::Parameter) => checkpoint.objects().args(*node).first().copied().unwrap_or(*node),
-                _ => *node,
-            },
+            _ if tensor.wraps || tensor.is_nested() => {
+                let what = if tensor.is_nested() { "nested tensor" } else { "wrapper of other tensors" };
+                let message =
+                    format!("{name}: torch opens no {what} with weights_only=True; leave it out with --exclude");
+                return Err(Error::unsupported(message));
+            }
+            _ => plain_call(checkpoint, *node, tensor)?,
         };
         let key = checkpoint.graph.push_str(name)?;
         changes.push(Change::Item(Entry { key, value, key_at: 0 }));
@@ -37,4 +39,19 @@ pub fn state_dict(
     changes.extend(attributes.map(Change::Build));
     let object = Object { how: Construct::Reduce, callable, args: Graph::EMPTY_TUPLE, kwargs: None, changes };
     checkpoint.graph.push(Node::Object(Box::new(object)))
+}
+
+/// What only its own constructor can make keeps it, without the parameter or the subclass around it.
+fn plain_call(checkpoint: &mut Checkpoint, mut node: NodeId, tensor: Tensor) -> Result<NodeId> {
+    if checkpoint.objects().constructor(node) == Some(Constructor::Parameter) {
+        node = checkpoint.objects().args(node).first().copied().unwrap_or(node);
+    }
+    let [func, _, args, ..] = *checkpoint.objects().args(node) else { return Ok(node) };
+    if checkpoint.objects().constructor(node) != Some(Constructor::FromType) {
+        return Ok(node);
+    }
+    let object = Object { how: Construct::Reduce, callable: func, args, kwargs: None, changes: Vec::new() };
+    let made = checkpoint.graph.push(Node::Object(Box::new(object)))?;
+    checkpoint.tensors.add(made, Tensor { kind: Kind::Tensor, class: None, state: None, ..tensor })?;
+    Ok(made)
 }

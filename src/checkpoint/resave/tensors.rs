@@ -27,8 +27,10 @@ impl Work<'_> {
     }
 
     pub(super) fn edit_tensor(&mut self, node: NodeId, tensor: &Tensor) -> Result<()> {
-        if self.options.cast.is_some() && tensor.global_shape.is_some() {
-            return Err(Error::unsupported("a distributed tensor cannot be cast; --state-dict takes its local part"));
+        if let (Some(_), true) = (&self.options.cast, tensor.wraps) {
+            let class = tensor.class.as_deref().unwrap_or("a wrapper");
+            let message = format!("{class} wraps tensors and cannot be cast; --state-dict takes its parts");
+            return Err(Error::unsupported(message));
         }
         let Data::Storage { id, offset } = tensor.data else { return Ok(()) };
         let Some(view) = self.view_of(node) else { return Ok(()) };
