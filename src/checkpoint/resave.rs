@@ -100,6 +100,10 @@ impl Work<'_> {
             _ if self.checkpoint.objects().constructor(node) == Some(Constructor::JoblibArray) => {
                 self.unfold_joblib(node, &tensor)
             }
+            Node::Object(_) if self.is_meta_storage(node, &tensor) => self.make_meta(node, &tensor),
+            Node::Object(_) if self.checkpoint.objects().constructor(node) == Some(Constructor::OnDevice) => {
+                self.edit_on_device(node, id, &tensor)
+            }
             Node::Object(_) => self.edit_tensor(node, &tensor),
             _ => Ok(()),
         }

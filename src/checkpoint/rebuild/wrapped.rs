@@ -13,7 +13,8 @@ use crate::checkpoint::constructors::Constructor as C;
 use crate::checkpoint::object::Objects;
 use crate::checkpoint::tensor::{Data, Kind, NESTED, Tensor};
 use crate::data::number::integers;
-use crate::dtype::{DType, Known};
+use crate::dtype::{ByteOrder, DType, Known};
+use crate::error::ErrorKind;
 use crate::pickle::{Graph, NodeId};
 use crate::source::read_vec;
 
@@ -163,10 +164,26 @@ impl Call<'_> {
         if table.dtype != Some(DType::Known(Known::Int64)) || !table.is_contiguous() {
             return None;
         }
-        let place = table.elements(self.storages).ok()?;
+        let place = match table.elements(self.storages) {
+            Ok(place) => place,
+            Err(e) => {
+                if e.kind() == ErrorKind::Io {
+                    self.graph.refuse(&e);
+                }
+                return None;
+            }
+        };
         let bytes = table.bytes()?;
-        let mut found = read_vec(place.source.as_ref(), place.offset.checked_mul(8)?, bytes).ok()?;
-        if place.byte_order == crate::dtype::ByteOrder::Big {
+        let mut found = match read_vec(place.source.as_ref(), place.offset.checked_mul(8)?, bytes) {
+            Ok(found) => found,
+            Err(e) => {
+                if e.kind() == ErrorKind::Io {
+                    self.graph.refuse(&e);
+                }
+                return None;
+            }
+        };
+        if place.byte_order == ByteOrder::Big {
             found.chunks_exact_mut(8).for_each(<[u8]>::reverse);
         }
         let found: Vec<i64> = integers(Known::Int64, &found).filter_map(|size| i64::try_from(size).ok()).collect();

@@ -30,6 +30,11 @@ pub struct Part<'a> {
 /// Prints a single entry as it is, others with their names.
 pub fn as_text(checkpoint: &Checkpoint, chosen: &Chosen, part: Part<'_>, full: bool) -> anyhow::Result<()> {
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    if chosen.whole && checkpoint.objects().is_of_stdlib(chosen.root.node) {
+        // one thing to people, however many attributes it has
+        writeln!(out, "{}", escape(&checkpoint.objects().repr(chosen.root.node, usize::MAX)))?;
+        return Ok(out.flush()?);
+    }
     let several = !chosen.single;
     for entry in chosen.without_wrappers(checkpoint) {
         if several {
