@@ -15,6 +15,7 @@ pub mod object;
 pub mod open;
 pub mod prune;
 pub mod pyrepr;
+mod quantized;
 pub mod rebuild;
 pub mod resave;
 pub mod root;

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::names::{Budget, Element, ROW_BYTES};
+use crate::checkpoint::names::{Budget, Element, ROW_BYTES, join};
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::tensor::TensorId;
 use crate::error::{Error, Result};
@@ -18,7 +18,8 @@ pub(super) struct ModuleTensor {
     /// Below the module: the whole name as one element, then elements inside attributes.
     pub path: Vec<Element>,
     pub node: NodeId,
-    pub id: TensorId,
+    /// `None` for what else `state_dict()` gives: the values and containers of quantized modules.
+    pub id: Option<TensorId>,
     pub in_state_dict: bool,
 }
 
@@ -39,6 +40,9 @@ pub(super) fn is_module(checkpoint: &Checkpoint, node: NodeId) -> bool {
     if let Some(script) = &checkpoint.script {
         return objects.class(node).is_some_and(|(module, name)| script.is_module(&module, &name));
     }
+    if checkpoint.tensors.saved_in(node).is_some() {
+        return true;
+    }
     let (dicts, _) = objects.states(node);
     if !checkpoint.graph.look_at(dicts.iter().map(|dict| dict.len()).sum()) {
         return false;
@@ -53,7 +57,7 @@ pub(super) fn is_module(checkpoint: &Checkpoint, node: NodeId) -> bool {
 
 /// A module's own tensors and submodules by name, in `state_dict()` order, and its other attributes.
 struct Own {
-    /// Parameters, then persistent buffers.
+    /// Parameters, persistent buffers, then what the module's class adds, values too.
     tensors: Vec<(String, NodeId)>,
     modules: Vec<(String, NodeId)>,
     others: Vec<(String, NodeId)>,
@@ -87,9 +91,12 @@ fn own_of_pickle(checkpoint: &Checkpoint, node: NodeId) -> Own {
     let buffers = named_items(checkpoint, objects.attribute(node, "_buffers"));
     let (mut others, buffers): (Vec<_>, Vec<_>) = buffers.into_iter().partition(|(name, _)| hidden.contains(name));
     tensors.extend(buffers);
+    let saved = checkpoint.tensors.saved_in(node).unwrap_or_default();
+    tensors.extend(saved.iter().map(|(name, node)| ((*name).to_owned(), objects.unwrap(*node))));
     for Child { label, node } in objects.children(node) {
         let name = checkpoint.element(label).to_string();
-        if !["_parameters", "_buffers", "_modules"].contains(&name.as_str()) {
+        let is_saved = saved.iter().any(|(saved, _)| *saved == name);
+        if !is_saved && !["_parameters", "_buffers", "_modules"].contains(&name.as_str()) {
             others.push((name, node));
         }
     }
@@ -154,9 +161,12 @@ pub(super) fn walk(checkpoint: &Checkpoint, root: NodeId, budget: &mut Budget) -
         }
         open.push(node);
         let own = own(checkpoint, node);
+        let saved = checkpoint.tensors.saved_in(node).unwrap_or_default();
+        let is_saved = |node: NodeId| saved.iter().any(|(_, saved)| checkpoint.objects().unwrap(*saved) == node);
         out.modules.push((prefix.clone(), class_name(checkpoint, node)));
         for (name, node) in own.tensors {
-            if let Some(id) = checkpoint.tensors.of(node) {
+            let id = checkpoint.tensors.of(node);
+            if id.is_some() || is_saved(node) {
                 seen.insert(node);
                 let path = vec![Element::Text(qualified(&prefix, &name))];
                 budget.path(&path)?;
@@ -201,7 +211,7 @@ fn hold(
         budget.visit()?;
         if let Some(id) = checkpoint.tensors.of(node) {
             budget.path(&path)?;
-            out.tensors.push(ModuleTensor { path, node, id, in_state_dict: false });
+            out.tensors.push(ModuleTensor { path, node, id: Some(id), in_state_dict: false });
             continue;
         }
         if path.len() >= checkpoint.limits.max_depth {
@@ -218,6 +228,20 @@ fn hold(
         }
     }
     Ok(())
+}
+
+impl Checkpoint {
+    /// What a module's `state_dict()` has beside tensors, by whole names: the dtypes and the pairs of weight and bias of
+    /// torch's quantized modules.
+    pub fn saved_values(&self, module: NodeId) -> Result<Vec<(String, NodeId)>> {
+        let module = self.objects().unwrap(module);
+        if !is_module(self, module) {
+            return Ok(Vec::new());
+        }
+        let found = walk(self, module, &mut Budget::new(&self.limits, &self.graph))?;
+        let values = found.tensors.into_iter().filter(|found| found.id.is_none());
+        Ok(values.map(|found| (join(&found.path), found.node)).collect())
+    }
 }
 
 /// A module's submodules by name, and its other attributes.

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use crate::checkpoint::module;
+use crate::checkpoint::module::{self, ModuleTensor};
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::tensor::TensorId;
 use crate::checkpoint::value::MAX_JSON_ITEMS;
@@ -159,6 +159,7 @@ impl Checkpoint {
             open: HashSet::new(),
             inside: None,
             in_state_dict: true,
+            in_module: false,
         };
         walk.visit(root.node, root.in_optimizer)?;
         walk.below(0)?;
@@ -205,6 +206,8 @@ struct Walk<'a> {
     /// The outermost tensor in whose state the walk is, and whether `state_dict()` gives that tensor.
     inside: Option<TensorId>,
     in_state_dict: bool,
+    /// The walk is in what a module lists.
+    in_module: bool,
 }
 
 impl Walk<'_> {
@@ -319,18 +322,32 @@ impl Walk<'_> {
             self.path.truncate(depth);
         }
         for tensor in found.tensors {
-            self.path.extend(tensor.path);
-            self.push(tensor.node, Item::Tensor(tensor.id, tensor.in_state_dict), in_optimizer)?;
-            // no module in a tensor's state in a module: that could go on and on
-            if self.inside.is_none() {
-                let frames = self.frames.len();
-                self.in_state_dict = tensor.in_state_dict;
-                self.visit_state(tensor.node, tensor.id, in_optimizer)?;
-                self.below(frames)?;
-                (self.in_state_dict, self.inside) = (true, None);
-            }
+            self.path.extend(tensor.path.iter().cloned());
+            self.visit_of_module(&tensor, in_optimizer)?;
             self.path.truncate(depth);
         }
+        Ok(())
+    }
+}
+
+impl Walk<'_> {
+    /// Lists a tensor of a module with its state, or another value of its `state_dict()`, whose path is set.
+    fn visit_of_module(&mut self, found: &ModuleTensor, in_optimizer: bool) -> Result<()> {
+        if let Some(id) = found.id {
+            self.push(found.node, Item::Tensor(id, found.in_state_dict), in_optimizer)?;
+        }
+        // modules in the state of a module's tensor could go on and on
+        if self.in_module {
+            return if found.id.is_none() { self.push(found.node, Item::Value, in_optimizer) } else { Ok(()) };
+        }
+        let (frames, inside) = (self.frames.len(), self.inside);
+        (self.in_module, self.in_state_dict) = (true, found.in_state_dict);
+        match found.id {
+            Some(id) => self.visit_state(found.node, id, in_optimizer)?,
+            None => self.visit(found.node, in_optimizer)?,
+        }
+        self.below(frames)?;
+        (self.in_module, self.in_state_dict, self.inside) = (false, true, inside);
         Ok(())
     }
 }

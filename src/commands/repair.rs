@@ -211,6 +211,7 @@ fn rest(checkpoint: &mut Checkpoint, lost: &[Lost], notes: &mut Vec<String>) -> 
     });
     let left: Vec<_> = left.filter(|(name, ..)| !lost.iter().any(|lost| lost.name == *name)).collect();
     checkpoint.give_up_lost();
+    let left: Vec<_> = left.into_iter().map(|(name, node, id)| (name, node, Some(id))).collect();
     Ok(state_dict(checkpoint, &left, None)?)
 }
 

@@ -7,16 +7,22 @@ use crate::error::{Error, Result};
 use crate::pickle::{Change, Construct, Entry, Graph, Node, NodeId, Object};
 
 /// A new `OrderedDict` of the given tensors, as `state_dict()` gives it: plain tensors without grad, views and sharing
-/// kept. `attributes` is what `BUILD` gives it (`_metadata`).
+/// kept; what is no tensor stays as it is. `attributes` is what `BUILD` gives it (`_metadata`).
 pub fn state_dict(
     checkpoint: &mut Checkpoint,
-    tensors: &[(String, NodeId, TensorId)],
+    tensors: &[(String, NodeId, Option<TensorId>)],
     attributes: Option<NodeId>,
 ) -> Result<NodeId> {
     let (module, name) = (checkpoint.graph.push_str("collections")?, checkpoint.graph.push_str("OrderedDict")?);
     let callable = checkpoint.graph.push(Node::Global { module, name })?;
     let mut changes = Vec::new();
     for (name, node, id) in tensors {
+        let Some(id) = id else {
+            refuse_packed(checkpoint, name, *node)?;
+            let key = checkpoint.graph.push_str(name)?;
+            changes.push(Change::Item(Entry { key, value: *node, key_at: 0 }));
+            continue;
+        };
         let tensor = checkpoint.tensors.get(*id).cloned().unwrap_or_default();
         let value = match tensor.data {
             Data::Storage { .. } | Data::Array { .. } if tensor.quantizer.is_none() => {
@@ -54,4 +60,14 @@ fn plain_call(checkpoint: &mut Checkpoint, mut node: NodeId, tensor: Tensor) -> 
     let made = checkpoint.graph.push(Node::Object(Box::new(object)))?;
     checkpoint.tensors.add(made, Tensor { kind: Kind::Tensor, class: None, state: None, ..tensor })?;
     Ok(made)
+}
+
+/// torch packs weights of quantized recurrent layers in objects that it does not open with `weights_only=True`.
+fn refuse_packed(checkpoint: &Checkpoint, name: &str, node: NodeId) -> Result<()> {
+    match checkpoint.objects().class(node) {
+        Some((_, class)) if class == "ScriptObject" => Err(Error::unsupported(format!(
+            "{name}: torch does not open packed parameters with weights_only=True; leave it out with --exclude"
+        ))),
+        _ => Ok(()),
+    }
 }

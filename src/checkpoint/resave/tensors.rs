@@ -90,7 +90,8 @@ impl Work<'_> {
 
     /// `(array or tensor, dtype, device, requires_grad)`: torch casts to the type and moves to the device that stand there.
     pub(super) fn edit_on_device(&mut self, node: NodeId, id: TensorId, tensor: &Tensor) -> Result<()> {
-        let cast = self.options.cast.clone().filter(|_| tensor.dtype.as_ref().and_then(DType::class) == Some(Class::Float));
+        let cast =
+            self.options.cast.clone().filter(|_| tensor.dtype.as_ref().and_then(DType::class) == Some(Class::Float));
         if cast.is_none() && self.options.device.is_none() {
             return Ok(());
         }
