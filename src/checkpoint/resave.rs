@@ -5,6 +5,7 @@
 //! done and in which order; `storages` decides what is stored, `tensors` describes what looks at it.
 
 mod joblib;
+mod legacy;
 mod state_dict;
 mod storages;
 mod tensors;
@@ -21,7 +22,7 @@ use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::storage::{Persistent, StorageId};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::pickle::{Construct, Node, NodeId, Object, Scan};
+use crate::pickle::{Construct, Node, NodeId, Object};
 
 /// What to change on the way.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +41,10 @@ pub struct Resave {
 /// are their numbers.
 pub fn resave(checkpoint: &mut Checkpoint, root: NodeId, options: &Resave) -> Result<Vec<NewStorage>> {
     joblib::unfold_nested(checkpoint, root)?;
-    let order = Scan::new(&checkpoint.graph, root)?.into_order();
+    let mut order = legacy::order(checkpoint, root)?;
+    if options.legacy {
+        legacy::refuse(checkpoint, root, &order)?;
+    }
     let mut work = Work {
         options,
         uses: FxHashMap::default(),
@@ -51,6 +55,9 @@ pub fn resave(checkpoint: &mut Checkpoint, root: NodeId, options: &Resave) -> Re
         kept: HashSet::new(),
         checkpoint,
     };
+    if work.replace_meta(&order)? {
+        order = legacy::order(work.checkpoint, root)?;
+    }
     work.look(&order)?;
     work.divide()?;
     for node in order {
@@ -100,7 +107,6 @@ impl Work<'_> {
             _ if self.checkpoint.objects().constructor(node) == Some(Constructor::JoblibArray) => {
                 self.unfold_joblib(node, &tensor)
             }
-            Node::Object(_) if self.is_meta_storage(node, &tensor) => self.make_meta(node, &tensor),
             Node::Object(_) if self.checkpoint.objects().constructor(node) == Some(Constructor::OnDevice) => {
                 self.edit_on_device(node, id, &tensor)
             }

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::constructors::Constructor;
-use crate::checkpoint::tensor::{Data, Kind, Tensor, TensorId};
+use crate::checkpoint::tensor::{Data, Kind, STRIDED, Tensor, TensorId};
 use crate::error::{Error, Result};
 use crate::pickle::{Change, Construct, Entry, Graph, Node, NodeId, Object};
 
@@ -28,6 +28,14 @@ pub fn state_dict(
             Data::Storage { .. } | Data::Array { .. } if tensor.quantizer.is_none() => {
                 let made = checkpoint.graph.push(Node::Foreign(0))?;
                 let plain = Tensor { kind: Kind::Tensor, requires_grad: Some(false), state: None, ..tensor };
+                checkpoint.tensors.add(made, plain)?;
+                made
+            }
+            // without a storage there is nothing to keep
+            Data::Nothing if tensor.layout == STRIDED && !tensor.wraps && tensor.device.as_deref() == Some("meta") => {
+                let made = checkpoint.graph.push(Node::Foreign(0))?;
+                let plain =
+                    Tensor { kind: Kind::Tensor, requires_grad: Some(false), class: None, state: None, ..tensor };
                 checkpoint.tensors.add(made, plain)?;
                 made
             }

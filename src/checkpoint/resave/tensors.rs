@@ -62,8 +62,21 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Meta tensors over storages without bytes are described without them; whether there were any.
+    pub(super) fn replace_meta(&mut self, order: &[NodeId]) -> Result<bool> {
+        let mut any = false;
+        for node in order {
+            let tensor = self.checkpoint.tensors.of(*node).and_then(|id| self.checkpoint.tensors.get(id));
+            if let Some(tensor) = tensor.filter(|tensor| self.is_meta_storage(*node, tensor)).cloned() {
+                self.make_meta(*node, &tensor)?;
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
     /// A meta tensor over a storage without bytes: TorchScript describes them so, and torch's legacy form cannot.
-    pub(super) fn is_meta_storage(&self, node: NodeId, tensor: &Tensor) -> bool {
+    fn is_meta_storage(&self, node: NodeId, tensor: &Tensor) -> bool {
         let without_storage = self.options.legacy || self.checkpoint.container == Container::TorchScript;
         let constructor = self.checkpoint.objects().constructor(node);
         let strided = matches!(constructor, Some(Constructor::Tensor | Constructor::TensorV2 | Constructor::TensorV3));
@@ -72,7 +85,7 @@ impl Work<'_> {
     }
 
     /// `_rebuild_meta_tensor_no_storage(dtype, size, stride, requires_grad)`, as torch writes meta tensors.
-    pub(super) fn make_meta(&mut self, node: NodeId, tensor: &Tensor) -> Result<()> {
+    fn make_meta(&mut self, node: NodeId, tensor: &Tensor) -> Result<()> {
         let dtype = tensor.dtype.clone().ok_or_else(|| Error::data("a tensor of unknown type"))?;
         let dtype = match &self.options.cast {
             Some(cast) if dtype.class() == Some(Class::Float) => cast.clone(),
@@ -162,6 +175,7 @@ impl Work<'_> {
                 None => (Home::Storage(*storage, 0..u64::MAX), *offset, tensor.stride.clone()),
             },
             Data::Array { .. } => (Home::Array(id), 0, Some(contiguous(&tensor.shape))),
+            Data::Nothing if tensor.device.as_deref() == Some("meta") => return self.make_meta(node, tensor),
             _ => return Err(Error::unsupported(format!("a {} tensor cannot be described anew", tensor.layout))),
         };
         let source = match &home {

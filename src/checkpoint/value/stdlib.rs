@@ -86,13 +86,16 @@ impl Repr<'_, '_> {
         }
     }
 
-    /// `, tzinfo=…, fold=1)`.
+    /// `, fold=1, tzinfo=…)`.
     fn finish(&mut self, zone: Option<&NodeId>, fold: bool) {
+        if fold {
+            self.push(", fold=1");
+        }
         if let Some(zone) = zone.filter(|zone| **zone != Graph::NONE) {
             self.push(", tzinfo=");
             self.write(*zone);
         }
-        self.push(if fold { ", fold=1)" } else { ")" });
+        self.push(")");
     }
 
     fn datetime(&mut self, args: &[NodeId]) -> Option<()> {
