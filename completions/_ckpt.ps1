@@ -157,7 +157,7 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
             [CompletionResult]::new('--max-entries', '--max-entries', [CompletionResultType]::ParameterName, 'Tensors and values that may be listed')
             [CompletionResult]::new('--max-expanded-bytes', '--max-expanded-bytes', [CompletionResultType]::ParameterName, 'Bytes that compressed input or standard input may take once expanded')
             [CompletionResult]::new('--max-read-bytes', '--max-read-bytes', [CompletionResultType]::ParameterName, 'Bytes that will be read of tensors that are larger than what the file stores of them')
-            [CompletionResult]::new('--state-dict', '--state-dict', [CompletionResultType]::ParameterName, 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict')
+            [CompletionResult]::new('--state-dict', '--state-dict', [CompletionResultType]::ParameterName, 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)')
             [CompletionResult]::new('--compact', '--compact', [CompletionResultType]::ParameterName, 'Write only the parts of storages that tensors use (torch formats)')
             [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Replace existing files')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Short for --format json')

@@ -149,7 +149,7 @@ set edit:completion:arg-completer[ckpt] = {|@words|
             cand --max-entries 'Tensors and values that may be listed'
             cand --max-expanded-bytes 'Bytes that compressed input or standard input may take once expanded'
             cand --max-read-bytes 'Bytes that will be read of tensors that are larger than what the file stores of them'
-            cand --state-dict 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict'
+            cand --state-dict 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)'
             cand --compact 'Write only the parts of storages that tensors use (torch formats)'
             cand --force 'Replace existing files'
             cand --json 'Short for --format json'

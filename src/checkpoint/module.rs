@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::names::{Budget, Element, ROW_BYTES};
+use crate::checkpoint::names::{Budget, Element, ROW_BYTES, join};
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::role::Role;
 use crate::checkpoint::tensor::TensorId;
@@ -19,7 +19,8 @@ pub(super) struct ModuleTensor {
     /// Below the module: the whole name as one element, then elements inside attributes.
     pub path: Vec<Element>,
     pub node: NodeId,
-    pub id: TensorId,
+    /// `None` for what else `state_dict()` gives: the values and containers of quantized modules.
+    pub id: Option<TensorId>,
     pub in_state_dict: bool,
     pub role: Role,
 }
@@ -40,6 +41,9 @@ pub(super) fn is_module(checkpoint: &Checkpoint, node: NodeId) -> bool {
     }
     if let Some(script) = &checkpoint.script {
         return objects.class(node).is_some_and(|(module, name)| script.is_module(&module, &name));
+    }
+    if checkpoint.tensors.saved_in(node).is_some() {
+        return true;
     }
     let (dicts, _) = objects.states(node);
     if !checkpoint.graph.look_at(dicts.iter().map(|dict| dict.len()).sum()) {
@@ -62,6 +66,8 @@ struct Own {
     buffers: Vec<(String, NodeId)>,
     /// Non-persistent buffers.
     hidden: Vec<(String, NodeId)>,
+    /// What the module's class adds to its state dict, values too.
+    saved: Vec<(String, NodeId)>,
     modules: Vec<(String, NodeId)>,
     others: Vec<(String, NodeId)>,
 }
@@ -93,15 +99,18 @@ fn own_of_pickle(checkpoint: &Checkpoint, node: NodeId) -> Own {
     let parameters = named_items(checkpoint, objects.attribute(node, "_parameters"));
     let buffers = named_items(checkpoint, objects.attribute(node, "_buffers"));
     let (hidden, buffers) = buffers.into_iter().partition(|(name, _)| hidden.contains(name));
+    let saved = checkpoint.tensors.saved_in(node).unwrap_or_default();
     let mut others = Vec::new();
     for Child { label, node } in objects.children(node) {
         let name = checkpoint.element(label).to_string();
-        if !["_parameters", "_buffers", "_modules"].contains(&name.as_str()) {
+        let is_saved = saved.iter().any(|(saved, _)| *saved == name);
+        if !is_saved && !["_parameters", "_buffers", "_modules"].contains(&name.as_str()) {
             others.push((name, node));
         }
     }
     let modules = named_items(checkpoint, objects.attribute(node, "_modules"));
-    Own { parameters, buffers, hidden, modules, others }
+    let saved = saved.iter().map(|(name, node)| ((*name).to_owned(), objects.unwrap(*node))).collect();
+    Own { parameters, buffers, saved, hidden, modules, others }
 }
 
 fn own_of_script(checkpoint: &Checkpoint, node: NodeId) -> Own {
@@ -164,16 +173,20 @@ pub(super) fn walk(checkpoint: &Checkpoint, root: NodeId, budget: &mut Budget) -
         }
         open.push(node);
         let own = own(checkpoint, node);
+        let saved = checkpoint.tensors.saved_in(node).unwrap_or_default();
+        let is_saved = |node: NodeId| saved.iter().any(|(_, saved)| checkpoint.objects().unwrap(*saved) == node);
         out.modules.push((prefix.clone(), class_name(checkpoint, node)));
-        let buffers = own.buffers.into_iter().map(|(name, node)| (name, node, true));
-        for (name, node, is_buffer) in own.parameters.into_iter().map(|(name, node)| (name, node, false)).chain(buffers)
-        {
-            let Some(id) = checkpoint.tensors.of(node) else { continue };
+        let parameters = own.parameters.into_iter().map(|(name, node)| (name, node, None));
+        let buffers = own.buffers.into_iter().map(|(name, node)| (name, node, Some(Role::Buffer)));
+        let saved = own.saved.into_iter().map(|(name, node)| (name, node, Some(Role::Neither)));
+        for (name, node, role) in parameters.chain(buffers).chain(saved) {
+            let id = checkpoint.tensors.of(node);
+            if id.is_none() && !is_saved(node) {
+                continue;
+            }
             seen.insert(node);
-            let role = match checkpoint.tensor(id) {
-                Some(tensor) if !is_buffer => Role::of_parameter(tensor),
-                _ => Role::Buffer,
-            };
+            let tensor = id.and_then(|id| checkpoint.tensor(id));
+            let role = role.or_else(|| tensor.map(Role::of_parameter)).unwrap_or(Role::Neither);
             let path = vec![Element::Text(qualified(&prefix, &name))];
             budget.path(&path)?;
             out.tensors.push(ModuleTensor { path, node, id, in_state_dict: true, role });
@@ -217,7 +230,7 @@ fn hold(
         budget.visit()?;
         if let Some(id) = checkpoint.tensors.of(node) {
             budget.path(&path)?;
-            out.tensors.push(ModuleTensor { path, node, id, in_state_dict: false, role });
+            out.tensors.push(ModuleTensor { path, node, id: Some(id), in_state_dict: false, role });
             continue;
         }
         if path.len() >= checkpoint.limits.max_depth {
@@ -236,10 +249,24 @@ fn hold(
     Ok(())
 }
 
+impl Checkpoint {
+    /// What a module's `state_dict()` has beside tensors, by whole names: the dtypes and the pairs of weight and bias of
+    /// torch's quantized modules.
+    pub fn saved_values(&self, module: NodeId) -> Result<Vec<(String, NodeId)>> {
+        let module = self.objects().unwrap(module);
+        if !is_module(self, module) {
+            return Ok(Vec::new());
+        }
+        let found = walk(self, module, &mut Budget::new(&self.limits, &self.graph))?;
+        let values = found.tensors.into_iter().filter(|found| found.id.is_none());
+        Ok(values.map(|found| (join(&found.path), found.node)).collect())
+    }
+}
+
 /// A module's own tensors, submodules and other attributes by name.
 pub(super) fn parts(checkpoint: &Checkpoint, node: NodeId) -> Vec<(Element, NodeId)> {
     let own = own(checkpoint, node);
     let tensors = own.parameters.into_iter().chain(own.buffers);
-    let parts = tensors.chain(own.modules).chain(own.hidden).chain(own.others);
+    let parts = tensors.chain(own.saved).chain(own.modules).chain(own.hidden).chain(own.others);
     parts.map(|(name, node)| (Element::Text(name), node)).collect()
 }

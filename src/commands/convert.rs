@@ -98,7 +98,7 @@ pub struct Args {
     /// The format to write; the default follows OUTPUT's extension
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub to: Option<To>,
-    /// Reduce a module, a TorchScript archive or a checkpoint to a plain state dict
+    /// Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)
     #[arg(long)]
     pub state_dict: bool,
     /// Leave out an element and everything below it; a name or a glob; repeatable
@@ -208,6 +208,9 @@ impl Args {
         })
     }
 }
+
+/// Wrapper tensors that a note names.
+const MAX_WRAPPERS: usize = 8;
 
 /// What a conversion goes by.
 struct Job<'a> {
@@ -336,6 +339,17 @@ impl Job<'_> {
         };
         self.choose(checkpoint, &root)?;
         let weights = checkpoint.select_weights(root, &|name| self.filter.takes(name))?;
+        if !weights.by_parts.is_empty() {
+            let shown = weights.by_parts.iter().take(MAX_WRAPPERS).map(|(name, class, parts)| {
+                let name = if name.is_empty() { "." } else { name };
+                format!("{name} ({class}: {})", parts.join(", "))
+            });
+            let shown: Vec<String> = shown.collect();
+            let more = weights.by_parts.len().saturating_sub(MAX_WRAPPERS);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let written = format!("written as the tensors that they wrap: {}{more}", shown.join(", "));
+            self.args.report.note(&self.report.input, written);
+        }
         if weights.tensors.is_empty() {
             bail!("no tensors selected; nothing written");
         }

@@ -195,10 +195,6 @@ fn tensor_bytes(checkpoint: &Checkpoint, tensor: &Tensor) -> u64 {
 
 fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<PathElement>) -> TensorRow {
     let storage = tensor.storage().and_then(|id| checkpoint.storages.get(id));
-    let class = match (&tensor.class, &tensor.global_shape) {
-        (Some(class), Some(shape)) => Some(format!("{class} of global shape {shape:?}")),
-        (class, _) => class.clone(),
-    };
     TensorRow {
         name,
         path,
@@ -213,7 +209,7 @@ fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<
         bytes: tensor_bytes(checkpoint, tensor),
         storage: storage.filter(|_| !checkpoint.container.is_merged()).map(|storage| storage.key.clone()),
         problem: tensor.problem.clone(),
-        class,
+        class: tensor.class.clone(),
         quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer_text(checkpoint, quantizer)),
         conj: tensor.conj,
         neg: tensor.neg,
@@ -275,7 +271,9 @@ fn totals(checkpoint: &Checkpoint, names: &Names) -> Totals {
     });
     for tensor in tensors {
         totals.tensors += 1;
-        totals.tensor_bytes = totals.tensor_bytes.saturating_add(tensor_bytes(checkpoint, tensor));
+        // what a wrapper holds is listed below it
+        let bytes = if tensor.wraps { 0 } else { tensor_bytes(checkpoint, tensor) };
+        totals.tensor_bytes = totals.tensor_bytes.saturating_add(bytes);
         let mut held = vec![tensor];
         if let Data::Parts(parts) = &tensor.data {
             held = parts.iter().filter_map(|node| checkpoint.tensor(checkpoint.tensors.of(*node)?)).collect();

@@ -297,7 +297,7 @@ fn rest(checkpoint: &mut Checkpoint, lost: &mut Vec<Lost>, notes: &mut Vec<Strin
     let mut left = Vec::new();
     for entry in names.entries.iter().filter(|entry| !known.contains(&entry.name())) {
         match entry.item {
-            Item::Tensor(id, true) => left.push((entry.name(), entry.node, id)),
+            Item::Tensor(id, true) => left.push((entry.name(), entry.node, Some(id))),
             Item::Tensor(_, false) => {
                 lost.push(Lost { name: entry.name(), why: "is whole, but not part of the state dict".to_owned() });
             }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::names::Element;
 use crate::checkpoint::object::Objects;
+use crate::checkpoint::quantized;
 use crate::checkpoint::rebuild::Tensors;
 use crate::checkpoint::script::Script;
 use crate::checkpoint::storage::Storages;
@@ -106,6 +107,7 @@ impl Parts {
     /// A checkpoint of all that has been read: finds the tensors that the pickles describe.
     pub(crate) fn finish(mut self, opened: Opened, limits: &Limits) -> Result<Checkpoint> {
         self.tensors.rebuild(&self.graph, &self.storages, limits)?;
+        quantized::describe(&mut self)?;
         self.graph.complete()?;
         Ok(Checkpoint {
             container: opened.container,

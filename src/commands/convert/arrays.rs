@@ -113,6 +113,9 @@ impl Job<'_> {
         if tensor.is_quantized() {
             bail!("{format} has no quantized tensors; --exclude {name:?} leaves it out");
         }
+        if tensor.is_nested() {
+            bail!("{format} has no nested tensors; --exclude {name:?} leaves it out");
+        }
         if tensor.is_sparse() {
             bail!("{format} has no sparse tensors ({}); --exclude {name:?} leaves it out", tensor.layout);
         }

@@ -134,7 +134,12 @@ impl Plan {
         if !one_only && matches!(place, Place::Directory(_)) && form != Form::Json && form.is_collection() {
             bail!("a directory gets one file for each tensor: --to npy, csv, bin, png or json");
         }
-        for entry in &chosen.entries {
+        let whole = form == Form::Torch && args.slice.is_none();
+        let entries: Vec<_> = match whole {
+            true => chosen.entries.iter().collect(),
+            false => chosen.without_wrappers(checkpoint).collect(),
+        };
+        for entry in entries {
             let Item::Tensor(id, _) = entry.item else {
                 match form.holds_values() || matches!(place, Place::Directory(_)) {
                     true => plan.values.push((entry.name(), entry.node)),
@@ -144,10 +149,11 @@ impl Plan {
             };
             let Some(tensor) = checkpoint.tensor(id) else { continue };
             let taken = Taken { checkpoint, tensor, subscript: args.slice.as_ref() };
-            if form == Form::Torch && args.slice.is_none() {
+            if whole {
                 plan.objects.push(taken.as_it_is(entry.name(), args.dtype.as_ref()));
                 continue;
             }
+            taken.refuse_wrapper(&entry.name())?;
             let found = match one_only || form == Form::Torch {
                 true => taken.elements().map(|elements| vec![("", elements)]),
                 false => taken.parts(),
