@@ -26,6 +26,8 @@ const SIZES_FOLLOW: u16 = 1 << 3;
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 const BLOCK: u64 = 1 << 20;
+/// Of a longer name only so much is kept: torch's readers take 512 bytes at most.
+const LONG_NAME_BYTES: u64 = 1024;
 /// No version of the format and no method has a number like that.
 const NO_NUMBER: u16 = 100;
 
@@ -187,7 +189,10 @@ impl Signatures {
         if data_start > source.len() || half(&header, 4) >= NO_NUMBER || method >= NO_NUMBER {
             return Ok(None);
         }
-        let name = read_vec(source, name_start, extra_start - name_start)?;
+        // headers over each other could each claim the longest name there is
+        let name_bytes = extra_start - name_start;
+        let name =
+            read_vec(source, name_start, if name_bytes > LONG_NAME_BYTES { LONG_NAME_BYTES } else { name_bytes })?;
         let left = source.len() - data_start;
         let mut member = LocalMember {
             name: String::from_utf8_lossy(&name).into_owned(),
@@ -202,7 +207,8 @@ impl Signatures {
             is_inside: false,
         };
         if flags & SIZES_FOLLOW == 0 {
-            let extra = read_vec(source, extra_start, data_start - extra_start)?;
+            let is_long = [18, 22].iter().any(|at| word(&header, *at) == u32::MAX);
+            let extra = if is_long { read_vec(source, extra_start, data_start - extra_start)? } else { Vec::new() };
             let (stored, size) = sizes(&header, &extra);
             (member.size, member.crc32) = (Some(size), Some(word(&header, 14)));
             member.is_complete = stored <= left;
