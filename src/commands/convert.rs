@@ -264,19 +264,16 @@ impl Job<'_> {
             return Ok(());
         }
         let entries = checkpoint.names(root)?.entries;
-        let mut listed = [Listed::of(&entries)];
+        let mut listed = vec![Listed::of(&entries)];
         let mut resolved = asked.resolve(&listed)?;
         let whole;
         if resolved.missing().next().is_some() && self.args.names.root.is_none() && !root.path.is_empty() {
             whole = checkpoint.names(&checkpoint.top())?.entries;
-            listed = [Listed::of(&whole)];
-            resolved.look_further(&listed)?;
+            listed.push(Listed::of(&whole));
+            resolved.look_further(listed.get(1..).unwrap_or_default())?;
         }
         resolved.missing_is_an_error(&listed)?;
         self.filter = resolved.filter()?.below(root);
-        if !entries.iter().any(|entry| self.filter.takes(&entry.name())) {
-            bail!("{}; nothing written", asked.nothing_left());
-        }
         Ok(())
     }
 
@@ -292,8 +289,12 @@ impl Job<'_> {
             weights.left_out.retain(|(name, _)| !name.starts_with("__metadata__"));
             weights.values.retain(|(name, _)| !name.starts_with("__metadata__"));
         }
+        let asked = Asked::of(&self.args.names, &self.args.drop);
         if weights.tensors.is_empty() {
-            bail!("no tensors selected; nothing written");
+            match asked.is_empty() {
+                true => bail!("no tensors selected; nothing written"),
+                false => bail!("{}; nothing written", asked.nothing_left("tensors")),
+            }
         }
         let mut seen = std::collections::HashSet::new();
         for weight in &weights.tensors {
