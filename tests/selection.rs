@@ -5,8 +5,10 @@
 mod driver;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use ckpt::checkpoint::{Entry, Place};
+use ckpt::limits::Limits;
 use driver::{Run, ckpt, run_with, testdata};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -500,4 +502,51 @@ fn byte_strings_and_other_keys_are_names() {
     assert_eq!(names(&["--include", "module"]), ["module.w"]);
     assert_eq!(names(&["--include", "(1, 2)", "--include", "True"]), ["(1, 2)", "True"]);
     assert_eq!(names(&["--exclude", "(1, 2)", "--exclude", "module.*", "--exclude", "5"]), ["True"]);
+}
+
+/// Files and directories of the test data that can be opened.
+fn checkpoints() -> Vec<PathBuf> {
+    let limits = Limits::default();
+    let folders = std::fs::read_dir(testdata("")).unwrap().map(|entry| entry.unwrap().path());
+    let folders = folders.filter(|folder| folder.is_dir() && !folder.ends_with("hostile"));
+    folders.flat_map(|folder| ckpt::commands::input::below(&folder, &limits).unwrap()).collect()
+}
+
+#[test]
+fn every_node_of_every_tree_is_a_name() {
+    let nodes_tried = std::sync::atomic::AtomicUsize::new(0);
+    driver::for_each(&checkpoints(), |path| {
+        let Ok(input) = ckpt::commands::input::open(path, &Limits::default(), true) else { return Ok(()) };
+        let checkpoint = &input.checkpoint;
+        let Ok(names) = checkpoint.names(&checkpoint.top()) else { return Ok(()) };
+        let names: Vec<String> = names.entries.iter().map(Entry::name).collect();
+        let below = |node: &str| {
+            let inside = format!("{node}.");
+            names.iter().filter_map(move |name| name.strip_prefix(&inside).map(str::to_owned)).collect::<Vec<_>>()
+        };
+        let mut nodes = BTreeSet::new();
+        for name in &names {
+            nodes.extend(name.match_indices('.').map(|(at, _)| &name[..at]));
+        }
+        let nodes: Vec<&&str> = nodes.iter().filter(|node| !names.iter().any(|name| name == **node)).collect();
+        for node in nodes.iter().step_by(nodes.len() / 16 + 1) {
+            let place = match checkpoint.place(&checkpoint.top(), node) {
+                Ok(Place::Of(place)) => place,
+                Ok(Place::Ambiguous(..)) => continue,
+                other => return Err(format!("{}: {node}: {other:?}", path.display())),
+            };
+            nodes_tried.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let found = checkpoint.names(&place).map_err(|e| e.to_string())?.entries;
+            let found: BTreeSet<String> = found.iter().map(Entry::name).collect();
+            if let Some(lost) = below(node).into_iter().find(|name| !found.contains(name)) {
+                return Err(format!("{}: {lost} is not below {node}", path.display()));
+            }
+            // and nothing from elsewhere; an object may have more than its module lists
+            if place.stem.is_some() && found.len() > below(node).len() {
+                return Err(format!("{}: too much below {node}: {found:?}", path.display()));
+            }
+        }
+        Ok(())
+    });
+    assert!(nodes_tried.into_inner() > 1000);
 }

@@ -156,12 +156,18 @@ impl Checkpoint {
             open: HashSet::new(),
         };
         walk.run(root.node, root.in_optimizer)?;
-        if root.node == self.root {
-            for (path, node) in &self.attached {
-                walk.path.clone_from(path);
-                if let Some(id) = self.tensors.of(*node) {
-                    walk.push(*node, Item::Tensor(id, false), false)?;
-                }
+        for (path, node) in &self.attached {
+            let below = match root.node == self.root {
+                true => path.as_slice(),
+                false if root.path.is_empty() => continue,
+                false => match path.strip_prefix(root.path.as_slice()) {
+                    Some(below) => below,
+                    None => continue,
+                },
+            };
+            walk.path = below.to_vec();
+            if let Some(id) = self.tensors.of(*node) {
+                walk.push(*node, Item::Tensor(id, false), false)?;
             }
         }
         self.graph.complete()?;

@@ -278,8 +278,9 @@ impl Checkpoint {
             }
         };
         self.replace(node, new);
+        let gone: HashSet<&Label> = labels.iter().collect();
         let left = self.objects().children(node);
-        if left.iter().any(|child| labels.contains(&child.label) && !matches!(child.label, Label::Index(_))) {
+        if left.iter().any(|child| gone.contains(&child.label) && !matches!(child.label, Label::Index(_))) {
             let message = "an element given to a constructor cannot be left out";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }

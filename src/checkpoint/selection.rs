@@ -1,10 +1,8 @@
 //! Which tensors go into a weights-only format, and what a file holds besides.
 
-use std::collections::HashMap;
-
 use crate::checkpoint::names::{Element, Item, join};
 use crate::checkpoint::tensor::{Tensor, TensorId};
-use crate::checkpoint::{Checkpoint, Root, module};
+use crate::checkpoint::{Checkpoint, Root};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pickle::NodeId;
 
@@ -84,63 +82,12 @@ impl Checkpoint {
         Ok(weights)
     }
 
-    /// What lies outside `root`, by the names of the outermost things that have nothing inside; what holds tensors says
-    /// how many.
-    pub fn outside(&self, root: &Root) -> Result<Vec<(String, Option<usize>)>> {
-        if root.path.is_empty() {
-            return Ok(Vec::new());
-        }
-        let root = join(&root.path);
-        let (mut outside, mut last): (Vec<(String, Option<usize>)>, HashMap<String, usize>) = Default::default();
-        for entry in self.names(&self.top())?.entries {
-            let name = entry.name();
-            if name.strip_prefix(&root).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
-                continue;
-            }
-            let is_tensor = matches!(entry.item, Item::Tensor(..));
-            let heads = (1..entry.path.len()).filter_map(|end| entry.path.get(..end)).map(join);
-            let whole =
-                heads.into_iter().find(|head| !root.strip_prefix(head).is_some_and(|rest| rest.starts_with('.')));
-            let Some(whole) = whole else {
-                outside.push((name, None));
-                continue;
-            };
-            let at = *last.entry(whole.clone()).or_insert_with(|| {
-                outside.push((whole, None));
-                outside.len() - 1
-            });
-            if let Some((_, count)) = outside.get_mut(at).filter(|_| is_tensor) {
-                *count = Some(count.unwrap_or(0) + 1);
-            }
-        }
-        Ok(outside)
-    }
-
     /// What lies beside the way from the top object to the root.
     fn siblings(&self, weights: &mut Weights) -> Result<()> {
-        let objects = self.objects();
-        let is_in_module = || {
-            let (mut node, mut steps) = (self.root, weights.root.path.iter());
-            loop {
-                if module::is_module(self, objects.unwrap(node)) {
-                    return steps.next().is_some();
-                }
-                let Some(step) = steps.next() else { return false };
-                let children = objects.children(objects.unwrap(node));
-                let Some(next) = children.iter().find(|child| self.element(child.label) == *step) else { return false };
-                node = next.node;
-            }
-        };
-        if weights.root.stem.is_some() || is_in_module() {
-            // names do not lie below one another as objects do
-            weights.left_out.extend(self.outside(&weights.root)?);
-            let prefix = join(&weights.root.path);
-            let is_inside =
-                |name: &str| name.strip_prefix(&prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-            let values =
-                self.names(&self.top())?.entries.into_iter().filter(|entry| !matches!(entry.item, Item::Tensor(..)));
-            let values = values.map(|entry| (entry.name(), entry.node)).filter(|(name, _)| !is_inside(name));
-            weights.values.extend(values);
+        if self.is_among_names(&weights.root) {
+            let outside = self.outside(&weights.root)?;
+            weights.left_out.extend(outside.names);
+            weights.values.extend(outside.values);
             return Ok(());
         }
         let objects = self.objects();

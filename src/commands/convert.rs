@@ -95,8 +95,9 @@ pub struct Args {
     /// Reduce a module, a TorchScript archive or a checkpoint to a plain state dict
     #[arg(long)]
     pub state_dict: bool,
-    /// Leave out an element and everything below it; a name or a glob; repeatable
-    #[arg(long, value_name = "NAME")]
+    /// Leave out an element and everything below it; a name or a glob; repeatable. An element of a list or tuple leaves
+    /// None where others follow it
+    #[arg(long, value_name = "NAME|GLOB")]
     pub drop: Vec<String>,
     /// Cast floating tensors, rounding to nearest even
     #[arg(long, value_enum, value_name = "DTYPE")]

@@ -67,8 +67,10 @@ impl Job<'_> {
                 bail!("{}; nothing written", asked.nothing_left("names"));
             }
         }
-        let outside = checkpoint.outside(&root)?.into_iter();
-        self.report.left_out.extend(outside.map(|(name, tensors)| LeftOut { name, tensors }));
+        if !root.path.is_empty() {
+            let outside = checkpoint.outside(&root)?.names.into_iter();
+            self.report.left_out.extend(outside.map(|(name, tensors)| LeftOut { name, tensors }));
+        }
         if root.stem.is_some() {
             return self.part(checkpoint, &root);
         }
