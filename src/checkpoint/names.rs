@@ -178,12 +178,18 @@ impl Checkpoint {
         walk.every = is_optimizer.then_some(Role::Optimizer);
         walk.visit(root.node, root.in_optimizer)?;
         walk.below(0)?;
-        if root.node == self.root {
-            for (path, node) in &self.attached {
-                walk.path.clone_from(path);
-                if let Some(id) = self.tensors.of(*node) {
-                    walk.push(*node, Item::Tensor(id, false), false, Role::Neither)?;
-                }
+        for (path, node) in &self.attached {
+            let below = match root.node == self.root {
+                true => path.as_slice(),
+                false if root.path.is_empty() => continue,
+                false => match path.strip_prefix(root.path.as_slice()) {
+                    Some(below) => below,
+                    None => continue,
+                },
+            };
+            walk.path = below.to_vec();
+            if let Some(id) = self.tensors.of(*node) {
+                walk.push(*node, Item::Tensor(id, false), false, Role::Neither)?;
             }
         }
         self.graph.complete()?;

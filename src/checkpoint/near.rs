@@ -48,6 +48,7 @@ struct Search {
     /// In lower case.
     wanted: String,
     counts: [u32; 256],
+    dots: usize,
     cells: usize,
     /// With how unlike they are, nearest ones first.
     found: Vec<(usize, String)>,
@@ -56,7 +57,13 @@ struct Search {
 impl Search {
     fn of(wanted: &str) -> Self {
         let wanted = wanted.to_lowercase();
-        Search { counts: count_bytes(&wanted), wanted, cells: MAX_CELLS, found: Vec::new() }
+        Search {
+            counts: count_bytes(&wanted),
+            dots: wanted.matches('.').count(),
+            wanted,
+            cells: MAX_CELLS,
+            found: Vec::new(),
+        }
     }
 
     fn hold_against(&mut self, candidate: &str) {
@@ -92,16 +99,30 @@ impl Search {
         let most = (wanted.chars().count() / 4).max(2);
         // of a short word every other is near
         let most = most.min(wanted.chars().count().saturating_sub(1));
-        if candidate.len().abs_diff(wanted.len()) <= 4 * most && fewest_edits(wanted, self.counts, candidate) <= most {
-            self.cells = self.cells.checked_sub(wanted.len() * candidate.len())?;
-            let edits = strsim::osa_distance(wanted, &candidate.to_lowercase());
-            if edits <= most {
-                return Some(1 + edits);
-            }
+        // of a longer name the end with as many elements may be what was meant
+        let end = candidate.rmatch_indices('.').nth(self.dots).and_then(|(at, _)| candidate.get(at + 1..));
+        if let Some(edits) = end.and_then(|end| self.edits(end, most)) {
+            return Some(2 + edits);
         }
+        if let Some(edits) = self.edits(candidate, most) {
+            return Some(1 + edits);
+        }
+        let wanted = self.wanted.as_str();
         let contains = (3..candidate.len()).contains(&wanted.len())
             && memchr::memmem::find(candidate.as_bytes(), wanted.as_bytes()).is_some();
         contains.then(|| 2 + most + candidate.len() - wanted.len())
+    }
+}
+
+impl Search {
+    /// How many edits make one of the other, when they are at most so many.
+    fn edits(&mut self, candidate: &str, most: usize) -> Option<usize> {
+        let wanted = self.wanted.as_str();
+        if candidate.len().abs_diff(wanted.len()) > 4 * most || fewest_edits(wanted, self.counts, candidate) > most {
+            return None;
+        }
+        self.cells = self.cells.checked_sub(wanted.len() * candidate.len())?;
+        Some(strsim::osa_distance(wanted, &candidate.to_lowercase())).filter(|edits| *edits <= most)
     }
 }
 
@@ -194,6 +215,7 @@ mod tests {
         let names = ["model.fc.weight", "model.fc.bias", "model.conv1.weight", "epoch", "optimizer_state_dict.lr"];
         assert_eq!(of("FC.weight", &names), ["model.fc.weight"]);
         assert_eq!(of("fc.wieght", &["fc.weight", "conv.bias"]), ["fc.weight"]);
+        assert_eq!(of("fc.wieght", &names), ["model.fc.weight"]);
         assert_eq!(of("epoc", &names), ["epoch"]);
         assert_eq!(of("modle", &names), ["model"]);
         assert_eq!(of("model.conv2", &names), ["model.conv1"]);

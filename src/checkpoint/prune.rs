@@ -50,7 +50,8 @@ struct Walk<'a> {
 /// What becomes of a name.
 enum Fate {
     Stays,
-    Goes(Removed),
+    /// With how many tensors go.
+    Goes(Removed, usize),
     Open(Frame),
 }
 
@@ -108,7 +109,7 @@ impl Walk<'_> {
                         continue;
                     }
                     Fate::Stays => self.stays(),
-                    Fate::Goes(removed) => self.goes(child.label, removed),
+                    Fate::Goes(removed, tensors) => self.goes(child.label, removed, tensors),
                 }
                 self.path.pop();
                 continue;
@@ -122,7 +123,7 @@ impl Walk<'_> {
                     self.removed.truncate(frame.removed_before);
                     self.decided.truncate(frame.decided_before);
                     let tensors = Some(frame.tensors).filter(|tensors| *tensors > 0);
-                    self.goes(label, Removed { name, tensors });
+                    self.goes(label, Removed { name, tensors }, frame.tensors);
                 }
                 _ => {
                     let name = if frame.going.is_empty() { String::new() } else { name };
@@ -141,13 +142,12 @@ impl Walk<'_> {
         }
     }
 
-    fn goes(&mut self, label: Label, removed: Removed) {
+    fn goes(&mut self, label: Label, removed: Removed, tensors: usize) {
         if let Some(parent) = self.frames.last_mut() {
-            parent.tensors += removed.tensors.unwrap_or(0);
+            parent.tensors += tensors;
             parent.going.push(label);
         }
-        let tensors = removed.tensors;
-        self.removed.push(Removed { tensors, ..removed });
+        self.removed.push(removed);
     }
 
     /// In the order in which [`Checkpoint::names`] asks.
@@ -157,17 +157,17 @@ impl Walk<'_> {
         let objects = self.checkpoint.objects();
         let node = objects.unwrap(node);
         if let Some(tensor) = self.checkpoint.tensors.of(node).and_then(|id| self.checkpoint.tensor(id)) {
-            return if tensor.state.is_some() { self.visit_whole(node, "a tensor") } else { Ok(self.leaf(Some(1))) };
+            return if tensor.state.is_some() { self.visit_whole(node, "a tensor") } else { Ok(self.leaf(1)) };
         }
         if self.open.contains(&node) {
-            return Ok(self.leaf(None));
+            return Ok(self.leaf(0));
         }
         if module::is_module(self.checkpoint, node) {
             return self.visit_whole(node, "a module");
         }
         let children = if objects.is_value(node) { Vec::new() } else { objects.children(node) };
         if children.is_empty() {
-            return Ok(self.leaf(None));
+            return Ok(self.leaf(0));
         }
         if self.frames.len() >= self.checkpoint.limits.max_depth {
             return Err(Error::limit("objects nest too deep; --max-depth raises it"));
@@ -177,9 +177,9 @@ impl Walk<'_> {
         Ok(Fate::Open(Frame { node, children, next: 0, stays: false, going, tensors, removed_before, decided_before }))
     }
 
-    fn leaf(&self, tensors: Option<usize>) -> Fate {
+    fn leaf(&self, tensors: usize) -> Fate {
         let name = join(&self.path);
-        if (self.takes)(&name) { Fate::Stays } else { Fate::Goes(Removed { name, tensors }) }
+        if (self.takes)(&name) { Fate::Stays } else { Fate::Goes(Removed { name, tensors: None }, tensors) }
     }
 
     /// What goes as one or stays as one: a module, a tensor with parts that are listed below it.
@@ -204,7 +204,7 @@ impl Walk<'_> {
             }
             Some(_) => {
                 let tensors = inside.entries.iter().filter(|entry| matches!(entry.item, Item::Tensor(..))).count();
-                Ok(Fate::Goes(Removed { name, tensors: Some(tensors).filter(|tensors| *tensors > 0) }))
+                Ok(Fate::Goes(Removed { name, tensors: Some(tensors).filter(|tensors| *tensors > 0) }, tensors))
             }
         }
     }
@@ -278,8 +278,9 @@ impl Checkpoint {
             }
         };
         self.replace(node, new);
+        let gone: HashSet<&Label> = labels.iter().collect();
         let left = self.objects().children(node);
-        if left.iter().any(|child| labels.contains(&child.label) && !matches!(child.label, Label::Index(_))) {
+        if left.iter().any(|child| gone.contains(&child.label) && !matches!(child.label, Label::Index(_))) {
             let message = "an element given to a constructor cannot be left out";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }

@@ -3,9 +3,10 @@
 //! A place is an object, or a node of the tree that names make with their dots: of the flat state dict
 //! `{"blocks.0.weight": …, "blocks.0.bias": …}` the node `blocks.0` is no object, and still has names below it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::checkpoint::names::{Element, Entry, join};
+use crate::checkpoint::names::{Element, Entry, Item, join};
 use crate::checkpoint::resolve::{Matcher, Reach};
 use crate::checkpoint::{Checkpoint, Names, module};
 use crate::error::{Error, Result};
@@ -101,14 +102,23 @@ impl Checkpoint {
             (Some(root), _) => Place::Of(root),
             (None, [holder]) => Place::Of(node_of_tree(holder, Vec::new())),
             (None, [_, ..]) => Place::Of(node_of_tree(from, vec![Element::Text(name.to_owned())])),
-            // what is listed without being an object of its own: parts of tensors, constants of code
-            (None, []) => match self.names(from)?.entries.into_iter().find(|entry| entry.name() == name) {
-                Some(Entry { path, node, in_optimizer, .. }) => {
-                    Place::Of(Root { node, path, in_optimizer, stem: None })
-                }
-                None => Place::Nowhere,
-            },
+            // what is listed without being an object on the way: parts of tensors, constants of code
+            (None, []) => self.listed_place(from, name)?,
         })
+    }
+
+    fn listed_place(&self, from: &Root, name: &str) -> Result<Place> {
+        let inside = format!("{name}.");
+        let mut is_node = false;
+        for Entry { path, node, in_optimizer, .. } in self.names(from)?.entries {
+            let listed = join(&path);
+            if listed == name {
+                return Ok(Place::Of(Root { node, path, in_optimizer, stem: None }));
+            }
+            is_node |= listed.starts_with(&inside);
+        }
+        let path = vec![Element::Text(name.to_owned())];
+        Ok(if is_node { Place::Of(Root { path, stem: Some(name.into()), ..from.clone() }) } else { Place::Nowhere })
     }
 
     /// Looks at every object on the way along `name`; paths are relative to `from`.
@@ -207,6 +217,66 @@ impl Checkpoint {
     }
 }
 
+/// What lies outside a place.
+#[derive(Debug, Default)]
+pub struct Outside {
+    /// The outermost things that have nothing of the place in them; what holds tensors says how many.
+    pub names: Vec<(String, Option<usize>)>,
+    /// All values.
+    pub values: Vec<(String, NodeId)>,
+}
+
+impl Checkpoint {
+    /// Whether what lies beside a place is told by names only: nodes of the tree that are no objects, and parts of modules.
+    pub fn is_among_names(&self, root: &Root) -> bool {
+        let objects = self.objects();
+        let mut node = objects.unwrap(self.root);
+        for step in &root.path {
+            if root.stem.is_some() || module::is_module(self, node) {
+                return true;
+            }
+            let children = objects.children(node);
+            let Some(next) = children.iter().find(|child| self.element(child.label) == *step) else { return false };
+            node = objects.unwrap(next.node);
+        }
+        false
+    }
+
+    /// Everything that a walk from the top object lists and one from `root` does not.
+    pub fn outside(&self, root: &Root) -> Result<Outside> {
+        let mut outside = Outside::default();
+        let root = join(&root.path);
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let is_inside = |name: &str, outer: &str| {
+            name.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        for entry in self.names(&self.top())?.entries {
+            let name = entry.name();
+            if is_inside(&name, &root) {
+                continue;
+            }
+            let is_tensor = matches!(entry.item, Item::Tensor(..));
+            let mut heads = (1..entry.path.len()).filter_map(|end| entry.path.get(..end)).map(join);
+            match heads.find(|head| !is_inside(&root, head)) {
+                None => outside.names.push((name.clone(), None)),
+                Some(whole) => {
+                    let at = *places.entry(whole).or_insert_with_key(|whole| {
+                        outside.names.push((whole.clone(), None));
+                        outside.names.len() - 1
+                    });
+                    if let Some((_, count)) = outside.names.get_mut(at).filter(|_| is_tensor) {
+                        *count = Some(count.unwrap_or(0) + 1);
+                    }
+                }
+            }
+            if !is_tensor {
+                outside.values.push((name, entry.node));
+            }
+        }
+        Ok(outside)
+    }
+}
+
 impl Names {
     /// What has names that begin with `stem` and a dot, without both.
     pub(super) fn below(self, stem: &str) -> Names {
@@ -244,6 +314,8 @@ fn below(path: &[Element], stem: &str) -> Option<Vec<Element>> {
 mod tests {
     use super::*;
 
+    const NONE: &str = "nothing";
+
     #[test]
     fn paths_below_a_node_of_the_tree() {
         let path = |elements: &[&str]| -> Vec<Element> {
@@ -252,21 +324,21 @@ mod tests {
                 .map(|text| text.parse().map_or_else(|_| Element::Text((*text).into()), Element::Int))
                 .collect()
         };
-        let cases: &[(&[&str], &str, Option<&[&str]>)] = &[
-            (&["blocks.0.attn.w"], "blocks.0", Some(&["attn.w"])),
-            (&["blocks.01.w"], "blocks.0", None),
-            (&["blocks", "0", "w"], "blocks.0", Some(&["w"])),
-            (&["blocks", "0.w", "x"], "blocks.0", Some(&["w", "x"])),
-            (&["blocks.0"], "blocks.0", None),
-            (&["blocks"], "blocks.0", None),
-            (&["a.b", "c"], "a.b", Some(&["c"])),
-            (&["", "w"], "", Some(&["w"])),
-            (&[".w"], "", Some(&["w"])),
-            (&[], "", None),
+        let cases: &[(&[&str], &str, &str)] = &[
+            (&["blocks.0.attn.w"], "blocks.0", "attn.w"),
+            (&["blocks.01.w"], "blocks.0", NONE),
+            (&["blocks", "0", "w"], "blocks.0", "w"),
+            (&["blocks", "0.w", "x"], "blocks.0", "w.x"),
+            (&["blocks.0"], "blocks.0", NONE),
+            (&["blocks"], "blocks.0", NONE),
+            (&["a.b", "c"], "a.b", "c"),
+            (&["", "w"], "", "w"),
+            (&[".w"], "", "w"),
+            (&[], "", NONE),
         ];
         for (from, stem, want) in cases {
-            let got = below(&path(from), stem).map(|path| join(&path));
-            assert_eq!(got, want.map(|want| join(&path(want))), "{from:?} below {stem}");
+            let got = below(&path(from), stem).map_or(NONE.to_owned(), |path| join(&path));
+            assert_eq!(got, *want, "{from:?} below {stem}");
         }
     }
 }

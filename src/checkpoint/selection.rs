@@ -94,31 +94,6 @@ impl Checkpoint {
         Ok(weights)
     }
 
-    /// What lies outside a node of the tree that is no object.
-    fn outside(&self, weights: &mut Weights) -> Result<()> {
-        let inside = join(&weights.root.path) + ".";
-        for entry in self.names(&self.top())?.entries {
-            let name = entry.name();
-            if name.starts_with(&inside) {
-                continue;
-            }
-            // the outermost thing that has nothing inside
-            let heads = (1..entry.path.len()).filter_map(|end| entry.path.get(..end)).map(join);
-            let whole = heads.into_iter().find(|head| !inside.starts_with(&format!("{head}.")));
-            let is_tensor = matches!(entry.item, Item::Tensor(..));
-            let shown = whole.clone().unwrap_or_else(|| name.clone());
-            match weights.left_out.last_mut().filter(|last| whole.is_some() && last.0 == shown) {
-                Some((_, count)) if is_tensor => *count = Some(count.unwrap_or(0) + 1),
-                Some(_) => {}
-                None => weights.left_out.push((shown, (whole.is_some() && is_tensor).then_some(1))),
-            }
-            if !is_tensor {
-                weights.values.push((name, entry.node));
-            }
-        }
-        Ok(())
-    }
-
     /// A wrapper has no elements of its own: its parts are taken under their own names.
     fn is_taken_by_parts(&self, id: TensorId) -> bool {
         self.tensors.get(id).is_some_and(|tensor| tensor.wraps && tensor.parts().next().is_some())
@@ -133,8 +108,11 @@ impl Checkpoint {
 
     /// What lies beside the way from the top object to the root.
     fn siblings(&self, weights: &mut Weights) -> Result<()> {
-        if weights.root.stem.is_some() {
-            return self.outside(weights);
+        if self.is_among_names(&weights.root) {
+            let outside = self.outside(&weights.root)?;
+            weights.left_out.extend(outside.names);
+            weights.values.extend(outside.values);
+            return Ok(());
         }
         let objects = self.objects();
         let mut node = self.root;

@@ -101,8 +101,9 @@ pub struct Args {
     /// Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)
     #[arg(long)]
     pub state_dict: bool,
-    /// Leave out an element and everything below it; a name or a glob; repeatable
-    #[arg(long, value_name = "NAME")]
+    /// Leave out an element and everything below it; a name or a glob; repeatable. An element of a list or tuple leaves
+    /// None where others follow it
+    #[arg(long, value_name = "NAME|GLOB")]
     pub drop: Vec<String>,
     /// Cast floating weights to float16, bfloat16, float32 or float64 (or half, fp16, bf16, float, double, ...), rounding to
     /// nearest even
@@ -315,19 +316,16 @@ impl Job<'_> {
             return Ok(());
         }
         let entries = checkpoint.names(root)?.entries;
-        let mut listed = [Listed::of(&entries)];
+        let mut listed = vec![Listed::of(&entries)];
         let mut resolved = asked.resolve(&listed)?;
         let whole;
         if resolved.missing().next().is_some() && self.args.names.root.is_none() && !root.path.is_empty() {
             whole = checkpoint.names(&checkpoint.top())?.entries;
-            listed = [Listed::of(&whole)];
-            resolved.look_further(&listed)?;
+            listed.push(Listed::of(&whole));
+            resolved.look_further(listed.get(1..).unwrap_or_default())?;
         }
         resolved.missing_is_an_error(&listed)?;
         self.filter = resolved.filter()?.below(root);
-        if !entries.iter().any(|entry| self.filter.takes(&entry.name())) {
-            bail!("{}; nothing written", asked.nothing_left());
-        }
         Ok(())
     }
 
@@ -350,8 +348,12 @@ impl Job<'_> {
             let written = format!("written as the tensors that they wrap: {}{more}", shown.join(", "));
             self.args.report.note(&self.report.input, written);
         }
+        let asked = Asked::of(&self.args.names, &self.args.drop);
         if weights.tensors.is_empty() {
-            bail!("no tensors selected; nothing written");
+            match asked.is_empty() {
+                true => bail!("no tensors selected; nothing written"),
+                false => bail!("{}; nothing written", asked.nothing_left("tensors")),
+            }
         }
         if self.args.names.root.is_none() {
             self.report.weights = Some(weights::shown(&weights.root));

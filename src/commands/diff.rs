@@ -70,17 +70,17 @@ pub struct Args {
     /// Take this prefix off the names that have it: in the file that has it, or in both, whichever makes more names agree
     #[arg(long, value_name = "PREFIX", help_heading = "Names")]
     pub strip_prefix: Option<String>,
-    /// Of A only what is below the element of this name; names are then relative to it (`.` is the top)
+    /// Compare only the part of A under NAME (`.` is the top); names are relative to it
     #[arg(long, value_name = "NAME", help_heading = "Names")]
     pub root_a: Option<String>,
-    /// The same for B
+    /// Compare only the part of B under NAME
     #[arg(long, value_name = "NAME", help_heading = "Names")]
     pub root_b: Option<String>,
-    /// Only names that match (`*` crosses dots); repeatable
-    #[arg(long, value_name = "GLOB", help_heading = "Names")]
+    /// Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable
+    #[arg(long, value_name = "NAME|GLOB", help_heading = "Names")]
     pub include: Vec<String>,
-    /// Not the names that match; repeatable
-    #[arg(long, value_name = "GLOB", help_heading = "Names")]
+    /// Skip matching names; repeatable
+    #[arg(long, value_name = "NAME|GLOB", help_heading = "Names")]
     pub exclude: Vec<String>,
     /// In which order changed tensors are shown
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]

@@ -40,8 +40,8 @@ pub struct Args {
     /// The checkpoint: a file, a directory, `ARCHIVE::member`, or `-` for standard input
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
-    /// What to take: an exact name (a tensor, a value or all below it), else a glob over whole names (`*` crosses dots);
-    /// everything when there is none
+    /// What to take: a name, an element with all below it, or a glob over whole names (`*` also matches dots); everything
+    /// without one
     #[arg(value_name = "NAME|GLOB")]
     pub names: Vec<String>,
     /// Where to write: FILE.npy .npz .json .csv .bin .png .safetensors .pt, a directory, or `-`

@@ -236,7 +236,7 @@ impl Lister<'_> {
                 (_, true) => "values",
                 _ => "names",
             };
-            bail!("{inputs}: no {kind} left after --include/--exclude");
+            bail!("{inputs}: {}", Asked::of(&self.args.names_chosen, &[]).nothing_left(kind));
         }
         Ok(self.status)
     }

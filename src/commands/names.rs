@@ -16,11 +16,11 @@ pub struct NameArgs {
     /// Start at this element (`.` is the top); names are shown relative to it
     #[arg(long, value_name = "NAME")]
     pub root: Option<String>,
-    /// Only matching names: an exact name, an element with all below it, or a glob (`*` crosses dots); repeatable
-    #[arg(long, value_name = "GLOB")]
+    /// Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable
+    #[arg(long, value_name = "NAME|GLOB")]
     pub include: Vec<String>,
-    /// Skip matching names; repeatable
-    #[arg(long, value_name = "GLOB")]
+    /// Skip matching names, values as well as tensors; repeatable
+    #[arg(long, value_name = "NAME|GLOB")]
     pub exclude: Vec<String>,
 }
 
@@ -32,14 +32,19 @@ impl NameArgs {
 
     /// What `--include` and `--exclude` choose among `entries`; an argument that matches none of them is an error.
     pub fn filter(&self, entries: &[Entry]) -> anyhow::Result<Filter> {
+        let (filter, missing) = self.filter_if_there(entries)?;
+        missing.map(|()| filter)
+    }
+
+    /// The same with what is to be said of arguments that match nothing apart.
+    pub fn filter_if_there(&self, entries: &[Entry]) -> anyhow::Result<(Filter, anyhow::Result<()>)> {
         let asked = Asked::of(self, &[]);
         if asked.is_empty() {
-            return Ok(Filter::default());
+            return Ok((Filter::default(), Ok(())));
         }
         let listed = [Listed::of(entries)];
         let resolved = asked.resolve(&listed)?;
-        resolved.missing_is_an_error(&listed)?;
-        resolved.filter()
+        Ok((resolved.filter()?, resolved.missing_is_an_error(&listed)))
     }
 }
 
@@ -119,12 +124,10 @@ impl<'a> Asked<'a> {
         Ok(resolved)
     }
 
-    /// Says what left nothing.
-    pub fn nothing_left(&self) -> &'static str {
-        match self.0 {
-            [.., []] => "no names left after --include/--exclude",
-            _ => "no names left after --include/--exclude/--drop",
-        }
+    /// Says that no `what` (names, tensors, values) are left.
+    pub fn nothing_left(&self, what: &str) -> String {
+        let drop = if let [.., []] = self.0 { "" } else { "/--drop" };
+        format!("no {what} left after --include/--exclude{drop}")
     }
 }
 

@@ -17,7 +17,7 @@ use crate::checkpoint::{Checkpoint, Container, Root};
 use crate::commands::Status;
 use crate::commands::convert::{self, To};
 use crate::commands::input::{self, LimitArgs};
-use crate::commands::names::{Filter, NameArgs};
+use crate::commands::names::{Filter, NameArgs, root_if_there};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
 use crate::container::archive::Contents;
@@ -252,7 +252,7 @@ fn edit_several(
                 bail!("--root does not go with shards, which have one level")
             }
             (None, Some(shards)) => {
-                let (_, filter) = opened.root_and_filter()?;
+                let filter = opened.root_and_filter()?.map(|(_, filter)| filter).unwrap_or_default();
                 let takes = |name: &str| filter.takes(name);
                 let takes: Option<&dyn Fn(&str) -> bool> = if filter.takes_all() { None } else { Some(&takes) };
                 let names = plan.renames.iter().map(|rename| opened.checkpoint.shown(rename)).collect();
@@ -341,16 +341,29 @@ impl Opened<'_> {
         self.shown.to_owned()
     }
 
-    fn root_and_filter(&self) -> anyhow::Result<(Root, Filter)> {
+    /// Where to rename and which names; nothing where `--if-present` lets a `--root` pass that is not there.
+    fn root_and_filter(&self) -> anyhow::Result<Option<(Root, Filter)>> {
         let names = &self.args.names;
-        let root = names.find_root(&self.checkpoint).with_context(|| self.context())?;
-        let asks = !names.include.is_empty() || !names.exclude.is_empty();
-        let entries = if asks { self.checkpoint.names(&root)?.entries } else { Vec::new() };
-        Ok((root, names.filter(&entries).with_context(|| self.context())?))
+        let found = || -> anyhow::Result<Option<(Root, Filter)>> {
+            let root = match &names.root {
+                Some(name) if self.args.if_present => root_if_there(&self.checkpoint, name)?,
+                _ => Some(names.find_root(&self.checkpoint)?),
+            };
+            let Some(root) = root else { return Ok(None) };
+            let asks = !names.include.is_empty() || !names.exclude.is_empty();
+            let entries = if asks { self.checkpoint.names(&root)?.entries } else { Vec::new() };
+            let (filter, missing) = names.filter_if_there(&entries)?;
+            match missing {
+                Err(e) if self.args.if_present => self.args.report.note(self.shown, e),
+                missing => missing?,
+            }
+            Ok(Some((root, filter)))
+        };
+        found().with_context(|| self.context())
     }
 
     fn plan(&self, rules: &Rules) -> anyhow::Result<Plan> {
-        let (root, filter) = self.root_and_filter()?;
+        let Some((root, filter)) = self.root_and_filter()? else { return Ok(Plan::default()) };
         let takes = |name: &str| filter.takes(name);
         let takes: Option<&dyn Fn(&str) -> bool> = if filter.takes_all() { None } else { Some(&takes) };
         self.checkpoint.plan_renames(&root, rules, takes).with_context(|| self.context())

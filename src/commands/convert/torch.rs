@@ -10,6 +10,7 @@ use crate::checkpoint::resave::{Resave, resave, state_dict};
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Container, Item, Root, TensorId};
 use crate::commands::convert::{Casts, Job, To, at_output};
+use crate::commands::names::Asked;
 use crate::commands::progress_bar::Bar;
 use crate::pickle::{Change, Entry, Graph, Node, NodeId, Scan};
 use crate::report::convert::LeftOut;
@@ -123,13 +124,27 @@ impl Job<'_> {
     fn whole(&mut self, checkpoint: &mut Checkpoint) -> anyhow::Result<NodeId> {
         let root = self.root(checkpoint)?;
         self.choose(checkpoint, &root)?;
+        if !self.filter.takes_all() {
+            let entries = checkpoint.names(&root)?.entries;
+            if !entries.iter().any(|entry| self.filter.takes(&entry.name())) {
+                let asked = Asked::of(&self.args.names, &self.args.drop);
+                bail!("{}; nothing written", asked.nothing_left("names"));
+            }
+        }
+        if !root.path.is_empty() {
+            let outside = checkpoint.outside(&root)?.names.into_iter();
+            self.report.left_out.extend(outside.map(|(name, tensors)| LeftOut { name, tensors }));
+        }
         if root.stem.is_some() {
             return self.part(checkpoint, &root);
         }
         if !self.filter.takes_all() {
             let filter = &self.filter;
             let removed = checkpoint.prune(&root, &|name| filter.takes(name))?.into_iter();
-            self.report.left_out.extend(removed.map(|Removed { name, tensors }| LeftOut { name, tensors }));
+            let prefix = join(&root.path);
+            let whole = |name: String| if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+            let removed = removed.map(|Removed { name, tensors }| LeftOut { name: whole(name), tensors });
+            self.report.left_out.extend(removed);
         }
         Ok(root.node)
     }
@@ -142,6 +157,7 @@ impl Job<'_> {
             if self.filter.takes(&name) {
                 entries.push(Entry { key: checkpoint.graph.push_str(&name)?, value: entry.node, key_at: 0 });
             } else {
+                let name = format!("{}.{name}", join(&root.path));
                 self.report.left_out.push(LeftOut { name, tensors: None });
             }
         }

@@ -22,7 +22,7 @@ const MAX_ROWS: usize = 5;
 impl Opened<'_> {
     /// The names that a step sees: those that the steps before it have made.
     fn names_before(&self, rules: &Rules, step: usize) -> anyhow::Result<Vec<String>> {
-        let (root, filter) = self.root_and_filter()?;
+        let Some((root, filter)) = self.root_and_filter()? else { return Ok(Vec::new()) };
         let takes = |name: &str| filter.takes(name);
         let takes: Option<&dyn Fn(&str) -> bool> = if filter.takes_all() { None } else { Some(&takes) };
         let before = Rules(rules.0.get(..step).unwrap_or_default().to_vec());
