@@ -14,6 +14,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::names::{Element, Entry, Item, join};
+use crate::checkpoint::storage::StorageId;
 use crate::checkpoint::tensor::{Tensor, TensorId};
 use crate::checkpoint::{Checkpoint, Root};
 use crate::dtype::{Class, DType, Known};
@@ -24,8 +25,17 @@ use crate::error::Result;
 pub struct Casting {
     /// The name of every tensor, the first where it has several.
     pub names: HashMap<TensorId, String>,
-    /// Floating tensors that stay what they are.
-    pub kept: HashSet<TensorId>,
+    /// What stays as it is.
+    pub kept: Kept,
+}
+
+/// What a cast does not touch. A storage has one type: what shares it with a weight goes with it.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    /// Tensors, the parts of sparse ones included.
+    pub tensors: HashSet<TensorId>,
+    /// Storages.
+    pub storages: HashSet<StorageId>,
 }
 
 /// Words in the names of numbers that a module keeps in its state dict.
@@ -51,6 +61,35 @@ const NUMBER_WORDS: [&str; 21] = [
     "initialized",
     "momentum",
     "lr",
+];
+/// What trainers put beside the weights, wherever those are found to be: keys on the way to a tensor, or of one at the top.
+const BESIDE: [&str; 26] = [
+    "scaler",
+    "grad_scaler",
+    "gradscaler",
+    "loss_scaler",
+    "amp",
+    "scheduler",
+    "schedulers",
+    "lr_scheduler",
+    "lr_schedulers",
+    "rng",
+    "rng_state",
+    "rng_states",
+    "random_states",
+    "callbacks",
+    "loops",
+    "metrics",
+    "metric",
+    "loss",
+    "losses",
+    "train_loss",
+    "val_loss",
+    "best_loss",
+    "history",
+    "class_weights",
+    "class_weight",
+    "args",
 ];
 /// Names beside packed weights that say how to unpack them, besides those with `scale` in them.
 const UNPACKING: [&str; 8] =
@@ -86,20 +125,28 @@ impl Checkpoint {
         let groups = self.groups(&entries);
         let largest = self.largest(&entries);
         let mut casting = Casting::default();
+        let mut cast = HashSet::new();
         for entry in &entries {
             let Item::Tensor(id, _) = entry.item else { continue };
             let Some(tensor) = self.tensor(id) else { continue };
             let name = entry.name();
             let is_cast = match entry.in_optimizer {
                 true => is_moment(entry, tensor, &largest),
-                false => (all || inside(&entry.path)) && !is_number(&name, tensor, &groups),
+                false => {
+                    (all || inside(&entry.path))
+                        && !is_beside(&root.path, &entry.path)
+                        && !is_number(&name, tensor, &groups)
+                }
             };
-            if !is_cast {
-                casting.kept.insert(id);
-                casting.kept.extend(tensor.parts().filter_map(|part| self.tensors.of(*part)));
-            }
+            let list = if is_cast { &mut cast } else { &mut casting.kept.tensors };
+            list.insert(id);
+            list.extend(tensor.parts().filter_map(|part| self.tensors.of(*part)));
             casting.names.entry(id).or_insert(name);
         }
+        let storage = |id: &TensorId| self.tensor(*id).and_then(Tensor::storage);
+        let shared: HashSet<StorageId> = cast.iter().filter_map(storage).collect();
+        casting.kept.tensors.retain(|id| !cast.contains(id) && storage(id).is_none_or(|id| !shared.contains(&id)));
+        casting.kept.storages = casting.kept.tensors.iter().filter_map(storage).collect();
         Ok(casting)
     }
 
@@ -140,6 +187,14 @@ impl Checkpoint {
         }
         largest
     }
+}
+
+fn is_beside(root: &[Element], path: &[Element]) -> bool {
+    let known =
+        |element: &Element| matches!(element, Element::Text(text) if BESIDE.contains(&text.to_lowercase().as_str()));
+    let (last, above) = path.split_last().map_or((None, path), |(last, above)| (Some(last), above));
+    let is_top = root.is_empty() && above.is_empty();
+    root.iter().chain(above).any(known) || is_top && last.is_some_and(known)
 }
 
 fn parent(entry: &Entry) -> String {

@@ -124,6 +124,8 @@ pub struct Checkpoint {
     pub attached: Vec<(Vec<Element>, NodeId)>,
     /// What was left aside or guessed, for people.
     pub notes: Vec<String>,
+    /// Names of what lies in the files and is no part of this: tensors of a shard that the index does not name.
+    pub left_aside: Vec<String>,
     /// The bounds it was opened with.
     pub limits: Limits,
 }

@@ -5,13 +5,13 @@ mod plain;
 mod shards;
 mod torch;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
-use crate::checkpoint::casting::Casting;
+use crate::checkpoint::casting::{Casting, Kept};
 use crate::checkpoint::selection::Weights;
 use crate::checkpoint::{Checkpoint, Root, TensorId, device};
 use crate::commands::Status;
@@ -215,6 +215,8 @@ struct Job<'a> {
     report: Conversion,
     /// `__metadata__` of a safetensors input, without aliases.
     metadata: Vec<(String, String)>,
+    /// How many names that are left out have been noted.
+    told: usize,
     /// The complete outputs that wait for their names, in order.
     outputs: Vec<(PathBuf, Output)>,
 }
@@ -256,17 +258,21 @@ pub fn convert(
     for note in &checkpoint.notes {
         args.report.note(name, note);
     }
+    // the notes have just named them
+    let left_out = checkpoint.left_aside.iter().map(|name| LeftOut { name: name.clone(), tensors: None }).collect();
     let report = Conversion {
         schema: "ckpt.convert/1",
         input: name.to_owned(),
         output: args.output().display().to_string(),
         to: to.name(),
+        left_out,
         ..Conversion::default()
     };
     let (filter, drops) = (args.names.filter()?, Subtrees::of(&args.drop)?);
     checkpoint.restore_aliases().with_context(|| name.to_owned())?;
     let metadata = checkpoint.take_metadata();
-    let mut job = Job { args, to, filter, drops, limits, report, metadata, outputs: Vec::new() };
+    let told = report.left_out.len();
+    let mut job = Job { args, to, filter, drops, limits, report, metadata, told, outputs: Vec::new() };
     job.leave_out_metadata();
     let done = match to {
         To::Torch | To::TorchLegacy => job.torch(checkpoint, target, values),
@@ -382,16 +388,17 @@ impl Job<'_> {
         }
         let output = &self.args.report;
         let report = &self.report;
-        if !report.left_out.is_empty() {
-            let names: Vec<String> = report
-                .left_out
-                .iter()
-                .map(|left| match left.tensors {
-                    Some(1) => format!("{} (1 tensor)", left.name),
-                    Some(tensors) => format!("{} ({tensors} tensors)", left.name),
-                    None => left.name.clone(),
-                })
-                .collect();
+        let names: Vec<String> = report
+            .left_out
+            .iter()
+            .skip(self.told)
+            .map(|left| match left.tensors {
+                Some(1) => format!("{} (1 tensor)", left.name),
+                Some(tensors) => format!("{} ({tensors} tensors)", left.name),
+                None => left.name.clone(),
+            })
+            .collect();
+        if !names.is_empty() {
             output.note(&report.input, format!("left out: {}", names.join(", ")));
         }
         if !report.shared.is_empty() {
@@ -424,7 +431,7 @@ impl Job<'_> {
 #[derive(Default)]
 struct Casts {
     names: HashMap<TensorId, String>,
-    kept: HashSet<TensorId>,
+    kept: Kept,
 }
 
 impl Job<'_> {
@@ -445,7 +452,7 @@ impl Job<'_> {
             let dtype = checkpoint.tensor(*id).and_then(|tensor| tensor.dtype.as_ref());
             dtype.is_some_and(|dtype| dtype.class() == Some(Class::Float) && dtype != to)
         };
-        let mut stay: Vec<&TensorId> = kept.iter().filter(|id| names.contains_key(id) && changes(id)).collect();
+        let mut stay: Vec<&TensorId> = kept.tensors.iter().filter(|id| names.contains_key(id) && changes(id)).collect();
         stay.sort();
         self.report.not_cast.extend(stay.iter().filter_map(|id| names.get(id).cloned()));
         self.report.dtype = Some(to.to_string());

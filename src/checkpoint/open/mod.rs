@@ -53,6 +53,7 @@ pub(crate) struct Opened {
     pub script: Option<Script>,
     pub attached: Vec<(Vec<Element>, NodeId)>,
     pub notes: Vec<String>,
+    pub left_aside: Vec<String>,
 }
 
 impl Opened {
@@ -69,6 +70,7 @@ impl Opened {
             script: None,
             attached: Vec::new(),
             notes: Vec::new(),
+            left_aside: Vec::new(),
         }
     }
 }
@@ -120,6 +122,7 @@ impl Parts {
             script: opened.script,
             attached: opened.attached,
             notes: opened.notes,
+            left_aside: opened.left_aside,
             limits: limits.clone(),
         })
     }
