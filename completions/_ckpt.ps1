@@ -140,11 +140,14 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
             break
         }
         'ckpt;convert' {
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Where to write, as an option instead of the second argument')
+            [CompletionResult]::new('--output', '--output', [CompletionResultType]::ParameterName, 'Where to write, as an option instead of the second argument')
             [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'The format to write; the default follows OUTPUT''s extension')
             [CompletionResult]::new('--drop', '--drop', [CompletionResultType]::ParameterName, 'Leave out an element and everything below it; a name or a glob; repeatable')
-            [CompletionResult]::new('--dtype', '--dtype', [CompletionResultType]::ParameterName, 'Cast floating tensors, rounding to nearest even')
-            [CompletionResult]::new('--device', '--device', [CompletionResultType]::ParameterName, 'The device that storages are to be loaded on (torch formats)')
-            [CompletionResult]::new('--shared', '--shared', [CompletionResultType]::ParameterName, 'Tensors that share memory, in formats without sharing')
+            [CompletionResult]::new('--dtype', '--dtype', [CompletionResultType]::ParameterName, 'Cast floating weights to float16, bfloat16, float32 or float64 (or half, fp16, bf16, float, double, ...), rounding to nearest even')
+            [CompletionResult]::new('--device', '--device', [CompletionResultType]::ParameterName, 'Device to record for storages: cpu, cuda, cuda:1, mps, ... (torch formats)')
+            [CompletionResult]::new('--shared', '--shared', [CompletionResultType]::ParameterName, 'Tensors that share memory, in formats without sharing [default: duplicate; aliases in the __metadata__ of a safetensors input stay aliases]')
+            [CompletionResult]::new('--set-metadata', '--set-metadata', [CompletionResultType]::ParameterName, 'Add an entry to __metadata__ or replace one (safetensors); repeatable')
             [CompletionResult]::new('--save-values', '--save-values', [CompletionResultType]::ParameterName, 'Write the values that a weights-only format leaves out to a JSON file')
             [CompletionResult]::new('--max-shard-size', '--max-shard-size', [CompletionResultType]::ParameterName, 'Write shards of at most SIZE bytes (5GB, 500MB, 2GiB) and an index into the directory OUTPUT')
             [CompletionResult]::new('--root', '--root', [CompletionResultType]::ParameterName, 'Look only below the element of this name; names are then relative to it (`.` is the top)')

@@ -132,11 +132,14 @@ set edit:completion:arg-completer[ckpt] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'ckpt;convert'= {
+            cand -o 'Where to write, as an option instead of the second argument'
+            cand --output 'Where to write, as an option instead of the second argument'
             cand --to 'The format to write; the default follows OUTPUT''s extension'
             cand --drop 'Leave out an element and everything below it; a name or a glob; repeatable'
-            cand --dtype 'Cast floating tensors, rounding to nearest even'
-            cand --device 'The device that storages are to be loaded on (torch formats)'
-            cand --shared 'Tensors that share memory, in formats without sharing'
+            cand --dtype 'Cast floating weights to float16, bfloat16, float32 or float64 (or half, fp16, bf16, float, double, ...), rounding to nearest even'
+            cand --device 'Device to record for storages: cpu, cuda, cuda:1, mps, ... (torch formats)'
+            cand --shared 'Tensors that share memory, in formats without sharing [default: duplicate; aliases in the __metadata__ of a safetensors input stay aliases]'
+            cand --set-metadata 'Add an entry to __metadata__ or replace one (safetensors); repeatable'
             cand --save-values 'Write the values that a weights-only format leaves out to a JSON file'
             cand --max-shard-size 'Write shards of at most SIZE bytes (5GB, 500MB, 2GiB) and an index into the directory OUTPUT'
             cand --root 'Look only below the element of this name; names are then relative to it (`.` is the top)'

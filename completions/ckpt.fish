@@ -127,19 +127,18 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l force -d 'Replace a
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s q -l quiet -d 'No notes and no progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s o -l output -d 'Where to write, as an option instead of the second argument' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l to -d 'The format to write; the default follows OUTPUT\'s extension' -r -f -a "torch\t'torch\'s zip container (torch 1.6 and newer)'
 torch-legacy\t'The stream that torch 1.5 and older read'
 safetensors\t'safetensors'
 npz\t'numpy\'s archive'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l drop -d 'Leave out an element and everything below it; a name or a glob; repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l dtype -d 'Cast floating tensors, rounding to nearest even' -r -f -a "float16\t''
-bfloat16\t''
-float32\t''
-float64\t''"
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l device -d 'The device that storages are to be loaded on (torch formats)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l shared -d 'Tensors that share memory, in formats without sharing' -r -f -a "duplicate\t'Write each whole'
-drop\t'Write equal views once; __metadata__ says which names are left out'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l dtype -d 'Cast floating weights to float16, bfloat16, float32 or float64 (or half, fp16, bf16, float, double, ...), rounding to nearest even' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l device -d 'Device to record for storages: cpu, cuda, cuda:1, mps, ... (torch formats)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l shared -d 'Tensors that share memory, in formats without sharing [default: duplicate; aliases in the __metadata__ of a safetensors input stay aliases]' -r -f -a "duplicate\t'Write every tensor in full'
+drop\t'Write equal views once and record the other names as aliases in __metadata__'
 error\t'Refuse'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l set-metadata -d 'Add an entry to __metadata__ or replace one (safetensors); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l save-values -d 'Write the values that a weights-only format leaves out to a JSON file' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-shard-size -d 'Write shards of at most SIZE bytes (5GB, 500MB, 2GiB) and an index into the directory OUTPUT' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l root -d 'Look only below the element of this name; names are then relative to it (`.` is the top)' -r

@@ -126,6 +126,17 @@ def same(a, b):
             raise ValueError("%s became %s" % (str(x)[:200], str(y)[:200]))
 
 
+class Tied(torch.nn.Module):
+    """Two names of one weight, and buffers."""
+
+    def __init__(self):
+        super().__init__()
+        nn = torch.nn
+        self.wte, self.mid, self.norm = nn.Embedding(6, 4), nn.Linear(4, 4), nn.BatchNorm1d(4)
+        self.lm_head = nn.Linear(4, 6, bias=False)
+        self.lm_head.weight = self.wte.weight
+
+
 def round_trips(binary, scratch):
     """safetensors and casts into modules with `strict=True`: the number of those that were tried, and what went wrong."""
     try:
@@ -134,15 +145,6 @@ def round_trips(binary, scratch):
     except ImportError:
         print("no safetensors here: its round trips were NOT tried")
         return 0, []
-    import torch.nn as nn
-
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.wte, self.mid, self.norm = nn.Embedding(6, 4), nn.Linear(4, 4), nn.BatchNorm1d(4)
-            self.lm_head = nn.Linear(4, 6, bias=False)
-            self.lm_head.weight = self.wte.weight
-
     def path(name):
         return os.path.join(scratch, name)
 
