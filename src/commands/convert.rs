@@ -438,7 +438,7 @@ impl Job<'_> {
     /// Notes what a file's contents lost in the cast, by the names of its contents.
     fn overflowed(&mut self, overflows: &[Overflow], name: impl Fn(usize) -> Option<String>) {
         for overflow in overflows {
-            let name = name(overflow.place).unwrap_or_default();
+            let name = name(overflow.place).filter(|name| !name.is_empty()).unwrap_or_else(|| ".".to_owned());
             self.report.overflows += overflow.elements;
             self.report.overflowed.push(Overflowed { name, values: overflow.elements });
         }
@@ -447,15 +447,23 @@ impl Job<'_> {
     /// Sorts the tensors below `root` for `--dtype`. `places`: where the weights lie; none if all of it is weights.
     fn casts(&mut self, checkpoint: &Checkpoint, root: &Root, places: &[Root]) -> anyhow::Result<Casts> {
         let Some(to) = &self.args.dtype else { return Ok(Casts::default()) };
+        let dtype = Some(to.to_string());
         let Casting { names, kept } = checkpoint.casting(root, places)?;
+        let casts = Casts { names, kept };
+        let kept = self.not_cast(checkpoint, &casts);
+        self.report.not_cast.extend(kept);
+        self.report.dtype = dtype;
+        Ok(casts)
+    }
+
+    /// The names of what `--dtype` would change and does not.
+    fn not_cast(&self, checkpoint: &Checkpoint, casts: &Casts) -> Vec<String> {
         let changes = |id: &TensorId| {
             let dtype = checkpoint.tensor(*id).and_then(|tensor| tensor.dtype.as_ref());
-            dtype.is_some_and(|dtype| dtype.class() == Some(Class::Float) && dtype != to)
+            dtype.is_some_and(|dtype| dtype.class() == Some(Class::Float) && self.args.dtype.as_ref() != Some(dtype))
         };
-        let mut stay: Vec<&TensorId> = kept.tensors.iter().filter(|id| names.contains_key(id) && changes(id)).collect();
+        let mut stay: Vec<&TensorId> = casts.kept.tensors.iter().filter(|id| changes(id)).collect();
         stay.sort();
-        self.report.not_cast.extend(stay.iter().filter_map(|id| names.get(id).cloned()));
-        self.report.dtype = Some(to.to_string());
-        Ok(Casts { names, kept })
+        stay.into_iter().filter_map(|id| casts.names.get(id).cloned()).collect()
     }
 }

@@ -34,7 +34,11 @@ impl Job<'_> {
             }
             let root = self.root(checkpoint)?;
             let places = checkpoint.weights_places()?;
-            let casts = self.casts(checkpoint, &root, &places)?;
+            let mut casts = self.casts(checkpoint, &root, &places)?;
+            if self.args.dtype.is_some() {
+                casts.kept.tensors.extend(checkpoint.numpy_arrays(&root)?.into_keys());
+                self.report.not_cast = self.not_cast(checkpoint, &casts);
+            }
             let node = self.whole(checkpoint)?;
             return self.write_torch(checkpoint, node, casts, target, self.args.output().to_owned());
         }
