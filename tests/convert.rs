@@ -349,7 +349,10 @@ fn everything_floating_becomes_float32() {
             ("int", "I32", 4, ints.to_vec()),
         ],
     );
-    assert!(ok(&["convert", &a, &b, "--dtype", "float32"]).contains("1 value became infinite"));
+    assert!(
+        ok(&["convert", &a, &b, "--dtype", "float32"])
+            .contains("1 value of double overflowed float32 and became infinite")
+    );
     let written = fs::read(&b).unwrap();
     let back = safetensors::SafeTensors::deserialize(&written).unwrap();
     let of = |name: &str| back.tensor(name).unwrap();
@@ -380,7 +383,9 @@ fn overflows_are_told() {
     bytes.extend(header);
     [1e30_f32, 1.0, -7e4].iter().for_each(|x| bytes.extend(x.to_le_bytes()));
     fs::write(&a, bytes).unwrap();
-    assert!(ok(&["convert", &a, &b, "--dtype", "float16"]).contains("2 values became infinite"));
+    assert!(
+        ok(&["convert", &a, &b, "--dtype", "float16"]).contains("2 values of x overflowed float16 and became infinite")
+    );
     assert!(fs::read(&b).unwrap().ends_with(&[0x00, 0x7c, 0x00, 0x3c, 0x00, 0xfc]));
 }
 

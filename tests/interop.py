@@ -7,10 +7,10 @@ Every torch file below the folders torch-* of DIR (made by its generate.py, so t
 containers and comes back through torch: every tensor must be the same bit for bit, with its strides, sharing and grad,
 every other value by its repr. What is written as a zip is loaded in every way that the torch has: mapped into memory, and
 with offsets that are calculated instead of looked up. State dicts and modules also go to `--state-dict`, which must open with
-weights_only=True. Each file is also cut off, in the zip's directory and in the middle, and repaired: torch must load what
-is saved, and all of it where only the directory was lost. In every file below a folder renames/ the names of the state
-dicts get a prefix: torch must load it with everything else as it was, and the generators must take their states. Exit
-status 0 when all agree.
+weights_only=True. Modules go to safetensors, shards and back into `load_state_dict(strict=True)`. Each file is also cut off,
+in the zip's directory and in the middle, and repaired: torch must load what is saved, and all of it where only the directory
+was lost. In every file below a folder renames/ the names of the state dicts get a prefix: torch must load it with everything
+else as it was, and the generators must take their states. Exit status 0 when all agree.
 """
 import collections
 import contextlib
@@ -196,6 +196,118 @@ def renames(binary, folder, out):
     return good, total
 
 
+class Tied(torch.nn.Module):
+    """Two names of one weight, and buffers."""
+
+    def __init__(self):
+        super().__init__()
+        nn = torch.nn
+        self.wte, self.mid, self.norm = nn.Embedding(6, 4), nn.Linear(4, 4), nn.BatchNorm1d(4)
+        self.lm_head = nn.Linear(4, 6, bias=False)
+        self.lm_head.weight = self.wte.weight
+
+
+def round_trips(binary, scratch):
+    """safetensors and casts into modules with `strict=True`: the number of those that were tried, and what went wrong."""
+    try:
+        from safetensors import safe_open
+        from safetensors.torch import load_model, save_file, save_model
+    except ImportError:
+        print("no safetensors here: its round trips were NOT tried")
+        return 0, []
+    def path(name):
+        return os.path.join(scratch, name)
+
+    def made(seed):
+        torch.manual_seed(seed)
+        return Tied()
+
+    model, wrong = made(1), []
+    state = model.state_dict()
+    save_model(model, path("saved.safetensors"), {"format": "pt"})
+    untied = {name: tensor.clone() for name, tensor in state.items()}
+    save_file(untied, path("plain.safetensors"), {"format": "pt", "ss_network_module": "networks.lora"})
+    torch.save(state, path("state.pt"))
+    torch.save(model, path("whole.pt"))
+
+    def strict(file, **more):
+        fresh = made(2)
+        fresh.load_state_dict(torch.load(file, **more), strict=True)
+        return fresh.state_dict()
+
+    def equal(found, wanted=state):
+        assert list(found) == list(wanted), "keys: %s" % list(found)
+        for name, tensor in wanted.items():
+            assert found[name].dtype == tensor.dtype and elements(found[name]) == elements(tensor), name
+
+    def to_torch(source, *more):
+        def job():
+            convert(binary, path(source), path("out.pt"), *more)
+            equal(strict(path("out.pt"), **({"weights_only": True} if WEIGHTS_ONLY else {})))
+            pointers = {t.data_ptr() for name, t in torch.load(path("out.pt")).items() if name in ("wte.weight", "lm_head.weight")}
+            assert len(pointers) == 1 or source in ("plain.safetensors", "plain_shards"), "no longer tied"
+        return job
+
+    def to_safetensors(source, *more):
+        def job():
+            convert(binary, path(source), path("out.safetensors"), *more)
+            fresh = made(2)
+            load_model(fresh, path("out.safetensors"), strict=True)
+            equal(fresh.state_dict())
+        return job
+
+    def as_the_library(source):
+        def job():
+            convert(binary, path(source), path("out.safetensors"), "--shared", "drop")
+            with safe_open(path("out.safetensors"), "pt") as ours, safe_open(path("saved.safetensors"), "pt") as theirs:
+                assert sorted(ours.keys()) == sorted(theirs.keys()) and ours.metadata() == theirs.metadata()
+        return job
+
+    def cast(dtype):
+        def job():
+            optimizer = torch.optim.Adam(model.parameters())
+            sum(p.sum() for p in model.parameters()).backward()
+            optimizer.step()
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path("training.pt"))
+            convert(binary, path("training.pt"), path("out.pt"), "--dtype", str(dtype))
+            back = load(path("out.pt"))
+            fresh = made(2).to(dtype)
+            fresh.load_state_dict(back["model"], strict=True)
+            equal(back["model"], {name: t.to(dtype) if t.is_floating_point() else t for name, t in model.state_dict().items()})
+            other = torch.optim.Adam(fresh.parameters())
+            other.load_state_dict(back["optimizer"])
+            for before, after in zip(optimizer.state.values(), back["optimizer"]["state"].values()):
+                assert before["step"] == after["step"] and after["exp_avg"].dtype == dtype
+        return job
+
+    def shards(source, name, to):
+        return lambda: convert(binary, path(source), path(name), "--to", to, "--max-shard-size", "100B", "--shared", "drop")
+
+    jobs = {
+        "plain": to_torch("plain.safetensors"), "plain state dict": to_torch("plain.safetensors", "--state-dict"),
+        "tied": to_torch("saved.safetensors"), "tied state dict": to_torch("saved.safetensors", "--state-dict"),
+        "tied legacy": to_torch("saved.safetensors", "--to", "torch-legacy"),
+        "state dict again": to_torch("state.pt", "--state-dict"), "module": to_torch("whole.pt", "--state-dict"),
+        "safetensors shards": shards("state.pt", "shards", "safetensors"), "from them": to_torch("shards"),
+        "plain shards": shards("plain.safetensors", "plain_shards", "safetensors"), "from plain ones": to_torch("plain_shards"),
+        "torch shards": shards("saved.safetensors", "bins", "torch"), "from those": to_torch("bins"),
+        "load_model": to_safetensors("state.pt", "--shared", "drop"), "load_model of a module": to_safetensors("whole.pt", "--shared", "drop"),
+        "load_model again": to_safetensors("saved.safetensors"), "load_model of shards": to_safetensors("shards"),
+        "as the library": as_the_library("state.pt"), "as the library, of its own": as_the_library("saved.safetensors"),
+        "cast to half": cast(torch.float16), "cast to bfloat16": cast(torch.bfloat16), "cast to double": cast(torch.float64),
+    }
+    for name, job in jobs.items():
+        try:
+            job()
+        except Exception as e:
+            wrong.append("round trip, %s: %s: %s" % (name, type(e).__name__, str(e)[:400]))
+    return len(jobs), wrong
+
+
+# torch 1.13 knows weights_only and has fewer classes in it
+WEIGHTS_ONLY = "weights_only" in inspect.signature(torch.load).parameters
+
+
 def main():
     binary, roots = os.path.abspath(sys.argv[1]), sys.argv[2:]
     sys.path.insert(0, os.path.abspath(roots[0]))
@@ -241,6 +353,9 @@ def main():
             if os.path.exists(os.path.join(root, "renames", "expected.json")):
                 more = renames(binary, os.path.join(root, "renames"), out)
                 good, total = good + more[0], total + more[1]
+        tried, wrong = round_trips(binary, scratch)
+        total, good = total + tried, good + tried - len(wrong)
+        print("\n".join(wrong), end="\n" if wrong else "")
     print("; ".join("%s: %d" % item for item in loaded.items()))
     print("%d of %d conversions and repairs agree with torch %s" % (good, total, torch.__version__))
     sys.exit(0 if total and good == total else 1)

@@ -1,7 +1,8 @@
 //! Which floating tensors a cast is meant for, and which are numbers: the one rule of `--dtype`.
 //!
-//! Cast are the weights, and of an optimizer's state the tensors of its parameter's shape, which is that of the largest
-//! tensor of the parameter's entry. As they are stay
+//! Cast are the weights, and of an optimizer's state the tensors of its parameter's shape: that of the largest tensor of the
+//! parameter's entry, if it is the shape of some tensor outside optimizers (of any, where no entry has such a one, as flat
+//! parameters have not). As they are stay
 //! - everything beside the weights: losses, metrics, schedulers, statistics of the data;
 //! - in optimizers `step` and everything of another shape (`torch.optim.Optimizer.load_state_dict` casts the others to
 //!   their parameter's type by itself);
@@ -14,18 +15,29 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::names::{Element, Entry, Item, join};
-use crate::checkpoint::tensor::{Tensor, TensorId};
+use crate::checkpoint::storage::StorageId;
+use crate::checkpoint::tensor::{Kind, Tensor, TensorId};
 use crate::checkpoint::{Checkpoint, Root};
 use crate::dtype::{Class, DType, Known};
 use crate::error::Result;
+use crate::pickle::Node;
 
 /// What a cast makes of the tensors below an object.
 #[derive(Debug, Default)]
 pub struct Casting {
     /// The name of every tensor, the first where it has several.
     pub names: HashMap<TensorId, String>,
-    /// Floating tensors that stay what they are.
-    pub kept: HashSet<TensorId>,
+    /// What stays as it is.
+    pub kept: Kept,
+}
+
+/// What a cast does not touch. A storage has one type: what shares it with a weight goes with it.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    /// Tensors, the parts of sparse ones included.
+    pub tensors: HashSet<TensorId>,
+    /// Storages.
+    pub storages: HashSet<StorageId>,
 }
 
 /// Words in the names of numbers that a module keeps in its state dict.
@@ -51,6 +63,35 @@ const NUMBER_WORDS: [&str; 21] = [
     "initialized",
     "momentum",
     "lr",
+];
+/// What trainers put beside the weights, wherever those are found to be: keys on the way to a tensor, or of one at the top.
+const BESIDE: [&str; 26] = [
+    "scaler",
+    "grad_scaler",
+    "gradscaler",
+    "loss_scaler",
+    "amp",
+    "scheduler",
+    "schedulers",
+    "lr_scheduler",
+    "lr_schedulers",
+    "rng",
+    "rng_state",
+    "rng_states",
+    "random_states",
+    "callbacks",
+    "loops",
+    "metrics",
+    "metric",
+    "loss",
+    "losses",
+    "train_loss",
+    "val_loss",
+    "best_loss",
+    "history",
+    "class_weights",
+    "class_weight",
+    "args",
 ];
 /// Names beside packed weights that say how to unpack them, besides those with `scale` in them.
 const UNPACKING: [&str; 8] =
@@ -84,23 +125,43 @@ impl Checkpoint {
                 place.path.get(..shorter) == root.path.get(..shorter)
             });
         let groups = self.groups(&entries);
-        let largest = self.largest(&entries);
+        let moments = self.moments(&entries);
         let mut casting = Casting::default();
+        let mut cast = HashSet::new();
         for entry in &entries {
             let Item::Tensor(id, _) = entry.item else { continue };
             let Some(tensor) = self.tensor(id) else { continue };
             let name = entry.name();
             let is_cast = match entry.in_optimizer {
-                true => is_moment(entry, tensor, &largest),
-                false => (all || inside(&entry.path)) && !is_number(&name, tensor, &groups),
+                true => moments.take(entry, tensor),
+                false => {
+                    (all || inside(&entry.path))
+                        && !is_beside(&root.path, &entry.path)
+                        && !is_number(&name, tensor, &groups)
+                }
             };
-            if !is_cast {
-                casting.kept.insert(id);
-                casting.kept.extend(tensor.parts().filter_map(|part| self.tensors.of(*part)));
-            }
+            let list = if is_cast { &mut cast } else { &mut casting.kept.tensors };
+            list.insert(id);
+            list.extend(tensor.parts().filter_map(|part| self.tensors.of(*part)));
             casting.names.entry(id).or_insert(name);
         }
+        let storage = |id: &TensorId| self.tensor(*id).and_then(Tensor::storage);
+        let shared: HashSet<StorageId> = cast.iter().filter_map(storage).collect();
+        casting.kept.tensors.retain(|id| !cast.contains(id) && storage(id).is_none_or(|id| !shared.contains(&id)));
+        casting.kept.storages = casting.kept.tensors.iter().filter_map(storage).collect();
         Ok(casting)
+    }
+
+    /// The names of arrays below `root` that stay numpy's when the whole object is written: those are not cast.
+    pub fn numpy_arrays(&self, root: &Root) -> Result<HashMap<TensorId, String>> {
+        let entries = self.names(root)?.entries;
+        let array = |entry: &Entry| match entry.item {
+            Item::Tensor(id, _) if matches!(self.graph.node(entry.node), Node::Object(_)) => {
+                (self.tensor(id)?.kind == Kind::NdArray).then(|| (id, entry.name()))
+            }
+            _ => None,
+        };
+        Ok(entries.iter().filter_map(array).collect())
     }
 
     fn groups(&self, entries: &[Entry]) -> HashMap<String, Group> {
@@ -126,20 +187,57 @@ impl Checkpoint {
         groups
     }
 
-    /// The shape of the largest tensor that lies directly in each object of an optimizer.
-    fn largest(&self, entries: &[Entry]) -> HashMap<String, Vec<i64>> {
-        let mut largest: HashMap<String, Vec<i64>> = HashMap::new();
-        for entry in entries.iter().filter(|entry| entry.in_optimizer) {
+    fn moments(&self, entries: &[Entry]) -> Moments {
+        let mut moments = Moments::default();
+        let mut parameters: HashSet<Vec<i64>> = HashSet::new();
+        for entry in entries {
             let Item::Tensor(id, _) = entry.item else { continue };
             let Some(tensor) = self.tensor(id) else { continue };
-            let shape = largest.entry(parent(entry)).or_default();
+            if !entry.in_optimizer {
+                parameters.insert(tensor.shape.clone());
+                continue;
+            }
+            let shape = moments.largest.entry(parent(entry)).or_default();
             let count = |shape: &[i64]| shape.iter().fold(1_i64, |product, extent| product.saturating_mul(*extent));
             if shape.is_empty() || count(&tensor.shape) > count(shape) {
                 shape.clone_from(&tensor.shape);
             }
         }
-        largest
+        let of_parameters = moments.largest.values().any(|shape| !shape.is_empty() && parameters.contains(shape));
+        moments.parameters = of_parameters.then_some(parameters);
+        moments
     }
+}
+
+/// What tells an optimizer's tensors that go with a parameter from its numbers.
+#[derive(Debug, Default)]
+struct Moments {
+    /// The shape of the largest tensor that lies directly in each object of an optimizer.
+    largest: HashMap<String, Vec<i64>>,
+    /// Shapes of the tensors outside optimizers, if any of an optimizer's is among them: flat ones are not.
+    parameters: Option<HashSet<Vec<i64>>>,
+}
+
+impl Moments {
+    /// Whether a tensor of an optimizer has its parameter's shape and is none of its settings.
+    fn take(&self, entry: &Entry, tensor: &Tensor) -> bool {
+        let is_text = |element: &Element, text: &str| matches!(element, Element::Text(found) if found == text);
+        let in_state = entry.path.iter().any(|element| is_text(element, "state"));
+        let is_step = entry.path.last().is_some_and(|last| is_text(last, "step"));
+        in_state
+            && !is_step
+            && !tensor.shape.is_empty()
+            && self.largest.get(&parent(entry)) == Some(&tensor.shape)
+            && self.parameters.as_ref().is_none_or(|shapes| shapes.contains(&tensor.shape))
+    }
+}
+
+fn is_beside(root: &[Element], path: &[Element]) -> bool {
+    let known =
+        |element: &Element| matches!(element, Element::Text(text) if BESIDE.contains(&text.to_lowercase().as_str()));
+    let (last, above) = path.split_last().map_or((None, path), |(last, above)| (Some(last), above));
+    let is_top = root.is_empty() && above.is_empty();
+    root.iter().chain(above).any(known) || is_top && last.is_some_and(known)
 }
 
 fn parent(entry: &Entry) -> String {
@@ -148,14 +246,6 @@ fn parent(entry: &Entry) -> String {
 
 fn split(name: &str) -> (&str, &str) {
     name.rsplit_once('.').unwrap_or(("", name))
-}
-
-/// Whether a tensor of an optimizer has its parameter's shape and is none of its settings.
-fn is_moment(entry: &Entry, tensor: &Tensor, largest: &HashMap<String, Vec<i64>>) -> bool {
-    let is_text = |element: &Element, text: &str| matches!(element, Element::Text(found) if found == text);
-    let in_state = entry.path.iter().any(|element| is_text(element, "state"));
-    let is_step = entry.path.last().is_some_and(|last| is_text(last, "step"));
-    in_state && !is_step && !tensor.shape.is_empty() && largest.get(&parent(entry)) == Some(&tensor.shape)
 }
 
 fn is_number(name: &str, tensor: &Tensor, groups: &HashMap<String, Group>) -> bool {

@@ -136,6 +136,8 @@ pub struct Checkpoint {
     pub notes: Vec<String>,
     /// Of several files: the whole `torch.save` files in them (chunks of DCP), each with the file it lies in.
     pub saved: Vec<(Arc<str>, SharedSource)>,
+    /// Names of what lies in the files and is no part of this: tensors of a shard that the index does not name.
+    pub left_aside: Vec<String>,
     /// The bounds it was opened with.
     pub limits: Limits,
 }

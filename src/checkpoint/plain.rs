@@ -34,8 +34,8 @@ impl Checkpoint {
         self.is_optimizer(&self.objects().children(node))
     }
 
-    /// Makes the numbers that they hold of numpy's scalars below `root`, where Python has such numbers.
-    pub fn unbox_numpy_scalars(&mut self, root: NodeId) -> Result<()> {
+    /// Makes the numbers that they hold of numpy's scalars below `root`, where Python has such numbers; says how many.
+    pub fn unbox_numpy_scalars(&mut self, root: NodeId) -> Result<usize> {
         let mut unboxed = Vec::new();
         for node in Scan::new(&self.graph, root)?.order() {
             let objects = self.objects();
@@ -53,11 +53,12 @@ impl Checkpoint {
             };
             unboxed.extend(number.map(|number| (*node, number)));
         }
+        let count = unboxed.len();
         for (node, number) in unboxed {
             if let Some(place) = self.graph.node_mut(node) {
                 *place = number;
             }
         }
-        Ok(())
+        Ok(count)
     }
 }

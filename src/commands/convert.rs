@@ -5,13 +5,13 @@ mod plain;
 mod shards;
 mod torch;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
-use crate::checkpoint::casting::Casting;
+use crate::checkpoint::casting::{Casting, Kept};
 use crate::checkpoint::resolve::Listed;
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Root, TensorId, device};
@@ -223,6 +223,8 @@ struct Job<'a> {
     report: Conversion,
     /// `__metadata__` of a safetensors input, without aliases.
     metadata: Vec<(String, String)>,
+    /// How many names that are left out have been noted.
+    told: usize,
     /// The complete outputs that wait for their names, in order.
     outputs: Vec<(PathBuf, Output)>,
     /// What was made for them, to go again when they come to nothing.
@@ -268,17 +270,20 @@ pub fn convert(
     for note in &checkpoint.notes {
         args.report.note(name, note);
     }
+    // the notes have just named them
+    let left_out = checkpoint.left_aside.iter().map(|name| LeftOut { name: name.clone(), tensors: None }).collect();
     let report = Conversion {
         schema: "ckpt.convert/1",
         input: name.to_owned(),
         output: args.output().display().to_string(),
         to: to.name(),
+        left_out,
         ..Conversion::default()
     };
     checkpoint.restore_aliases().with_context(|| name.to_owned())?;
     let metadata = checkpoint.take_metadata();
-    let (filter, outputs) = (Filter::default(), Vec::new());
-    let mut job = Job { args, to, filter, limits, report, metadata, outputs, directory: None, watch: None };
+    let (filter, outputs, told) = (Filter::default(), Vec::new(), report.left_out.len());
+    let mut job = Job { args, to, filter, limits, report, metadata, told, outputs, directory: None, watch: None };
     job.leave_out_metadata();
     let done = match to {
         To::Torch | To::TorchLegacy => job.torch(checkpoint, target, values),
@@ -440,16 +445,17 @@ impl Job<'_> {
         if let Some(root) = report.weights.as_ref().filter(|root| *root != ".") {
             output.note(&report.input, format!("weights: {root}, {}", counted(report.tensors, "tensor")));
         }
-        if !report.left_out.is_empty() {
-            let names: Vec<String> = report
-                .left_out
-                .iter()
-                .map(|left| match left.tensors {
-                    Some(1) => format!("{} (1 tensor)", left.name),
-                    Some(tensors) => format!("{} ({tensors} tensors)", left.name),
-                    None => left.name.clone(),
-                })
-                .collect();
+        let names: Vec<String> = report
+            .left_out
+            .iter()
+            .skip(self.told)
+            .map(|left| match left.tensors {
+                Some(1) => format!("{} (1 tensor)", left.name),
+                Some(tensors) => format!("{} ({tensors} tensors)", left.name),
+                None => left.name.clone(),
+            })
+            .collect();
+        if !names.is_empty() {
             output.note(&report.input, format!("left out: {}", names.join(", ")));
         }
         if !report.shared.is_empty() {
@@ -498,14 +504,14 @@ impl Job<'_> {
 #[derive(Default)]
 struct Casts {
     names: HashMap<TensorId, String>,
-    kept: HashSet<TensorId>,
+    kept: Kept,
 }
 
 impl Job<'_> {
     /// Notes what a file's contents lost in the cast, by the names of its contents.
     fn overflowed(&mut self, overflows: &[Overflow], name: impl Fn(usize) -> Option<String>) {
         for overflow in overflows {
-            let name = name(overflow.place).unwrap_or_default();
+            let name = name(overflow.place).filter(|name| !name.is_empty()).unwrap_or_else(|| ".".to_owned());
             self.report.overflows += overflow.elements;
             self.report.overflowed.push(Overflowed { name, values: overflow.elements });
         }
@@ -514,15 +520,23 @@ impl Job<'_> {
     /// Sorts the tensors below `root` for `--dtype`. `places`: where the weights lie; none if all of it is weights.
     fn casts(&mut self, checkpoint: &Checkpoint, root: &Root, places: &[Root]) -> anyhow::Result<Casts> {
         let Some(to) = &self.args.dtype else { return Ok(Casts::default()) };
+        let dtype = Some(to.to_string());
         let Casting { names, kept } = checkpoint.casting(root, places)?;
+        let casts = Casts { names, kept };
+        let kept = self.not_cast(checkpoint, &casts);
+        self.report.not_cast.extend(kept);
+        self.report.dtype = dtype;
+        Ok(casts)
+    }
+
+    /// The names of what `--dtype` would change and does not.
+    fn not_cast(&self, checkpoint: &Checkpoint, casts: &Casts) -> Vec<String> {
         let changes = |id: &TensorId| {
             let dtype = checkpoint.tensor(*id).and_then(|tensor| tensor.dtype.as_ref());
-            dtype.is_some_and(|dtype| dtype.class() == Some(Class::Float) && dtype != to)
+            dtype.is_some_and(|dtype| dtype.class() == Some(Class::Float) && self.args.dtype.as_ref() != Some(dtype))
         };
-        let mut stay: Vec<&TensorId> = kept.iter().filter(|id| names.contains_key(id) && changes(id)).collect();
+        let mut stay: Vec<&TensorId> = casts.kept.tensors.iter().filter(|id| changes(id)).collect();
         stay.sort();
-        self.report.not_cast.extend(stay.iter().filter_map(|id| names.get(id).cloned()));
-        self.report.dtype = Some(to.to_string());
-        Ok(Casts { names, kept })
+        stay.into_iter().filter_map(|id| casts.names.get(id).cloned()).collect()
     }
 }

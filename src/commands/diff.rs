@@ -36,7 +36,8 @@ Equal means equal as numbers, element by element, whatever the dtypes are: NaN e
 themselves. Integers are exact to 64 bits, all other numbers meet in float64; quantized tensors are compared as stored, with \
 their scales; sparse ones by their parts as stored. Values like `epoch` are equal when type and value are; tolerances count \
 for plain floats too. When one file has a format for weights only (safetensors, npz, npy, pt2, shards) the weights are compared, by \
-name, dtype, shape and elements only. A module against a mapping is compared by what its state_dict() gives.\n\n\
+name, dtype, shape and elements only; a name that the __metadata__ of a safetensors file records as an alias ({alias: kept name}) \
+counts as a tensor there. A module against a mapping is compared by what its state_dict() gives.\n\n\
 Exit status: 0 equal; 1 different; 2 trouble: a file or a tensor could not be read. With --quiet nothing is printed and the \
 first difference ends the comparison.\n\n\
 Examples:\n  ckpt diff before.pth after.pth\n  ckpt diff -q model.pth model.safetensors && echo same\n  \

@@ -25,8 +25,9 @@ pub fn target(name: &str) -> std::result::Result<DType, String> {
     let bare = ["torch.", "numpy.", "np."].iter().find_map(|module| lower.strip_prefix(module)).unwrap_or(&lower);
     let found = TARGETS.iter().find(|(name, _, others)| *name == bare || others.contains(&bare));
     found.map(|(_, known, _)| DType::Known(*known)).ok_or_else(|| {
-        let known = TARGETS.iter().map(|(name, _, others)| format!("{name} ({})", others.join(", ")));
-        format!("use one of {}", known.collect::<Vec<_>>().join(", "))
+        let names: Vec<&str> = TARGETS.iter().map(|(name, ..)| *name).collect();
+        let short: Vec<&str> = TARGETS.iter().flat_map(|(_, _, others)| others.iter().copied()).collect();
+        format!("use one of {}, or for short {}", names.join(", "), short.join(", "))
     })
 }
 
@@ -325,7 +326,7 @@ mod tests {
         same(&["float64", "double", "fp64", "f8", "numpy.float64"], Known::Float64);
         for name in ["", "float8_e4m3fn", "int8", "float 16", "torch.", "torch.torch.half"] {
             let e = target(name).unwrap_err();
-            assert!(e.contains("float16 (half") && e.contains("float64"), "{name}: {e}");
+            assert!(e.contains("float16, bfloat16, float32, float64") && e.contains("half"), "{name}: {e}");
         }
     }
 

@@ -155,6 +155,7 @@ impl Merge<'_> {
         if let Some(metadata) = metadata {
             self.add_metadata(shard, metadata);
         }
+        self.opened.left_aside.extend(unnamed.iter().cloned());
         if !unnamed.is_empty() {
             let more = unnamed.len().saturating_sub(NAMES_SHOWN);
             unnamed.truncate(NAMES_SHOWN);

@@ -55,6 +55,7 @@ pub(crate) struct Opened {
     pub attached: Vec<(Vec<Element>, NodeId)>,
     pub notes: Vec<String>,
     pub saved: Vec<(Arc<str>, SharedSource)>,
+    pub left_aside: Vec<String>,
 }
 
 impl Opened {
@@ -72,6 +73,7 @@ impl Opened {
             attached: Vec::new(),
             notes: Vec::new(),
             saved: Vec::new(),
+            left_aside: Vec::new(),
         }
     }
 }
@@ -125,6 +127,7 @@ impl Parts {
             attached: opened.attached,
             notes: opened.notes,
             saved: opened.saved,
+            left_aside: opened.left_aside,
             limits: limits.clone(),
         })
     }

@@ -1,7 +1,6 @@
 //! Which storages the target gets: one for each of the input's, with `compact` one for each group of views that overlap,
 //! one for each array that has its own bytes.
 
-use std::collections::HashSet;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
@@ -95,7 +94,7 @@ impl Work<'_> {
     pub(super) fn look(&mut self, order: &[NodeId]) -> Result<()> {
         // only storages are copied: how often their elements are looked at does not matter
         let unbounded = Limits { max_read_bytes: u64::MAX, ..self.checkpoint.limits.clone() };
-        let (mut cast, mut uncast) = (HashSet::new(), HashSet::new());
+        self.kept.extend(&self.options.uncast.storages);
         for node in order {
             let Some(tensor_id) = self.checkpoint.tensors.of(*node) else { continue };
             let Some(tensor) = self.checkpoint.tensors.get(tensor_id) else { continue };
@@ -110,14 +109,6 @@ impl Work<'_> {
             let Data::Storage { id, .. } = tensor.data else { continue };
             let Some(dtype) = tensor.dtype.clone() else { continue };
             let span = tensor.elements(&self.checkpoint.storages)?.validate(&unbounded)?.span;
-            if !self.options.uncast.is_empty() {
-                let stays = self.options.uncast.contains(&tensor_id);
-                if stays {
-                    uncast.insert(id)
-                } else {
-                    cast.insert(id)
-                };
-            }
             // most storages have one view: a vector of just that size
             let use_ = Use { tensor: tensor_id, span, dtype };
             match self.uses.entry(id) {
@@ -127,8 +118,6 @@ impl Work<'_> {
                 Entry::Occupied(mut uses) => uses.get_mut().push(use_),
             }
         }
-        // a storage has one type: what shares it with a weight goes with it
-        self.kept.extend(uncast.difference(&cast));
         Ok(())
     }
 
@@ -185,7 +174,7 @@ impl Work<'_> {
 
     /// The type that the elements of an array become.
     pub(super) fn cast_of_array(&self, id: TensorId, dtype: &DType) -> Option<DType> {
-        let cast = self.options.cast.clone().filter(|_| !self.options.uncast.contains(&id));
+        let cast = self.options.cast.clone().filter(|_| !self.options.uncast.tensors.contains(&id));
         cast.filter(|to| dtype.class() == Some(Class::Float) && dtype != to)
     }
 

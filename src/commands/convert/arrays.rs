@@ -94,7 +94,7 @@ impl Job<'_> {
         let mut named = Vec::with_capacity(weights.len());
         for weight in weights {
             let tensor = checkpoint.weight(&weight)?;
-            let cast = self.args.dtype.as_ref().filter(|_| !casts.kept.contains(&weight.id));
+            let cast = self.args.dtype.as_ref().filter(|_| !casts.kept.tensors.contains(&weight.id));
             let made = self.named_tensor(checkpoint, &weight.name, tensor, cast);
             let (elements, cast) = made.with_context(|| weight.name.clone())?;
             named.push(NamedTensor { name: weight.name, elements, cast });

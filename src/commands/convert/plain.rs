@@ -16,13 +16,18 @@ impl Job<'_> {
         if !weights_only::opens_mapping(checkpoint, root.node)? {
             return Ok(false);
         }
-        let (mut kept, mut refused) = (Vec::new(), HashSet::new());
+        let (mut kept, mut refused, mut unboxed) = (Vec::new(), HashSet::new(), 0);
         for (name, node) in values {
-            checkpoint.unbox_numpy_scalars(node)?;
+            unboxed += checkpoint.unbox_numpy_scalars(node)?;
             match !checkpoint.is_optimizer_state(node) && weights_only::opens_object(checkpoint, node)? {
                 true => kept.push(name),
                 false => drop(refused.insert(name)),
             }
+        }
+        if unboxed > 0 {
+            let what =
+                if unboxed == 1 { "numpy scalar is a Python number" } else { "numpy scalars are Python numbers" };
+            self.args.report.note(&self.report.input, format_args!("{unboxed} {what} now"));
         }
         let filter = &self.filter;
         let is_refused = |name: &str| {

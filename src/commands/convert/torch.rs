@@ -39,7 +39,11 @@ impl Job<'_> {
             }
             let root = self.root(checkpoint)?;
             let places = checkpoint.weights_sets()?;
-            let casts = self.casts(checkpoint, &root, &places)?;
+            let mut casts = self.casts(checkpoint, &root, &places)?;
+            if self.args.dtype.is_some() {
+                casts.kept.tensors.extend(checkpoint.numpy_arrays(&root)?.into_keys());
+                self.report.not_cast = self.not_cast(checkpoint, &casts);
+            }
             let node = self.whole(checkpoint)?;
             let scan = Scan::new(&checkpoint.graph, node)?;
             self.watch_all(checkpoint, &scan);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
+use crate::checkpoint::casting::Kept;
 use crate::checkpoint::resave::{Resave, resave};
 use crate::checkpoint::{Checkpoint, Container, Entry, Item};
 use crate::commands::Status;
@@ -273,7 +274,7 @@ impl Plan {
         // a subtree keeps its storages as torch.save would; of what was picked out only the part that is used goes along
         let uncast = match &args.dtype {
             Some(_) if whole => checkpoint.casting(&chosen.root, &checkpoint.weights_sets()?)?.kept,
-            _ => HashSet::new(),
+            _ => Kept::default(),
         };
         let options = Resave { cast: args.dtype.clone(), uncast, compact: !whole, ..Resave::default() };
         let storages = resave(checkpoint, root, &options)?;

@@ -1,6 +1,6 @@
 //! Whether `torch.load(weights_only=True)` would open an object once it is written: by the globals it names.
 
-use super::is_allowed;
+use super::{TABLES, is_allowed};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
 use crate::pickle::{Change, Construct, Node, NodeId, Scan};
@@ -46,7 +46,11 @@ fn is_open(checkpoint: &Checkpoint, node: NodeId) -> bool {
     match checkpoint.graph.node(node) {
         Node::Global { .. } => {
             let global = checkpoint.graph.global(node);
-            global.is_some_and(|(module, name)| is_allowed(&module, &name))
+            global.is_some_and(|(module, name)| {
+                // Python 2's names, which protocol 2 writes
+                let (module, name) = TABLES.renamed(&module, &name);
+                is_allowed(module, name)
+            })
         }
         Node::Persistent(_) => checkpoint.storages.is_storage(node),
         Node::Object(object) => matches!(object.how, Construct::Reduce | Construct::NewObj) && object.kwargs.is_none(),
