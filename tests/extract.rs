@@ -105,18 +105,19 @@ fn several_are_printed_with_their_names() {
 }
 
 #[test]
-fn no_such_name_is_the_answer_no() {
+fn no_such_name_is_an_error() {
     let file = testdata(CHECKPOINT);
     let (status, error) = refused(&[&file, "epoc"]);
-    assert_eq!(status, 1);
-    assert!(error.contains("there is nothing named epoc; did you mean epoch?"), "{error}");
+    assert_eq!(status, 2);
+    assert!(error.contains("no element named `epoc`; did you mean `epoch`?"), "{error}");
     let (status, error) = refused(&[&file, "model_state_dict.features.0.wieght", "-o", "/nowhere/x.npy"]);
-    assert_eq!(status, 1);
+    assert_eq!(status, 2);
     assert!(error.contains("features.0.weight"), "{error}");
-    assert_eq!(refused(&[&file, "--root", "optimiser_state_dict"]).0, 1);
-    assert_eq!(refused(&[&file, "epoch", "--exclude", "*"]).0, 1);
+    assert_eq!(refused(&[&file, "--root", "optimiser_state_dict"]).0, 2);
+    let (status, error) = refused(&[&file, "epoch", "--exclude", "*"]);
+    assert_eq!((status, error.contains("no names left after --include/--exclude")), (2, true));
     let (status, error) = refused(&[&file, "zzz*zzz"]);
-    assert_eq!((status, error.contains("did you mean")), (1, false));
+    assert_eq!((status, error.contains("did you mean")), (2, false));
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn names_that_are_ambiguous() {
     // the keys "1" and 1 in one dict
     let (status, error) = refused(&[&testdata("more/keys.pt"), "1"]);
     assert_eq!(status, 2);
-    assert!(error.contains("1 is ambiguous: 1 [\"1\"] or 1 [1]"), "{error}");
+    assert!(error.contains("`1` is ambiguous: 1 [\"1\"] or 1 [1]"), "{error}");
 }
 
 #[derive(serde::Deserialize)]

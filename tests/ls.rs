@@ -309,11 +309,12 @@ fn include_and_exclude() {
 }
 
 #[test]
-fn a_name_that_looks_like_a_glob_is_meant_exactly_too() {
+fn a_name_that_looks_like_a_glob_is_meant_exactly() {
     // {"w[0]": 1, "w0": 2, "x": 3}
     let pickle = b"\x80\x02}(X\x04\0\0\0w[0]K\x01X\x02\0\0\0w0K\x02X\x01\0\0\0xK\x03u.";
-    assert_eq!(ls_of(pickle, "--names --include w[0]").exits(0).text(), "w[0]\nw0\n");
-    assert_eq!(ls_of(pickle, "--names --exclude w[0]").exits(0).text(), "x\n");
+    assert_eq!(ls_of(pickle, "--names --include w[0]").exits(0).text(), "w[0]\n");
+    assert_eq!(ls_of(pickle, "--names --exclude w[0]").exits(0).text(), "w0\nx\n");
+    assert_eq!(ls_of(pickle, "--names --include w?").exits(0).text(), "w0\n");
 }
 
 #[test]

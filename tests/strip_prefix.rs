@@ -214,7 +214,7 @@ fn what_is_refused() {
     says("module. torch-2.15-py311/dataparallel_full.pth --dry-run", "convert --state-dict");
     says("module. torch-2.15-py311/scripted.pt --dry-run", "convert --state-dict");
     says("module. - --in-place", "standard input");
-    says(&format!("module. {STATE} --root nowhere --dry-run"), "nothing named nowhere");
+    says(&format!("module. {STATE} --root nowhere --dry-run"), "no element named `nowhere` (--root)");
     let empty = run_with(ckpt().args(["strip-prefix", "", STATE, "--dry-run"]), b"").exits(2);
     assert!(empty.stderr.contains("the prefix is empty"), "{}", empty.stderr);
     let dir = tempfile::tempdir().unwrap();

@@ -30,15 +30,11 @@ fn run(text: &str) {
     steps.extend(parse_table(&table).ok());
     let rules = Rules(steps);
     let chosen = NameArgs { root: Some(root), include: vec![include], exclude: vec![exclude] };
-    let filter = chosen.filter();
     let mut files = FileNames::default();
     for name in &names {
         let renamed = rules.rename(name.as_bytes(), true);
         assert!(std::str::from_utf8(&renamed).is_ok());
         rules.rename_module(name.as_bytes());
-        if let Ok(filter) = &filter {
-            filter.takes(name);
-        }
         let shown = escape(name);
         assert!(!shown.chars().any(char::is_control));
         assert_eq!(escape(&shown), shown);
@@ -52,7 +48,8 @@ fn run(text: &str) {
     let _ = in_memory::list_and_hash(source.clone());
     let _ = in_memory::strip_and_reread(&bytes, &prefix);
     let Ok(root) = chosen.find_root(&checkpoint) else { return };
-    let takes = |name: &str| filter.as_ref().is_ok_and(|filter| filter.takes(name));
+    let filter = checkpoint.names(&root).map(|names| chosen.filter(&names.entries));
+    let takes = |name: &str| matches!(&filter, Ok(Ok(filter)) if filter.takes(name));
     let _ = checkpoint.plan_renames(&root, &rules, Some(&takes));
 }
 

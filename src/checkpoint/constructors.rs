@@ -69,6 +69,9 @@ pub enum Constructor {
     Reconstructor,
     /// `torch.fx.graph_module.reduce_graph_module(body, imports)`.
     GraphModule,
+    /// NVlabs' `_reconstruct_persistent_obj({'class_name': …, 'module_src': …, 'state': …})` (StyleGAN, EDM): an object
+    /// whose class is source code in the file.
+    Persistent,
 }
 
 use Constructor as C;
@@ -104,6 +107,7 @@ const TABLE: &[(&str, &str, Constructor)] = &[
     ("torch.jit._pickle", "build_tensorlist", C::Unwrapped),
     ("torch.jit._pickle", "restore_type_tag", C::Unwrapped),
     ("torch.fx.graph_module", "reduce_graph_module", C::GraphModule),
+    ("torch_utils.persistence", "_reconstruct_persistent_obj", C::Persistent),
     ("numpy.core.multiarray numpy._core.multiarray numpy", "_reconstruct", C::NumpyArray),
     ("numpy.core.numeric numpy._core.numeric numpy", "_frombuffer", C::NumpyFromBuffer),
     ("numpy.core.multiarray numpy._core.multiarray", "scalar", C::NumpyScalar),

@@ -5,7 +5,7 @@
 //! `module.` removed, `module.fc` becomes `fc`, and `module` becomes the root, whose own entry it replaces.
 
 mod dots;
-mod near;
+mod prefixes;
 pub mod rules;
 
 use std::borrow::Cow;
@@ -17,6 +17,7 @@ use crate::checkpoint::names::{Element, join};
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::state_dict::{Place, Role, StateDicts, is_extra_state};
 use crate::checkpoint::{Checkpoint, Container, Root, module};
+use crate::container::safetensors::METADATA;
 use crate::error::{Error, Result};
 use crate::pickle::splice::{Edit, Edits};
 use crate::pickle::text::{Encoding, lossy};
@@ -24,10 +25,7 @@ use crate::pickle::{Change, Entry, Node, NodeId, StreamId, TextId};
 use rules::{Rules, Step};
 
 pub use dots::strip_fault;
-pub use near::{MAX_NEAR, near, prefixes};
-
-/// safetensors' own dict of strings, which is no name.
-pub const METADATA: &str = "__metadata__";
+pub use prefixes::prefixes;
 
 /// One name that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,34 +49,8 @@ pub struct Plan {
     pub modules: Vec<String>,
     /// The strings to replace, by the stream they lie in. Empty for formats without a pickle.
     pub edits: HashMap<StreamId, Edits>,
-    /// safetensors' `__metadata__` entries that name an alias of a tensor, and follow it.
-    pub aliases: Vec<Alias>,
     /// What each of the steps did, in their order.
     pub effects: Vec<Effect>,
-}
-
-impl Plan {
-    /// Whether no name changes, of aliases neither.
-    pub fn is_empty(&self) -> bool {
-        self.renames.is_empty() && self.renamed_aliases().next().is_none()
-    }
-
-    /// Aliases whose own names change.
-    pub fn renamed_aliases(&self) -> impl Iterator<Item = &Alias> {
-        self.aliases.iter().filter(|alias| alias.old != alias.new)
-    }
-}
-
-/// An entry of `__metadata__` that says that one name stands for the tensor of another
-/// (`safetensors.torch.save_model`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alias {
-    /// The alias until now.
-    pub old: String,
-    /// The new alias.
-    pub new: String,
-    /// The new name of the tensor.
-    pub kept: String,
 }
 
 /// What a step did to the names that it saw.
@@ -98,14 +70,16 @@ impl Checkpoint {
             let what = "names in a TorchScript or torch.export archive are part of its code";
             return Err(Error::unsupported(format!("{what}; `ckpt convert --state-dict` takes the weights out first")));
         }
-        let mut planner = Planner::new(self, rules, takes);
+        let stem = root.stem.as_deref();
+        let mut planner = Planner { stem, ..Planner::new(self, rules, takes) };
         planner.walk(root)?;
         Ok(planner.plan)
     }
 
     /// The names that follow `rules` would see, in file order, as they are shown.
     pub fn names_after(&self, root: &Root, rules: &Rules, takes: Option<&dyn Fn(&str) -> bool>) -> Result<Vec<String>> {
-        let mut planner = Planner { names: Some(Vec::new()), ..Planner::new(self, rules, takes) };
+        let stem = root.stem.as_deref();
+        let mut planner = Planner { names: Some(Vec::new()), stem, ..Planner::new(self, rules, takes) };
         planner.walk(root)?;
         Ok(planner.names.unwrap_or_default())
     }
@@ -136,25 +110,11 @@ impl Checkpoint {
                 new_keys.insert((entry.key, entry.key_at), self.graph.push_str(new)?);
             }
         }
-        let top_items = self.objects().items(self.root).unwrap_or_default();
-        let metadata = top_items.iter().find(|entry| self.graph.str(entry.key).as_deref() == Some(METADATA));
-        let metadata = metadata.filter(|_| !plan.aliases.is_empty()).map(|entry| entry.value);
-        let pairs = metadata.and_then(|metadata| self.objects().assignments(metadata)).unwrap_or_default();
         if new_keys.len() < plan.renames.len() {
             let kind = self.container.name();
             return Err(Error::unsupported(format!(
                 "names in a {kind} checkpoint that are not at its top cannot change"
             )));
-        }
-        for entry in pairs {
-            let alias = self.graph.str(entry.key);
-            let Some(alias) = plan.aliases.iter().find(|a| alias.as_deref() == Some(&*a.old)) else { continue };
-            let kept = self.graph.push_str(&alias.kept)?;
-            let kept = self.graph.node(kept).clone();
-            if let Some(value) = self.graph.node_mut(entry.value) {
-                *value = kept;
-            }
-            new_keys.insert((entry.key, entry.key_at), self.graph.push_str(&alias.new)?);
         }
         self.graph.replace_keys(&new_keys);
         Ok(())
@@ -166,6 +126,8 @@ struct Planner<'a> {
     rules: &'a Rules,
     takes: Option<&'a dyn Fn(&str) -> bool>,
     state_dicts: StateDicts<'a>,
+    /// Only names that begin with this and a dot are meant, without both.
+    stem: Option<&'a str>,
     plan: Plan,
     /// Only what becomes of all names is wanted.
     names: Option<Vec<String>>,
@@ -184,7 +146,7 @@ struct Key<'a> {
 impl<'a> Planner<'a> {
     fn new(checkpoint: &'a Checkpoint, rules: &'a Rules, takes: Option<&'a dyn Fn(&str) -> bool>) -> Self {
         let plan = Plan { effects: vec![Effect::default(); rules.0.len()], ..Plan::default() };
-        Planner { checkpoint, rules, takes, state_dicts: StateDicts::of(checkpoint), plan, names: None }
+        Planner { checkpoint, rules, takes, state_dicts: StateDicts::of(checkpoint), stem: None, plan, names: None }
     }
 
     fn walk(&mut self, root: &Root) -> Result<()> {
@@ -268,14 +230,22 @@ impl<'a> Planner<'a> {
         let within: Arc<str> = join(path).into();
         let keys = entries.iter().map(|entry| self.key(*entry)).collect::<Result<Vec<_>>>()?;
         let keys: Vec<Key<'a>> = keys.into_iter().flatten().collect();
+        let Some(inner) = self.stem_within(&within) else { return Ok(()) };
         let mut new_names: Vec<Option<Arc<[u8]>>> = Vec::with_capacity(keys.len());
         let mut has_names = false;
         for key in &keys {
-            let name = lossy(Cow::Borrowed(&key.name), Encoding::Utf8);
-            let is_name = self.state_dicts.is_name(node, role, &name, key.entry.value);
+            let shown = lossy(Cow::Borrowed(&key.name), Encoding::Utf8);
+            let is_name = self.state_dicts.is_name(node, role, &shown, key.entry.value);
             has_names |= is_name;
-            let meant = is_name && self.takes.is_none_or(|takes| takes(&whole_name(&within, &key.name)));
-            let new = if meant { Some(self.apply_steps(&within, &key.name)?) } else { None };
+            let name = after_stem(&key.name, inner).filter(|_| is_name);
+            let name = name.filter(|_| self.takes.is_none_or(|takes| takes(&self.below_stem(&within, &key.name))));
+            let new = match name {
+                Some(name) => {
+                    let head = key.name.get(..key.name.len() - name.len()).unwrap_or_default();
+                    Some([head, &*self.apply_steps(&within, name)?].concat())
+                }
+                None => None,
+            };
             new_names.push(new.filter(|new| *new != *key.name).map(Arc::<[u8]>::from));
         }
         if self.names.is_some() {
@@ -312,10 +282,27 @@ impl<'a> Planner<'a> {
                 self.edit(key, new)?;
             }
         }
+        if changed { self.rename_metadata(node, inner, &touched) } else { Ok(()) }
+    }
+
+    /// The whole name of a key, as it is seen from the root.
+    fn below_stem(&self, within: &str, key: &[u8]) -> String {
+        let whole = whole_name(within, key);
+        let below = self.stem.and_then(|stem| whole.strip_prefix(stem)?.strip_prefix('.').map(str::to_owned));
+        below.unwrap_or(whole)
+    }
+
+    /// What of the stem keys of the mapping `within` begin with: nothing where all of it lies below the stem. `None` where
+    /// none of it does.
+    fn stem_within(&self, within: &str) -> Option<&'a str> {
+        let Some(stem) = self.stem else { return Some("") };
         if within.is_empty() {
-            self.rename_aliases(entries, &taken)?;
+            return Some(stem);
         }
-        if changed { self.rename_metadata(node, &touched) } else { Ok(()) }
+        match within.strip_prefix(stem) {
+            Some(rest) if rest.is_empty() || rest.starts_with('.') => Some(""),
+            _ => stem.strip_prefix(within)?.strip_prefix('.'),
+        }
     }
 
     /// The new name, with notes on which step did what. Refused are names that a forgotten dot makes.
@@ -343,46 +330,17 @@ impl<'a> Planner<'a> {
         Ok(last)
     }
 
-    /// safetensors' aliases follow the tensors that they name; `taken` are the names as they will be.
-    fn rename_aliases(&mut self, entries: &[Entry], taken: &HashMap<&[u8], &Key<'_>>) -> Result<()> {
-        let (graph, objects) = (&self.checkpoint.graph, self.checkpoint.objects());
-        let is_flat = matches!(self.checkpoint.container, Container::Safetensors | Container::Sharded);
-        let metadata = entries.iter().find(|entry| is_flat && graph.str(entry.key).as_deref() == Some(METADATA));
-        let pairs = metadata.and_then(|entry| objects.assignments(entry.value)).unwrap_or_default();
-        let mut new_names: HashMap<String, String> = HashMap::new();
-        if !pairs.is_empty() {
-            let show = |name: &[u8]| lossy(Cow::Borrowed(name), Encoding::Utf8).into_owned();
-            new_names = taken.iter().map(|(new, key)| (show(&key.name), show(new))).collect();
-        }
-        let mut others: HashSet<String> = new_names.values().cloned().collect();
-        let mut aliases = Vec::new();
-        for (old, kept) in pairs.iter().filter_map(|pair| Some((graph.str(pair.key)?, graph.str(pair.value)?))) {
-            let Some(kept) = new_names.get(&*kept).filter(|_| !new_names.contains_key(&*old)) else {
-                others.insert(old.into_owned());
-                continue;
-            };
-            let meant = self.takes.is_none_or(|takes| takes(&old));
-            let new = if meant { self.apply_steps("", old.as_bytes())? } else { old.as_bytes().to_vec() };
-            let new = lossy(Cow::Owned(new), Encoding::Utf8).into_owned();
-            aliases.push(Alias { old: old.into_owned(), new, kept: kept.clone() });
-        }
-        for alias in &aliases {
-            if !others.insert(alias.new.clone()) {
-                let Alias { old, new, .. } = alias;
-                return Err(refuse(METADATA, &format!("{old} would become {new}, which is there already")));
-            }
-        }
-        self.plan.aliases = aliases;
-        Ok(())
-    }
-
     /// The paths of modules follow; `touched` are those of the names that changed, when not all names were meant.
-    fn rename_metadata(&mut self, node: NodeId, touched: &HashSet<Vec<u8>>) -> Result<()> {
+    fn rename_metadata(&mut self, node: NodeId, inner: &str, touched: &HashSet<Vec<u8>>) -> Result<()> {
         let objects = self.checkpoint.objects();
         let metadata = objects.attribute(node, "_metadata").and_then(|metadata| objects.assignments(metadata));
         for entry in metadata.unwrap_or_default() {
             let Some(key) = self.key(entry)? else { continue };
-            let new = self.rules.rename_module(&key.name);
+            let Some(name) = after_stem(&key.name, inner) else { continue };
+            let new = self.rules.rename_module(name);
+            // the module of the stem itself has no dot behind it
+            let head = if inner.is_empty() || new.is_empty() { inner.to_owned() } else { format!("{inner}.") };
+            let new = [head.as_bytes(), &new].concat();
             if *new != *key.name && (self.takes.is_none() || touched.contains(&*key.name)) {
                 self.edit(&key, &new.into())?;
             }
@@ -441,6 +399,11 @@ fn refuse(within: &str, why: &str) -> Error {
 fn whole_name(within: &str, key: &[u8]) -> String {
     let key = lossy(key.into(), Encoding::Utf8);
     if within.is_empty() { key.into_owned() } else { format!("{within}.{key}") }
+}
+
+/// What stands in a key behind the stem and its dot; the key where there is no stem.
+fn after_stem<'k>(key: &'k [u8], stem: &str) -> Option<&'k [u8]> {
+    if stem.is_empty() { Some(key) } else { key.strip_prefix(stem.as_bytes())?.strip_prefix(b".") }
 }
 
 /// The root, and every module that a name lies in.

@@ -5,18 +5,24 @@
 //! everything else is.
 
 pub(crate) mod arguments;
+pub mod casting;
 pub mod constructors;
+pub mod device;
 pub mod edit;
 pub mod equality;
+pub mod metadata;
 mod module;
 pub mod names;
+pub mod near;
 pub mod numpy;
 pub mod object;
 pub mod open;
+pub mod plain;
 pub mod prune;
 pub mod pyrepr;
 pub mod rebuild;
 pub mod resave;
+pub mod resolve;
 pub mod root;
 pub mod salvage;
 pub mod script;
@@ -45,7 +51,7 @@ use storage::Storages;
 use tensor::{Data, plain_tensor};
 
 pub use names::{Entry, Item, Names};
-pub use root::Root;
+pub use root::{Place, Root};
 pub use storage::{Storage, StorageId};
 pub use tensor::{Kind, Tensor, TensorId};
 

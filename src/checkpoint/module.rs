@@ -220,8 +220,9 @@ fn hold(
     Ok(())
 }
 
-/// A module's submodules by name, and its other attributes.
-pub(super) fn submodules(checkpoint: &Checkpoint, node: NodeId) -> Vec<(Element, NodeId)> {
+/// A module's own tensors, submodules and other attributes by name.
+pub(super) fn parts(checkpoint: &Checkpoint, node: NodeId) -> Vec<(Element, NodeId)> {
     let own = own(checkpoint, node);
-    own.modules.into_iter().chain(own.others).map(|(name, node)| (Element::Text(name), node)).collect()
+    let parts = own.tensors.into_iter().chain(own.modules).chain(own.others);
+    parts.map(|(name, node)| (Element::Text(name), node)).collect()
 }

@@ -95,6 +95,8 @@ pub struct Names {
 const MEAN_ENTRY_BYTES: u64 = 256;
 /// And for each object and element of the graph: an honest file has several for an entry.
 const BYTES_AN_OBJECT: u64 = 128;
+/// A key of the file is kept in the path of its entry and in the joined name.
+const TIMES_A_TEXT: u64 = 2;
 
 /// What one walk may spend.
 #[derive(Debug)]
@@ -107,7 +109,8 @@ pub(super) struct Budget {
 impl Budget {
     pub(super) fn new(limits: &Limits, graph: &Graph) -> Self {
         let (held, unexplained) = (graph.held(), limits.unexplained_entries());
-        let for_objects = held.saturating_mul(BYTES_AN_OBJECT);
+        let for_texts = graph.pooled_bytes().saturating_mul(TIMES_A_TEXT);
+        let for_objects = held.saturating_mul(BYTES_AN_OBJECT).saturating_add(for_texts);
         let name_bytes = unexplained.saturating_mul(MEAN_ENTRY_BYTES).saturating_add(for_objects);
         let visits = limits.entries_for(held);
         Budget { visits, name_bytes, max_visits: visits }
@@ -165,7 +168,10 @@ impl Checkpoint {
             }
         }
         self.graph.complete()?;
-        Ok(walk.out)
+        Ok(match &root.stem {
+            Some(stem) => walk.out.below(stem),
+            None => walk.out,
+        })
     }
 
     /// A label as it is shown.

@@ -78,6 +78,10 @@ impl<'a> Objects<'a> {
         let object = self.graph.object(node)?;
         let callable = match self.constructor(node) {
             Some(Constructor::Reconstructor) => *self.args(node).first()?,
+            Some(Constructor::Persistent) => {
+                let name = self.persistent(node, "class_name").and_then(|name| self.graph.str(name))?;
+                return Some((self.graph.global(object.callable)?.0, name));
+            }
             _ => object.callable,
         };
         let callable = match self.storages.meaning(callable) {
@@ -100,8 +104,14 @@ impl<'a> Objects<'a> {
         if !self.graph.look_at(self.graph.changes(node).len()) {
             return (dicts, others);
         }
-        if self.constructor(node) == Some(Constructor::GraphModule) {
-            dicts.extend(self.args(node).first().and_then(|body| self.entries(*body)));
+        match self.constructor(node) {
+            Some(Constructor::GraphModule) => {
+                dicts.extend(self.args(node).first().and_then(|body| self.entries(*body)))
+            }
+            Some(Constructor::Persistent) => {
+                dicts.extend(self.persistent(node, "state").and_then(|state| self.entries(state)));
+            }
+            _ => {}
         }
         for change in self.graph.changes(node) {
             let Change::Build(state) = change else { continue };
@@ -114,6 +124,12 @@ impl<'a> Objects<'a> {
             }
         }
         (dicts, others)
+    }
+
+    /// What NVlabs' persistent objects are made of, by its name.
+    fn persistent(&self, node: NodeId, name: &str) -> Option<NodeId> {
+        let described = self.entries(*self.args(node).first()?)?;
+        described.iter().find(|entry| self.graph.str(entry.key).as_deref() == Some(name)).map(|entry| entry.value)
     }
 
     /// `(dict or None, dict)`: what objects with slots give.
@@ -292,6 +308,7 @@ impl<'a> Objects<'a> {
         match self.constructor(node) {
             Some(Constructor::Reconstructor) => args.get(2..).filter(|rest| *rest != [Graph::NONE]).unwrap_or_default(),
             Some(Constructor::GraphModule) => &[],
+            Some(Constructor::Persistent) if self.persistent(node, "state").is_some() => &[],
             _ => args,
         }
     }

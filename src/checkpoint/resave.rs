@@ -19,6 +19,7 @@ use self::storages::{Home, Planned, Use};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::storage::{Persistent, StorageId};
+use crate::checkpoint::tensor::TensorId;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::pickle::{Construct, Node, NodeId, Object, Scan};
@@ -30,6 +31,8 @@ pub struct Resave {
     pub legacy: bool,
     /// Floating tensors become this type.
     pub cast: Option<DType>,
+    /// But not these (see [`crate::checkpoint::casting`]).
+    pub uncast: HashSet<TensorId>,
     /// Every storage's location.
     pub device: Option<String>,
     /// Each group of views gets only the part of the storage it uses.

@@ -2,8 +2,9 @@
 
 use crate::checkpoint::names::{Element, Item, join};
 use crate::checkpoint::tensor::{Tensor, TensorId};
+use crate::checkpoint::weights::Found;
 use crate::checkpoint::{Checkpoint, Root};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::pickle::NodeId;
 
 /// One tensor of the weights.
@@ -30,41 +31,36 @@ pub struct Weights {
     pub values: Vec<(String, NodeId)>,
 }
 
-/// Choices that an error lists.
-const MAX_CHOICES: usize = 8;
-
 impl Checkpoint {
-    /// The one place of the weights. An error lists the choices for `--root` where there are several.
-    pub fn weights_root(&self) -> Result<Root> {
-        let mut found = self.weights_places()?;
-        if found.len() > 1 {
-            let shown: Vec<String> = found.iter().take(MAX_CHOICES).map(|root| join(&root.path)).collect();
-            let more = found.len().saturating_sub(MAX_CHOICES);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let message = format!("holds several sets of weights: choose --root {}{more}", shown.join(", --root "));
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
-        found.pop().ok_or_else(|| Error::new(ErrorKind::Unsupported, "holds no tensors outside optimizers"))
-    }
-
-    /// The tensors below `root` whose names `takes`, and what is left out.
+    /// The tensors below `root` whose names `takes`, and what is left out. Of modules those that `state_dict()` gives are
+    /// meant, and none of optimizers; where there are no others, all.
     pub fn select_weights(&self, root: Root, takes: &dyn Fn(&str) -> bool) -> Result<Weights> {
         let mut weights = Weights { tensors: Vec::new(), left_out: Vec::new(), values: Vec::new(), root };
         let prefix = join(&weights.root.path);
         let full = |name: &str| match (prefix.as_str(), name) {
+            ("", "") => ".".to_owned(),
             ("", name) => name.to_owned(),
             (prefix, "") => prefix.to_owned(),
             (prefix, name) => format!("{prefix}.{name}"),
         };
-        for entry in self.names(&weights.root)?.entries {
+        let entries = self.names(&weights.root)?.entries;
+        let is_top = weights.root.path.is_empty();
+        let takes_all = is_top && self.find_weights()? == Found::Nothing;
+        let takes_optimizers = weights.root.in_optimizer || takes_all;
+        let has_state_dict = !takes_all && entries.iter().any(|entry| matches!(entry.item, Item::Tensor(_, true)));
+        for entry in entries {
             let name = entry.name();
             match entry.item {
-                Item::Tensor(id, true) if takes(&name) && (weights.root.in_optimizer || !entry.in_optimizer) => {
+                Item::Tensor(id, in_state_dict)
+                    if (in_state_dict || !has_state_dict)
+                        && takes(&name)
+                        && (takes_optimizers || !entry.in_optimizer) =>
+                {
                     weights.tensors.push(Weight { name, node: entry.node, id });
                 }
                 item => {
                     // an optimizer is named once, with how many tensors it has
-                    let in_optimizer = entry.in_optimizer && !weights.root.in_optimizer;
+                    let in_optimizer = entry.in_optimizer && !takes_optimizers;
                     let whole = in_optimizer.then(|| entry.path.first().map(ToString::to_string)).flatten();
                     let shown = full(whole.as_deref().unwrap_or(&name));
                     let is_tensor = matches!(item, Item::Tensor(..));
@@ -82,8 +78,36 @@ impl Checkpoint {
         Ok(weights)
     }
 
+    /// What lies outside a node of the tree that is no object.
+    fn outside(&self, weights: &mut Weights) -> Result<()> {
+        let inside = join(&weights.root.path) + ".";
+        for entry in self.names(&self.top())?.entries {
+            let name = entry.name();
+            if name.starts_with(&inside) {
+                continue;
+            }
+            // the outermost thing that has nothing inside
+            let heads = (1..entry.path.len()).filter_map(|end| entry.path.get(..end)).map(join);
+            let whole = heads.into_iter().find(|head| !inside.starts_with(&format!("{head}.")));
+            let is_tensor = matches!(entry.item, Item::Tensor(..));
+            let shown = whole.clone().unwrap_or_else(|| name.clone());
+            match weights.left_out.last_mut().filter(|last| whole.is_some() && last.0 == shown) {
+                Some((_, count)) if is_tensor => *count = Some(count.unwrap_or(0) + 1),
+                Some(_) => {}
+                None => weights.left_out.push((shown, (whole.is_some() && is_tensor).then_some(1))),
+            }
+            if !is_tensor {
+                weights.values.push((name, entry.node));
+            }
+        }
+        Ok(())
+    }
+
     /// What lies beside the way from the top object to the root.
     fn siblings(&self, weights: &mut Weights) -> Result<()> {
+        if weights.root.stem.is_some() {
+            return self.outside(weights);
+        }
         let objects = self.objects();
         let mut node = self.root;
         let mut path: Vec<Element> = Vec::new();
@@ -96,7 +120,8 @@ impl Checkpoint {
                     continue;
                 }
                 path.push(element);
-                let below = Root { node: objects.unwrap(child.node), path: path.clone(), in_optimizer: false };
+                let below =
+                    Root { node: objects.unwrap(child.node), path: path.clone(), in_optimizer: false, stem: None };
                 let mut tensors = 0;
                 for entry in self.names(&below)?.entries {
                     match entry.item {

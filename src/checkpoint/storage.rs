@@ -231,6 +231,11 @@ impl Storages {
         name
     }
 
+    /// Whether a node is a storage's persistent id.
+    pub fn is_storage(&self, node: NodeId) -> bool {
+        matches!(self.meaning(node), Some(Persistent::Storage { .. }))
+    }
+
     pub(super) fn meaning(&self, node: NodeId) -> Option<&Persistent> {
         self.by_node.get(&node)
     }

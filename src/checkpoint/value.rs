@@ -241,7 +241,7 @@ fn numpy_json(dtype: &crate::dtype::DType, bytes: &[u8]) -> Json {
     }
 }
 
-enum Number {
+pub(super) enum Number {
     Int(i128),
     Float(f64),
     Float32(f32),
@@ -257,7 +257,7 @@ impl Number {
 }
 
 /// A little-endian element as a number.
-fn numpy_number(dtype: &crate::dtype::DType, bytes: &[u8]) -> Option<Number> {
+pub(super) fn numpy_number(dtype: &crate::dtype::DType, bytes: &[u8]) -> Option<Number> {
     let bytes = bytes.get(..dtype.size()? as usize)?;
     Some(match (dtype.class()?, bytes.len()) {
         (Class::Float, 8) => Number::Float(f64::from_le_bytes(bytes.try_into().ok()?)),

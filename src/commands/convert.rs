@@ -1,24 +1,34 @@
 //! `ckpt convert`: from every container that can be read to one that is asked for.
 
 mod arrays;
+mod plain;
 mod shards;
 mod torch;
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
+use crate::checkpoint::casting::Casting;
+use crate::checkpoint::resolve::Listed;
 use crate::checkpoint::selection::Weights;
-use crate::checkpoint::{Checkpoint, Container, Root};
+use crate::checkpoint::{Checkpoint, Root, TensorId, device};
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
-use crate::commands::names::{Filter, NameArgs, Subtrees};
+use crate::commands::names::{Asked, Filter, NameArgs};
 use crate::commands::output::OutputArgs;
-use crate::dtype::{DType, Known};
+use crate::commands::weights;
+use crate::container::safetensors::METADATA;
+use crate::data::cast;
+use crate::dtype::{Class, DType};
 use crate::limits::Limits;
-use crate::report::convert::{Conversion, LeftOut, Written};
+use crate::pickle::NodeId;
+use crate::report::convert::{Conversion, LeftOut, Overflowed, Written};
+use crate::report::figures::counted;
 use crate::write::atomic::{NewDirectory, Output, Target};
+use crate::write::content::Overflow;
 
 /// What can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,50 +54,46 @@ impl To {
     }
 }
 
-/// Types that floating tensors can be cast to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum CastTo {
-    Float16,
-    Bfloat16,
-    Float32,
-    Float64,
-}
-
-impl CastTo {
-    fn dtype(self) -> DType {
-        DType::Known(match self {
-            CastTo::Float16 => Known::Float16,
-            CastTo::Bfloat16 => Known::BFloat16,
-            CastTo::Float32 => Known::Float32,
-            CastTo::Float64 => Known::Float64,
-        })
-    }
-}
-
 /// What to do with tensors that share memory, in formats without sharing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Shared {
-    /// Write each whole
+    /// Write every tensor in full
     #[default]
     Duplicate,
-    /// Write equal views once; __metadata__ says which names are left out
+    /// Write equal views once and record the other names as aliases in __metadata__
     Drop,
     /// Refuse
     Error,
 }
 
-/// Options of `ckpt convert`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
+const EXAMPLES: &str = "\
 Examples:\n  ckpt convert model.pth model.safetensors\n  ckpt convert --state-dict --dtype bfloat16 full_model.pth weights.pt\n  \
 ckpt convert --root model_state_dict --save-values values.json checkpoint.tar model.safetensors\n  \
-ckpt convert --to torch-legacy model.pt old.pth\n  ckpt convert --max-shard-size 5GB model.pt shards/ --to safetensors")]
+ckpt convert --to torch-legacy model.pt old.pth\n  ckpt convert --max-shard-size 5GB model.pt shards/ --to safetensors";
+
+/// What `--help` says besides.
+const DETAILS: &str = "\
+--dtype casts the weights, and of an optimizer's state the tensors of their parameter's shape. Everything else keeps its type: \
+`step`, other numbers (`decay`, `num_updates`), losses, metrics and all else beside the weights, quantizers' scales and \
+zero points, observers. What is not cast, and every tensor that overflows, is named.\n\n\
+__metadata__ of a safetensors file goes along to safetensors; other formats have no place for it, which is noted. Its aliases \
+({alias: kept name}, as safetensors.torch.save_model and --shared drop write them) become tensors of their own names again: \
+shared ones in torch's formats, written twice in npz.\n\n\
+--state-dict leaves a plain state dict as it is, with its order, its _metadata and whatever \
+torch.load(weights_only=True) opens; numpy scalars in it become Python numbers.";
+
+/// Options of `ckpt convert`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"), after_help = EXAMPLES)]
 pub struct Args {
     /// What to convert: a file, or `-` for standard input
     pub input: PathBuf,
     /// Where to write: a file, `-` for standard output, with --max-shard-size a directory
-    pub output: PathBuf,
+    #[arg(value_name = "OUTPUT", required_unless_present = "to_output")]
+    pub output: Option<PathBuf>,
+    /// Where to write, as an option instead of the second argument
+    #[arg(id = "to_output", short = 'o', long = "output", value_name = "OUTPUT", conflicts_with = "output")]
+    pub output_option: Option<PathBuf>,
     /// The format to write; the default follows OUTPUT's extension
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub to: Option<To>,
@@ -97,18 +103,23 @@ pub struct Args {
     /// Leave out an element and everything below it; a name or a glob; repeatable
     #[arg(long, value_name = "NAME")]
     pub drop: Vec<String>,
-    /// Cast floating tensors, rounding to nearest even
-    #[arg(long, value_enum, value_name = "DTYPE")]
-    pub dtype: Option<CastTo>,
-    /// The device that storages are to be loaded on (torch formats)
-    #[arg(long, value_name = "DEVICE")]
+    /// Cast floating weights to float16, bfloat16, float32 or float64 (or half, fp16, bf16, float, double, ...), rounding to
+    /// nearest even
+    #[arg(long, value_name = "DTYPE", value_parser = cast::target)]
+    pub dtype: Option<DType>,
+    /// Device to record for storages: cpu, cuda, cuda:1, mps, ... (torch formats)
+    #[arg(long, value_name = "DEVICE", value_parser = device::location)]
     pub device: Option<String>,
     /// Write only the parts of storages that tensors use (torch formats)
     #[arg(long)]
     pub compact: bool,
-    /// Tensors that share memory, in formats without sharing
-    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
-    pub shared: Shared,
+    /// Tensors that share memory, in formats without sharing [default: duplicate; aliases in the __metadata__ of a
+    /// safetensors input stay aliases]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub shared: Option<Shared>,
+    /// Add an entry to __metadata__ or replace one (safetensors); repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub set_metadata: Vec<(String, String)>,
     /// Write the values that a weights-only format leaves out to a JSON file
     #[arg(long, value_name = "FILE")]
     pub save_values: Option<PathBuf>,
@@ -148,19 +159,28 @@ impl To {
     }
 }
 
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("use KEY=VALUE".to_owned()),
+    }
+}
+
 impl Args {
     /// A conversion without any option.
     pub fn of(input: PathBuf, output: PathBuf) -> Self {
         Args {
             input,
-            output,
+            output: Some(output),
+            output_option: None,
             to: None,
             state_dict: false,
             drop: Vec::new(),
             dtype: None,
             device: None,
             compact: false,
-            shared: Shared::default(),
+            shared: None,
+            set_metadata: Vec::new(),
             save_values: None,
             max_shard_size: None,
             force: false,
@@ -170,14 +190,19 @@ impl Args {
         }
     }
 
+    /// Where to write, however it was given.
+    fn output(&self) -> &Path {
+        self.output.as_deref().or(self.output_option.as_deref()).unwrap_or(Path::new(""))
+    }
+
     fn target_format(&self) -> anyhow::Result<To> {
         if let Some(to) = self.to {
             return Ok(to);
         }
-        To::of_extension(&self.output).with_context(|| {
+        To::of_extension(self.output()).with_context(|| {
             format!(
                 "{}: the extension says no format; --to torch|torch-legacy|safetensors|npz does",
-                self.output.display()
+                self.output().display()
             )
         })
     }
@@ -187,10 +212,12 @@ impl Args {
 struct Job<'a> {
     args: &'a Args,
     to: To,
+    /// Of names below the root, as soon as that is known.
     filter: Filter,
-    drops: Subtrees,
     limits: Limits,
     report: Conversion,
+    /// `__metadata__` of a safetensors input, without aliases.
+    metadata: Vec<(String, String)>,
     /// The complete outputs that wait for their names, in order.
     outputs: Vec<(PathBuf, Output)>,
     /// What was made for them, to go again when they come to nothing.
@@ -200,15 +227,15 @@ struct Job<'a> {
 /// Converts the input.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let to = args.target_format()?;
-    if args.output.as_os_str() == "-" && args.report.wants_json() {
+    if args.output().as_os_str() == "-" && args.report.wants_json() {
         bail!("standard output cannot take the file and the report: name an OUTPUT");
     }
     let from_file = (args.input.as_os_str() != "-").then_some(args.input.as_path());
-    let at_output = || args.output.display().to_string();
+    let at_output = || args.output().display().to_string();
     // what is wrong with the target is said before a large input is read
     let target = match args.max_shard_size {
         Some(_) => None,
-        None => Some(Target::new(&args.output, args.force, from_file).with_context(at_output)?),
+        None => Some(Target::new(args.output(), args.force, from_file).with_context(at_output)?),
     };
     let values = match &args.save_values {
         Some(path) => Some(Target::new(path, args.force, from_file).with_context(|| path.display().to_string())?),
@@ -227,16 +254,25 @@ pub fn convert(
     target: Option<&Target>,
     values: Option<&Target>,
 ) -> anyhow::Result<Status> {
+    if to != To::Safetensors && !args.set_metadata.is_empty() {
+        bail!("--set-metadata is for safetensors; {} has no metadata", to.name());
+    }
     let limits = args.limits.limits();
+    for note in &checkpoint.notes {
+        args.report.note(name, note);
+    }
     let report = Conversion {
         schema: "ckpt.convert/1",
         input: name.to_owned(),
-        output: args.output.display().to_string(),
+        output: args.output().display().to_string(),
         to: to.name(),
         ..Conversion::default()
     };
-    let (filter, drops) = (args.names.filter()?, Subtrees::of(&args.drop)?);
-    let mut job = Job { args, to, filter, drops, limits, report, outputs: Vec::new(), directory: None };
+    checkpoint.restore_aliases().with_context(|| name.to_owned())?;
+    let metadata = checkpoint.take_metadata();
+    let mut job =
+        Job { args, to, filter: Filter::default(), limits, report, metadata, outputs: Vec::new(), directory: None };
+    job.leave_out_metadata();
     let done = match to {
         To::Torch | To::TorchLegacy => job.torch(checkpoint, target, values),
         To::Safetensors | To::Npz => job.arrays(checkpoint, target, values),
@@ -258,23 +294,43 @@ fn at_output<T>(path: &Path, result: crate::error::Result<T>) -> anyhow::Result<
 }
 
 impl Job<'_> {
-    fn takes(&self, name: &str) -> bool {
-        self.filter.takes(name) && !self.drops.hold(name)
+    /// Resolves what was asked for among the names below `root`; where that is the weights, which nobody named, among all
+    /// names of the file too.
+    fn choose(&mut self, checkpoint: &Checkpoint, root: &Root) -> anyhow::Result<()> {
+        let asked = Asked::of(&self.args.names, &self.args.drop);
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let entries = checkpoint.names(root)?.entries;
+        let mut listed = [Listed::of(&entries)];
+        let mut resolved = asked.resolve(&listed)?;
+        let whole;
+        if resolved.missing().next().is_some() && self.args.names.root.is_none() && !root.path.is_empty() {
+            whole = checkpoint.names(&checkpoint.top())?.entries;
+            listed = [Listed::of(&whole)];
+            resolved.look_further(&listed)?;
+        }
+        resolved.missing_is_an_error(&listed)?;
+        self.filter = resolved.filter()?.below(root);
+        if !entries.iter().any(|entry| self.filter.takes(&entry.name())) {
+            bail!("{}; nothing written", asked.nothing_left());
+        }
+        Ok(())
     }
 
     /// The weights, for formats that hold nothing else.
     fn weights(&mut self, checkpoint: &Checkpoint) -> anyhow::Result<Weights> {
         let root = match self.args.names.root {
             Some(_) => self.args.names.find_root(checkpoint)?,
-            None => checkpoint.weights_root()?,
+            None => weights::find(checkpoint, "--root")?,
         };
-        let mut weights = checkpoint.select_weights(root, &|name| self.takes(name))?;
-        if checkpoint.container == Container::Safetensors && self.to == To::Safetensors {
-            weights.left_out.retain(|(name, _)| !name.starts_with("__metadata__"));
-            weights.values.retain(|(name, _)| !name.starts_with("__metadata__"));
-        }
+        self.choose(checkpoint, &root)?;
+        let weights = checkpoint.select_weights(root, &|name| self.filter.takes(name))?;
         if weights.tensors.is_empty() {
-            bail!("no tensors are chosen, nothing is written");
+            bail!("no tensors selected; nothing written");
+        }
+        if self.args.names.root.is_none() {
+            self.report.weights = Some(weights::shown(&weights.root));
         }
         let mut seen = std::collections::HashSet::new();
         for weight in &weights.tensors {
@@ -288,16 +344,25 @@ impl Job<'_> {
         Ok(weights)
     }
 
+    /// safetensors' strings have a place in safetensors only.
+    fn leave_out_metadata(&mut self) {
+        if self.to != To::Safetensors && !self.metadata.is_empty() {
+            self.report.left_out.push(LeftOut { name: METADATA.to_owned(), tensors: None });
+        }
+    }
+
     /// Writes what a weights-only target leaves out as one JSON object.
     fn save_values(
         &mut self,
         checkpoint: &Checkpoint,
-        weights: &Weights,
+        values: &[(String, NodeId)],
         target: Option<&Target>,
     ) -> anyhow::Result<()> {
         let (Some(target), Some(path)) = (target, &self.args.save_values) else { return Ok(()) };
         let mut object = serde_json::Map::new();
-        for (name, node) in &weights.values {
+        let metadata = self.metadata.iter().filter(|_| self.to != To::Safetensors);
+        object.extend(metadata.map(|(key, value)| (format!("{METADATA}.{key}"), value.as_str().into())));
+        for (name, node) in values {
             let value = checkpoint.objects().value(*node, usize::MAX);
             let type_name = checkpoint.objects().type_name(*node);
             object.insert(
@@ -322,7 +387,7 @@ impl Job<'_> {
         match target.free_bytes() {
             Some(free) if free < bytes => {
                 let message = format!("needs {bytes} bytes, {free} are free on this disk");
-                Err(anyhow::anyhow!(message).context(AtOutput(self.args.output.clone())))
+                Err(anyhow::anyhow!(message).context(AtOutput(self.args.output().to_owned())))
             }
             _ => Ok(()),
         }
@@ -346,6 +411,9 @@ impl Job<'_> {
         }
         let output = &self.args.report;
         let report = &self.report;
+        if let Some(root) = report.weights.as_ref().filter(|root| *root != ".") {
+            output.note(&report.input, format!("weights: {root}, {}", counted(report.tensors, "tensor")));
+        }
         if !report.left_out.is_empty() {
             let names: Vec<String> = report
                 .left_out
@@ -367,9 +435,11 @@ impl Job<'_> {
             let what = if dropped > 0 { "left out as aliases" } else { "written each, though they share memory" };
             output.note(&report.input, format!("{what}: {}{more}", pairs.join(", ")));
         }
-        if report.overflows > 0 {
-            let what = if report.overflows == 1 { "value became" } else { "values became" };
-            output.note(&report.input, format!("{} {what} infinite by the cast", report.overflows));
+        if let Some(note) = report.overflow_note() {
+            output.note(&report.input, note);
+        }
+        if let Some(note) = report.not_cast_note() {
+            output.note(&report.input, note);
         }
         if output.wants_json() {
             output.print(report)?;
@@ -379,5 +449,38 @@ impl Job<'_> {
 
     fn root(&self, checkpoint: &Checkpoint) -> anyhow::Result<Root> {
         self.args.names.find_root(checkpoint)
+    }
+}
+
+/// What a cast leaves alone, found before anything is written.
+#[derive(Default)]
+struct Casts {
+    names: HashMap<TensorId, String>,
+    kept: HashSet<TensorId>,
+}
+
+impl Job<'_> {
+    /// Notes what a file's contents lost in the cast, by the names of its contents.
+    fn overflowed(&mut self, overflows: &[Overflow], name: impl Fn(usize) -> Option<String>) {
+        for overflow in overflows {
+            let name = name(overflow.place).unwrap_or_default();
+            self.report.overflows += overflow.elements;
+            self.report.overflowed.push(Overflowed { name, values: overflow.elements });
+        }
+    }
+
+    /// Sorts the tensors below `root` for `--dtype`. `places`: where the weights lie; none if all of it is weights.
+    fn casts(&mut self, checkpoint: &Checkpoint, root: &Root, places: &[Root]) -> anyhow::Result<Casts> {
+        let Some(to) = &self.args.dtype else { return Ok(Casts::default()) };
+        let Casting { names, kept } = checkpoint.casting(root, places)?;
+        let changes = |id: &TensorId| {
+            let dtype = checkpoint.tensor(*id).and_then(|tensor| tensor.dtype.as_ref());
+            dtype.is_some_and(|dtype| dtype.class() == Some(Class::Float) && dtype != to)
+        };
+        let mut stay: Vec<&TensorId> = kept.iter().filter(|id| names.contains_key(id) && changes(id)).collect();
+        stay.sort();
+        self.report.not_cast.extend(stay.iter().filter_map(|id| names.get(id).cloned()));
+        self.report.dtype = Some(to.to_string());
+        Ok(Casts { names, kept })
     }
 }

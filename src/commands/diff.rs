@@ -13,18 +13,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::checkpoint::names::join;
-use crate::checkpoint::{Checkpoint, Root};
+use crate::checkpoint::Root;
+use crate::checkpoint::resolve::Listed;
 use crate::commands::Status;
 use crate::commands::input::{self, Input, LimitArgs};
-use crate::commands::names::{NameArgs, show_path};
+use crate::commands::names::{Asked, Filter, NameArgs, find_root};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
+use crate::commands::weights;
 use crate::report::diff::{Diff, OneSided, Problem, SortBy, StripPrefix, View};
+use crate::report::figures::counted;
 use crate::report::ls::shown_name;
-use align::{can_be_stripped, without_prefix};
+use align::{can_be_stripped, sides_to_strip};
 use pairs::{Pairing, pair};
-pub(super) use prefix::quoted;
 use side::{Align, Side};
 use tensors::{Rules, Tensors};
 
@@ -161,7 +162,11 @@ fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
         bail!("only one of the two can be standard input");
     }
     let limits = args.limits.limits();
-    let open = |path: &Path| input::open(path, &limits, args.output.quiet);
+    let open = |path: &Path| {
+        let mut input = input::open(path, &limits, args.output.quiet)?;
+        input.checkpoint.restore_aliases().with_context(|| input.name.clone())?;
+        anyhow::Ok(input)
+    };
     match (open(&args.a), open(&args.b)) {
         (Ok(a), Ok(b)) => Ok((a, b)),
         (Err(a), Err(b)) => {
@@ -172,14 +177,61 @@ fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
     }
 }
 
-/// The one place of the weights; the top, when tensors lie in no mapping.
-fn the_weights(checkpoint: &Checkpoint, option: &str) -> anyhow::Result<Root> {
-    let mut found = checkpoint.weights_places()?;
-    if found.len() > 1 {
-        let choices: Vec<String> = found.iter().take(20).map(|root| show_path(&root.path)).collect();
-        bail!("holds weights in several places; choose one with {option}: {}", choices.join(", "));
+/// What `--include` and `--exclude` choose on each side: among the aligned names of both together, else among all names
+/// of the files as they stand there. An argument that matches in neither file is an error.
+fn choose(
+    asked: &Asked<'_>,
+    sides: [(&Input, &Root, bool); 2],
+    aligns: &[Align<'_>; 2],
+) -> anyhow::Result<[Filter; 2]> {
+    if asked.is_empty() {
+        return Ok([Filter::default(), Filter::default()]);
     }
-    Ok(found.pop().unwrap_or_else(|| checkpoint.top()))
+    let aligned = |(input, root, _): (&Input, &Root, bool), align: &Align<'_>| -> anyhow::Result<Vec<side::Named>> {
+        let side = Side::new(input, root, align).with_context(|| input.name.clone())?.without_modules();
+        Ok(side.tensors.into_iter().chain(side.values).collect())
+    };
+    let [a, b] = sides;
+    let [of_a, of_b] = aligns;
+    let compared = [aligned(a, of_a)?, aligned(b, of_b)?];
+    let listed = compared
+        .each_ref()
+        .map(|names| Listed::of_names(names.iter().map(|named| (named.name.clone(), named.path.as_slice()))));
+    let mut resolved = asked.resolve(&listed)?;
+    if resolved.missing().next().is_some() {
+        // nobody named the part that is compared, so names begin at the top
+        let whole = |(input, root, is_found): (&Input, &Root, bool)| {
+            let from = if is_found { input.checkpoint.top() } else { root.clone() };
+            input.checkpoint.names(&from).with_context(|| input.name.clone())
+        };
+        let whole = [whole(a)?, whole(b)?];
+        let whole = whole.each_ref().map(|names| Listed::of(&names.entries));
+        resolved.look_further(&whole)?;
+        resolved.missing_is_an_error(&whole).with_context(|| format!("{} and {}", a.0.name, b.0.name))?;
+    }
+    let filter = |(_, root, is_found): (&Input, &Root, bool)| {
+        let filter = resolved.filter()?;
+        Ok(if is_found { filter.below(root) } else { filter })
+    };
+    let filters: anyhow::Result<_> = filter(a).and_then(|a| Ok([a, filter(b)?]));
+    filters
+}
+
+/// Nothing is not equal to nothing where something was left aside.
+fn nothing_left(args: &Args, weights: bool, inputs: [&Input; 2]) -> anyhow::Result<()> {
+    if !args.include.is_empty() || !args.exclude.is_empty() {
+        bail!("nothing to compare: no names left after --include/--exclude");
+    }
+    for input in inputs {
+        let names = input.checkpoint.names(&input.checkpoint.top()).with_context(|| input.name.clone())?;
+        if !names.entries.is_empty() {
+            bail!(
+                "nothing to compare: {}",
+                if weights { "there are no weights on either side" } else { "no names below the roots" }
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Two sides on the way to a [`Diff`].
@@ -187,8 +239,8 @@ struct Comparing<'a> {
     args: &'a Args,
     left: Side<'a>,
     right: Side<'a>,
-    /// Where the weights lie, when only those are compared.
-    roots: [String; 2],
+    /// The weights that were found, when only those are compared.
+    roots: [Option<String>; 2],
     /// Which side lost its prefix, when that was decided.
     note: align::Note,
     rules: Rules,
@@ -198,36 +250,51 @@ impl<'a> Comparing<'a> {
     /// Aligns the names of both.
     fn of(args: &'a Args, a: &'a Input, b: &'a Input) -> anyhow::Result<Self> {
         let holds_only_weights = |input: &Input| input.checkpoint.container.holds_only_weights();
-        let weights = args.load || holds_only_weights(a) || holds_only_weights(b);
+        let only_weights = args.load || holds_only_weights(a) || holds_only_weights(b);
         let names = NameArgs { root: None, include: args.include.clone(), exclude: args.exclude.clone() };
-        let side = |input: &Input, root: &Option<String>, option: &str| -> anyhow::Result<Root> {
-            let named = NameArgs { root: root.clone(), ..NameArgs::default() };
+        let side = |input: &Input, root: &Option<String>, option: &'static str| -> anyhow::Result<Root> {
             match root {
-                None if weights => the_weights(&input.checkpoint, option),
-                _ => named.find_root(&input.checkpoint),
+                None if only_weights => weights::find(&input.checkpoint, option),
+                _ => find_root(&input.checkpoint, root.as_deref(), option),
             }
             .with_context(|| input.name.clone())
         };
         let (root_a, root_b) = (side(a, &args.root_a, "--root-a")?, side(b, &args.root_b, "--root-b")?);
         // one holds a module, the other what its state_dict() gave, which says nothing of gradients
-        let state_dict = weights || a.checkpoint.is_module(&root_a) != b.checkpoint.is_module(&root_b);
-        let filter = names.filter()?;
-        let align = Align { strip_prefix: None, filter: &filter, weights, state_dict };
-        let open = |input: &'a Input, root: &Root, strip_prefix: Option<&str>| {
-            Side::new(input, root, &Align { strip_prefix, ..align }).with_context(|| input.name.clone())
+        let state_dict = only_weights || a.checkpoint.is_module(&root_a) != b.checkpoint.is_module(&root_b);
+        let all = Filter::default();
+        let align = Align { strip_prefix: None, filter: &all, weights: only_weights, state_dict };
+        let (strip, note) = match args.strip_prefix.as_deref() {
+            Some(prefix) => {
+                let open = |strip_prefix| -> anyhow::Result<_> {
+                    let align = Align { strip_prefix, ..align };
+                    let side =
+                        |input: &'a Input, root| Side::new(input, root, &align).with_context(|| input.name.clone());
+                    Ok((side(a, &root_a)?, side(b, &root_b)?))
+                };
+                sides_to_strip(prefix, &open(None)?, &open(Some(prefix))?)?
+            }
+            None => ((false, false), None),
         };
-        let (mut left, mut right) = (open(a, &root_a, None)?, open(b, &root_b, None)?);
-        let mut note = None;
-        if let Some(prefix) = args.strip_prefix.as_deref() {
-            let stripped = (open(a, &root_a, Some(prefix))?, open(b, &root_b, Some(prefix))?);
-            (left, right, note) = without_prefix(prefix, (left, right), stripped)?;
-        }
+        let prefix_of = |strip: bool| args.strip_prefix.as_deref().filter(|_| strip);
+        let aligns =
+            [Align { strip_prefix: prefix_of(strip.0), ..align }, Align { strip_prefix: prefix_of(strip.1), ..align }];
+        let sides = [(a, &root_a, args.root_a.is_none()), (b, &root_b, args.root_b.is_none())];
+        let filters = choose(&Asked::of(&names, &[]), sides, &aligns)?;
+        let [of_a, of_b] = &filters;
+        let [for_a, for_b] = aligns;
+        let mut left = Side::new(a, &root_a, &Align { filter: of_a, ..for_a }).with_context(|| a.name.clone())?;
+        let mut right = Side::new(b, &root_b, &Align { filter: of_b, ..for_b }).with_context(|| b.name.clone())?;
         if !left.has_modules() || !right.has_modules() {
             (left, right) = (left.without_modules(), right.without_modules());
         }
-        let roots =
-            [root_a, root_b].map(|root| join(&root.path)).map(|path| if weights { path } else { String::new() });
-        Ok(Comparing { args, left, right, roots, note, rules: Rules::new(args, weights, state_dict) })
+        if left.is_empty() && right.is_empty() {
+            nothing_left(args, only_weights, [a, b])?;
+        }
+        let chosen =
+            |root: &Root, given: &Option<String>| (only_weights && given.is_none()).then(|| weights::shown(root));
+        let roots = [chosen(&root_a, &args.root_a), chosen(&root_b, &args.root_b)];
+        Ok(Comparing { args, left, right, roots, note, rules: Rules::new(args, only_weights, state_dict) })
     }
 
     fn say_notes(&self) {
@@ -238,8 +305,9 @@ impl<'a> Comparing<'a> {
             for note in &side.checkpoint.notes {
                 self.args.output.note(side.name, note);
             }
-            if !root.is_empty() {
-                self.args.output.note(side.name, format_args!("only the weights are compared: {root}"));
+            if let Some(root) = root.as_ref().filter(|root| *root != ".") {
+                let tensors = counted(side.tensors.len() as u64, "tensor");
+                self.args.output.note(side.name, format_args!("weights: {root}, {tensors}"));
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::checkpoint::{Entry, Item};
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
-use crate::commands::output::{OutputArgs, say};
+use crate::commands::output::OutputArgs;
 use crate::data::Elements;
 use crate::data::recast::Recast;
 use crate::data::subscript::Subscript;
@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long, value_name = "SLICE", allow_hyphen_values = true)]
     pub slice: Option<Subscript>,
     /// Cast floating tensors to float16, bfloat16, float32 or float64
-    #[arg(long, value_name = "DTYPE", value_parser = parse_dtype)]
+    #[arg(long, value_name = "DTYPE", value_parser = crate::data::cast::target)]
     pub dtype: Option<DType>,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -103,28 +103,13 @@ fn parse_range(text: &str) -> std::result::Result<(f64, f64), String> {
     bounds.ok_or_else(|| "two numbers are wanted, the smaller one first: -1,1".to_owned())
 }
 
-fn parse_dtype(name: &str) -> std::result::Result<DType, String> {
-    const TARGETS: &[&str] = &["float16", "bfloat16", "float32", "float64"];
-    let dtype = DType::from_torch_name(name).filter(|dtype| TARGETS.contains(&dtype.name()));
-    dtype.ok_or_else(|| format!("one of {} is wanted", TARGETS.join(", ")))
-}
-
-/// Prints or writes what was chosen; [`Status::No`] when there is no such name.
+/// Prints or writes what was chosen.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
     let mut input = input::open(&args.input, &limits, args.report.quiet)?;
     let input_name = input.name.clone();
     let context = || input_name.clone();
-    let filter = args.names_chosen.filter()?;
-    let root = args.names_chosen.root.as_deref();
-    let chosen = choose::choose(&input.checkpoint, root, &args.names, &filter).with_context(context)?;
-    let chosen = match chosen {
-        Ok(chosen) => chosen,
-        Err(no) => {
-            say(format_args!("{}: {no}", input.name));
-            return Ok(Status::No);
-        }
-    };
+    let chosen = choose::choose(&input.checkpoint, &args.names, &args.names_chosen).with_context(context)?;
     for note in &input.checkpoint.notes {
         args.report.note(&input.name, note);
     }

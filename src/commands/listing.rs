@@ -48,9 +48,15 @@ pub struct Listed {
     pub ids: Vec<TensorId>,
 }
 
-/// Lists a checkpoint. `file` and `bytes` are the input's, as given and on disk.
-pub fn list(checkpoint: &Checkpoint, file: &str, bytes: u64, selection: &Selection<'_>) -> Result<Listed> {
-    let mut names = checkpoint.names(selection.root)?;
+/// Lists what is chosen of `names`, those below the selection's root. `file` and `bytes` are the input's, as given and
+/// on disk.
+pub fn list(
+    checkpoint: &Checkpoint,
+    mut names: Names,
+    file: &str,
+    bytes: u64,
+    selection: &Selection<'_>,
+) -> Result<Listed> {
     let by_filter = |name: &str| selection.filter.takes_all() || selection.filter.takes(name);
     names.entries.retain(|entry| {
         let kind = if matches!(entry.item, Item::Tensor(..)) { selection.tensors } else { selection.values };
@@ -64,7 +70,8 @@ pub fn list(checkpoint: &Checkpoint, file: &str, bytes: u64, selection: &Selecti
         bytes,
         pickle_protocol: checkpoint.protocol,
         byte_order: checkpoint.byte_order.map(|order| order.name()),
-        root_type: Some(type_name(checkpoint, selection.root.node)),
+        // a node of the tree that is no object has no type
+        root_type: selection.root.stem.is_none().then(|| type_name(checkpoint, selection.root.node)),
         compression: checkpoint.compression.map(|compression| compression.name()),
         totals: totals(checkpoint, &names),
         tensors: Vec::new(),

@@ -1,20 +1,22 @@
 //! `ckpt ls`: what is in a checkpoint.
 
+use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::resolve::Listed;
 use crate::commands::Status;
 use crate::commands::input::{self, Input, LimitArgs};
 use crate::commands::listing::{Selection, Wanted, bytes_to_read, list, read_data};
-use crate::commands::names::NameArgs;
+use crate::commands::names::{Asked, Filter, NameArgs, Unmatched, root_if_there};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
 use crate::error::ErrorKind;
 use crate::limits::Limits;
-use crate::report::ls::{Names, SortBy};
+use crate::report::ls::{Listing, Names, SortBy};
 use crate::report::tree::Tree;
 
 /// Options of `ckpt ls`.
@@ -70,42 +72,173 @@ pub struct Args {
 /// Lists the inputs one after the other; one that cannot be opened does not keep the others from being listed.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
-    let mut status = Status::Success;
-    let mut listed = 0;
+    let mut lister = Lister {
+        args,
+        limits: &limits,
+        unmatched: Unmatched::of(&args.names_chosen),
+        waiting: Vec::new(),
+        status: Status::Success,
+        opened: 0,
+        listed: 0,
+        has_printed: false,
+    };
     for input in &args.inputs {
-        let files = match args.recursive && input.is_dir() {
+        let searched = args.recursive && input.is_dir();
+        let files = match searched {
             true => input::below(input, &limits)?,
             false => vec![input.clone()],
         };
-        let searched = args.recursive && input.is_dir();
-        let before = listed;
+        let before = (lister.opened, lister.status);
         for file in files {
-            let result = input::open(&file, &limits, args.output.quiet).and_then(|opened| {
-                if listed > 0 && !args.output.wants_json() && !args.names {
-                    println_blank()?;
-                }
-                list_one(args, &opened, &limits)
-            });
-            match result {
-                Ok(one) => {
-                    status = status.max(one);
-                    listed += 1;
-                }
+            match lister.list_file(&file) {
+                Ok(()) => {}
                 Err(e) if crate::commands::output::is_closed_pipe(&e) => return Err(e),
                 // below a directory, what is no checkpoint is passed over
                 Err(e) if searched && is_other_file(&e) => {}
-                Err(e) => {
-                    say(format_args!("{e:#}"));
-                    status = Status::Trouble;
-                }
+                Err(e) => lister.trouble(format_args!("{e:#}")),
             }
         }
-        if searched && listed == before && status == Status::Success {
-            say(format_args!("{}: no checkpoint in this directory", input.display()));
-            status = Status::Trouble;
+        if searched && before == (lister.opened, Status::Success) && lister.status == Status::Success {
+            lister.trouble(format_args!("{}: no checkpoint in this directory", input.display()));
         }
     }
-    Ok(status)
+    lister.finish()
+}
+
+/// Who lists one input after the other.
+struct Lister<'a> {
+    args: &'a Args,
+    limits: &'a Limits,
+    unmatched: Unmatched<'a>,
+    /// Listings that are not shown before every argument has matched in some input.
+    waiting: Vec<Listing>,
+    status: Status,
+    /// Inputs that were checkpoints.
+    opened: usize,
+    /// Those in which something was chosen.
+    listed: usize,
+    has_printed: bool,
+}
+
+impl Lister<'_> {
+    fn trouble(&mut self, message: impl std::fmt::Display) {
+        say(message);
+        self.status = Status::Trouble;
+    }
+
+    fn list_file(&mut self, file: &Path) -> anyhow::Result<()> {
+        let args = self.args;
+        let opened = input::open(file, self.limits, args.output.quiet)?;
+        self.opened += 1;
+        let context = || opened.name.clone();
+        let Some(listing) = self.chosen(&opened).with_context(context)? else { return Ok(()) };
+        self.listed += 1;
+        // what is found below a directory may be too much to be kept
+        if !self.unmatched.is_empty() && !args.recursive {
+            self.waiting.push(listing);
+            return Ok(());
+        }
+        for listing in std::mem::take(&mut self.waiting) {
+            self.print(listing)?;
+        }
+        self.print(listing)
+    }
+
+    /// What is to be listed of an input; nothing when it has none of the names that were asked for.
+    fn chosen(&mut self, input: &Input) -> anyhow::Result<Option<Listing>> {
+        let args = self.args;
+        let checkpoint: &Checkpoint = &input.checkpoint;
+        let names = &args.names_chosen;
+        let root = match &names.root {
+            None => checkpoint.top(),
+            Some(name) => match root_if_there(checkpoint, name)? {
+                Some(root) => root,
+                None => {
+                    let entries = checkpoint.names(&checkpoint.top())?.entries;
+                    self.unmatched.look_at(&Listed::of(&entries), |_, _| true);
+                    self.pass_over(input, format_args!("no element named `{name}`"));
+                    return Ok(None);
+                }
+            },
+        };
+        let found = checkpoint.names(&root)?;
+        let asked = Asked::of(names, &[]);
+        let mut filter = Filter::default();
+        if names.root.is_some() || !asked.is_empty() {
+            let files = [Listed::of(&found.entries)];
+            let resolved = asked.resolve(&files)?;
+            let missing: HashSet<_> = resolved.missing().collect();
+            let [listed] = &files;
+            self.unmatched.look_at(listed, |option, argument| missing.contains(&(option, argument)));
+            filter = resolved.filter()?;
+        }
+        let selection = Selection { root: &root, filter: &filter, tensors: !args.values, values: !args.tensors };
+        let mut listed = list(checkpoint, found, &input.name, input.bytes, &selection)?;
+        if !asked.is_empty() && listed.listing.tensors.is_empty() && listed.listing.values.is_empty() {
+            self.pass_over(input, "none of the names that were asked for");
+            return Ok(None);
+        }
+        let wanted = Wanted { hash: args.hash, stats: args.stats };
+        if args.hash || args.stats {
+            let bar = Bar::new(&input.name, bytes_to_read(checkpoint, &listed.ids, wanted), args.output.quiet);
+            let troubles = read_data(checkpoint, &mut listed, wanted, &bar);
+            drop(bar);
+            for (name, why) in &troubles {
+                self.trouble(format_args!("{}: {}: {why}", input.name, crate::report::ls::shown_name(name)));
+            }
+        }
+        Ok(Some(listed.listing))
+    }
+
+    /// With one input what is missing is an error in the end; below directories it is nothing to be said of each file.
+    fn pass_over(&self, input: &Input, why: impl std::fmt::Display) {
+        if !self.args.recursive && self.args.inputs.len() > 1 {
+            self.args.output.note(&input.name, why);
+        }
+    }
+
+    fn print(&mut self, mut listing: Listing) -> anyhow::Result<()> {
+        let args = self.args;
+        if std::mem::replace(&mut self.has_printed, true) && !args.output.wants_json() && !args.names {
+            println_blank()?;
+        }
+        for note in &listing.notes {
+            args.output.note(&listing.file, note);
+        }
+        listing.sort(args.sort, args.reverse);
+        if args.names {
+            args.output.print(&Names(&listing))?;
+        } else if args.tree {
+            let tree = Tree::new(&listing, args.depth, self.limits.max_entries);
+            args.output.print(&tree.with_context(|| listing.file.clone())?)?;
+        } else {
+            args.output.print(&listing)?;
+        }
+        Ok(())
+    }
+
+    /// Arguments that have matched nowhere, and choices that left nothing, are errors.
+    fn finish(mut self) -> anyhow::Result<Status> {
+        let inputs = match self.args.inputs.as_slice() {
+            [one] => one.display().to_string(),
+            several => format!("{} inputs", several.len()),
+        };
+        if let Some(said) = self.unmatched.said() {
+            bail!("{inputs}: {said}");
+        }
+        for listing in std::mem::take(&mut self.waiting) {
+            self.print(listing)?;
+        }
+        if self.listed == 0 && self.opened > 0 && self.status == Status::Success {
+            let kind = match (self.args.tensors, self.args.values) {
+                (true, _) => "tensors",
+                (_, true) => "values",
+                _ => "names",
+            };
+            bail!("{inputs}: no {kind} left after --include/--exclude");
+        }
+        Ok(self.status)
+    }
 }
 
 fn println_blank() -> io::Result<()> {
@@ -116,37 +249,4 @@ fn println_blank() -> io::Result<()> {
 fn is_other_file(e: &anyhow::Error) -> bool {
     let ours = e.chain().find_map(|cause| cause.downcast_ref::<crate::error::Error>());
     ours.is_some_and(|e| e.kind() == ErrorKind::NotACheckpoint)
-}
-
-fn list_one(args: &Args, input: &Input, limits: &Limits) -> anyhow::Result<Status> {
-    let context = || input.name.clone();
-    let checkpoint: &Checkpoint = &input.checkpoint;
-    let root = args.names_chosen.find_root(checkpoint).with_context(context)?;
-    let filter = args.names_chosen.filter()?;
-    let selection = Selection { root: &root, filter: &filter, tensors: !args.values, values: !args.tensors };
-    let mut listed = list(checkpoint, &input.name, input.bytes, &selection).with_context(context)?;
-    let wanted = Wanted { hash: args.hash, stats: args.stats };
-    let mut status = Status::Success;
-    if args.hash || args.stats {
-        let bar = Bar::new(&input.name, bytes_to_read(checkpoint, &listed.ids, wanted), args.output.quiet);
-        let troubles = read_data(checkpoint, &mut listed, wanted, &bar);
-        drop(bar);
-        for (name, why) in &troubles {
-            say(format_args!("{}: {}: {why}", input.name, crate::report::ls::shown_name(name)));
-            status = Status::Trouble;
-        }
-    }
-    let mut listing = listed.listing;
-    for note in &listing.notes {
-        args.output.note(&input.name, note);
-    }
-    listing.sort(args.sort, args.reverse);
-    if args.names {
-        args.output.print(&Names(&listing))?;
-    } else if args.tree {
-        args.output.print(&Tree::new(&listing, args.depth, limits.max_entries).with_context(context)?)?;
-    } else {
-        args.output.print(&listing)?;
-    }
-    Ok(status)
 }

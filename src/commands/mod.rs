@@ -16,6 +16,7 @@ pub mod progress_bar;
 pub mod rename;
 pub mod repair;
 pub mod strip_prefix;
+pub mod weights;
 
 use std::process::ExitCode;
 

@@ -1,46 +1,75 @@
-//! Which names are meant: `--root`, `--include`, `--exclude`.
+//! Which names are meant: `--root`, `--include`, `--exclude`, `--drop`. What each means is `checkpoint::resolve`'s affair;
+//! here is which option it came from, and what is said when there is nothing of the name.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
-use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
-use regex::bytes::{RegexSet, RegexSetBuilder};
 
-use crate::checkpoint::names::{Element, join};
-use crate::checkpoint::{Checkpoint, Root};
+use crate::checkpoint::names::{Element, Entry, join};
+use crate::checkpoint::near::{near, not_there};
+use crate::checkpoint::resolve::{Ambiguous, Choice, Listed, Meaning, Reach, meaning};
+use crate::checkpoint::{Checkpoint, Place, Root};
 
 /// Options that choose names.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Names")]
 pub struct NameArgs {
-    /// Look only below the element of this name; names are then relative to it (`.` is the top)
+    /// Start at this element (`.` is the top); names are shown relative to it
     #[arg(long, value_name = "NAME")]
     pub root: Option<String>,
-    /// Only names that match (`*` crosses dots); repeatable
+    /// Only matching names: an exact name, an element with all below it, or a glob (`*` crosses dots); repeatable
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,
-    /// Not the names that match; repeatable
+    /// Skip matching names; repeatable
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
 }
 
 impl NameArgs {
-    /// Where to begin in this checkpoint.
+    /// Where to begin in this checkpoint; nothing of that name is an error.
     pub fn find_root(&self, checkpoint: &Checkpoint) -> anyhow::Result<Root> {
-        let Some(name) = &self.root else { return Ok(checkpoint.top()) };
-        let mut found = checkpoint.roots(name)?;
-        match (found.pop(), found.pop()) {
-            (Some(root), None) => Ok(root),
-            (Some(second), Some(first)) => {
-                bail!("--root {name} is ambiguous: {} or {}", show_path(&first.path), show_path(&second.path))
-            }
-            _ => bail!("there is nothing named {name}"),
-        }
+        find_root(checkpoint, self.root.as_deref(), "--root")
     }
 
-    /// What to match names with.
-    pub fn filter(&self) -> anyhow::Result<Filter> {
-        Ok(Filter { include: Names::of(&self.include)?, exclude: Names::of(&self.exclude)? })
+    /// What `--include` and `--exclude` choose among `entries`; an argument that matches none of them is an error.
+    pub fn filter(&self, entries: &[Entry]) -> anyhow::Result<Filter> {
+        let asked = Asked::of(self, &[]);
+        if asked.is_empty() {
+            return Ok(Filter::default());
+        }
+        let listed = [Listed::of(entries)];
+        let resolved = asked.resolve(&listed)?;
+        resolved.missing_is_an_error(&listed)?;
+        resolved.filter()
     }
+}
+
+/// The object or node of that name, the top without one; nothing of that name is an error that names `option`.
+pub fn find_root(checkpoint: &Checkpoint, name: Option<&str>, option: &'static str) -> anyhow::Result<Root> {
+    let Some(name) = name else { return Ok(checkpoint.top()) };
+    match root_if_there(checkpoint, name)? {
+        Some(root) => Ok(root),
+        None => bail!(missing_in(name, Some(option), &checkpoint.names(&checkpoint.top())?.entries)),
+    }
+}
+
+/// The same, nothing when there is nothing of that name.
+pub fn root_if_there(checkpoint: &Checkpoint, name: &str) -> anyhow::Result<Option<Root>> {
+    match checkpoint.place(&checkpoint.top(), name)? {
+        Place::Of(root) => Ok(Some(root)),
+        Place::Nowhere => Ok(None),
+        Place::Ambiguous(first, second) => bail!(ambiguous(name, &first, &second)),
+    }
+}
+
+/// Says that there is nothing of a name among `entries`.
+pub fn missing_in(name: &str, option: Option<&str>, entries: &[Entry]) -> String {
+    let listed = Listed::of(entries);
+    not_there(name, option, &near(name, listed.names()))
+}
+
+/// Says that a name has two things.
+pub fn ambiguous(name: &str, first: &[Element], second: &[Element]) -> String {
+    format!("`{name}` is ambiguous: {} or {}", show_path(first), show_path(second))
 }
 
 /// A path with its elements apart: `["a", "b.c"]`.
@@ -58,101 +87,203 @@ pub fn show_path(path: &[Element]) -> String {
     format!("{} [{}]", join(path), shown.join(", "))
 }
 
-/// Decides by name.
+const OPTIONS: [(&str, Reach); 3] =
+    [("--include", Reach::Names), ("--exclude", Reach::Names), ("--drop", Reach::Subtrees)];
+
+/// The arguments of `--include`, `--exclude` and `--drop`, without a meaning yet.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a>([&'a [String]; 3]);
+
+impl<'a> Asked<'a> {
+    /// Of a command line.
+    pub fn of(names: &'a NameArgs, drops: &'a [String]) -> Self {
+        Asked([&names.include, &names.exclude, drops])
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|arguments| arguments.is_empty())
+    }
+
+    /// Gives each its meaning among the names of one file, or of several that are looked at together. Two things of one
+    /// name are an error.
+    pub fn resolve(&self, files: &[Listed<'_>]) -> anyhow::Result<Resolved<'a>> {
+        let mut resolved = Resolved::default();
+        for ((arguments, (_, reach)), meanings) in self.0.iter().zip(OPTIONS).zip(&mut resolved.0) {
+            for argument in *arguments {
+                let found = meaning(argument, files, reach)
+                    .map_err(|Ambiguous { name, first, second }| anyhow::anyhow!(ambiguous(&name, &first, &second)))?;
+                meanings.push((argument.as_str(), found, Meaning::Nothing));
+            }
+        }
+        Ok(resolved)
+    }
+
+    /// Says what left nothing.
+    pub fn nothing_left(&self) -> &'static str {
+        match self.0 {
+            [.., []] => "no names left after --include/--exclude",
+            _ => "no names left after --include/--exclude/--drop",
+        }
+    }
+}
+
+/// Arguments with their meanings: among the names that are meant, and among those of the whole file.
+#[derive(Debug, Clone, Default)]
+pub struct Resolved<'a>([Vec<(&'a str, Meaning, Meaning)>; 3]);
+
+impl<'a> Resolved<'a> {
+    /// Arguments that match nothing, with their options.
+    pub fn missing(&self) -> impl Iterator<Item = (&'static str, &'a str)> + '_ {
+        let of_option = self.0.iter().zip(OPTIONS).flat_map(|(meanings, (option, _))| {
+            meanings.iter().map(move |(argument, found, outer)| (option, *argument, *found, *outer))
+        });
+        let missing = of_option.filter(|(_, _, found, outer)| [*found, *outer] == [Meaning::Nothing; 2]);
+        missing.map(|(option, argument, ..)| (option, argument))
+    }
+
+    /// Looks for arguments that match nothing among the names of the whole file, of which only a part was meant that
+    /// nobody named.
+    pub fn look_further(&mut self, files: &[Listed<'_>]) -> anyhow::Result<()> {
+        for (meanings, (_, reach)) in self.0.iter_mut().zip(OPTIONS) {
+            for (argument, found, outer) in meanings.iter_mut().filter(|(_, found, _)| *found == Meaning::Nothing) {
+                debug_assert_eq!(*found, Meaning::Nothing);
+                *outer = meaning(argument, files, reach)
+                    .map_err(|Ambiguous { name, first, second }| anyhow::anyhow!(ambiguous(&name, &first, &second)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails when an argument matches nothing, and proposes names of `files`.
+    pub fn missing_is_an_error(&self, files: &[Listed<'_>]) -> anyhow::Result<()> {
+        let names = || files.iter().flat_map(Listed::names);
+        let said: Vec<String> = self
+            .missing()
+            .take(MAX_MISSING)
+            .map(|(option, argument)| not_there(argument, Some(option), &near(argument, names())))
+            .collect();
+        if said.is_empty() { Ok(()) } else { bail!(said.join("; ")) }
+    }
+
+    /// Decides by these.
+    pub fn filter(&self) -> anyhow::Result<Filter> {
+        let [include, exclude, drops] = [0, 1, 2].map(|at| self.0.get(at).map(Vec::as_slice).unwrap_or_default());
+        let both = |meanings: &[(&'a str, Meaning, Meaning)], reach| -> anyhow::Result<Option<Choices>> {
+            if meanings.is_empty() {
+                return Ok(None);
+            }
+            let inner = Choice::of(meanings.iter().map(|(argument, found, _)| (*argument, *found)), reach)?;
+            let outer = Choice::of(meanings.iter().map(|(argument, _, outer)| (*argument, *outer)), reach)?;
+            Ok(Some(Choices { inner, outer: Some(outer).filter(|outer| !outer.is_empty()) }))
+        };
+        Ok(Filter {
+            include: both(include, Reach::Names)?,
+            exclude: both(exclude, Reach::Names)?,
+            drops: both(drops, Reach::Subtrees)?,
+            prefix: String::new(),
+        })
+    }
+}
+
+/// Arguments that match nothing and are named at once.
+const MAX_MISSING: usize = 8;
+
 #[derive(Debug)]
+struct Choices {
+    inner: Choice,
+    /// Of whole names from the top object on.
+    outer: Option<Choice>,
+}
+
+/// Decides by name.
+#[derive(Debug, Default)]
 pub struct Filter {
-    include: Option<Names>,
-    exclude: Option<Names>,
+    include: Option<Choices>,
+    exclude: Option<Choices>,
+    drops: Option<Choices>,
+    /// Where the names begin.
+    prefix: String,
 }
 
 impl Filter {
+    /// With names that begin at `root`.
+    #[must_use]
+    pub fn below(mut self, root: &Root) -> Self {
+        self.prefix = join(&root.path);
+        self
+    }
+
     /// Whether a name is meant.
     pub fn takes(&self, name: &str) -> bool {
-        self.include.as_ref().is_none_or(|names| names.take(name))
-            && !self.exclude.as_ref().is_some_and(|names| names.take(name))
+        self.takes_as(name, name)
+    }
+
+    /// Whether a name is meant that was another in its file.
+    pub fn takes_as(&self, name: &str, in_file: &str) -> bool {
+        let whole = || match (self.prefix.as_str(), in_file) {
+            ("", name) => name.to_owned(),
+            (prefix, "") => prefix.to_owned(),
+            (prefix, name) => format!("{prefix}.{name}"),
+        };
+        let takes = |choices: &Choices| {
+            choices.inner.takes(name) || choices.outer.as_ref().is_some_and(|outer| outer.takes(&whole()))
+        };
+        self.include.as_ref().is_none_or(takes) && ![&self.exclude, &self.drops].into_iter().flatten().any(takes)
     }
 
     /// Whether every name is meant.
     pub fn takes_all(&self) -> bool {
-        self.include.is_none() && self.exclude.is_none()
+        self.include.is_none() && self.exclude.is_none() && self.drops.is_none()
     }
 }
 
-/// Arguments that stand for names: exactly, as names may hold brackets and stars, or as globs.
+/// Arguments that no input has matched so far: with several inputs one match is enough.
 #[derive(Debug)]
-struct Names {
-    exact: Vec<String>,
-    globs: GlobSet,
+pub struct Unmatched<'a> {
+    arguments: Vec<Miss<'a>>,
+    inputs: usize,
 }
 
-impl Names {
-    /// `None` of none.
-    fn of(arguments: &[String]) -> anyhow::Result<Option<Self>> {
-        if arguments.is_empty() {
-            return Ok(None);
-        }
-        let mut globs = GlobSetBuilder::new();
-        for glob in arguments {
-            let parsed = GlobBuilder::new(glob).literal_separator(false).build();
-            globs.add(parsed.with_context(|| format!("{glob:?} is no glob"))?);
-        }
-        Ok(Some(Names { exact: arguments.to_vec(), globs: globs.build()? }))
-    }
-
-    fn take(&self, name: &str) -> bool {
-        self.exact.iter().any(|exact| exact == name) || self.globs.is_match(name)
-    }
-}
-
-/// Arguments that stand for names and for all that lies below them.
 #[derive(Debug)]
-pub struct Subtrees(RegexSet);
+struct Miss<'a> {
+    option: &'static str,
+    argument: &'a str,
+    near: Vec<String>,
+}
 
-impl Subtrees {
-    /// Of names, which may hold brackets and stars, or globs.
-    pub fn of(arguments: &[String]) -> anyhow::Result<Self> {
-        let mut patterns = Vec::new();
-        for argument in arguments {
-            for glob in [globset::escape(argument), argument.clone()] {
-                let glob = Glob::new(&glob).with_context(|| format!("{argument:?} is no glob"))?;
-                // matched once however long the name is, not once for each of its parts
-                patterns.push(match glob.regex().strip_suffix('$') {
-                    Some(start) => format!(r"{start}(?:\.|$)"),
-                    None => glob.regex().to_owned(),
-                });
-            }
-        }
-        Ok(Subtrees(RegexSetBuilder::new(patterns).dot_matches_new_line(true).build()?))
+/// Inputs that are searched for near names.
+const MAX_SEARCHED: usize = 16;
+
+impl<'a> Unmatched<'a> {
+    /// All of a command line.
+    pub fn of(names: &'a NameArgs) -> Self {
+        let root = names.root.iter().map(|name| ("--root", name));
+        let include = names.include.iter().map(|name| ("--include", name));
+        let exclude = names.exclude.iter().map(|name| ("--exclude", name));
+        let miss = |(option, argument): (&'static str, &'a String)| Miss { option, argument, near: Vec::new() };
+        Unmatched { arguments: root.chain(include).chain(exclude).map(miss).collect(), inputs: 0 }
     }
 
-    /// Whether there is none of them.
+    /// One more input was looked at, in which the arguments for which `is_missing` match nothing.
+    pub fn look_at(&mut self, listed: &Listed<'_>, is_missing: impl Fn(&'static str, &str) -> bool) {
+        self.inputs += 1;
+        self.arguments.retain(|miss| is_missing(miss.option, miss.argument));
+        let search = self.inputs <= MAX_SEARCHED;
+        for miss in self.arguments.iter_mut().filter(|miss| search && miss.near.is_empty()).take(MAX_MISSING) {
+            miss.near = near(miss.argument, listed.names());
+        }
+    }
+
+    /// Whether every argument has matched in some input.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.arguments.is_empty()
     }
 
-    /// Whether the name, or one above it, is meant.
-    pub fn hold(&self, name: &str) -> bool {
-        self.0.is_match(name.as_bytes())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_goes_with_what_is_above_it() {
-        let subtrees = |names: &[&str]| Subtrees::of(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
-        let drops = subtrees(&["optimizer", "*.bias", "a[0].b", "ä*", "{x,y}.z"]).unwrap();
-        for name in
-            ["optimizer", "optimizer.state.0", "fc.bias", "fc.bias.data", "a[0].b", "a0.b.c", "äö.w", "y.z", "\n.bias"]
-        {
-            assert!(drops.hold(name), "{name}");
-        }
-        for name in ["optimizers", "my.optimizer", "bias", "fc.biases", "a[1].b", "a[0].bc", "x.zz", "y"] {
-            assert!(!drops.hold(name), "{name}");
-        }
-        assert!(subtrees(&["**"]).unwrap().hold("a.b") && !subtrees(&[]).unwrap().hold(""));
-        assert!(subtrees(&["[a"]).unwrap_err().to_string().contains("no glob"));
+    /// What is to be said when there are no more inputs.
+    pub fn said(&self) -> Option<String> {
+        let said = self.arguments.iter().take(MAX_MISSING);
+        let said: Vec<String> = said.map(|miss| not_there(miss.argument, Some(miss.option), &miss.near)).collect();
+        (self.inputs > 0 && !said.is_empty()).then(|| said.join("; "))
     }
 }

@@ -11,18 +11,18 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use clap::{ArgMatches, Command, FromArgMatches};
 
+use crate::checkpoint::edit::Plan;
 use crate::checkpoint::edit::rules::{Rules, Step, parse_substitution, parse_table};
-use crate::checkpoint::edit::{METADATA, Plan};
 use crate::checkpoint::{Checkpoint, Container, Root};
 use crate::commands::Status;
 use crate::commands::convert::{self, To};
-use crate::commands::diff::quoted;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::{Filter, NameArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
 use crate::report::figures::counted;
 use crate::report::rename::{Renaming, Row};
+use crate::report::shell::quoted;
 use crate::source::{FileSource, MemorySource, SharedSource};
 use crate::write::append::append;
 use crate::write::atomic::Target;
@@ -185,11 +185,12 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules, options
         _ => input::source(name, &limits).with_context(context)?,
     };
     let bar = Bar::new(&shown, source.len(), args.report.quiet);
-    let checkpoint = Checkpoint::open(Arc::clone(&source), &limits, &bar).with_context(context)?;
+    let mut checkpoint = Checkpoint::open(Arc::clone(&source), &limits, &bar).with_context(context)?;
+    checkpoint.restore_aliases().with_context(context)?;
     // the process ends with the command: giving back every small piece of a large graph only takes time
     let mut opened = ManuallyDrop::new(Opened { args, shown: &shown, checkpoint, source, bar: &bar });
     let planned = ManuallyDrop::new(opened.plan(rules)?);
-    if planned.is_empty() {
+    if planned.renames.is_empty() {
         return opened.nothing(&planned, rules, destination);
     }
     opened.refuse_idle_steps(&planned, rules, options)?;
@@ -221,12 +222,13 @@ fn edit_several(
     if args.in_place {
         bail!("{}: is made of several files, which cannot be edited in place as one; -o writes others", name.display());
     }
-    let input = input::open(name, &limits, args.report.quiet)?;
+    let mut input = input::open(name, &limits, args.report.quiet)?;
+    input.checkpoint.restore_aliases().with_context(|| input.name.clone())?;
     let bar = Bar::new(&input.name, input.bytes, args.report.quiet);
     let source: SharedSource = Arc::new(MemorySource::new(Vec::new()));
     let mut opened = Opened { args, shown: &input.name, checkpoint: input.checkpoint, source, bar: &bar };
     let plan = opened.plan(rules)?;
-    if plan.is_empty() && !args.if_present {
+    if plan.renames.is_empty() && !args.if_present {
         return opened.nothing(&plan, rules, Destination::Nowhere);
     }
     opened.refuse_idle_steps(&plan, rules, options)?;
@@ -241,7 +243,7 @@ fn edit_several(
                 bail!("--root does not go with shards, which have one level")
             }
             (None, Some(shards)) => {
-                let filter = args.names.filter()?;
+                let (_, filter) = opened.root_and_filter()?;
                 let takes = |name: &str| filter.takes(name);
                 let takes: Option<&dyn Fn(&str) -> bool> = if filter.takes_all() { None } else { Some(&takes) };
                 let names = plan.renames.iter().map(|rename| opened.checkpoint.shown(rename)).collect();
@@ -328,8 +330,11 @@ impl Opened<'_> {
     }
 
     fn root_and_filter(&self) -> anyhow::Result<(Root, Filter)> {
-        let root = self.args.names.find_root(&self.checkpoint).with_context(|| self.context())?;
-        Ok((root, self.args.names.filter()?))
+        let names = &self.args.names;
+        let root = names.find_root(&self.checkpoint).with_context(|| self.context())?;
+        let asks = !names.include.is_empty() || !names.exclude.is_empty();
+        let entries = if asks { self.checkpoint.names(&root)?.entries } else { Vec::new() };
+        Ok((root, names.filter(&entries).with_context(|| self.context())?))
     }
 
     fn plan(&self, rules: &Rules) -> anyhow::Result<Plan> {
@@ -365,22 +370,12 @@ impl Opened<'_> {
             let (old, new) = self.checkpoint.shown(rename);
             Row { within: Arc::clone(&rename.within), old, new }
         });
-        let aliases = plan.renamed_aliases().map(|alias| Row {
-            within: METADATA.into(),
-            old: alias.old.clone(),
-            new: alias.new.clone(),
-        });
-        rows.chain(aliases).collect()
+        rows.collect()
     }
 
     /// What changed in one sentence.
     fn summary(&self, plan: &Plan) -> String {
-        let Some(first) = plan.renames.first() else {
-            return match plan.renamed_aliases().next() {
-                Some(alias) => format!("renamed an alias ({} -> {})", alias.old, alias.new),
-                None => "nothing to rename".to_owned(),
-            };
-        };
+        let Some(first) = plan.renames.first() else { return "nothing to rename".to_owned() };
         let mut dicts: Vec<&str> = plan.renames.iter().map(|rename| &*rename.within).collect();
         dicts.sort_unstable();
         dicts.dedup();

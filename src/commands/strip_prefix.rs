@@ -6,8 +6,8 @@ use anyhow::bail;
 
 use crate::checkpoint::edit::rules::{Rules, Step};
 use crate::commands::Status;
-use crate::commands::diff::quoted;
 use crate::commands::rename::{EditArgs, edit};
+use crate::report::shell::quoted;
 
 /// Options of `ckpt strip-prefix`.
 #[derive(Debug, clap::Args)]

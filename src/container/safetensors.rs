@@ -17,7 +17,17 @@ use crate::limits::Limits;
 use crate::source::{Source, read_vec};
 
 const LENGTH_BYTES: u64 = 8;
-const METADATA: &str = "__metadata__";
+/// The key under which the header holds strings instead of a tensor.
+pub const METADATA: &str = "__metadata__";
+/// The entry of [`METADATA`] that says which framework the tensors are meant for.
+pub const FORMAT: &str = "format";
+
+/// Whether an entry of `__metadata__` says that the tensor `value` was also called `key`, as
+/// `safetensors.torch.save_model` records it: `value` is a tensor of the file and `key` is none. (`format` never does:
+/// `pt` may be a tensor's name.)
+pub fn is_alias(key: &str, value: &str, is_tensor: impl Fn(&str) -> bool) -> bool {
+    key != FORMAT && is_tensor(value) && !is_tensor(key)
+}
 
 /// What the file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,26 @@ use super::number::{f16_to_f32, float8_table, narrow};
 use crate::dtype::{DType, Known};
 use crate::error::{Error, Result};
 
+/// What floating tensors can be cast to, by torch's name, with its other names: torch's, numpy's and safetensors' short
+/// ones.
+const TARGETS: [(&str, Known, &[&str]); 4] = [
+    ("float16", Known::Float16, &["half", "fp16", "f16", "f2"]),
+    ("bfloat16", Known::BFloat16, &["bf16"]),
+    ("float32", Known::Float32, &["float", "fp32", "f32", "f4", "single"]),
+    ("float64", Known::Float64, &["double", "fp64", "f64", "f8"]),
+];
+
+/// The type that a name stands for, `torch.float16` and `numpy.float16` too. An error lists the names.
+pub fn target(name: &str) -> std::result::Result<DType, String> {
+    let lower = name.to_lowercase();
+    let bare = ["torch.", "numpy.", "np."].iter().find_map(|module| lower.strip_prefix(module)).unwrap_or(&lower);
+    let found = TARGETS.iter().find(|(name, _, others)| *name == bare || others.contains(&bare));
+    found.map(|(_, known, _)| DType::Known(*known)).ok_or_else(|| {
+        let known = TARGETS.iter().map(|(name, _, others)| format!("{name} ({})", others.join(", ")));
+        format!("use one of {}", known.collect::<Vec<_>>().join(", "))
+    })
+}
+
 /// Elements converted in one go, within a first-level cache.
 const GO: usize = 1024;
 
@@ -290,6 +310,23 @@ mod tests {
         let near = |bits: i32| (1.0 + 2_f64.powi(-bits) + 2_f64.powi(-40)).to_le_bytes();
         assert_eq!(cast(Known::Float64, Known::BFloat16, &near(8)).0, bf16::ONE.to_le_bytes());
         assert_eq!(cast(Known::Float64, Known::Float16, &near(11)).0, f16::ONE.to_le_bytes());
+    }
+
+    #[test]
+    fn names_of_targets() {
+        let same = |names: &[&str], known: Known| {
+            for name in names {
+                assert_eq!(target(name), Ok(known.into()), "{name}");
+            }
+        };
+        same(&["float16", "half", "fp16", "f16", "F16", "torch.half", "np.float16"], Known::Float16);
+        same(&["bfloat16", "bf16", "BF16", "torch.bfloat16"], Known::BFloat16);
+        same(&["float32", "float", "fp32", "f4", "torch.float", "single"], Known::Float32);
+        same(&["float64", "double", "fp64", "f8", "numpy.float64"], Known::Float64);
+        for name in ["", "float8_e4m3fn", "int8", "float 16", "torch.", "torch.torch.half"] {
+            let e = target(name).unwrap_err();
+            assert!(e.contains("float16 (half") && e.contains("float64"), "{name}: {e}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::checkpoint::open::{Opened, Opener, Parts};
 use crate::checkpoint::tensor::{STRIDED, Tensor};
 use crate::checkpoint::{Checkpoint, Container};
 use crate::container::ordered::{Ordered, json_error};
+use crate::container::safetensors::METADATA;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::pickle::{Entry, NodeId};
@@ -21,8 +22,6 @@ use crate::source::{SharedSource, read_vec};
 
 /// Names of tensors that a note spells out.
 const NAMES_SHOWN: usize = 5;
-/// safetensors' own dict of strings.
-const METADATA: &str = "__metadata__";
 
 #[derive(Deserialize)]
 struct Index {

@@ -19,14 +19,60 @@ pub struct Conversion {
     pub to: &'static str,
     /// Every file that was written, in order.
     pub files: Vec<Written>,
+    /// The part of the input that was taken for its weights (`.` is all of it); null where nothing had to be found.
+    pub weights: Option<String>,
     /// Tensors written.
     pub tensors: u64,
     /// Names that are in the input and not in the output; what holds tensors says how many.
     pub left_out: Vec<LeftOut>,
     /// Tensors that share memory in the input: by format written once each, or dropped as aliases of another.
     pub shared: Vec<Alias>,
-    /// Finite elements that a cast made infinite.
+    /// Finite elements that a cast made infinite, in all.
     pub overflows: u64,
+    /// The same by tensor.
+    pub overflowed: Vec<Overflowed>,
+    /// The type that was cast to.
+    pub dtype: Option<String>,
+    /// Floating tensors that a cast left as they are, as they are numbers and not weights.
+    pub not_cast: Vec<String>,
+}
+
+/// A tensor that a cast did not leave finite.
+#[derive(Debug, Clone, Serialize)]
+pub struct Overflowed {
+    /// Its name; the first of those that share its memory.
+    pub name: String,
+    /// Finite elements that became infinite.
+    pub values: u64,
+}
+
+/// Names that a note spells out.
+const NAMES_SHOWN: usize = 8;
+
+/// The first few, and how many more.
+fn some_of(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(NAMES_SHOWN);
+    let shown = names.take(NAMES_SHOWN).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
+impl Conversion {
+    /// Which tensors overflowed, for people.
+    pub fn overflow_note(&self) -> Option<String> {
+        let dtype = self.dtype.as_deref().unwrap_or_default();
+        let each = |found: &Overflowed| {
+            let values = if found.values == 1 { "value" } else { "values" };
+            format!("{} {values} of {}", found.values, found.name)
+        };
+        let names = some_of(self.overflowed.iter().map(each));
+        (!names.is_empty()).then(|| format!("{names} overflowed {dtype} and became infinite"))
+    }
+
+    /// Which tensors kept their type, for people.
+    pub fn not_cast_note(&self) -> Option<String> {
+        let names = some_of(self.not_cast.iter().cloned());
+        (!names.is_empty()).then(|| format!("not cast: {names}"))
+    }
 }
 
 /// A file that was written.

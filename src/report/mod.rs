@@ -9,4 +9,5 @@ pub mod figures;
 pub mod ls;
 pub mod rename;
 pub mod repair;
+pub mod shell;
 pub mod tree;

@@ -50,6 +50,22 @@ pub struct Written {
     pub overflows: u64,
 }
 
+/// Finite elements of one of the contents of a file that a cast made infinite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overflow {
+    /// Which content, in the order in which they were given.
+    pub place: usize,
+    /// How many elements.
+    pub elements: u64,
+}
+
+impl Overflow {
+    /// Notes what one content lost, if anything.
+    pub(super) fn note(overflows: &mut Vec<Self>, place: usize, elements: u64) {
+        overflows.extend((elements > 0).then_some(Overflow { place, elements }));
+    }
+}
+
 impl Content {
     /// A storage that a checkpoint was found to need, copied as it lies there where that is possible.
     pub fn of_storage(storage: &NewStorage) -> Result<Self> {

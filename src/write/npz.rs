@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::write::atomic::{Output, Target};
+use crate::write::content::Overflow;
 use crate::write::safetensors::NamedTensor;
 use crate::write::zip_writer::ZipWriter;
 
@@ -29,16 +30,16 @@ pub fn npy_header(dtype: &DType, shape: &[u64]) -> Result<Vec<u8>> {
     Ok(header)
 }
 
-/// Writes the archive; gives the complete output and the number of overflows.
+/// Writes the archive; gives the complete output and what overflowed.
 pub fn write(
     target: &Target,
     tensors: &[NamedTensor],
     limits: &Limits,
     progress: &dyn Progress,
-) -> Result<(Output, u64)> {
+) -> Result<(Output, Vec<Overflow>)> {
     let mut zip = ZipWriter::create(target)?;
-    let mut overflows = 0;
-    for tensor in tensors {
+    let mut overflows = Vec::new();
+    for (place, tensor) in tensors.iter().enumerate() {
         tensor.check_shape()?;
         let name = format!("{}.npy", tensor.name);
         check_name(&name)?;
@@ -48,7 +49,7 @@ pub fn write(
         zip.member(&name, header.len() as u64 + bytes, |out| {
             out.write_all(&header)?;
             let written = content.write(out, true, limits, progress)?;
-            overflows += written.overflows;
+            Overflow::note(&mut overflows, place, written.overflows);
             let mut crc = crc32fast::Hasher::new_with_initial_len(0, 0);
             crc.update(&header);
             crc.combine(&crc32fast::Hasher::new_with_initial_len(written.crc, bytes));

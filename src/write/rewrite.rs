@@ -2,7 +2,7 @@
 //!
 //! Pickles are spliced, headers rewritten, and all else is copied, inside the kernel where it can be.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ pub fn rewrite(checkpoint: &Checkpoint, plan: &Plan, output: &mut Output, progre
         }
         Container::Legacy | Container::Pickle => writer.spliced(source, &spliced(checkpoint, plan)?),
         Container::Tar => writer.tar(source, &checkpoint.limits, &spliced(checkpoint, plan)?),
-        Container::Safetensors => writer.safetensors(source, checkpoint, plan),
+        Container::Safetensors => writer.safetensors(source, checkpoint, &names(checkpoint, plan)),
         Container::Npz => {
             let zip = checkpoint.zip.as_ref().ok_or_else(|| several(checkpoint))?;
             writer.npz(zip, &names(checkpoint, plan))
@@ -179,14 +179,14 @@ impl Writer<'_> {
         self.finish_zip(&directory, &zip.comment)
     }
 
-    fn safetensors(&mut self, source: &SharedSource, checkpoint: &Checkpoint, plan: &Plan) -> Result<()> {
-        let mut header = safetensors::read(source.as_ref(), &checkpoint.limits)?;
-        for (key, value) in &mut header.metadata {
-            if let Some(alias) = plan.aliases.iter().find(|alias| alias.old == *key) {
-                (*key, *value) = (alias.new.clone(), alias.kept.clone());
-            }
-        }
-        let json = safetensors_header(&header, &names(checkpoint, plan))?;
+    fn safetensors(
+        &mut self,
+        source: &SharedSource,
+        checkpoint: &Checkpoint,
+        names: &HashMap<String, String>,
+    ) -> Result<()> {
+        let header = safetensors::read(source.as_ref(), &checkpoint.limits)?;
+        let json = safetensors_header(&header, names)?;
         self.output.write_all(&(json.len() as u64).to_le_bytes())?;
         self.output.write_all(&json)?;
         self.copy(source.as_ref(), header.data_start, source.len() - header.data_start)
@@ -211,7 +211,16 @@ fn safetensors_header(header: &safetensors::Header, names: &HashMap<String, Stri
     let quoted = |text: &str| serde_json::to_string(text).map_err(std::io::Error::from);
     let mut members = Vec::new();
     if !header.metadata.is_empty() {
-        let pairs = header.metadata.iter().map(|(key, value)| Ok(format!("{}:{}", quoted(key)?, quoted(value)?)));
+        let tensors: HashSet<&str> = header.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        // an alias is a name like those of the tensors, every other string stays what it is
+        let renamed = |text: &str, is_alias: bool| match names.get(text) {
+            Some(new) if is_alias => quoted(new),
+            _ => quoted(text),
+        };
+        let pairs = header.metadata.iter().map(|(key, value)| {
+            let is_alias = safetensors::is_alias(key, value, |name| tensors.contains(name));
+            Ok(format!("{}:{}", renamed(key, is_alias)?, renamed(value, is_alias)?))
+        });
         members.push(format!("\"__metadata__\":{{{}}}", pairs.collect::<Result<Vec<_>>>()?.join(",")));
     }
     for tensor in &header.tensors {

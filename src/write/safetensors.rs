@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::write::atomic::{Output, Target};
-use crate::write::content::Content;
+use crate::write::content::{Content, Overflow};
 
 /// One tensor as it goes into a file of named arrays: its elements in row-major order.
 #[derive(Debug)]
@@ -122,21 +122,22 @@ fn header(
 /// What the header's length takes; the header is padded to a multiple of it.
 const LENGTH_BYTES: usize = 8;
 
-/// Writes the file; gives the complete output and the number of overflows.
+/// Writes the file; gives the complete output and what overflowed.
 pub fn write(
     target: &Target,
     tensors: &[NamedTensor],
     metadata: &BTreeMap<String, String>,
     limits: &Limits,
     progress: &dyn Progress,
-) -> Result<(Output, u64)> {
+) -> Result<(Output, Vec<Overflow>)> {
     let (head, order) = header(tensors, metadata, limits)?;
     let mut out = target.create()?;
     out.write_all(&head)?;
-    let mut overflows = 0;
-    for tensor in order.iter().filter_map(|index| tensors.get(*index)) {
+    let mut overflows = Vec::new();
+    for (place, tensor) in order.iter().filter_map(|index| Some((*index, tensors.get(*index)?))) {
         let written = tensor.content().write(&mut out, false, limits, progress);
-        overflows += written.map_err(|e| e.in_member(&tensor.name))?.overflows;
+        let lost = written.map_err(|e| e.in_member(&tensor.name))?.overflows;
+        Overflow::note(&mut overflows, place, lost);
     }
     Ok((out, overflows))
 }

@@ -8,7 +8,7 @@ use crate::limits::Limits;
 use crate::pickle::{Graph, Node, Scan, encode};
 use crate::progress::Progress;
 use crate::write::atomic::{Output, Target};
-use crate::write::content::Content;
+use crate::write::content::{Content, Overflow};
 
 /// The pickles of the magic number, of protocol version 1001 and of `sys_info`, as torch writes them.
 const HEAD: &[&[u8]] = &[
@@ -19,7 +19,7 @@ const HEAD: &[&[u8]] = &[
       X\x04\x00\x00\x00longq\x07K\x04uu.",
 ];
 
-/// Writes the stream; gives the complete output and the number of overflows.
+/// Writes the stream; gives the complete output and what overflowed.
 pub fn write(
     target: &Target,
     graph: &Graph,
@@ -27,7 +27,7 @@ pub fn write(
     storages: &[NewStorage],
     limits: &Limits,
     progress: &dyn Progress,
-) -> Result<(Output, u64)> {
+) -> Result<(Output, Vec<Overflow>)> {
     let mut out = target.create()?;
     HEAD.iter().try_for_each(|part| out.write_all(part))?;
     encode(graph, scan, &mut out)?;
@@ -35,10 +35,11 @@ pub fn write(
     let list = (0..storages.len()).map(|key| keys.push_str(&key.to_string())).collect::<Result<Vec<_>>>()?;
     let list = keys.push(Node::List(Box::new(list)))?;
     encode(&keys, &Scan::new(&keys, list)?, &mut out)?;
-    let mut overflows = 0;
-    for storage in storages {
+    let mut overflows = Vec::new();
+    for (place, storage) in storages.iter().enumerate() {
         out.write_all(&storage.numel.to_le_bytes())?;
-        overflows += Content::of_storage(storage)?.write(&mut out, false, limits, progress)?.overflows;
+        let written = Content::of_storage(storage)?.write(&mut out, false, limits, progress)?;
+        Overflow::note(&mut overflows, place, written.overflows);
     }
     Ok((out, overflows))
 }

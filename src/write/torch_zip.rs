@@ -8,10 +8,10 @@ use crate::limits::Limits;
 use crate::pickle::{Graph, Scan, encode};
 use crate::progress::Progress;
 use crate::write::atomic::{Output, Target};
-use crate::write::content::Content;
+use crate::write::content::{Content, Overflow};
 use crate::write::zip_writer::{Summed, ZipWriter};
 
-/// Writes the archive; gives the complete output and the number of overflows.
+/// Writes the archive; gives the complete output and what overflowed.
 pub fn write(
     target: &Target,
     graph: &Graph,
@@ -19,7 +19,7 @@ pub fn write(
     storages: &[NewStorage],
     limits: &Limits,
     progress: &dyn Progress,
-) -> Result<(Output, u64)> {
+) -> Result<(Output, Vec<Overflow>)> {
     let mut zip = ZipWriter::create(target)?;
     zip.member("archive/data.pkl", scan.max_bytes(), |out| {
         let mut summed = Summed::new(out);
@@ -27,13 +27,13 @@ pub fn write(
         Ok(summed.crc())
     })?;
     zip.bytes("archive/byteorder", b"little")?;
-    let mut overflows = 0;
+    let mut overflows = Vec::new();
     for (key, storage) in storages.iter().enumerate() {
         let content = Content::of_storage(storage)?;
         let bytes = content.bytes(limits)?;
         zip.member(&format!("archive/data/{key}"), bytes, |out| {
             let written = content.write(out, true, limits, progress)?;
-            overflows += written.overflows;
+            Overflow::note(&mut overflows, key, written.overflows);
             Ok(written.crc)
         })?;
     }

@@ -14,7 +14,7 @@ use ckpt::commands::convert::{self, To};
 use ckpt::commands::diff;
 use ckpt::commands::input::Input;
 use ckpt::commands::listing::{Selection, Wanted, list, read_data};
-use ckpt::commands::names::NameArgs;
+use ckpt::commands::names::Filter;
 use ckpt::commands::repair::save_rest;
 use ckpt::error::{ErrorKind, Result};
 use ckpt::limits::Limits;
@@ -47,10 +47,10 @@ pub fn list_and_hash(source: SharedSource) -> Result<Listing> {
 }
 
 fn listing(checkpoint: &Checkpoint, bytes: u64, wanted: Wanted) -> Result<Listing> {
-    let filter = NameArgs::default().filter().unwrap();
+    let filter = Filter::default();
     let root = checkpoint.top();
     let selection = Selection { root: &root, filter: &filter, tensors: true, values: true };
-    let mut listed = list(checkpoint, "file", bytes, &selection)?;
+    let mut listed = list(checkpoint, checkpoint.names(&root)?, "file", bytes, &selection)?;
     if wanted.hash || wanted.stats {
         read_data(checkpoint, &mut listed, wanted, &Silent);
     }

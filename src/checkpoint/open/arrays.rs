@@ -35,7 +35,7 @@ impl Opener<'_> {
             for (key, value) in &header.metadata {
                 pairs.push((key.as_str(), parts.graph.push_str(value)?));
             }
-            items.push(("__metadata__", parts.dict(pairs)?));
+            items.push((safetensors::METADATA, parts.dict(pairs)?));
         }
         let root = parts.dict(items)?;
         Ok(Opened { byte_order: Some(ByteOrder::Little), ..Opened::new(Container::Safetensors, root) })

@@ -98,7 +98,7 @@ impl Parts {
         for (key, value) in items {
             entries.push(Entry { key: self.graph.push_str(key)?, value, key_at: 0 });
         }
-        self.graph.push(Node::Dict(Box::new(entries)))
+        self.graph.push_dict(entries)
     }
 
     /// A checkpoint of all that has been read: finds the tensors that the pickles describe.

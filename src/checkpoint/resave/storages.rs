@@ -1,6 +1,7 @@
 //! Which storages the target gets: one for each of the input's, with `compact` one for each group of views that overlap,
 //! one for each array that has its own bytes.
 
+use std::collections::HashSet;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct NewStorage {
     pub cast: Option<DType>,
     /// The CRC-32 that the input states for exactly these bytes.
     pub crc: Option<u32>,
+    /// The first tensor that looks at it.
+    pub tensor: Option<TensorId>,
     held: Held,
 }
 
@@ -83,6 +86,7 @@ pub(super) enum Home {
 
 /// How a tensor looks at a storage.
 pub(super) struct Use {
+    tensor: TensorId,
     span: Range<u64>,
     dtype: DType,
 }
@@ -91,10 +95,10 @@ impl Work<'_> {
     pub(super) fn look(&mut self, order: &[NodeId]) -> Result<()> {
         // only storages are copied: how often their elements are looked at does not matter
         let unbounded = Limits { max_read_bytes: u64::MAX, ..self.checkpoint.limits.clone() };
+        let (mut cast, mut uncast) = (HashSet::new(), HashSet::new());
         for node in order {
-            let Some(tensor) = self.checkpoint.tensors.of(*node).and_then(|id| self.checkpoint.tensors.get(id)) else {
-                continue;
-            };
+            let Some(tensor_id) = self.checkpoint.tensors.of(*node) else { continue };
+            let Some(tensor) = self.checkpoint.tensors.get(tensor_id) else { continue };
             if let Some(problem) = &tensor.problem {
                 let message = format!("a tensor {problem}; leave it out with --exclude or --drop");
                 return Err(Error::data(message));
@@ -106,14 +110,25 @@ impl Work<'_> {
             let Data::Storage { id, .. } = tensor.data else { continue };
             let Some(dtype) = tensor.dtype.clone() else { continue };
             let span = tensor.elements(&self.checkpoint.storages)?.validate(&unbounded)?.span;
+            if !self.options.uncast.is_empty() {
+                let stays = self.options.uncast.contains(&tensor_id);
+                if stays {
+                    uncast.insert(id)
+                } else {
+                    cast.insert(id)
+                };
+            }
             // most storages have one view: a vector of just that size
+            let use_ = Use { tensor: tensor_id, span, dtype };
             match self.uses.entry(id) {
-                Entry::Vacant(place) => drop(place.insert(vec![Use { span, dtype }])),
-                Entry::Occupied(uses) if !self.options.compact && uses.get().iter().any(|use_| use_.dtype == dtype) => {
-                }
-                Entry::Occupied(mut uses) => uses.get_mut().push(Use { span, dtype }),
+                Entry::Vacant(place) => drop(place.insert(vec![use_])),
+                Entry::Occupied(uses)
+                    if !self.options.compact && uses.get().iter().any(|seen| seen.dtype == use_.dtype) => {}
+                Entry::Occupied(mut uses) => uses.get_mut().push(use_),
             }
         }
+        // a storage has one type: what shares it with a weight goes with it
+        self.kept.extend(uncast.difference(&cast));
         Ok(())
     }
 
@@ -166,6 +181,12 @@ impl Work<'_> {
             return Err(Error::unsupported("tensors of different types share a storage: --dtype cannot cast them"));
         }
         Ok(Some(to.clone()))
+    }
+
+    /// The type that the elements of an array become.
+    pub(super) fn cast_of_array(&self, id: TensorId, dtype: &DType) -> Option<DType> {
+        let cast = self.options.cast.clone().filter(|_| !self.options.uncast.contains(&id));
+        cast.filter(|to| dtype.class() == Some(Class::Float) && dtype != to)
     }
 
     /// Whether a tensor of another type looks at the storage.
@@ -252,7 +273,9 @@ impl Work<'_> {
             (None, None) => end - start,
         };
         let held = Held::Row { source: bytes, dtype, start, count, byte_order: storage.byte_order };
-        Ok(Found { stored: NewStorage { numel, cast, crc, held }, class, location: Arc::clone(&storage.location) })
+        let tensor = uses.first().map(|use_| use_.tensor);
+        let stored = NewStorage { numel, cast, crc, tensor, held };
+        Ok(Found { stored, class, location: Arc::clone(&storage.location) })
     }
 
     /// An array's own bytes.
@@ -261,14 +284,15 @@ impl Work<'_> {
         let elements = tensor.elements(&self.checkpoint.storages)?;
         elements.validate(&self.checkpoint.limits)?;
         let dtype = &elements.dtype;
-        let cast = self.options.cast.clone().filter(|to| dtype.class() == Some(Class::Float) && dtype != to);
+        let cast = self.cast_of_array(id, dtype);
         let count: u64 = elements.shape.iter().product();
         let size = u64::from(dtype.size().unwrap_or(1));
         let typed = cast.as_ref().unwrap_or(dtype).storage_class().is_some();
         let numel = if typed { count } else { count * size };
         let location = tensor.device.clone().unwrap_or_else(|| "cpu".into());
         let held = Held::Array(Box::new(elements));
-        Ok(Found { stored: NewStorage { numel, cast, crc: None, held }, class: None, location })
+        let stored = NewStorage { numel, cast, crc: None, tensor: Some(id), held };
+        Ok(Found { stored, class: None, location })
     }
 
     /// The class in a persistent id of the input.

@@ -6,7 +6,7 @@ use super::storages::Home;
 use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::storage::StorageId;
 use crate::checkpoint::tensor::{Data, Tensor, TensorId, contiguous};
-use crate::dtype::{Class, DType, Known};
+use crate::dtype::{DType, Known};
 use crate::error::{Error, Result};
 use crate::pickle::{Change, Entry, Graph, Node, NodeId};
 
@@ -117,7 +117,7 @@ impl Work<'_> {
         let storage = self.persistent(home.clone(), source)?;
         let cast = match &home {
             Home::Storage(storage, _) => self.cast_of(*storage, &dtype)?,
-            Home::Array(_) => self.options.cast.clone().filter(|_| dtype.class() == Some(Class::Float)),
+            Home::Array(id) => self.cast_of_array(*id, &dtype),
         };
         let dtype = cast.unwrap_or(dtype);
         let offset = self.int(offset)?;

@@ -7,10 +7,11 @@ use anyhow::{Context, anyhow, bail};
 
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::storage::StorageId;
-use crate::checkpoint::tensor::Tensor;
+use crate::checkpoint::tensor::{Tensor, TensorId};
 use crate::checkpoint::{Checkpoint, Container};
-use crate::commands::convert::{CastTo, Job, Shared, To, at_output};
+use crate::commands::convert::{Casts, Job, Shared, To, at_output};
 use crate::commands::progress_bar::Bar;
+use crate::container::safetensors::FORMAT;
 use crate::data::Elements;
 use crate::dtype::{Class, DType};
 use crate::report::convert::Alias;
@@ -34,22 +35,31 @@ impl Job<'_> {
             }
         }
         let mut weights = self.weights(checkpoint)?;
-        let mut metadata = BTreeMap::new();
-        self.share(checkpoint, &mut weights, &mut metadata)?;
-        if self.to == To::Safetensors {
-            metadata.extend(own_metadata(checkpoint));
-            metadata.insert("format".to_owned(), "pt".to_owned());
-        }
-        let tensors = self.named(checkpoint, std::mem::take(&mut weights.tensors))?;
-        self.save_values(checkpoint, &weights, values)?;
+        let aliases = self.share(checkpoint, &mut weights)?;
+        let casts = self.casts(checkpoint, &weights.root, std::slice::from_ref(&weights.root))?;
+        let metadata = self.new_metadata(checkpoint);
+        let tensors = self.named(checkpoint, std::mem::take(&mut weights.tensors), &casts)?;
+        self.save_values(checkpoint, &weights.values, values)?;
         self.report.tensors = tensors.len() as u64;
         match target {
             Some(target) => {
-                let path = self.args.output.clone();
+                // what the user says of a key counts for more than what we know
+                let metadata = aliases.into_iter().chain(metadata).collect();
+                let path = self.args.output().to_owned();
                 self.write_arrays(target, path, &tensors, &metadata)
             }
-            None => self.array_shards(tensors, &metadata),
+            None => self.array_shards(tensors, &metadata, &aliases),
         }
+    }
+
+    /// The strings of a safetensors input as they were, for any other what the library writes; and what the user adds.
+    fn new_metadata(&self, checkpoint: &Checkpoint) -> BTreeMap<String, String> {
+        let mut metadata: BTreeMap<String, String> = self.metadata.iter().cloned().collect();
+        if checkpoint.container != Container::Safetensors && !metadata.contains_key(FORMAT) {
+            metadata.insert(FORMAT.to_owned(), "pt".to_owned());
+        }
+        metadata.extend(self.args.set_metadata.iter().cloned());
+        metadata
     }
 
     pub(super) fn write_arrays(
@@ -71,15 +81,16 @@ impl Job<'_> {
         };
         drop(bar);
         let (output, overflows) = at_output(&path, written)?;
-        self.report.overflows += overflows;
+        self.overflowed(&overflows, |place| tensors.get(place).map(|tensor| tensor.name.clone()));
         self.keep(path, output)
     }
 
-    fn named(&self, checkpoint: &Checkpoint, weights: Vec<Weight>) -> anyhow::Result<Vec<NamedTensor>> {
+    fn named(&self, checkpoint: &Checkpoint, weights: Vec<Weight>, casts: &Casts) -> anyhow::Result<Vec<NamedTensor>> {
         let mut named = Vec::with_capacity(weights.len());
         for weight in weights {
             let tensor = checkpoint.weight(&weight)?;
-            let made = self.named_tensor(checkpoint, &weight.name, tensor);
+            let cast = self.args.dtype.as_ref().filter(|_| !casts.kept.contains(&weight.id));
+            let made = self.named_tensor(checkpoint, &weight.name, tensor, cast);
             let (elements, cast) = made.with_context(|| weight.name.clone())?;
             named.push(NamedTensor { name: weight.name, elements, cast });
         }
@@ -91,6 +102,7 @@ impl Job<'_> {
         checkpoint: &Checkpoint,
         name: &str,
         tensor: &Tensor,
+        cast: Option<&DType>,
     ) -> anyhow::Result<(Elements, Option<DType>)> {
         let format = self.to.name();
         if tensor.is_quantized() {
@@ -102,8 +114,7 @@ impl Job<'_> {
         let elements = tensor.readable(&checkpoint.storages);
         let elements = elements.map_err(|e| anyhow!("{e}; --exclude {name:?} leaves it out"))?;
         elements.validate(&self.limits)?;
-        let cast = self.args.dtype.map(CastTo::dtype);
-        let cast = cast.filter(|to| elements.dtype.class() == Some(Class::Float) && elements.dtype != *to);
+        let cast = cast.filter(|to| elements.dtype.class() == Some(Class::Float) && elements.dtype != **to).cloned();
         let dtype = cast.as_ref().unwrap_or(&elements.dtype);
         let holds = match self.to {
             To::Npz => dtype.numpy().is_some(),
@@ -119,42 +130,51 @@ impl Job<'_> {
         Ok((elements, cast))
     }
 
-    /// Finds tensors that share memory and does with them what `--shared` says.
-    fn share(
-        &mut self,
-        checkpoint: &Checkpoint,
-        weights: &mut Weights,
-        metadata: &mut BTreeMap<String, String>,
-    ) -> anyhow::Result<()> {
+    /// Finds tensors that share memory and does with them what `--shared` says; gives the aliases of those that are dropped.
+    fn share(&mut self, checkpoint: &Checkpoint, weights: &mut Weights) -> anyhow::Result<BTreeMap<String, String>> {
+        let how = self.args.shared.unwrap_or_default();
         let mut viewed: HashMap<StorageId, Owners> = storages_of_several(checkpoint, weights)?;
-        let mut dropped = HashSet::new();
+        // one object under several names: what was an alias in the input
+        let mut same: HashMap<TensorId, usize> = HashMap::new();
+        let (mut aliases, mut dropped) = (BTreeMap::new(), HashSet::new());
         // the library keeps the first name of a group in alphabetical order
         let mut order: Vec<usize> = (0..weights.tensors.len()).collect();
         let named = |index: usize| weights.tensors.get(index).map(|weight| weight.name.as_str());
-        if self.args.shared == Shared::Drop {
+        if how == Shared::Drop {
             order.sort_by_key(|index| named(*index));
         }
         let tensor_at = |rank: usize| order.get(rank).and_then(|index| weights.tensors.get(*index));
         for (rank, &index) in order.iter().enumerate() {
             let Some(weight) = tensor_at(rank) else { continue };
             let tensor = checkpoint.weight(weight)?;
-            let Some(owners) = tensor.storage().and_then(|id| viewed.get_mut(&id)) else { continue };
-            let Ok(elements) = tensor.readable(&checkpoint.storages) else { continue };
-            let Ok(extent) = elements.validate(&self.limits) else { continue };
-            let Some(owner) = owners.claim(extent.span, rank).and_then(tensor_at) else { continue };
+            let (owner, is_alias) = match tensor.storage() {
+                Some(id) => {
+                    let Some(owners) = viewed.get_mut(&id) else { continue };
+                    let Ok(elements) = tensor.readable(&checkpoint.storages) else { continue };
+                    let Ok(extent) = elements.validate(&self.limits) else { continue };
+                    (owners.claim(extent.span, rank), false)
+                }
+                None => {
+                    let first = *same.entry(weight.id).or_insert(rank);
+                    // aliases of a safetensors input stay what they are unless the user says otherwise
+                    let stays = self.to == To::Safetensors && self.args.shared.is_none();
+                    (Some(first).filter(|first| *first != rank), stays)
+                }
+            };
+            let Some(owner) = owner.and_then(tensor_at) else { continue };
             let name = &owner.name;
             let alias = Alias { name: weight.name.clone(), shares_with: name.clone(), dropped: false };
-            match self.args.shared {
+            match how {
                 Shared::Error => {
                     bail!("{} and {name} share memory; --shared duplicate or --shared drop", weight.name)
                 }
-                Shared::Duplicate => self.report.shared.push(alias),
-                Shared::Drop if is_same_view(tensor, checkpoint.weight(owner)?) => {
-                    metadata.insert(weight.name.clone(), name.clone());
+                Shared::Duplicate if !is_alias => self.report.shared.push(alias),
+                _ if is_same_view(tensor, checkpoint.weight(owner)?) => {
+                    aliases.insert(weight.name.clone(), name.clone());
                     dropped.insert(index);
                     self.report.shared.push(Alias { dropped: true, ..alias });
                 }
-                Shared::Drop => bail!(
+                _ => bail!(
                     "{} and {name} are different views of one storage, so neither is an alias; --shared duplicate",
                     weight.name
                 ),
@@ -165,7 +185,7 @@ impl Job<'_> {
         }
         let mut index = 0..;
         weights.tensors.retain(|_| index.next().is_none_or(|index| !dropped.contains(&index)));
-        Ok(())
+        Ok(aliases)
     }
 }
 
@@ -217,19 +237,6 @@ fn is_same_view(a: &Tensor, b: &Tensor) -> bool {
         )
     };
     facts(a) == facts(b)
-}
-
-/// `__metadata__` of a safetensors input.
-fn own_metadata(checkpoint: &Checkpoint) -> BTreeMap<String, String> {
-    let objects = checkpoint.objects();
-    if checkpoint.container != Container::Safetensors {
-        return BTreeMap::new();
-    }
-    let text = |node| checkpoint.graph.str(node).unwrap_or_default().into_owned();
-    let items = objects.items(checkpoint.root).unwrap_or_default();
-    let metadata = items.iter().find(|entry| text(entry.key) == "__metadata__");
-    let entries = metadata.and_then(|entry| objects.items(entry.value)).unwrap_or_default();
-    entries.iter().map(|entry| (text(entry.key), text(entry.value))).collect()
 }
 
 #[cfg(test)]

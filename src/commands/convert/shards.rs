@@ -1,8 +1,7 @@
 //! `--max-shard-size`: Hugging Face shards, and the index that names them, written last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
-use std::path::Path;
 
 use anyhow::bail;
 
@@ -54,14 +53,14 @@ fn cut(sizes: &[u64], max: u64) -> Vec<std::ops::Range<usize>> {
 
 impl Job<'_> {
     fn make_directory(&mut self) -> anyhow::Result<()> {
-        let dir = &self.args.output;
+        let dir = self.args.output();
         let made = NewDirectory::make(dir);
-        self.directory = made.map_err(|e| anyhow::Error::from(e).context(AtOutput(dir.clone())))?;
+        self.directory = made.map_err(|e| anyhow::Error::from(e).context(AtOutput(dir.to_owned())))?;
         Ok(())
     }
 
     fn shard_target(&self, name: &str) -> anyhow::Result<Target> {
-        let path = self.args.output.join(name);
+        let path = self.args.output().join(name);
         at_output(&path, Target::new(&path, self.args.force, Some(&self.args.input)))
     }
 
@@ -77,7 +76,7 @@ impl Job<'_> {
     }
 
     fn write_index(&mut self, name: &str, total: u64, files: &BTreeMap<String, String>) -> anyhow::Result<()> {
-        let path = self.args.output.join(name);
+        let path = self.args.output().join(name);
         let mut output = at_output(&path, self.shard_target(name)?.create())?;
         let written = output.write_all(&shard_index(total, files));
         written.map_err(|e| anyhow::Error::from(e).context(AtOutput(path.clone())))?;
@@ -88,6 +87,7 @@ impl Job<'_> {
         &mut self,
         tensors: Vec<NamedTensor>,
         metadata: &BTreeMap<String, String>,
+        aliases: &BTreeMap<String, String>,
     ) -> anyhow::Result<()> {
         if self.to == To::Npz {
             bail!("--max-shard-size is for safetensors and torch");
@@ -102,8 +102,12 @@ impl Job<'_> {
         for (shard, name) in shards.iter().zip(&names) {
             let part: Vec<NamedTensor> = tensors.by_ref().take(shard.len()).collect();
             files.extend(part.iter().map(|tensor| (tensor.name.clone(), name.clone())));
+            let here: HashSet<&str> = part.iter().map(|tensor| tensor.name.as_str()).collect();
+            let aliases = aliases.iter().filter(|(_, kept)| here.contains(kept.as_str()));
+            let mut metadata = metadata.clone();
+            metadata.extend(aliases.map(|(alias, kept)| (alias.clone(), kept.clone())));
             let target = self.shard_target(name)?;
-            self.write_arrays(&target, self.args.output.join(name), &part, metadata)?;
+            self.write_arrays(&target, self.args.output().join(name), &part, &metadata)?;
         }
         self.write_index(INDEX, sizes.iter().sum(), &files)
     }
@@ -115,10 +119,13 @@ impl Job<'_> {
         }
         // who shares a storage goes into the shard of the first that does
         let mut order: Vec<(usize, &Weight)> = Vec::new();
-        let mut homes = std::collections::HashMap::new();
+        let (mut homes, mut arrays) = (HashMap::new(), HashMap::new());
         for (index, weight) in weights.tensors.iter().enumerate() {
-            let storage = checkpoint.weight(weight)?.storage();
-            order.push((storage.map_or(index, |id| *homes.entry(id).or_insert(index)), weight));
+            let first = match checkpoint.weight(weight)?.storage() {
+                Some(id) => homes.entry(id).or_insert(index),
+                None => arrays.entry(weight.id).or_insert(index),
+            };
+            order.push((*first, weight));
         }
         order.sort_by_key(|(group, _)| *group);
         let mut sizes = Vec::new();
@@ -138,9 +145,10 @@ impl Job<'_> {
             let part: Vec<Weight> = rest.by_ref().take(shard.len()).collect();
             files.extend(part.iter().map(|weight| (weight.name.clone(), name.clone())));
             let root = self.state_dict(checkpoint, &part, None)?;
+            let casts = self.all_casts(checkpoint, root)?;
             let target = self.shard_target(name)?;
-            let path: &Path = &self.args.output;
-            self.write_torch(checkpoint, root, &target, path.join(name))?;
+            let path = self.args.output().join(name);
+            self.write_torch(checkpoint, root, casts, &target, path)?;
         }
         self.write_index(INDEX, total, &files)
     }

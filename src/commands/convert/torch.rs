@@ -2,12 +2,13 @@
 
 use anyhow::bail;
 
+use crate::checkpoint::prune::Removed;
 use crate::checkpoint::resave::{Resave, resave, state_dict};
 use crate::checkpoint::selection::{Weight, Weights};
-use crate::checkpoint::{Checkpoint, Container};
-use crate::commands::convert::{CastTo, Job, To, at_output};
+use crate::checkpoint::{Checkpoint, Container, Root};
+use crate::commands::convert::{Casts, Job, To, at_output};
 use crate::commands::progress_bar::Bar;
-use crate::pickle::{Change, Graph, Node, NodeId, Scan};
+use crate::pickle::{Change, Entry, Graph, Node, NodeId, Scan};
 use crate::report::convert::LeftOut;
 use crate::write::atomic::Target;
 use crate::write::content::Content;
@@ -25,22 +26,40 @@ impl Job<'_> {
     ) -> anyhow::Result<()> {
         // TorchScript's classes exist in its archive only
         let reduced = self.args.state_dict || checkpoint.container == Container::TorchScript || target.is_none();
-        if !reduced {
-            if self.args.save_values.is_some() {
-                bail!("--save-values is for weights-only output: add --state-dict");
+        if let (false, Some(target)) = (reduced, target) {
+            match self.metadata.is_empty() {
+                true if self.args.save_values.is_some() => {
+                    bail!("--save-values is for weights-only output: add --state-dict")
+                }
+                _ => self.save_values(checkpoint, &[], values)?,
             }
-            let root = self.whole(checkpoint)?;
-            return match target {
-                Some(target) => self.write_torch(checkpoint, root, target, self.args.output.clone()),
-                None => Ok(()),
-            };
+            let root = self.root(checkpoint)?;
+            let places = checkpoint.weights_sets()?;
+            let casts = self.casts(checkpoint, &root, &places)?;
+            let node = self.whole(checkpoint)?;
+            return self.write_torch(checkpoint, node, casts, target, self.args.output().to_owned());
         }
-        let weights = self.weights(checkpoint)?;
-        self.save_values(checkpoint, &weights, values)?;
+        let mut weights = self.weights(checkpoint)?;
+        let plain = match target {
+            Some(_) if checkpoint.container != Container::TorchScript => self.plain(checkpoint, &mut weights)?,
+            _ => false,
+        };
+        self.save_values(checkpoint, &weights.values, values)?;
         let Some(target) = target else { return self.torch_shards(checkpoint, &weights) };
-        let attributes = metadata_of(checkpoint, &weights);
-        let root = self.state_dict(checkpoint, &weights.tensors, attributes)?;
-        self.write_torch(checkpoint, root, target, self.args.output.clone())
+        let root = match plain {
+            true => weights.root.node,
+            false => {
+                let attributes = metadata_of(checkpoint, &weights);
+                self.state_dict(checkpoint, &weights.tensors, attributes)?
+            }
+        };
+        let casts = self.all_casts(checkpoint, root)?;
+        self.write_torch(checkpoint, root, casts, target, self.args.output().to_owned())
+    }
+
+    /// What a cast does to a state dict, all of which is weights.
+    pub(super) fn all_casts(&mut self, checkpoint: &Checkpoint, node: NodeId) -> anyhow::Result<Casts> {
+        self.casts(checkpoint, &Root { node, path: Vec::new(), in_optimizer: false, stem: None }, &[])
     }
 
     pub(super) fn state_dict(
@@ -56,28 +75,43 @@ impl Job<'_> {
     /// The object with what was not chosen taken out of it.
     fn whole(&mut self, checkpoint: &mut Checkpoint) -> anyhow::Result<NodeId> {
         let root = self.root(checkpoint)?;
-        if !self.filter.takes_all() || !self.drops.is_empty() {
-            let this = &*self;
-            let removed = checkpoint
-                .prune(&root, &|name, is_tensor| this.drops.hold(name) || is_tensor && !this.filter.takes(name))?;
-            if removed.is_empty() && !self.drops.is_empty() {
-                bail!("--drop {}: there is nothing of that name", self.args.drop.join(", "));
-            }
-            self.report.left_out.extend(removed.into_iter().map(|name| LeftOut { name, tensors: None }));
+        self.choose(checkpoint, &root)?;
+        if root.stem.is_some() {
+            return self.part(checkpoint, &root);
+        }
+        if !self.filter.takes_all() {
+            let filter = &self.filter;
+            let removed = checkpoint.prune(&root, &|name| filter.takes(name))?.into_iter();
+            self.report.left_out.extend(removed.map(|Removed { name, tensors }| LeftOut { name, tensors }));
         }
         Ok(root.node)
+    }
+
+    /// A dict of what is chosen below a node of the tree that is no object.
+    fn part(&mut self, checkpoint: &mut Checkpoint, root: &Root) -> anyhow::Result<NodeId> {
+        let mut entries = Vec::new();
+        for entry in checkpoint.names(root)?.entries {
+            let name = entry.name();
+            if self.filter.takes(&name) {
+                entries.push(Entry { key: checkpoint.graph.push_str(&name)?, value: entry.node, key_at: 0 });
+            } else {
+                self.report.left_out.push(LeftOut { name, tensors: None });
+            }
+        }
+        Ok(checkpoint.graph.push(Node::Dict(Box::new(entries)))?)
     }
 
     pub(super) fn write_torch(
         &mut self,
         checkpoint: &mut Checkpoint,
         root: NodeId,
+        casts: Casts,
         target: &Target,
         path: std::path::PathBuf,
     ) -> anyhow::Result<()> {
         let legacy = self.to == To::TorchLegacy;
-        let cast = self.args.dtype.map(CastTo::dtype);
-        let options = Resave { legacy, cast, device: self.args.device.clone(), compact: self.args.compact };
+        let (cast, uncast) = (self.args.dtype.clone(), casts.kept);
+        let options = Resave { legacy, cast, uncast, device: self.args.device.clone(), compact: self.args.compact };
         let storages = resave(checkpoint, root, &options)?;
         let scan = Scan::new(&checkpoint.graph, root)?;
         let limits = &self.limits;
@@ -93,13 +127,16 @@ impl Job<'_> {
         let written = write(target, &checkpoint.graph, &scan, &storages, limits, &bar);
         drop(bar);
         let (output, overflows) = at_output(&path, written)?;
-        self.report.overflows += overflows;
+        self.overflowed(&overflows, |place| casts.names.get(&storages.get(place)?.tensor?).cloned());
         self.keep(path, output)
     }
 }
 
 /// The `_metadata` of a state dict that is taken whole, where it consists of plain values.
 fn metadata_of(checkpoint: &Checkpoint, weights: &Weights) -> Option<NodeId> {
+    if weights.root.stem.is_some() {
+        return None;
+    }
     let state = checkpoint.graph.changes(weights.root.node).iter().find_map(|change| match change {
         Change::Build(state) => Some(*state),
         _ => None,

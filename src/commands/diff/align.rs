@@ -5,8 +5,9 @@ use anyhow::bail;
 use super::pairs::pair;
 use super::prefix::Prefix;
 use super::side::Side;
+use crate::checkpoint::edit::prefixes;
 use crate::checkpoint::edit::rules::Rules;
-use crate::checkpoint::edit::{near, prefixes};
+use crate::checkpoint::near::near;
 use crate::checkpoint::{Checkpoint, Container};
 
 /// Whether `ckpt strip-prefix` does what is proposed.
@@ -21,17 +22,17 @@ pub fn can_be_stripped(checkpoint: &Checkpoint, found: &Prefix) -> bool {
 /// A file and what is said of it.
 pub type Note = Option<(String, String)>;
 
-/// The sides with the prefix taken off both, A or B: whichever makes most names agree, the first of these where several
-/// do. Says so when only one lost it that both have. Fails when no name has it, when its dot is missing, and when two
-/// names would become one.
-pub fn without_prefix<'a>(
+/// Whether the prefix is taken off A, off B: off both, A or B, whichever makes most names agree, the first of these where
+/// several do. Says so when only one loses it that both have. Fails when no name has it, when its dot is missing, and
+/// when two names would become one.
+pub fn sides_to_strip(
     prefix: &str,
-    whole: (Side<'a>, Side<'a>),
-    stripped: (Side<'a>, Side<'a>),
-) -> anyhow::Result<(Side<'a>, Side<'a>, Note)> {
+    whole: &(Side<'_>, Side<'_>),
+    stripped: &(Side<'_>, Side<'_>),
+) -> anyhow::Result<((bool, bool), Note)> {
     let has = (stripped.0.stripped.names > 0, stripped.1.stripped.names > 0);
     if has == (false, false) {
-        bail!("{}", no_such_prefix(prefix, &whole));
+        bail!("{}", no_such_prefix(prefix, whole));
     }
     let agreeing =
         |a: &Side<'_>, b: &Side<'_>| pair(&a.tensors, &b.tensors).both.len() + pair(&a.values, &b.values).both.len();
@@ -42,8 +43,7 @@ pub fn without_prefix<'a>(
         }
         let left = if choice.0 { &stripped.0 } else { &whole.0 };
         let right = if choice.1 { &stripped.1 } else { &whole.1 };
-        let is_possible = left.stripped.fault.is_none() && right.stripped.fault.is_none();
-        if is_possible {
+        if left.stripped.fault.is_none() && right.stripped.fault.is_none() {
             let agree = agreeing(left, right);
             best = best.filter(|(most, _)| *most >= agree).or(Some((agree, choice)));
         }
@@ -65,9 +65,7 @@ pub fn without_prefix<'a>(
         (false, true) if has.0 => said(&whole.1),
         _ => None,
     };
-    let left = if choice.0 { stripped.0 } else { whole.0 };
-    let right = if choice.1 { stripped.1 } else { whole.1 };
-    Ok((left, right, note))
+    Ok((choice, note))
 }
 
 fn no_such_prefix(prefix: &str, whole: &(Side<'_>, Side<'_>)) -> String {
@@ -75,8 +73,9 @@ fn no_such_prefix(prefix: &str, whole: &(Side<'_>, Side<'_>)) -> String {
     let names: Vec<&str> =
         sides.flat_map(|side| side.tensors.iter().chain(&side.values)).map(|named| &*named.name).collect();
     let there = prefixes(prefix, names.iter().copied());
-    let near: Vec<String> =
-        near(prefix, there.iter().map(|(prefix, _)| *prefix)).iter().map(|near| format!("{near:?}")).collect();
+    let nodes = there.iter().map(|(prefix, _)| prefix.trim_end_matches('.'));
+    let near = near(prefix.trim_end_matches('.'), nodes);
+    let near: Vec<String> = near.iter().map(|near| format!("\"{near}.\"")).collect();
     let hint = match (near.as_slice(), names.first()) {
         ([], Some(example)) => format!("; names look like {example:?}"),
         ([], None) => String::new(),

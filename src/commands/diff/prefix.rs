@@ -6,6 +6,7 @@ use std::path::Path;
 use super::side::Named;
 use crate::checkpoint::edit::rules::Step;
 use crate::checkpoint::names::{Element, join};
+use crate::report::shell::quoted;
 
 /// How the names of one side become those of the other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -111,16 +112,6 @@ impl Prefix {
 
 /// Names that are tried for the output of a proposed command, until one is free.
 const MAX_OUTPUTS: usize = 20;
-
-/// A word for a shell.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "_-./@%+=:,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
 
 /// Names of each side that are held against all of the other.
 const SAMPLES: usize = 8;

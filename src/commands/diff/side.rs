@@ -13,7 +13,7 @@ use crate::report::diff::Problem;
 use crate::report::figures::shape;
 
 /// How names are aligned, and which are taken.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct Align<'a> {
     /// Taken off the names that have it.
     pub strip_prefix: Option<&'a str>,
@@ -122,7 +122,7 @@ impl<'a> Side<'a> {
     }
 
     fn add(&mut self, mut path: Vec<Element>, node: NodeId, what: What, align: &Align<'_>) {
-        let mut before = None;
+        let mut before: Option<String> = None;
         if let Some(prefix) = align.strip_prefix {
             let whole = join(&path);
             if let Some((key, rest)) = strip(&mut path, prefix) {
@@ -134,12 +134,17 @@ impl<'a> Side<'a> {
         let name = join(&path);
         // the classes of modules lie at the paths of their tensors' parents
         if align.strip_prefix.is_some() && !matches!(what, What::Module(_)) {
-            self.stripped.add(&name, before);
+            self.stripped.add(&name, before.clone());
         }
-        if align.filter.takes(&name) {
+        if align.filter.takes_as(&name, before.as_deref().unwrap_or(&name)) {
             let list = if matches!(what, What::Tensor(_)) { &mut self.tensors } else { &mut self.values };
             list.push(Named { name, path, node, what });
         }
+    }
+
+    /// Whether there is nothing to compare.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty() && self.values.is_empty()
     }
 
     /// Whether the file tells the classes of modules.

@@ -1,222 +1,91 @@
 //! Which tensors, values and subtrees the command line means.
 
-use std::collections::HashSet;
+use anyhow::bail;
 
-use anyhow::{Context, bail};
-use globset::GlobBuilder;
-
-use crate::checkpoint::names::{Element, join};
-use crate::checkpoint::{Checkpoint, Entry, Root};
-use crate::commands::names::{Filter, show_path};
+use crate::checkpoint::resolve::{Ambiguous, Choice, Listed, Meaning, Reach, meaning};
+use crate::checkpoint::{Checkpoint, Entry, Place, Root};
+use crate::commands::names::{NameArgs, ambiguous, find_root, missing_in};
 
 /// What was chosen.
 #[derive(Debug)]
 pub struct Chosen {
     /// Tensors and values in file order, with names relative to `root`.
     pub entries: Vec<Entry>,
-    /// The object they lie below.
+    /// Where they lie.
     pub root: Root,
-    /// Everything below `root`.
+    /// Everything below the object `root`.
     pub whole: bool,
     /// One tensor or value was asked for, not several of which there happens to be one.
     pub single: bool,
 }
 
-/// There is nothing of a name.
-#[derive(Debug)]
-pub struct NoSuchName {
-    /// The name or glob.
-    pub name: String,
-    /// Names that look like it.
-    pub near: Vec<String>,
-}
-
-impl std::fmt::Display for NoSuchName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "there is nothing named {}", self.name)?;
-        match self.near.as_slice() {
-            [] => Ok(()),
-            near => write!(f, "; did you mean {}?", near.join(" or ")),
-        }
-    }
-}
-
-/// Finds what is meant by `names` below the element `root`, restricted by `filter`. Each of `names` is an exact name of
-/// a tensor, value or subtree, else a glob over whole names. The inner error is the answer no.
-pub fn choose(
-    checkpoint: &Checkpoint,
-    root: Option<&str>,
-    names: &[String],
-    filter: &Filter,
-) -> anyhow::Result<Result<Chosen, NoSuchName>> {
-    let mut root = match root {
-        None => checkpoint.top(),
-        Some(name) => match one_of(name, checkpoint.roots(name)?)? {
-            Some(root) => root,
-            None => return Ok(Err(no_such_name(&checkpoint.names(&checkpoint.top())?.entries, name))),
-        },
-    };
+/// Finds what is meant by `names` below `--root`, restricted by `--include` and `--exclude`. Each of `names` is an exact
+/// name of a tensor or value, else a subtree, else a glob over whole names. One that matches nothing is an error.
+pub fn choose(checkpoint: &Checkpoint, names: &[String], args: &NameArgs) -> anyhow::Result<Chosen> {
+    let mut root = find_root(checkpoint, args.root.as_deref(), "--root")?;
     let mut entries = checkpoint.names(&root)?.entries;
     let mut names = names;
-    if let [name] = names {
+    if let [name] = names
+        && let Some(place) = subtree(checkpoint, &root, &entries, name)?
+    {
         // the only name being one of a subtree is as good as --root
-        if let Some(Exact::Below(below)) = exact(checkpoint, &root, &entries, name)? {
-            root = Root { path: [root.path, below.path.clone()].concat(), ..below };
-            entries = checkpoint.names(&root)?.entries;
-            names = &[];
-        }
+        root = place;
+        entries = checkpoint.names(&root)?.entries;
+        names = &[];
     }
     let mut single = entries.first().is_some_and(|entry| entry.path.is_empty());
     let mut wanted = vec![names.is_empty(); entries.len()];
-    let mut want = |meant: &dyn Fn(&Entry) -> bool| {
-        let mut found = false;
-        for (_, wanted) in entries.iter().zip(&mut wanted).filter(|(entry, _)| meant(entry)) {
-            (found, *wanted) = (true, true);
-        }
-        found
-    };
+    let mut unlisted = Vec::new();
+    let listed = [Listed::of(&entries)];
     for name in names {
-        match exact(checkpoint, &root, &entries, name)? {
-            Some(Exact::Entry(path)) => {
-                single = names.len() == 1;
-                want(&|entry| entry.path == path);
-            }
-            Some(Exact::Below(below)) => {
-                want(&|entry| entry.path.starts_with(&below.path));
-            }
-            None => {
-                let glob = GlobBuilder::new(name).literal_separator(false).build();
-                let glob = glob.with_context(|| format!("{name:?} is neither a name nor a glob"))?.compile_matcher();
-                if !want(&|entry| glob.is_match(entry.name())) {
-                    return Ok(Err(no_such_name(&entries, name)));
-                }
-            }
+        let found = meaning_of(name, &listed, &entries)?;
+        let choice = Choice::of(std::iter::once((name.as_str(), found)), Reach::Names)?;
+        for (_, wanted) in entries.iter().zip(&mut wanted).filter(|(entry, _)| choice.takes(&entry.name())) {
+            *wanted = true;
+        }
+        single |= names.len() == 1 && found == Meaning::Exact;
+        if found == Meaning::Nothing {
+            unlisted.extend(names_below(checkpoint, &root, &entries, name)?);
         }
     }
     let mut chosen: Vec<Entry> = entries.iter().zip(&wanted).filter(|(_, w)| **w).map(|(e, _)| e.clone()).collect();
-    if !filter.takes_all() {
-        chosen.retain(|entry| filter.takes(&entry.name()));
-    }
+    let filter = args.filter(&entries)?;
+    chosen.extend(unlisted);
+    chosen.retain(|entry| filter.takes_all() || filter.takes(&entry.name()));
     if chosen.is_empty() {
-        let name = "that --include and --exclude leave".to_owned();
-        return Ok(Err(NoSuchName { name, near: Vec::new() }));
+        bail!("no names left after --include/--exclude");
     }
-    let whole = chosen.len() == entries.len();
-    Ok(Ok(Chosen { entries: chosen, root, whole, single }))
+    let whole = chosen.len() == entries.len() && root.stem.is_none();
+    Ok(Chosen { entries: chosen, root, whole, single })
 }
 
-enum Exact {
-    /// A tensor or value, by its path.
-    Entry(Vec<Element>),
-    /// Something that holds tensors or values.
-    Below(Root),
+/// A tensor with parts that are listed below it is meant without them.
+fn meaning_of(name: &str, listed: &[Listed<'_>], entries: &[Entry]) -> anyhow::Result<Meaning> {
+    let found = meaning(name, listed, Reach::Names);
+    let found = found.map_err(|Ambiguous { first, second, .. }| anyhow::anyhow!(ambiguous(name, &first, &second)))?;
+    let is_listed = || entries.iter().any(|entry| entry.name() == name);
+    Ok(if found == Meaning::Below && is_listed() { Meaning::Exact } else { found })
 }
 
-/// The one thing of exactly this name; an error that shows the paths when there are several.
-fn exact(checkpoint: &Checkpoint, root: &Root, entries: &[Entry], name: &str) -> anyhow::Result<Option<Exact>> {
-    let mut paths: Vec<&[Element]> = Vec::new();
-    for entry in entries.iter().filter(|entry| entry.name() == name) {
-        // one path may have several entries: a tensor subclass and what else it holds
-        if !paths.contains(&entry.path.as_slice()) {
-            paths.push(&entry.path);
-        }
-    }
-    let listed = paths.len();
-    let below = checkpoint.roots_below(root, name)?;
-    for root in &below {
-        if !paths.contains(&root.path.as_slice()) {
-            paths.push(&root.path);
-        }
-    }
-    match paths.as_slice() {
-        [] => Ok(None),
-        [one] if listed == 1 => Ok(Some(Exact::Entry(one.to_vec()))),
-        [_] => Ok(below.into_iter().next().map(Exact::Below)),
-        [first, second, ..] => bail!("{name} is ambiguous: {} or {}", show_path(first), show_path(second)),
+/// The place of a name that is not one of a tensor or value, and no glob that matches some.
+fn subtree(checkpoint: &Checkpoint, root: &Root, entries: &[Entry], name: &str) -> anyhow::Result<Option<Root>> {
+    match meaning_of(name, &[Listed::of(entries)], entries)? {
+        Meaning::Exact | Meaning::Glob => Ok(None),
+        Meaning::All | Meaning::Below | Meaning::Nothing => match checkpoint.place(root, name)? {
+            Place::Of(place) => Ok(Some(place)),
+            Place::Ambiguous(first, second) => bail!(ambiguous(name, &first, &second)),
+            Place::Nowhere => bail!(missing_in(name, None, entries)),
+        },
     }
 }
 
-fn one_of(name: &str, mut found: Vec<Root>) -> anyhow::Result<Option<Root>> {
-    match (found.pop(), found.pop()) {
-        (Some(second), Some(first)) => {
-            bail!("--root {name} is ambiguous: {} or {}", show_path(&first.path), show_path(&second.path))
-        }
-        (found, _) => Ok(found),
+/// What lies below an object of which a walk lists nothing: an attribute of a module, say.
+fn names_below(checkpoint: &Checkpoint, root: &Root, entries: &[Entry], name: &str) -> anyhow::Result<Vec<Entry>> {
+    let Some(place) = subtree(checkpoint, root, entries, name)? else { return Ok(Vec::new()) };
+    let path = place.path.get(root.path.len()..).unwrap_or_default();
+    let mut below = checkpoint.names(&place)?.entries;
+    for entry in &mut below {
+        entry.path = [path, &entry.path].concat();
     }
-}
-
-/// Names shown as near ones.
-const MAX_NEAR: usize = 3;
-
-fn no_such_name(entries: &[Entry], name: &str) -> NoSuchName {
-    let mut seen = HashSet::new();
-    let mut near: Vec<(usize, String)> = Vec::new();
-    for entry in entries {
-        // subtrees have names too
-        for depth in 1..=entry.path.len() {
-            let candidate = join(entry.path.get(..depth).unwrap_or_default());
-            if let Some(distance) = distance(name, &candidate).filter(|_| seen.insert(candidate.clone())) {
-                near.push((distance, candidate));
-            }
-        }
-    }
-    near.sort_by_key(|(distance, _)| *distance);
-    NoSuchName { name: name.to_owned(), near: near.into_iter().take(MAX_NEAR).map(|(_, name)| name).collect() }
-}
-
-/// How unlike two names are; `None` when nobody would take one for the other.
-fn distance(wanted: &str, candidate: &str) -> Option<usize> {
-    let (a, b) = (wanted.to_lowercase(), candidate.to_lowercase());
-    if a == b {
-        return Some(0);
-    }
-    let ends = |long: &str, short: &str| long.strip_suffix(short).is_some_and(|rest| rest.ends_with('.'));
-    if ends(&a, &b) || ends(&b, &a) {
-        return Some(1);
-    }
-    let most = (a.chars().count() / 4).max(2);
-    match edits(&a, &b, most) {
-        Some(edits) => Some(1 + edits),
-        None => (a.len() >= 3 && b.contains(&a)).then(|| 2 + most + b.len() - a.len()),
-    }
-}
-
-/// Levenshtein's distance, when it is at most `most`.
-fn edits(a: &str, b: &str, most: usize) -> Option<usize> {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len().abs_diff(b.len()) > most {
-        return None;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.iter().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (to, cell) in b.iter().zip(row.iter_mut().skip(1)) {
-            let above = *cell;
-            left = (diagonal + usize::from(from != to)).min(above + 1).min(left + 1);
-            diagonal = above;
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().filter(|edits| *edits <= most)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn near_names() {
-        assert_eq!(distance("FC.weight", "fc.weight"), Some(0));
-        assert_eq!(distance("fc.weight", "model.fc.weight"), Some(1));
-        assert_eq!(distance("fc.wieght", "fc.weight"), Some(3));
-        assert_eq!(distance("epoc", "epoch"), Some(2));
-        assert_eq!(distance("fc.weight", "conv1.bias"), None);
-        assert_eq!(edits("kitten", "sitting", 9), Some(3));
-        assert_eq!(edits("", "abc", 3), Some(3));
-        assert!(distance("optimizer", "optimizer_state_dict").is_some());
-    }
+    Ok(below)
 }

@@ -17,6 +17,7 @@ use crate::commands::extract::parts::{self, Taken};
 use crate::commands::extract::{Args, cast, is_castable, named, show};
 use crate::commands::input::Input;
 use crate::commands::progress_bar::Bar;
+use crate::container::safetensors::is_alias;
 use crate::data::Elements;
 use crate::data::number::numeric;
 use crate::data::recast::Recast;
@@ -26,7 +27,7 @@ use crate::limits::Limits;
 use crate::pickle::{Node, NodeId, Scan, graph};
 use crate::report::extract::{Extraction, Written};
 use crate::write::atomic::{NewTree, Output, Target};
-use crate::write::content::Content;
+use crate::write::content::{Content, Overflow};
 use crate::write::png::{Options, Picture};
 use crate::write::safetensors::NamedTensor;
 use crate::write::{csv, json, npz, safetensors, torch_zip};
@@ -194,9 +195,10 @@ impl Plan {
     ) -> anyhow::Result<(Output, u64)> {
         let limits = &checkpoint.limits;
         Ok(match form {
-            Form::Npz => npz::write(target, &self.named_tensors("arr_0"), limits, bar)?,
+            Form::Npz => counted(npz::write(target, &self.named_tensors("arr_0"), limits, bar)?),
             Form::Safetensors => {
-                safetensors::write(target, &self.named_tensors("tensor"), &BTreeMap::new(), limits, bar)?
+                let tensors = self.named_tensors("tensor");
+                counted(safetensors::write(target, &tensors, &kept_metadata(checkpoint, &tensors), limits, bar)?)
             }
             Form::Json => {
                 let mut out = target.create()?;
@@ -256,10 +258,14 @@ impl Plan {
             }
         };
         // a subtree keeps its storages as torch.save would; of what was picked out only the part that is used goes along
-        let options = Resave { cast: args.dtype.clone(), compact: !whole, ..Resave::default() };
+        let uncast = match &args.dtype {
+            Some(_) if whole => checkpoint.casting(&chosen.root, &checkpoint.weights_sets()?)?.kept,
+            _ => HashSet::new(),
+        };
+        let options = Resave { cast: args.dtype.clone(), uncast, compact: !whole, ..Resave::default() };
         let storages = resave(checkpoint, root, &options)?;
         let scan = Scan::new(&checkpoint.graph, root)?;
-        Ok(torch_zip::write(target, &checkpoint.graph, &scan, &storages, &checkpoint.limits, bar)?)
+        Ok(counted(torch_zip::write(target, &checkpoint.graph, &scan, &storages, &checkpoint.limits, bar)?))
     }
 
     /// A file for each piece, then one for each value.
@@ -338,6 +344,24 @@ impl Plan {
             args.report.note(&input.name, format_args!("{overflows} elements overflow {dtype} and are infinite now"));
         }
     }
+}
+
+/// An output, and how many elements overflowed.
+fn counted((output, overflows): (Output, Vec<Overflow>)) -> (Output, u64) {
+    (output, overflows.iter().map(|overflow| overflow.elements).sum())
+}
+
+/// `__metadata__` of the input, but for aliases of tensors that do not go along.
+fn kept_metadata(checkpoint: &Checkpoint, tensors: &[NamedTensor]) -> BTreeMap<String, String> {
+    let objects = checkpoint.objects();
+    let text = |node| checkpoint.graph.str(node).unwrap_or_default().into_owned();
+    let listed = objects.items(checkpoint.root).unwrap_or_default();
+    let of_input: HashSet<String> = listed.iter().map(|entry| text(entry.key)).collect();
+    let taken: HashSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    let stays = |key: &str, value: &str| {
+        !is_alias(key, value, |name| of_input.contains(name)) || is_alias(key, value, |name| taken.contains(name))
+    };
+    checkpoint.metadata().into_iter().filter(|(key, value)| stays(key, value)).collect()
 }
 
 /// A file of a directory. Links are not followed: they may lead outside.

@@ -61,10 +61,11 @@ impl Job<'_> {
             let path = folder.join(name);
             let shard = || -> crate::error::Result<Output> {
                 let source: SharedSource = Arc::new(FileSource::open(&path)?);
-                let checkpoint = Checkpoint::open(Arc::clone(&source), limits, bar)?;
+                let mut checkpoint = Checkpoint::open(Arc::clone(&source), limits, bar)?;
+                checkpoint.restore_aliases()?;
                 let plan = checkpoint.plan_renames(&checkpoint.top(), rules, takes)?;
                 let mut output = target.create()?;
-                match plan.is_empty() {
+                match plan.renames.is_empty() {
                     true => output.copy(source.as_ref(), 0, source.len(), &|_| ())?,
                     false => rewrite(&checkpoint, &plan, &mut output, bar)?,
                 }

@@ -177,6 +177,11 @@ impl Graph {
         self.items.saturating_add(self.nodes.len() as u64)
     }
 
+    /// Bytes of the short strings, and of those that no stream holds.
+    pub fn pooled_bytes(&self) -> u64 {
+        self.pool.len() as u64
+    }
+
     /// Counts elements that were put into a list, dict or set.
     pub(super) fn count_items(&mut self, items: usize) {
         self.items = self.items.saturating_add(items as u64);
@@ -233,6 +238,12 @@ impl Graph {
         self.children.extend_from_slice(items);
         self.count_items(items.len());
         Ok(Children { start, len })
+    }
+
+    /// Adds a dict.
+    pub fn push_dict(&mut self, entries: Vec<Entry>) -> Result<NodeId> {
+        self.count_items(entries.len());
+        self.push(Node::Dict(Box::new(entries)))
     }
 
     /// Adds a `str` that is in no stream.

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod calls;
+mod graph;
 mod plain;
 mod replay;
 mod states;
@@ -14,6 +15,7 @@ mod tables;
 mod tensors;
 mod value;
 
+pub use self::graph::{opens_mapping, opens_object};
 use self::replay::Replay;
 use self::storages::{Storages, element_bytes};
 use self::tables::TABLES;

@@ -1,0 +1,313 @@
+//! What names, classes and contents say of the part that something plays in a checkpoint.
+//!
+//! Names are those that public training scripts give: `torch.save({...})` of PyTorch's tutorials and examples, Lightning,
+//! Megatron, fairseq, diffusers, timm, detectron2, mmengine and others.
+
+use crate::checkpoint::object::{Child, Label};
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::dtype::{DType, Known};
+use crate::pickle::NodeId;
+
+/// The part that a container plays, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Never weights: optimizers, random number states, callbacks.
+    Never,
+    /// No weights beside a model, though a model may have parts of that name: losses, normalizers.
+    Beside,
+    /// A model, as training scripts call it, or the shadow parameters of one.
+    Model,
+    /// One of several models: the generator, the teacher.
+    OneOfSeveral,
+    /// The name says nothing.
+    Unknown,
+}
+
+/// The part that a tensor plays, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TensorRole {
+    /// A parameter or buffer of a layer.
+    Parameter,
+    /// A loss, a metric, a state of random numbers, weights of classes.
+    Other,
+    /// The name says nothing.
+    Unknown,
+}
+
+/// Words that are in no model's name.
+const NEVER: &[&str] = &[
+    "callback",
+    "callbacks",
+    "dataloader",
+    "dataloaders",
+    "datamodule",
+    "hparams",
+    "hyperparameters",
+    "replay",
+    "rng",
+    "rngs",
+    "scaler",
+    "scalers",
+];
+/// Whole names.
+const NEVER_NAMES: &[&str] = &["amp", "dataset", "loops", "opt", "optG", "optD", "opt_g", "opt_d"];
+/// Words that begin like these.
+const NEVER_BEGINNINGS: &[&str] = &["optim", "sched", "gradscaler", "lrsched", "rngstate"];
+/// Names of several words.
+const NEVER_PHRASES: &[&[&str]] = &[
+    &["random", "state"],
+    &["random", "states"],
+    &["hyper", "parameters"],
+    &["exp", "avg"],
+    &["momentum", "buffer"],
+    &["grad", "scaler"],
+    &["param", "groups"],
+    &["opt", "state"],
+    &["opt", "states"],
+];
+
+const BESIDE: &[&str] = &[
+    "criterion",
+    "criterions",
+    "grad",
+    "gradients",
+    "grads",
+    "loss",
+    "losses",
+    "metric",
+    "metrics",
+    "normalizer",
+    "normalizers",
+    "statistics",
+    "stats",
+];
+const BESIDE_PHRASES: &[&[&str]] = &[
+    &["class", "weight"],
+    &["class", "weights"],
+    &["running", "mean", "std"],
+    &["obs", "rms"],
+    &["ret", "rms"],
+    &["return", "rms"],
+    &["reward", "rms"],
+];
+
+const MODELS: &[&str] = &["module", "model", "net", "network", "parameters", "params", "shadow", "weights"];
+const MODEL_PHRASES: &[&[&str]] = &[&["state", "dict"], &["shadow", "params"]];
+
+const SEVERAL: &[&str] = &[
+    "actor",
+    "critic",
+    "dis",
+    "disc",
+    "discriminator",
+    "ema",
+    "gen",
+    "generator",
+    "policy",
+    "student",
+    "swa",
+    "target",
+    "teacher",
+];
+
+/// Names of tensors beside a model that are no parameters of it.
+const TENSORS_BESIDE: &[&str] = &[
+    "acc",
+    "acc1",
+    "accuracy",
+    "best",
+    "count",
+    "decay",
+    "epoch",
+    "iter",
+    "iteration",
+    "max",
+    "mean",
+    "min",
+    "score",
+    "std",
+    "step",
+    "steps",
+    "updates",
+    "var",
+];
+
+/// The words of a name: `optimizerG_state` is `optimizer`, `g`, `state`.
+fn words(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut before_is_lower = false;
+    for c in name.chars().take(MAX_NAME_CHARS) {
+        let begins = !c.is_alphanumeric() || before_is_lower && c.is_uppercase();
+        if begins && words.last().is_some_and(|word| !word.is_empty()) {
+            words.push(String::new());
+        }
+        before_is_lower = c.is_lowercase() || c.is_ascii_digit();
+        if let (true, Some(word)) = (c.is_alphanumeric(), words.last_mut()) {
+            word.extend(c.to_lowercase());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Names of roles are short.
+const MAX_NAME_CHARS: usize = 80;
+
+/// `model2` is a `model`.
+fn without_number(word: &str) -> &str {
+    let stem = word.trim_end_matches(|c: char| c.is_ascii_digit());
+    if stem.is_empty() { word } else { stem }
+}
+
+fn has_word(words: &[String], known: &[&str]) -> bool {
+    words.iter().any(|word| known.contains(&without_number(word)))
+}
+
+fn has_phrase(words: &[String], phrases: &[&[&str]]) -> bool {
+    phrases.iter().any(|phrase| words.windows(phrase.len()).any(|part| part.iter().zip(*phrase).all(|(a, b)| a == b)))
+}
+
+/// The generator and the discriminator: `G`, `netD`, `G_ema`, but not a key `d`.
+fn has_initial(name: &str) -> bool {
+    let parts = name.split(|c: char| !c.is_alphanumeric());
+    parts.into_iter().any(|part| ["G", "D", "Gs"].contains(&part.strip_prefix("net").unwrap_or(part)))
+}
+
+/// What a container's name says.
+pub(super) fn of_container(name: &str) -> Role {
+    let words = words(name);
+    let is_never = |word: &String| NEVER_BEGINNINGS.iter().any(|beginning| word.starts_with(beginning));
+    let is_beside = |word: &String| word.ends_with("loss");
+    match () {
+        () if NEVER_NAMES.contains(&name) => Role::Never,
+        () if has_word(&words, NEVER) || has_phrase(&words, NEVER_PHRASES) || words.iter().any(is_never) => Role::Never,
+        () if has_word(&words, BESIDE) || has_phrase(&words, BESIDE_PHRASES) || words.iter().any(is_beside) => {
+            Role::Beside
+        }
+        () if has_word(&words, SEVERAL) || has_initial(name) => Role::OneOfSeveral,
+        () if has_word(&words, MODELS) || has_phrase(&words, MODEL_PHRASES) => Role::Model,
+        () => Role::Unknown,
+    }
+}
+
+/// What a tensor's name says.
+pub(super) fn of_tensor(name: &str) -> TensorRole {
+    let leaf = name.rsplit('.').next().unwrap_or_default();
+    let is_parameter = ["weight", "bias", "kernel", "running_mean", "running_var", "num_batches_tracked"]
+        .contains(&leaf)
+        || ["weight_", "bias_", "in_proj_"].iter().any(|beginning| leaf.starts_with(beginning))
+            && leaf != "weight_decay";
+    if is_parameter {
+        return TensorRole::Parameter;
+    }
+    let words = words(name);
+    let is_other = has_word(&words, TENSORS_BESIDE) || matches!(of_container(name), Role::Never | Role::Beside);
+    if is_other { TensorRole::Other } else { TensorRole::Unknown }
+}
+
+/// Objects of these packages hold arrays of their own affairs; so do losses and metrics that are modules.
+pub(super) fn is_other_class(checkpoint: &Checkpoint, node: NodeId, is_top: bool) -> bool {
+    let Some((module, name)) = checkpoint.objects().class(node) else { return false };
+    let package = module.split('.').next().unwrap_or_default();
+    let class = name.rsplit('.').next().unwrap_or_default();
+    ["pandas", "sklearn", "scipy", "xgboost", "lightgbm", "catboost", "torchmetrics", "random"].contains(&package)
+        || ["torch.optim", "torch.utils.data"].iter().any(|of| module.starts_with(of))
+        || !is_top
+            && ["Loss", "Criterion", "Optimizer", "Scheduler", "Sampler"].iter().any(|ending| class.ends_with(ending))
+}
+
+/// A state of torch's random numbers: bytes in the numbers that its generators on the CPU and on CUDA devices have
+/// (`torch/csrc/Generator`, old and new), which no parameters are.
+pub(super) fn is_random_state(tensor: &Tensor) -> bool {
+    let is_bytes = tensor.dtype == Some(DType::Known(Known::UInt8));
+    is_bytes && matches!(tensor.shape.as_slice(), [16 | 816 | 5048 | 5056])
+}
+
+/// Dicts by the keys that only they have: optimizers, schedulers, scalers, states of Python's, numpy's and torch's
+/// random numbers.
+pub(super) fn is_bookkeeping(checkpoint: &Checkpoint, children: &[Child]) -> bool {
+    if children.len() >= 64 {
+        return false;
+    }
+    let keys: Vec<_> = children
+        .iter()
+        .filter_map(|child| match child.label {
+            Label::Key(key) | Label::Attribute(key) => checkpoint.graph.str_or_bytes(key),
+            _ => None,
+        })
+        .collect();
+    BOOKKEEPING.iter().any(|wanted| wanted.iter().all(|name| keys.iter().any(|key| key == name)))
+}
+
+const BOOKKEEPING: &[&[&str]] = &[
+    &["state", "param_groups"],
+    &["last_epoch", "_step_count"],
+    &["base_lrs", "last_epoch"],
+    &["scale", "growth_factor"],
+    &["python", "numpy", "torch"],
+    &["torch", "cuda", "numpy"],
+    &["bit_generator", "state"],
+    &["exp_avg", "exp_avg_sq"],
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_names() {
+        assert_eq!(words("optimizerG_state-dict2"), ["optimizer", "g", "state", "dict2"]);
+        assert_eq!(words("G_ema"), ["g", "ema"]);
+        assert_eq!(words("netD"), ["net", "d"]);
+        assert_eq!(words("..").len(), 0);
+    }
+
+    #[test]
+    fn names_of_containers() {
+        let cases: &[(&str, Role)] = &[
+            ("optimizer_states", Role::Never),
+            ("optimG", Role::Never),
+            ("opt", Role::Never),
+            ("opt_model", Role::Model),
+            ("lr_net", Role::Model),
+            ("lr_schedulers", Role::Never),
+            ("cuda_rng_state", Role::Never),
+            ("random_states", Role::Never),
+            ("dino_loss", Role::Beside),
+            ("dinoLoss", Role::Beside),
+            ("class_weights", Role::Beside),
+            ("state_dict", Role::Model),
+            ("model1", Role::Model),
+            ("model_state_dict", Role::Model),
+            ("shadow_params", Role::Model),
+            ("G_ema", Role::OneOfSeveral),
+            ("netD", Role::OneOfSeveral),
+            ("state_dict_ema", Role::OneOfSeveral),
+            ("conv1", Role::Unknown),
+            ("lossless", Role::Unknown),
+            ("d", Role::Unknown),
+            ("", Role::Unknown),
+        ];
+        for (name, role) in cases {
+            assert_eq!(of_container(name), *role, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_tensors() {
+        use TensorRole::{Other, Parameter, Unknown};
+        let cases = [
+            ("weight", Parameter),
+            ("rnn.weight_ih_l0", Parameter),
+            ("weight_decay", Other),
+            ("best_acc1", Other),
+            ("class_weight", Other),
+            ("rng_state", Other),
+            ("loss", Other),
+            ("prompt", Unknown),
+        ];
+        for (name, role) in cases {
+            assert_eq!(of_tensor(name), role, "{name}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Whether `torch.load(weights_only=True)` would open an object once it is written: by the globals it names.
+
+use super::is_allowed;
+use crate::checkpoint::Checkpoint;
+use crate::error::Result;
+use crate::pickle::{Change, Construct, Node, NodeId, Scan};
+
+/// Whether the unpickler opens the object and all that lies in it.
+pub fn opens_object(checkpoint: &Checkpoint, root: NodeId) -> Result<bool> {
+    let scan = Scan::new(&checkpoint.graph, root)?;
+    Ok(scan.order().iter().all(|node| is_open(checkpoint, *node)))
+}
+
+/// Whether the unpickler opens a mapping, its attributes and its tensors; other values may be taken out of it.
+pub fn opens_mapping(checkpoint: &Checkpoint, root: NodeId) -> Result<bool> {
+    let graph = &checkpoint.graph;
+    let is_plain = match graph.node(root) {
+        Node::Dict(_) => graph.changes(root).is_empty(),
+        Node::Object(object) => {
+            let global = graph.global(object.callable);
+            global.is_some_and(|(module, name)| (&*module, &*name) == ("collections", "OrderedDict"))
+        }
+        _ => false,
+    };
+    if !is_plain {
+        return Ok(false);
+    }
+    for change in graph.changes(root) {
+        if let Change::Build(state) = change
+            && !opens_object(checkpoint, *state)?
+        {
+            return Ok(false);
+        }
+    }
+    for entry in checkpoint.objects().items(root).unwrap_or_default() {
+        if checkpoint.tensors.of(checkpoint.objects().unwrap(entry.value)).is_some()
+            && !opens_object(checkpoint, entry.value)?
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn is_open(checkpoint: &Checkpoint, node: NodeId) -> bool {
+    match checkpoint.graph.node(node) {
+        Node::Global { .. } => {
+            let global = checkpoint.graph.global(node);
+            global.is_some_and(|(module, name)| is_allowed(&module, &name))
+        }
+        Node::Persistent(_) => checkpoint.storages.is_storage(node),
+        Node::Object(object) => matches!(object.how, Construct::Reduce | Construct::NewObj) && object.kwargs.is_none(),
+        Node::FrozenSet(_) | Node::Extension(_) | Node::ByteArray(_) | Node::Buffer | Node::ReadOnlyBuffer(_) => false,
+        _ => true,
+    }
+}
