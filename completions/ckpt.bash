@@ -127,12 +127,20 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__convert)
-            opts="-q -h --to --state-dict --drop --dtype --device --compact --shared --save-values --max-shard-size --force --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --output --to --state-dict --drop --dtype --device --compact --shared --set-metadata --save-values --max-shard-size --force --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --to)
                     COMPREPLY=($(compgen -W "torch torch-legacy safetensors npz" -- "${cur}"))
                     return 0
@@ -142,7 +150,7 @@ _ckpt() {
                     return 0
                     ;;
                 --dtype)
-                    COMPREPLY=($(compgen -W "float16 bfloat16 float32 float64" -- "${cur}"))
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --device)
@@ -151,6 +159,10 @@ _ckpt() {
                     ;;
                 --shared)
                     COMPREPLY=($(compgen -W "duplicate drop error" -- "${cur}"))
+                    return 0
+                    ;;
+                --set-metadata)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --save-values)

@@ -32,7 +32,11 @@ use crate::write::rewrite::{pickle_member, rewrite, spliced};
 /// Options of `ckpt rename`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The changes are made one after the other, in the order in which they stand on the command line.\n\n\
+The steps apply in the order given, each to the names that the one before it left. Each has to change a name, and each row \
+of a table has to match one; --if-present ignores those that do not. Only keys of state dicts are names: those of optimizers, \
+random number states, schedulers, metrics and other dicts of values never change. A prefix without its dot that would leave an \
+empty element (`.conv1.weight`) or make one word of two (`backbonefc1`) is refused.\n\n\
+Exit status: 0 renamed; 1 nothing to rename, nothing written; 2 error.\n\n\
 Examples:\n  ckpt rename model.pth --add-prefix backbone. -o with_prefix.pth\n  \
 ckpt rename model.pth --strip-prefix module. --regex 's/^encoder\\.(\\d+)/layers.$1/' --in-place\n  \
 ckpt rename model.safetensors --map names.tsv --dry-run")]
@@ -63,7 +67,7 @@ pub struct EditArgs {
     /// Show old -> new and write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Let steps and rows of a table pass that match nothing; when none does, the input goes through unchanged
+    /// Ignore steps and table rows that match nothing; if none matches, pass the input through unchanged
     #[arg(long)]
     pub if_present: bool,
     #[command(flatten)]
@@ -350,7 +354,7 @@ impl Opened<'_> {
             return Ok(());
         }
         match self.idle_step(plan, rules, options)? {
-            Some(idle) => bail!("{}: {idle}; nothing was written (--if-present lets it pass)", self.shown),
+            Some(idle) => bail!("{}: {idle}; nothing written; --if-present ignores it", self.shown),
             None => Ok(()),
         }
     }

@@ -57,7 +57,7 @@ pub fn sides_to_strip(
         bail!("{}", faults.take(1).collect::<String>());
     };
     let said = |side: &Side<'_>| {
-        let what = format!("only here {prefix:?} is taken off, which makes more names agree");
+        let what = format!("{prefix:?} is stripped from this file only: more names match that way");
         Some((side.name.to_owned(), what))
     };
     let note = match choice {

@@ -80,12 +80,11 @@ impl Opened<'_> {
         let shown = shown.collect::<Vec<_>>().join(", ");
         let more = idle.len().saturating_sub(MAX_ROWS);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let rows = if idle.len() == 1 { "no name is" } else { "no names are" };
         let point = match names.first() {
             Some(example) if at > 0 => format!("; the steps before it leave names like {example:?}"),
             _ => String::new(),
         };
-        format!("{rows} {shown}{more}{point}")
+        format!("not found: {shown}{more}{point}")
     }
 
     /// Says that nothing matched, and what would.
