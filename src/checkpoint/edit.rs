@@ -1,8 +1,8 @@
 //! Renaming: which names of which state dicts change, decided before a byte is written.
 //!
-//! Which mappings are state dicts, wherever they lie, and which of their keys are names says
-//! `checkpoint/state_dict.rs`; only `str` keys are. A state dict's `_metadata` (module paths and versions, `torch/nn/modules/module.py`) follows the names: with
-//! `module.` removed, `module.fc` becomes `fc`, and `module` becomes the root, whose own entry it replaces.
+//! Which mappings are state dicts, wherever they lie, and which of their keys are names says `checkpoint/state_dict.rs`;
+//! only `str` keys are. A state dict's `_metadata` (module paths and versions, `torch/nn/modules/module.py`) follows the
+//! names: with `module.` removed, `module.fc` becomes `fc`, and `module` becomes the root, whose own entry it replaces.
 
 mod dots;
 mod prefixes;

@@ -27,8 +27,9 @@ use crate::limits::Limits;
 use crate::pickle::NodeId;
 use crate::report::convert::{Conversion, LeftOut, Overflowed, Written};
 use crate::report::figures::counted;
-use crate::write::atomic::{NewDirectory, Output, Target};
+use crate::write::atomic::{Output, Target};
 use crate::write::content::Overflow;
+use crate::write::directory::NewDirectory;
 
 /// What can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -15,7 +15,8 @@ use crate::commands::progress_bar::Bar;
 use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::source::{FileSource, SharedSource};
-use crate::write::atomic::{NewDirectory, Output, Target};
+use crate::write::atomic::{Output, Target};
+use crate::write::directory::NewDirectory;
 use crate::write::rewrite::rewrite;
 
 /// The index and the names of the shards of an input that is made of them; nothing for any other.
