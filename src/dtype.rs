@@ -218,11 +218,20 @@ impl DType {
         }
     }
 
-    /// Bytes of one element, where known.
+    /// Bytes of one element, where known; of [`DType::in_a_byte`] elements for those that share a byte.
     pub fn size(&self) -> Option<u32> {
         match self {
             DType::Known(known) => known.row().map(|row| row.size),
             DType::Other { size, .. } => *size,
+        }
+    }
+
+    /// How many elements share a byte, for the quantized types of less than a byte: 1 for all others.
+    pub fn in_a_byte(&self) -> u32 {
+        match self {
+            DType::Known(Known::QUInt4x2) => 2,
+            DType::Known(Known::QUInt2x4) => 4,
+            _ => 1,
         }
     }
 

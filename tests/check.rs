@@ -188,13 +188,16 @@ fn noise_hides_nothing() {
 fn what_is_too_much_is_said() {
     let many = [&b"N.".repeat(10_001), SYSTEM].concat();
     let mut deep = SYSTEM.to_vec();
-    for _ in 0..8 {
+    for _ in 0..14 {
         deep = zip_of(&[("a.pkl", b"N."), ("x.zip", &deep)]);
     }
-    for (bytes, code) in [(many, "too-many-pickles"), (deep, "nested-too-deep")] {
+    for (bytes, code, severity) in
+        [(many, "too-many-pickles", Severity::Error), (deep, "nested-too-deep", Severity::Danger)]
+    {
         let found = examined("file.pkl", &bytes);
         let told = found.findings.iter().find(|finding| finding.code == code);
-        assert_eq!(told.map(|told| told.severity), Some(Severity::Error), "{:?}", found.findings);
+        assert_eq!(told.map(|told| told.severity), Some(severity), "{:?}", found.findings);
+        assert_eq!(worst(&found), Some(Severity::Danger), "{:?}", found.findings);
     }
 }
 

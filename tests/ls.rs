@@ -128,22 +128,22 @@ fn tree_and_depth() {
         lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
     };
     let whole = rows(&format!("ls --tree {MODULE}"));
-    assert!(whole.contains(&"8 416 1.63 KiB ├── features: Sequential".to_owned()), "{whole:#?}");
+    assert!(whole.contains(&"8 408 9 1.63 KiB ├── features: Sequential".to_owned()), "{whole:#?}");
     assert!(whole.contains(&"108 432 B │ │ ├── weight: float32 [4, 3, 3, 3]".to_owned()), "{whole:#?}");
     let folded = rows(&format!("ls --tree --depth 1 {CHECKPOINT}"));
     assert_eq!(
         folded,
         [
-            "tensors parameters size module",
-            "40 505 5.92 KiB .: dict",
-            "13 505 2.00 KiB ├── model_state_dict",
+            "tensors parameters buffers size module",
+            "40 497 12 5.92 KiB .: dict",
+            "13 497 12 2.00 KiB ├── model_state_dict",
             "27 0 3.92 KiB └── optimizer_state_dict"
         ]
     );
     assert_eq!(rows(&format!("ls --tree --depth 0 {CHECKPOINT}")).len(), 2);
     assert_eq!(rows(&format!("ls --tree --depth 2 {CHECKPOINT}")).len(), 4 + 3 + 1);
     let tree = run(&format!("ls --tree --depth 1 --json {CHECKPOINT}")).exits(0).json();
-    assert_eq!((&tree["parameters"], &tree["children"][1]["tensors"]), (&json!(505), &json!(27)));
+    assert_eq!((&tree["parameters"], &tree["children"][1]["tensors"]), (&json!(497), &json!(27)));
     assert!(run(&format!("ls --depth 1 {CHECKPOINT}")).exits(2).stderr.contains("--tree"));
 }
 

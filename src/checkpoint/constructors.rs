@@ -31,6 +31,8 @@ pub enum Constructor {
     OnDevice,
     /// `(buffer, sizes, strides, offsets)`.
     Nested,
+    /// `(dict of values, offsets, …)`: a nested tensor of jagged layout.
+    Jagged,
     /// `_reconstruct(type, shape, code)`, then `BUILD (version, shape, dtype, fortran, data)`.
     NumpyArray,
     /// `_frombuffer(data, dtype, shape, order)`.
@@ -93,6 +95,7 @@ const TABLE: &[(&str, &str, Constructor)] = &[
     ("torch._utils", "_rebuild_xla_tensor", C::OnDevice),
     ("torch._utils", "_rebuild_mlc_tensor", C::OnDevice),
     ("torch._utils", "_rebuild_nested_tensor", C::Nested),
+    ("torch.nested._internal.nested_tensor", "_rebuild_njt", C::Jagged),
     ("torch._tensor torch.tensor torch", "_rebuild_from_type", C::FromType),
     ("torch._tensor torch.tensor torch", "_rebuild_from_type_v2", C::FromType),
     ("torch.nn.parameter torch.nn", "Parameter", C::ParameterClass),

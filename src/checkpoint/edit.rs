@@ -70,16 +70,14 @@ impl Checkpoint {
             let what = "names in a TorchScript or torch.export archive are part of its code";
             return Err(Error::unsupported(format!("{what}; `ckpt convert --state-dict` takes the weights out first")));
         }
-        let stem = root.stem.as_deref();
-        let mut planner = Planner { stem, ..Planner::new(self, rules, takes) };
+        let mut planner = Planner::new(self, rules, takes, root.stem.as_deref());
         planner.walk(root)?;
         Ok(planner.plan)
     }
 
     /// The names that follow `rules` would see, in file order, as they are shown.
     pub fn names_after(&self, root: &Root, rules: &Rules, takes: Option<&dyn Fn(&str) -> bool>) -> Result<Vec<String>> {
-        let stem = root.stem.as_deref();
-        let mut planner = Planner { names: Some(Vec::new()), stem, ..Planner::new(self, rules, takes) };
+        let mut planner = Planner { names: Some(Vec::new()), ..Planner::new(self, rules, takes, root.stem.as_deref()) };
         planner.walk(root)?;
         Ok(planner.names.unwrap_or_default())
     }
@@ -125,9 +123,9 @@ struct Planner<'a> {
     checkpoint: &'a Checkpoint,
     rules: &'a Rules,
     takes: Option<&'a dyn Fn(&str) -> bool>,
-    state_dicts: StateDicts<'a>,
     /// Only names that begin with this and a dot are meant, without both.
     stem: Option<&'a str>,
+    state_dicts: StateDicts<'a>,
     plan: Plan,
     /// Only what becomes of all names is wanted.
     names: Option<Vec<String>>,
@@ -144,9 +142,14 @@ struct Key<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(checkpoint: &'a Checkpoint, rules: &'a Rules, takes: Option<&'a dyn Fn(&str) -> bool>) -> Self {
+    fn new(
+        checkpoint: &'a Checkpoint,
+        rules: &'a Rules,
+        takes: Option<&'a dyn Fn(&str) -> bool>,
+        stem: Option<&'a str>,
+    ) -> Self {
         let plan = Plan { effects: vec![Effect::default(); rules.0.len()], ..Plan::default() };
-        Planner { checkpoint, rules, takes, state_dicts: StateDicts::of(checkpoint), stem: None, plan, names: None }
+        Planner { checkpoint, rules, takes, stem, state_dicts: StateDicts::of(checkpoint), plan, names: None }
     }
 
     fn walk(&mut self, root: &Root) -> Result<()> {
@@ -236,8 +239,8 @@ impl<'a> Planner<'a> {
         for key in &keys {
             let shown = lossy(Cow::Borrowed(&key.name), Encoding::Utf8);
             let is_name = self.state_dicts.is_name(node, role, &shown, key.entry.value);
-            has_names |= is_name;
             let name = after_stem(&key.name, inner).filter(|_| is_name);
+            has_names |= name.is_some();
             let name = name.filter(|_| self.takes.is_none_or(|takes| takes(&self.below_stem(&within, &key.name))));
             let new = match name {
                 Some(name) => {

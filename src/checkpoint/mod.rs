@@ -17,16 +17,20 @@ pub mod near;
 pub mod numpy;
 pub mod object;
 pub mod open;
+pub mod owners;
 pub mod plain;
 pub mod prune;
 pub mod pyrepr;
+mod quantized;
 pub mod rebuild;
 pub mod resave;
 pub mod resolve;
+pub mod role;
 pub mod root;
 pub mod salvage;
 pub mod script;
 pub mod selection;
+mod state;
 mod state_dict;
 pub mod storage;
 pub mod tensor;
@@ -51,6 +55,7 @@ use storage::Storages;
 use tensor::{Data, plain_tensor};
 
 pub use names::{Entry, Item, Names};
+pub use role::Role;
 pub use root::{Place, Root};
 pub use storage::{Storage, StorageId};
 pub use tensor::{Kind, Tensor, TensorId};
@@ -65,6 +70,7 @@ pub enum Container {
     Pickle,
     TorchScript,
     Pt2,
+    Package,
     Safetensors,
     Npz,
     Npy,
@@ -87,6 +93,7 @@ impl Container {
             Container::Pickle => "pickle",
             Container::TorchScript => "torchscript",
             Container::Pt2 => "pt2",
+            Container::Package => "package",
             Container::Safetensors => "safetensors",
             Container::Npz => "npz",
             Container::Npy => "npy",
@@ -127,6 +134,8 @@ pub struct Checkpoint {
     pub attached: Vec<(Vec<Element>, NodeId)>,
     /// What was left aside or guessed, for people.
     pub notes: Vec<String>,
+    /// Of several files: the whole `torch.save` files in them (chunks of DCP), each with the file it lies in.
+    pub saved: Vec<(Arc<str>, SharedSource)>,
     /// The bounds it was opened with.
     pub limits: Limits,
 }

@@ -6,8 +6,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::names::{Budget, Element, ROW_BYTES};
+use crate::checkpoint::names::{Budget, Element, ROW_BYTES, join};
 use crate::checkpoint::object::{Child, Label};
+use crate::checkpoint::role::Role;
 use crate::checkpoint::tensor::TensorId;
 use crate::error::{Error, Result};
 use crate::pickle::{Graph, Node, NodeId};
@@ -18,8 +19,10 @@ pub(super) struct ModuleTensor {
     /// Below the module: the whole name as one element, then elements inside attributes.
     pub path: Vec<Element>,
     pub node: NodeId,
-    pub id: TensorId,
+    /// `None` for what else `state_dict()` gives: the values and containers of quantized modules.
+    pub id: Option<TensorId>,
     pub in_state_dict: bool,
+    pub role: Role,
 }
 
 /// What a module holds.
@@ -39,6 +42,9 @@ pub(super) fn is_module(checkpoint: &Checkpoint, node: NodeId) -> bool {
     if let Some(script) = &checkpoint.script {
         return objects.class(node).is_some_and(|(module, name)| script.is_module(&module, &name));
     }
+    if checkpoint.tensors.saved_in(node).is_some() {
+        return true;
+    }
     let (dicts, _) = objects.states(node);
     if !checkpoint.graph.look_at(dicts.iter().map(|dict| dict.len()).sum()) {
         return false;
@@ -52,9 +58,16 @@ pub(super) fn is_module(checkpoint: &Checkpoint, node: NodeId) -> bool {
 }
 
 /// A module's own tensors and submodules by name, in `state_dict()` order, and its other attributes.
+#[derive(Default)]
 struct Own {
-    /// Parameters, then persistent buffers.
-    tensors: Vec<(String, NodeId)>,
+    /// Parameters.
+    parameters: Vec<(String, NodeId)>,
+    /// Buffers of the state dict.
+    buffers: Vec<(String, NodeId)>,
+    /// Non-persistent buffers.
+    hidden: Vec<(String, NodeId)>,
+    /// What the module's class adds to its state dict, values too.
+    saved: Vec<(String, NodeId)>,
     modules: Vec<(String, NodeId)>,
     others: Vec<(String, NodeId)>,
 }
@@ -83,24 +96,28 @@ fn own_of_pickle(checkpoint: &Checkpoint, node: NodeId) -> Own {
         .iter()
         .filter_map(|name| checkpoint.graph.str_or_bytes(*name).map(|name| name.into_owned()))
         .collect();
-    let mut tensors = named_items(checkpoint, objects.attribute(node, "_parameters"));
+    let parameters = named_items(checkpoint, objects.attribute(node, "_parameters"));
     let buffers = named_items(checkpoint, objects.attribute(node, "_buffers"));
-    let (mut others, buffers): (Vec<_>, Vec<_>) = buffers.into_iter().partition(|(name, _)| hidden.contains(name));
-    tensors.extend(buffers);
+    let (hidden, buffers) = buffers.into_iter().partition(|(name, _)| hidden.contains(name));
+    let saved = checkpoint.tensors.saved_in(node).unwrap_or_default();
+    let mut others = Vec::new();
     for Child { label, node } in objects.children(node) {
         let name = checkpoint.element(label).to_string();
-        if !["_parameters", "_buffers", "_modules"].contains(&name.as_str()) {
+        let is_saved = saved.iter().any(|(saved, _)| *saved == name);
+        if !is_saved && !["_parameters", "_buffers", "_modules"].contains(&name.as_str()) {
             others.push((name, node));
         }
     }
-    Own { tensors, modules: named_items(checkpoint, objects.attribute(node, "_modules")), others }
+    let modules = named_items(checkpoint, objects.attribute(node, "_modules"));
+    let saved = saved.iter().map(|(name, node)| ((*name).to_owned(), objects.unwrap(*node))).collect();
+    Own { parameters, buffers, saved, hidden, modules, others }
 }
 
 fn own_of_script(checkpoint: &Checkpoint, node: NodeId) -> Own {
     let objects = checkpoint.objects();
     let described = checkpoint.script.as_ref().zip(objects.class(node));
     let described = described.and_then(|(script, (module, name))| script.class(&module, &name));
-    let mut out = Own { tensors: Vec::new(), modules: Vec::new(), others: Vec::new() };
+    let mut out = Own::default();
     let mut left = Vec::new();
     for Child { label, node } in objects.children(node) {
         let name = checkpoint.element(label).to_string();
@@ -121,9 +138,11 @@ fn own_of_script(checkpoint: &Checkpoint, node: NodeId) -> Own {
     });
     let tensors = left.iter().enumerate().filter(|(_, (_, node))| is_tensor(*node));
     let mut places: HashMap<&str, usize> = tensors.map(|(at, (name, _))| (name.as_str(), at)).collect();
-    let wanted = parameters.iter().chain(&buffers).filter_map(|name| places.remove(name.as_str())).collect::<Vec<_>>();
+    let parameters: Vec<_> = parameters.iter().filter_map(|name| places.remove(name.as_str())).collect();
+    let buffers: Vec<_> = buffers.iter().filter_map(|name| places.remove(name.as_str())).collect();
     let mut left: Vec<_> = left.into_iter().map(Some).collect();
-    out.tensors.extend(wanted.iter().filter_map(|at| left.get_mut(*at).and_then(Option::take)));
+    let mut take = |places: &[usize]| places.iter().filter_map(|at| left.get_mut(*at)?.take()).collect();
+    (out.parameters, out.buffers) = (take(&parameters), take(&buffers));
     out.others = left.into_iter().flatten().collect();
     out
 }
@@ -154,21 +173,31 @@ pub(super) fn walk(checkpoint: &Checkpoint, root: NodeId, budget: &mut Budget) -
         }
         open.push(node);
         let own = own(checkpoint, node);
+        let saved = checkpoint.tensors.saved_in(node).unwrap_or_default();
+        let is_saved = |node: NodeId| saved.iter().any(|(_, saved)| checkpoint.objects().unwrap(*saved) == node);
         out.modules.push((prefix.clone(), class_name(checkpoint, node)));
-        for (name, node) in own.tensors {
-            if let Some(id) = checkpoint.tensors.of(node) {
-                seen.insert(node);
-                let path = vec![Element::Text(qualified(&prefix, &name))];
-                budget.path(&path)?;
-                out.tensors.push(ModuleTensor { path, node, id, in_state_dict: true });
+        let parameters = own.parameters.into_iter().map(|(name, node)| (name, node, None));
+        let buffers = own.buffers.into_iter().map(|(name, node)| (name, node, Some(Role::Buffer)));
+        let saved = own.saved.into_iter().map(|(name, node)| (name, node, Some(Role::Neither)));
+        for (name, node, role) in parameters.chain(buffers).chain(saved) {
+            let id = checkpoint.tensors.of(node);
+            if id.is_none() && !is_saved(node) {
+                continue;
             }
+            seen.insert(node);
+            let tensor = id.and_then(|id| checkpoint.tensor(id));
+            let role = role.or_else(|| tensor.map(Role::of_parameter)).unwrap_or(Role::Neither);
+            let path = vec![Element::Text(qualified(&prefix, &name))];
+            budget.path(&path)?;
+            out.tensors.push(ModuleTensor { path, node, id, in_state_dict: true, role });
         }
-        others.extend(own.others.into_iter().map(|(name, node)| (qualified(&prefix, &name), node)));
+        others.extend(own.hidden.into_iter().map(|(name, node)| (qualified(&prefix, &name), node, Role::Buffer)));
+        others.extend(own.others.into_iter().map(|(name, node)| (qualified(&prefix, &name), node, Role::Neither)));
         let submodules = own.modules.into_iter().rev().map(|(name, node)| (node, qualified(&prefix, &name), depth + 1));
         stack.extend(submodules);
     }
-    for (name, node) in others {
-        hold(checkpoint, name, node, &mut seen, budget, &mut out)?;
+    for (name, node, role) in others {
+        hold(checkpoint, name, (node, role), &mut seen, budget, &mut out)?;
     }
     Ok(out)
 }
@@ -182,7 +211,7 @@ fn class_name(checkpoint: &Checkpoint, node: NodeId) -> String {
 fn hold(
     checkpoint: &Checkpoint,
     name: String,
-    node: NodeId,
+    (node, role): (NodeId, Role),
     seen: &mut HashSet<NodeId>,
     budget: &mut Budget,
     out: &mut ModuleContents,
@@ -201,7 +230,7 @@ fn hold(
         budget.visit()?;
         if let Some(id) = checkpoint.tensors.of(node) {
             budget.path(&path)?;
-            out.tensors.push(ModuleTensor { path, node, id, in_state_dict: false });
+            out.tensors.push(ModuleTensor { path, node, id: Some(id), in_state_dict: false, role });
             continue;
         }
         if path.len() >= checkpoint.limits.max_depth {
@@ -220,9 +249,24 @@ fn hold(
     Ok(())
 }
 
+impl Checkpoint {
+    /// What a module's `state_dict()` has beside tensors, by whole names: the dtypes and the pairs of weight and bias of
+    /// torch's quantized modules.
+    pub fn saved_values(&self, module: NodeId) -> Result<Vec<(String, NodeId)>> {
+        let module = self.objects().unwrap(module);
+        if !is_module(self, module) {
+            return Ok(Vec::new());
+        }
+        let found = walk(self, module, &mut Budget::new(&self.limits, &self.graph))?;
+        let values = found.tensors.into_iter().filter(|found| found.id.is_none());
+        Ok(values.map(|found| (join(&found.path), found.node)).collect())
+    }
+}
+
 /// A module's own tensors, submodules and other attributes by name.
 pub(super) fn parts(checkpoint: &Checkpoint, node: NodeId) -> Vec<(Element, NodeId)> {
     let own = own(checkpoint, node);
-    let parts = own.tensors.into_iter().chain(own.modules).chain(own.others);
+    let tensors = own.parameters.into_iter().chain(own.buffers);
+    let parts = tensors.chain(own.saved).chain(own.modules).chain(own.hidden).chain(own.others);
     parts.map(|(name, node)| (Element::Text(name), node)).collect()
 }

@@ -5,8 +5,9 @@
 
 use std::collections::HashSet;
 
-use crate::checkpoint::module;
+use crate::checkpoint::module::{self, ModuleTensor};
 use crate::checkpoint::object::{Child, Label};
+use crate::checkpoint::role::{Role, names_optimizer};
 use crate::checkpoint::tensor::TensorId;
 use crate::checkpoint::value::MAX_JSON_ITEMS;
 use crate::checkpoint::{Checkpoint, Root};
@@ -73,6 +74,10 @@ pub struct Entry {
     pub item: Item,
     /// It lies in an optimizer's state: a dict with `state` and `param_groups`.
     pub in_optimizer: bool,
+    /// What a tensor counts as.
+    pub role: Role,
+    /// The outermost tensor in whose state it lies: a wrapper whose part it is, or a parameter with a state.
+    pub inside: Option<TensorId>,
 }
 
 impl Entry {
@@ -144,6 +149,12 @@ struct Frame {
     children: Vec<Child>,
     next: usize,
     in_optimizer: bool,
+    /// What every tensor below counts as, where what holds it decides.
+    every: Option<Role>,
+    /// Whether it is a state dict, once somebody asked.
+    is_state_dict: Option<bool>,
+    /// The outermost tensor in whose state it lies.
+    inside: Option<TensorId>,
 }
 
 impl Checkpoint {
@@ -157,13 +168,21 @@ impl Checkpoint {
             path: Vec::new(),
             frames: Vec::new(),
             open: HashSet::new(),
+            every: None,
+            inside: None,
+            in_state_dict: true,
+            in_module: false,
         };
-        walk.run(root.node, root.in_optimizer)?;
+        let named = |element: &Element| matches!(element, Element::Text(key) if names_optimizer(key));
+        let is_optimizer = root.in_optimizer || root.path.iter().any(named);
+        walk.every = is_optimizer.then_some(Role::Optimizer);
+        walk.visit(root.node, root.in_optimizer)?;
+        walk.below(0)?;
         if root.node == self.root {
             for (path, node) in &self.attached {
                 walk.path.clone_from(path);
                 if let Some(id) = self.tensors.of(*node) {
-                    walk.push(*node, Item::Tensor(id, false), false)?;
+                    walk.push(*node, Item::Tensor(id, false), false, Role::Neither)?;
                 }
             }
         }
@@ -202,13 +221,21 @@ struct Walk<'a> {
     frames: Vec<Frame>,
     /// Objects on the way from the root to here.
     open: HashSet<NodeId>,
+    /// What every tensor counts as: the root itself lies in an optimizer.
+    every: Option<Role>,
+    /// The outermost tensor in whose state the walk is, and whether `state_dict()` gives that tensor.
+    inside: Option<TensorId>,
+    in_state_dict: bool,
+    /// The walk is in what a module lists.
+    in_module: bool,
 }
 
 impl Walk<'_> {
-    fn run(&mut self, root: NodeId, in_optimizer: bool) -> Result<()> {
-        self.visit(root, in_optimizer)?;
-        while let Some(frame) = self.frames.last_mut() {
-            // a frame at depth n stands for a path of n - 1 elements below it
+    /// Walks on until only the first `frames` are open.
+    fn below(&mut self, frames: usize) -> Result<()> {
+        while self.frames.len() > frames {
+            let Some(frame) = self.frames.last_mut() else { break };
+            // an open frame stands for the last element of the path, but for the root's
             let Some(child) = frame.children.get(frame.next).copied() else {
                 let node = frame.node;
                 self.frames.pop();
@@ -218,6 +245,7 @@ impl Walk<'_> {
             };
             frame.next += 1;
             let in_optimizer = frame.in_optimizer;
+            self.inside = frame.inside;
             self.path.push(self.checkpoint.element(child.label));
             let depth = self.frames.len();
             self.visit(child.node, in_optimizer)?;
@@ -235,21 +263,22 @@ impl Walk<'_> {
         let objects = self.checkpoint.objects();
         let node = objects.unwrap(node);
         if let Some(id) = self.checkpoint.tensors.of(node) {
-            self.push(node, Item::Tensor(id, true), in_optimizer)?;
+            let role = self.role(id);
+            self.push(node, Item::Tensor(id, self.in_state_dict), in_optimizer, role)?;
             return self.visit_state(node, id, in_optimizer);
         }
         if self.open.contains(&node) {
-            return self.push(node, Item::Recursion, in_optimizer);
+            return self.push(node, Item::Recursion, in_optimizer, Role::Neither);
         }
         if module::is_module(self.checkpoint, node) {
             return self.visit_module(node, in_optimizer);
         }
         if objects.is_value(node) {
-            return self.push(node, Item::Value, in_optimizer);
+            return self.push_value(node, in_optimizer);
         }
         let children = objects.children(node);
         if children.is_empty() {
-            return self.push(node, Item::Value, in_optimizer);
+            return self.push_value(node, in_optimizer);
         }
         let in_optimizer = in_optimizer || self.checkpoint.is_optimizer(&children);
         self.open_frame(node, children, in_optimizer)
@@ -261,14 +290,63 @@ impl Walk<'_> {
             return Err(Error::limit(format!("objects nest more than {depth} deep; --max-depth raises it")));
         }
         self.open.insert(node);
-        self.frames.push(Frame { node, children, next: 0, in_optimizer });
+        let is_named = matches!(self.path.last(), Some(Element::Text(key)) if names_optimizer(key));
+        let every = match self.every_here() {
+            // what a subclass is made of has been counted with it
+            None if self.checkpoint.tensors.of(node).is_some() => Some(Role::Neither),
+            None if is_named || self.checkpoint.holds_optimizer(&children) => Some(Role::Optimizer),
+            every => every,
+        };
+        self.frames.push(Frame {
+            node,
+            children,
+            next: 0,
+            in_optimizer,
+            every,
+            is_state_dict: None,
+            inside: self.inside,
+        });
         Ok(())
     }
 
-    fn push(&mut self, node: NodeId, item: Item, in_optimizer: bool) -> Result<()> {
+    fn every_here(&self) -> Option<Role> {
+        self.frames.last().map_or(self.every, |frame| frame.every)
+    }
+
+    /// What a tensor counts as that is no module's.
+    fn role(&mut self, id: TensorId) -> Role {
+        if let Some(role) = self.every_here() {
+            return role;
+        }
+        // what a module saves beside its parameters and buffers is neither
+        if self.in_module {
+            return Role::Neither;
+        }
+        let Some(tensor) = self.checkpoint.tensors.get(id) else { return Role::Neither };
+        let name = match self.path.last() {
+            Some(Element::Text(name)) => name.as_str(),
+            _ => "",
+        };
+        let checkpoint = self.checkpoint;
+        let frame = self.frames.last_mut();
+        Role::by_name(checkpoint, tensor, name, || {
+            frame.is_some_and(|frame| {
+                let ask = || checkpoint.is_state_dict(frame.node, &frame.children);
+                *frame.is_state_dict.get_or_insert_with(ask)
+            })
+        })
+    }
+
+    fn push_value(&mut self, node: NodeId, in_optimizer: bool) -> Result<()> {
+        let role = self.every_here().unwrap_or_default();
+        self.push(node, Item::Value, in_optimizer, role)
+    }
+
+    fn push(&mut self, node: NodeId, item: Item, in_optimizer: bool, role: Role) -> Result<()> {
         self.budget.path(&self.path)?;
         self.budget.memory(ROW_BYTES + self.value_bytes(node))?;
-        self.out.entries.push(Entry { path: self.path.clone(), node, item, in_optimizer });
+        let (path, inside) = (self.path.clone(), self.inside);
+        self.out.entries.push(Entry { path, node, item, in_optimizer, role, inside });
         Ok(())
     }
 
@@ -287,38 +365,24 @@ impl Walk<'_> {
     /// A parameter or subclass lists its state where that holds other tensors.
     fn visit_state(&mut self, node: NodeId, id: TensorId, in_optimizer: bool) -> Result<()> {
         let Some(tensor) = self.checkpoint.tensors.get(id) else { return Ok(()) };
-        let Some(state) = tensor.state else { return Ok(()) };
         if self.open.contains(&node) {
             return Ok(());
         }
-        let shown = tensor.storage();
-        let objects = self.checkpoint.objects();
-        let mut dicts = vec![state];
-        if let Some(parts) = self.checkpoint.graph.tuple(state) {
-            dicts = parts.to_vec();
+        let holding = self.checkpoint.state_children(tensor);
+        if holding.is_empty() {
+            return Ok(());
         }
-        let children: Vec<Child> = dicts.iter().flat_map(|dict| objects.children(*dict)).collect();
-        let holding: Vec<Child> = children
-            .into_iter()
-            .filter(|child| match self.checkpoint.tensors.of(child.node) {
-                // the tensor whose facts the subclass shows is not listed twice
-                Some(inner) => {
-                    self.checkpoint.tensors.get(inner).is_none_or(|t| t.storage().is_none() || t.storage() != shown)
-                }
-                None => self.checkpoint.holds_tensors(child.node),
-            })
-            .map(|child| match child.label {
-                Label::Key(key) => Child { label: Label::Attribute(key), ..child },
-                _ => child,
-            })
-            .collect();
-        if holding.is_empty() { Ok(()) } else { self.open_frame(node, holding, in_optimizer) }
+        let before = self.inside;
+        self.inside = self.inside.or(Some(id));
+        self.open_frame(node, holding, in_optimizer)?;
+        self.inside = before;
+        Ok(())
     }
 
     fn visit_module(&mut self, node: NodeId, in_optimizer: bool) -> Result<()> {
         let found = module::walk(self.checkpoint, node, &mut self.budget)?;
         if found.tensors.is_empty() {
-            return self.push(node, Item::Value, in_optimizer);
+            return self.push_value(node, in_optimizer);
         }
         let depth = self.path.len();
         for (name, class) in found.modules {
@@ -328,10 +392,33 @@ impl Walk<'_> {
             self.path.truncate(depth);
         }
         for tensor in found.tensors {
-            self.path.extend(tensor.path);
-            self.push(tensor.node, Item::Tensor(tensor.id, tensor.in_state_dict), in_optimizer)?;
+            self.path.extend(tensor.path.iter().cloned());
+            self.visit_of_module(&tensor, in_optimizer)?;
             self.path.truncate(depth);
         }
+        Ok(())
+    }
+}
+
+impl Walk<'_> {
+    /// Lists a tensor of a module with its state, or another value of its `state_dict()`, whose path is set.
+    fn visit_of_module(&mut self, found: &ModuleTensor, in_optimizer: bool) -> Result<()> {
+        if let Some(id) = found.id {
+            let role = self.every_here().unwrap_or(found.role);
+            self.push(found.node, Item::Tensor(id, found.in_state_dict), in_optimizer, role)?;
+        }
+        // modules in the state of a module's tensor could go on and on
+        if self.in_module {
+            return if found.id.is_none() { self.push_value(found.node, in_optimizer) } else { Ok(()) };
+        }
+        let (frames, inside) = (self.frames.len(), self.inside);
+        (self.in_module, self.in_state_dict) = (true, found.in_state_dict);
+        match found.id {
+            Some(id) => self.visit_state(found.node, id, in_optimizer)?,
+            None => self.visit(found.node, in_optimizer)?,
+        }
+        self.below(frames)?;
+        (self.in_module, self.in_state_dict, self.inside) = (false, true, inside);
         Ok(())
     }
 }

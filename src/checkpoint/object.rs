@@ -88,13 +88,38 @@ impl<'a> Objects<'a> {
             Some(Persistent::Class(class)) => *class,
             _ => callable,
         };
-        self.graph.global(callable)
+        self.graph.global(callable).or_else(|| self.nested_class(callable))
+    }
+
+    /// `getattr(Outer, 'Inner')`: how protocols before 4 name a nested class.
+    fn nested_class(&self, mut callable: NodeId) -> Option<(Cow<'a, str>, Cow<'a, str>)> {
+        let mut names = Vec::new();
+        // classes nest a few deep at most
+        for _ in 0..16 {
+            let object = self.graph.object(callable)?;
+            let (module, name) = self.graph.global(object.callable)?;
+            let [outer, inner] = *self.graph.sequence(object.args)? else { return None };
+            if name != "getattr" || !["builtins", "__builtin__"].contains(&module.as_ref()) {
+                return None;
+            }
+            names.push(self.graph.str_or_bytes(inner)?);
+            if let Some((module, name)) = self.graph.global(outer) {
+                names.push(name);
+                names.reverse();
+                return Some((module, Cow::Owned(names.join("."))));
+            }
+            callable = outer;
+        }
+        None
     }
 
     /// A class's name without its module and outer classes.
     pub fn class_name(&self, node: NodeId) -> Option<String> {
-        let (_, name) = self.class(node)?;
-        Some(name.rsplit('.').next().unwrap_or_default().to_owned())
+        let (module, name) = self.class(node)?;
+        let name = name.rsplit('.').next().unwrap_or_default();
+        // what Python 2 called it
+        let name = if name == "xrange" && module == "__builtin__" { "range" } else { name };
+        Some(name.to_owned())
     }
 
     /// The dicts of attributes that `BUILD` gave an object, and the states that are none.

@@ -2,6 +2,7 @@
 //! read is bounded.
 
 mod calls;
+mod wrapped;
 
 use std::collections::{HashMap, HashSet};
 
@@ -30,6 +31,8 @@ pub struct Tensors {
     constructors: FxHashMap<NodeId, Option<Constructor>>,
     /// Roots of the streams inside `_load_from_bytes`, by the call's node.
     pub(super) inner_roots: HashMap<NodeId, NodeId>,
+    /// What the class of a module adds to its `state_dict()`, by name.
+    saved: FxHashMap<NodeId, Vec<(&'static str, NodeId)>>,
 }
 
 impl Tensors {
@@ -51,6 +54,21 @@ impl Tensors {
     /// These nodes are tensors no more.
     pub(super) fn forget(&mut self, nodes: &HashSet<NodeId>) {
         self.of.retain(|node, _| !nodes.contains(node));
+    }
+
+    /// Looks again at where the tensors lie, when storages have gone missing.
+    pub(super) fn inspect_again(&mut self, storages: &Storages) {
+        self.all.iter_mut().for_each(|tensor| tensor.inspect(storages));
+    }
+
+    /// The class of a module adds these to its `state_dict()`, after parameters and buffers.
+    pub(super) fn save_in(&mut self, module: NodeId, named: Vec<(&'static str, NodeId)>) {
+        self.saved.insert(module, named);
+    }
+
+    /// What the class of a module adds to its `state_dict()`.
+    pub(super) fn saved_in(&self, module: NodeId) -> Option<&[(&'static str, NodeId)]> {
+        self.saved.get(&module).map(Vec::as_slice)
     }
 
     /// The tensor that a node is.

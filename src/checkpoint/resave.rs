@@ -5,6 +5,7 @@
 //! done and in which order; `storages` decides what is stored, `tensors` describes what looks at it.
 
 mod joblib;
+mod legacy;
 mod state_dict;
 mod storages;
 mod tensors;
@@ -22,7 +23,7 @@ use crate::checkpoint::storage::{Persistent, StorageId};
 use crate::checkpoint::tensor::TensorId;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::pickle::{Construct, Node, NodeId, Object, Scan};
+use crate::pickle::{Construct, Node, NodeId, Object};
 
 /// What to change on the way.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +44,10 @@ pub struct Resave {
 /// are their numbers.
 pub fn resave(checkpoint: &mut Checkpoint, root: NodeId, options: &Resave) -> Result<Vec<NewStorage>> {
     joblib::unfold_nested(checkpoint, root)?;
-    let order = Scan::new(&checkpoint.graph, root)?.into_order();
+    let mut order = legacy::order(checkpoint, root)?;
+    if options.legacy {
+        legacy::refuse(checkpoint, root, &order)?;
+    }
     let mut work = Work {
         options,
         uses: FxHashMap::default(),
@@ -54,6 +58,9 @@ pub fn resave(checkpoint: &mut Checkpoint, root: NodeId, options: &Resave) -> Re
         kept: HashSet::new(),
         checkpoint,
     };
+    if work.replace_meta(&order)? {
+        order = legacy::order(work.checkpoint, root)?;
+    }
     work.look(&order)?;
     work.divide()?;
     for node in order {
@@ -102,6 +109,9 @@ impl Work<'_> {
             Node::Foreign(_) | Node::Persistent(_) => self.make(node, id, &tensor),
             _ if self.checkpoint.objects().constructor(node) == Some(Constructor::JoblibArray) => {
                 self.unfold_joblib(node, &tensor)
+            }
+            Node::Object(_) if self.checkpoint.objects().constructor(node) == Some(Constructor::OnDevice) => {
+                self.edit_on_device(node, id, &tensor)
             }
             Node::Object(_) => self.edit_tensor(node, &tensor),
             _ => Ok(()),

@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::checkpoint::{Checkpoint, Item, TensorId};
+use crate::checkpoint::names::Element;
+use crate::checkpoint::tensor::Tensor;
+use crate::checkpoint::{Checkpoint, Container, Entry, Item, TensorId};
 use crate::error::Result;
 use crate::pickle::{Change, Node, NodeId};
 
@@ -16,9 +18,44 @@ pub struct Lost {
 }
 
 impl Checkpoint {
+    /// The tensors that are all there and may not be what was written, by every name they have.
+    pub fn doubtful(&self) -> Result<Vec<Lost>> {
+        let pickle = self.pickle_doubt();
+        let why = |id: TensorId| {
+            let tensor = self.tensors.get(id)?;
+            let of_storage = |tensor: &Tensor| self.storages.get(tensor.storage()?)?.doubt();
+            let of_parts = || tensor.parts().find_map(|part| of_storage(self.tensors.get(self.tensors.of(*part)?)?));
+            of_storage(tensor).or_else(of_parts).or_else(|| pickle.clone())
+        };
+        let lost: HashSet<TensorId> = self.lost_nodes()?.into_values().collect();
+        let mut found = Vec::new();
+        for entry in self.names(&self.top())?.entries {
+            if let Item::Tensor(id, _) = entry.item
+                && !lost.contains(&id)
+                && let Some(why) = why(id)
+            {
+                found.push(Lost { name: entry.name(), why });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Why names, types and places of the tensors may not be what was written.
+    pub fn pickle_doubt(&self) -> Option<String> {
+        let zip = self.zip.as_ref().filter(|_| matches!(self.container, Container::Zip | Container::TorchScript))?;
+        let member = ["data.pkl", "constants.pkl"].iter().filter_map(|name| zip.in_top(name));
+        member.into_iter().find_map(|member| Some(format!("{}: {}", member.name, member.doubt.as_deref()?)))
+    }
+
+    /// Takes storages that may be damaged for missing, and so the tensors in them for lost.
+    pub fn distrust(&mut self) {
+        self.storages.distrust();
+        self.tensors.inspect_again(&self.storages);
+    }
+
     /// The tensors that are not all there, by every name they have.
     pub fn lost(&self) -> Result<Vec<Lost>> {
-        let ids: HashSet<TensorId> = self.lost_nodes().into_values().collect();
+        let ids: HashSet<TensorId> = self.lost_nodes()?.into_values().collect();
         let mut lost = Vec::new();
         if ids.is_empty() {
             return Ok(lost);
@@ -28,7 +65,7 @@ impl Checkpoint {
                 && ids.contains(&id)
             {
                 let problem = self.tensors.get(id).and_then(|tensor| tensor.problem.clone());
-                let why = problem.unwrap_or_else(|| "consists of a tensor that is not all there".to_owned());
+                let why = problem.unwrap_or_else(|| "belongs together with a tensor that is not all there".to_owned());
                 lost.push(Lost { name: entry.name(), why });
             }
         }
@@ -37,8 +74,8 @@ impl Checkpoint {
 
     /// Takes the tensors that are not all there out of every dict, and leaves `None` in their place elsewhere: the object
     /// can be saved again.
-    pub fn give_up_lost(&mut self) {
-        let lost: HashSet<NodeId> = self.lost_nodes().into_keys().collect();
+    pub fn give_up_lost(&mut self) -> Result<()> {
+        let lost: HashSet<NodeId> = self.lost_nodes()?.into_keys().collect();
         for id in self.graph.ids() {
             let Some(node) = self.graph.node_mut(id) else { continue };
             match node {
@@ -53,10 +90,12 @@ impl Checkpoint {
         }
         self.tensors.forget(&lost);
         self.storages.empty_missing();
+        Ok(())
     }
 
-    /// Every node that stands for a tensor that is not all there, or for one that consists of such tensors.
-    fn lost_nodes(&self) -> HashMap<NodeId, TensorId> {
+    /// Every node that stands for a tensor that is not all there, for one that consists of such tensors, or for one that
+    /// goes with a tensor whose state it is in.
+    fn lost_nodes(&self) -> Result<HashMap<NodeId, TensorId>> {
         let mut lost = HashMap::new();
         loop {
             let before = lost.len();
@@ -66,8 +105,42 @@ impl Checkpoint {
                 }
             }
             if lost.len() == before {
-                return lost;
+                break;
             }
         }
+        if lost.is_empty() || self.tensors.iter().all(|tensor| tensor.state.is_none()) {
+            return Ok(lost);
+        }
+        let names = self.names(&self.top())?;
+        // those that hold a lost one go, then what they hold
+        for goes_down in [false, true] {
+            let mut around: Vec<&Entry> = Vec::new();
+            for entry in &names.entries {
+                while around.last().is_some_and(|outer| !is_below(&entry.path, &outer.path)) {
+                    around.pop();
+                }
+                let Item::Tensor(id, _) = entry.item else { continue };
+                let Some(tensor) = self.tensors.get(id) else { continue };
+                if !goes_down && lost.contains_key(&entry.node) {
+                    for outer in &around {
+                        if let Item::Tensor(id, _) = outer.item
+                            && self.tensors.get(id).is_some_and(Tensor::is_wrapper)
+                        {
+                            lost.insert(outer.node, id);
+                        }
+                    }
+                } else if goes_down && around.iter().any(|outer| lost.contains_key(&outer.node)) {
+                    lost.insert(entry.node, id);
+                }
+                if tensor.state.is_some() {
+                    around.push(entry);
+                }
+            }
+        }
+        Ok(lost)
     }
+}
+
+fn is_below(path: &[Element], outer: &[Element]) -> bool {
+    path.len() > outer.len() && path.starts_with(outer)
 }

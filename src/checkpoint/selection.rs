@@ -1,6 +1,6 @@
 //! Which tensors go into a weights-only format, and what a file holds besides.
 
-use crate::checkpoint::names::{Element, Item, join};
+use crate::checkpoint::names::{Element, Entry, Item, join};
 use crate::checkpoint::tensor::{Tensor, TensorId};
 use crate::checkpoint::weights::Found;
 use crate::checkpoint::{Checkpoint, Root};
@@ -27,6 +27,8 @@ pub struct Weights {
     pub tensors: Vec<Weight>,
     /// What lies in the file besides: names and, for what holds tensors, how many.
     pub left_out: Vec<(String, Option<usize>)>,
+    /// Wrappers in whose stead their parts are taken: name, class and the parts' names below it.
+    pub by_parts: Vec<(String, String, Vec<String>)>,
     /// Values among what is left out: names from the top object on, and their nodes.
     pub values: Vec<(String, NodeId)>,
 }
@@ -35,7 +37,8 @@ impl Checkpoint {
     /// The tensors below `root` whose names `takes`, and what is left out. Of modules those that `state_dict()` gives are
     /// meant, and none of optimizers; where there are no others, all.
     pub fn select_weights(&self, root: Root, takes: &dyn Fn(&str) -> bool) -> Result<Weights> {
-        let mut weights = Weights { tensors: Vec::new(), left_out: Vec::new(), values: Vec::new(), root };
+        let (tensors, left_out, by_parts, values) = Default::default();
+        let mut weights = Weights { tensors, left_out, by_parts, values, root };
         let prefix = join(&weights.root.path);
         let full = |name: &str| match (prefix.as_str(), name) {
             ("", "") => ".".to_owned(),
@@ -50,7 +53,20 @@ impl Checkpoint {
         let has_state_dict = !takes_all && entries.iter().any(|entry| matches!(entry.item, Item::Tensor(_, true)));
         for entry in entries {
             let name = entry.name();
+            if self.belongs_to_wrapper(&entry) {
+                continue;
+            }
             match entry.item {
+                Item::Tensor(id, in_state_dict)
+                    if (in_state_dict || !has_state_dict)
+                        && self.is_taken_by_parts(id)
+                        && (takes_optimizers || !entry.in_optimizer) =>
+                {
+                    let tensor = self.tensors.get(id);
+                    let class = tensor.and_then(|tensor| tensor.class.clone()).unwrap_or_default();
+                    let parts = tensor.map(|tensor| self.part_names(tensor)).unwrap_or_default();
+                    weights.by_parts.push((name, class, parts));
+                }
                 Item::Tensor(id, in_state_dict)
                     if (in_state_dict || !has_state_dict)
                         && takes(&name)
@@ -101,6 +117,18 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+
+    /// A wrapper has no elements of its own: its parts are taken under their own names.
+    fn is_taken_by_parts(&self, id: TensorId) -> bool {
+        self.tensors.get(id).is_some_and(|tensor| tensor.wraps && tensor.parts().next().is_some())
+    }
+
+    /// True for what lies below a wrapper, or below a tensor that shows the facts of what it wraps, and is none of its
+    /// parts.
+    fn belongs_to_wrapper(&self, entry: &Entry) -> bool {
+        let outer = entry.inside.and_then(|id| self.tensors.get(id));
+        outer.is_some_and(|outer| outer.wraps && !outer.parts().any(|part| *part == entry.node))
     }
 
     /// What lies beside the way from the top object to the root.

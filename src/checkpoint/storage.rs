@@ -39,6 +39,8 @@ pub struct Storage {
 pub(super) enum Bytes {
     /// Known: a part of the file.
     Here(SharedSource),
+    /// Known, and maybe not what was written: why.
+    Doubtful(SharedSource, String),
     /// A member of a zip, opened when it is needed.
     Member { zip: Arc<Zip>, index: usize, opened: OnceLock<SharedSource> },
     /// Nowhere: why.
@@ -49,7 +51,7 @@ impl Storage {
     /// Bytes that are really there; `None` when they are missing.
     pub fn available(&self) -> Option<u64> {
         match &self.bytes {
-            Bytes::Here(source) => Some(source.len()),
+            Bytes::Here(source) | Bytes::Doubtful(source, _) => Some(source.len()),
             Bytes::Member { zip, index, .. } => zip.members.get(*index).map(|member| member.size),
             Bytes::Missing(_) => None,
         }
@@ -72,7 +74,7 @@ impl Storage {
     /// The bytes. Fails when they are missing or their member cannot be opened.
     pub fn source(&self) -> Result<SharedSource> {
         match &self.bytes {
-            Bytes::Here(source) => Ok(Arc::clone(source)),
+            Bytes::Here(source) | Bytes::Doubtful(source, _) => Ok(Arc::clone(source)),
             Bytes::Member { zip, index, opened } => {
                 if let Some(source) = opened.get() {
                     return Ok(Arc::clone(source));
@@ -89,8 +91,31 @@ impl Storage {
     pub fn stated_crc(&self) -> Option<u32> {
         match &self.bytes {
             Bytes::Member { zip, index, .. } => {
-                zip.members.get(*index).filter(|member| member.method == 0).map(|member| member.crc32)
+                let stored = zip.members.get(*index).filter(|member| member.method == 0);
+                // 0 stands where none was computed; what really sums up to it is summed up again
+                stored.map(|member| member.crc32).filter(|crc| *crc != 0)
             }
+            _ => None,
+        }
+    }
+
+    /// The member of an archive that it is.
+    pub fn member(&self) -> Option<(&Arc<Zip>, usize)> {
+        match &self.bytes {
+            Bytes::Member { zip, index, .. } => Some((zip, *index)),
+            _ => None,
+        }
+    }
+
+    /// Why the bytes may not be those that were written, where a damaged file was salvaged.
+    pub fn doubt(&self) -> Option<String> {
+        match &self.bytes {
+            Bytes::Member { zip, index, .. } => {
+                let member = zip.members.get(*index)?;
+                let doubt = member.doubt.as_deref()?;
+                Some(format!("its storage, member {}, may be damaged: {doubt}", member.name))
+            }
+            Bytes::Doubtful(_, why) => Some(why.clone()),
             _ => None,
         }
     }
@@ -199,7 +224,7 @@ impl Storages {
 
     /// Storages from number `from` on whose members cannot be read are missing.
     pub(super) fn probe(&mut self, from: usize) -> Result<()> {
-        for storage in self.all.iter_mut().skip(from) {
+        for storage in self.all.iter_mut().skip(from).filter(|storage| storage.missing().is_none()) {
             match storage.source() {
                 Err(e) if e.kind() == ErrorKind::Io => return Err(e),
                 Err(e) => storage.bytes = Bytes::Missing(format!("its storage cannot be read: {e}")),
@@ -207,6 +232,15 @@ impl Storages {
             }
         }
         Ok(())
+    }
+
+    /// Storages whose bytes may be damaged are missing from here on.
+    pub(super) fn distrust(&mut self) {
+        for storage in &mut self.all {
+            if let Some(why) = storage.doubt() {
+                storage.bytes = Bytes::Missing(why);
+            }
+        }
     }
 
     /// Storages that are missing are empty from here on: no tensor has elements in them.

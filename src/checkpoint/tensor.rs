@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::storage::{StorageId, Storages};
 use crate::data::Elements;
+use crate::data::unpack::Unpacked;
 use crate::dtype::{ByteOrder, Class, DType};
 use crate::error::{Error, Result};
 use crate::pickle::NodeId;
@@ -53,7 +54,7 @@ pub enum Data {
         /// Their byte order.
         byte_order: ByteOrder,
     },
-    /// In other tensors (sparse ones: their indices and values).
+    /// In other tensors: a sparse one's indices and values, a nested one's buffer and sizes, what a wrapper holds.
     Parts(Vec<NodeId>),
     /// Nowhere: a meta tensor, or an object array.
     #[default]
@@ -110,8 +111,10 @@ pub struct Tensor {
     pub quantizer: Option<Quantizer>,
     /// Where the elements lie.
     pub data: Data,
-    /// The global shape of a tensor that is distributed, when it differs.
-    pub global_shape: Option<Vec<i64>>,
+    /// A wrapper subclass: what it holds lies in its state, and is listed below it.
+    pub wraps: bool,
+    /// Elements of a nested tensor, whose shape has -1 where its tensors differ.
+    pub ragged: Option<u64>,
     /// State of a parameter or subclass: what else it carries.
     pub state: Option<NodeId>,
     /// Why its elements cannot be trusted.
@@ -123,6 +126,9 @@ pub struct Tensor {
 impl Tensor {
     /// Elements, when the shape makes sense.
     pub fn numel(&self) -> Option<u64> {
+        if self.ragged.is_some() {
+            return self.ragged;
+        }
         if self.shape.iter().any(|size| *size < 0) {
             return None;
         }
@@ -135,7 +141,8 @@ impl Tensor {
 
     /// Bytes of all elements; `None` when the shape or the element's size is unknown or overflows.
     pub fn bytes(&self) -> Option<u64> {
-        self.numel()?.checked_mul(u64::from(self.dtype.as_ref()?.size()?))
+        let dtype = self.dtype.as_ref()?;
+        self.numel()?.div_ceil(dtype.in_a_byte().into()).checked_mul(u64::from(dtype.size()?))
     }
 
     /// The storage it is a view of.
@@ -165,6 +172,11 @@ impl Tensor {
         self.layout != STRIDED
     }
 
+    /// True for torch's nested tensors: several of different sizes in one buffer.
+    pub fn is_nested(&self) -> bool {
+        self.layout == NESTED
+    }
+
     /// Where the elements lie, for reading all of them. Fails as [`Tensor::elements`] does, and with `Limit` where there are
     /// more than the file explains.
     pub fn readable(&self, storages: &Storages) -> Result<Elements> {
@@ -175,7 +187,8 @@ impl Tensor {
     }
 
     /// Where the elements lie. Fails with the tensor's problem when there is one, or when it holds no
-    /// elements of its own (meta, sparse, object arrays).
+    /// elements of its own (meta, sparse, object arrays). Elements of less than a byte are a row of packed bytes, as
+    /// torch's `int_repr()` gives them.
     pub fn elements(&self, storages: &Storages) -> Result<Elements> {
         if let Some(problem) = &self.problem {
             return Err(Error::data(problem.clone()));
@@ -190,13 +203,40 @@ impl Tensor {
                 (storage.source()?, storage.byte_order, *offset)
             }
             Data::Array { source, byte_order } => (source.clone(), *byte_order, 0),
-            Data::Parts(_) => return Err(Error::data(format!("a {} tensor has no elements of its own", self.layout))),
+            Data::Parts(_) => return Err(Error::data(self.why_no_elements())),
             Data::Nothing if self.device.as_deref() == Some("meta") => {
                 return Err(Error::data("a meta tensor has no data"));
             }
             Data::Nothing => return Err(Error::data("its elements are not in the file as numbers")),
         };
+        let several = u64::from(dtype.in_a_byte());
+        let (shape, stride) = match several {
+            1 => (shape, stride),
+            several => (vec![self.numel().unwrap_or(0).div_ceil(several)], vec![1]),
+        };
         Ok(Elements { source, dtype, shape, stride, offset, byte_order, conj: self.conj, neg: self.neg })
+    }
+
+    /// The same with each element in a byte of its own and in the tensor's shape, where several share one.
+    pub fn unpacked(&self, storages: &Storages) -> Result<Elements> {
+        let packed = self.elements(storages)?;
+        let several = packed.dtype.in_a_byte();
+        if several == 1 {
+            return Ok(packed);
+        }
+        let source = Unpacked::over(packed.source, several);
+        let shape = self.shape.iter().map(|size| u64::try_from(*size).unwrap_or(0)).collect();
+        let offset = packed.offset.saturating_mul(several.into());
+        Ok(Elements { offset, ..Elements::row_major(source, packed.dtype, shape) })
+    }
+
+    fn why_no_elements(&self) -> String {
+        match &self.class {
+            Some(class) if self.wraps => {
+                format!("a {class} has no elements of its own: they are in what lies below it")
+            }
+            _ => format!("a {} tensor has no elements of its own", self.layout),
+        }
     }
 
     /// Finds out, without reading data, whether the elements lie where they should; sets `problem` if not.
@@ -207,7 +247,7 @@ impl Tensor {
     }
 
     fn find_problem(&self, storages: &Storages) -> Option<String> {
-        if let Some(size) = self.shape.iter().find(|size| **size < 0) {
+        if let Some(size) = self.shape.iter().find(|size| **size < 0 && self.ragged.is_none()) {
             return Some(format!("has a negative size ({size})"));
         }
         let Some(stride) = &self.stride else { return None };
@@ -225,6 +265,13 @@ impl Tensor {
         if numel.checked_mul(size).is_none() {
             return Some("has more bytes than 64 bits can count".into());
         }
+        let several = u64::from(self.dtype.as_ref()?.in_a_byte());
+        if several > 1 && !self.is_contiguous() {
+            // torch reads such a view as if it had the strides of whole bytes
+            return Some(
+                "is a view of elements that share bytes, which cannot be told apart from its neighbours".into(),
+            );
+        }
         let (available, offset, name) = match &self.data {
             Data::Storage { id, offset } => {
                 let storage = storages.get(*id)?;
@@ -240,16 +287,24 @@ impl Tensor {
         if numel == 0 {
             return None;
         }
-        let last = self.shape.iter().zip(stride).try_fold(offset, |last, (extent, step)| {
-            let steps = u64::try_from(extent - 1).ok()?.checked_mul(u64::try_from(*step).ok()?)?;
-            last.checked_add(steps)
-        });
+        let last = match several {
+            1 => self.shape.iter().zip(stride).try_fold(offset, |last, (extent, step)| {
+                let steps = u64::try_from(extent - 1).ok()?.checked_mul(u64::try_from(*step).ok()?)?;
+                last.checked_add(steps)
+            }),
+            several => offset.checked_add((numel - 1) / several),
+        };
         let end = last.and_then(|last| last.checked_add(1)?.checked_mul(size));
         match (last, end) {
             (Some(_), Some(end)) if end <= available => None,
             (Some(last), _) => Some(format!("reaches element {last} of {name}, which has {}", available / size.max(1))),
             _ => Some(format!("reaches outside {name}")),
         }
+    }
+
+    /// Whether all that it is lies in the tensors of its state.
+    pub(super) fn is_wrapper(&self) -> bool {
+        self.state.is_some() && matches!(self.data, Data::Nothing)
     }
 
     /// The nodes of the tensors that it consists of.
@@ -277,6 +332,8 @@ impl Tensor {
 
 /// The ordinary layout's name.
 pub const STRIDED: &str = "strided";
+/// What nested tensors are called: torch has no name for their layout.
+pub const NESTED: &str = "nested";
 
 /// Row-major strides, as torch counts them (an extent of 0 counts as 1).
 pub fn contiguous(shape: &[i64]) -> Vec<i64> {

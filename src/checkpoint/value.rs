@@ -1,5 +1,7 @@
 //! Everything in a checkpoint that is not a tensor: its type, its `repr` and, where that is exact, its JSON.
 
+mod stdlib;
+
 use std::borrow::Cow;
 
 use serde_json::Value as Json;
@@ -428,6 +430,7 @@ impl Repr<'_, '_> {
                 self.items(&objects.elements(node).unwrap_or_default());
                 self.push("])");
             }
+            None if self.stdlib(node).is_some() => {}
             _ => {
                 self.push(&class());
                 self.push("(");

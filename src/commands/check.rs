@@ -10,9 +10,7 @@ use rayon::prelude::*;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::{Status, progress_bar::Bar};
-use crate::container::detect::{Framing, detect};
 use crate::error::ErrorKind;
-use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::report::check::{Check, GlobalRow, Lines, Summary, status_name, verdict};
 use crate::safety::examine::{Examined, examine, examine_refused, examine_several};
@@ -31,7 +29,7 @@ checkpoint or cannot be read.\n\n\
 Examples:\n  ckpt check download.pth\n  ckpt check -R --fail-on error models/\n  \
 ckpt check --json --numerics model.pth | jq .findings")]
 pub struct Args {
-    /// Files, or directories of a checkpoint in several files; `-` is standard input
+    /// Files, directories of a checkpoint in several files, or members of archives (`ARCHIVE::member`); `-` is standard input
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     /// One line for each input, and for every file below a directory that is or hides a checkpoint
@@ -151,27 +149,27 @@ fn check_input(args: &Args, input: &Path, limits: &Limits) -> anyhow::Result<Che
 
 fn examine_input(args: &Args, input: &Path, limits: &Limits) -> crate::error::Result<Examined> {
     let depth = Depth { data: !args.no_data, numerics: args.numerics };
-    if !input.is_dir() {
-        let source = input::source(input, limits)?;
-        if !matches!(detect(source.as_ref()), Ok(Framing::ShardIndex)) {
-            return examine(input, &source, limits, depth);
-        }
-    }
-    let layout = match Layout::of(input, limits) {
+    let layout = match input::layout(input, limits, true) {
         Ok(layout) => layout,
+        Err(e) if e.kind() == ErrorKind::Unsupported && !input.is_dir() => return Err(e),
         Err(e) => return examine_refused(e),
     };
+    if let Some(contents) = layout.contents(limits) {
+        return examine(input, &contents.source, &contents.limits, depth);
+    }
+    let unpacked = layout.unpacked_files();
     let shards = layout.shards().map(|(index, shards)| (index.to_owned(), shards));
     let bar = Bar::new(&input.display().to_string(), layout.bytes(), true);
     let opened = layout.open(limits, &bar);
     let open = |dir: &Path, name: &str| FileSource::open(&dir.join(name)).map(|file| Arc::new(file) as SharedSource);
-    match shards {
-        Some((index, shards)) => {
+    match (shards, unpacked) {
+        (Some((index, shards)), _) => {
             let dir = index.parent().unwrap_or(Path::new(""));
             let parts = shards.into_iter().map(|name| (name.clone(), open(dir, &name)));
             examine_several(parts, true, opened, limits, depth)
         }
-        None => {
+        (None, Some(files)) => examine_several(files.into_iter(), false, opened, limits, depth),
+        (None, None) => {
             let names = fs::read_dir(input)?.map(|entry| Ok(entry?.file_name()));
             let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
             names.retain(|name| input.join(name).is_file());

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 
 use crate::checkpoint::casting::Casting;
 use crate::checkpoint::resolve::Listed;
-use crate::checkpoint::selection::Weights;
+use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Root, TensorId, device};
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
@@ -24,12 +24,13 @@ use crate::container::safetensors::METADATA;
 use crate::data::cast;
 use crate::dtype::{Class, DType};
 use crate::limits::Limits;
-use crate::pickle::NodeId;
+use crate::pickle::{NodeId, Scan};
 use crate::report::convert::{Conversion, LeftOut, Overflowed, Written};
 use crate::report::figures::counted;
 use crate::write::atomic::{Output, Target};
 use crate::write::content::Overflow;
 use crate::write::directory::NewDirectory;
+use crate::write::watch::{self, Watch};
 
 /// What can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -87,7 +88,7 @@ torch.load(weights_only=True) opens; numpy scalars in it become Python numbers."
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"), after_help = EXAMPLES)]
 pub struct Args {
-    /// What to convert: a file, or `-` for standard input
+    /// What to convert: a file, a directory, `ARCHIVE::member`, or `-` for standard input
     pub input: PathBuf,
     /// Where to write: a file, `-` for standard output, with --max-shard-size a directory
     #[arg(value_name = "OUTPUT", required_unless_present = "to_output")]
@@ -98,7 +99,7 @@ pub struct Args {
     /// The format to write; the default follows OUTPUT's extension
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub to: Option<To>,
-    /// Reduce a module, a TorchScript archive or a checkpoint to a plain state dict
+    /// Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)
     #[arg(long)]
     pub state_dict: bool,
     /// Leave out an element and everything below it; a name or a glob; repeatable
@@ -209,6 +210,9 @@ impl Args {
     }
 }
 
+/// Wrapper tensors that a note names.
+const MAX_WRAPPERS: usize = 8;
+
 /// What a conversion goes by.
 struct Job<'a> {
     args: &'a Args,
@@ -223,6 +227,8 @@ struct Job<'a> {
     outputs: Vec<(PathBuf, Output)>,
     /// What was made for them, to go again when they come to nothing.
     directory: Option<NewDirectory>,
+    /// Looks at the checksums of what is written.
+    watch: Option<Watch>,
 }
 
 /// Converts the input.
@@ -271,14 +277,21 @@ pub fn convert(
     };
     checkpoint.restore_aliases().with_context(|| name.to_owned())?;
     let metadata = checkpoint.take_metadata();
-    let mut job =
-        Job { args, to, filter: Filter::default(), limits, report, metadata, outputs: Vec::new(), directory: None };
+    let (filter, outputs) = (Filter::default(), Vec::new());
+    let mut job = Job { args, to, filter, limits, report, metadata, outputs, directory: None, watch: None };
     job.leave_out_metadata();
     let done = match to {
         To::Torch | To::TorchLegacy => job.torch(checkpoint, target, values),
         To::Safetensors | To::Npz => job.arrays(checkpoint, target, values),
     };
-    done.map_err(|e| if e.is::<AtOutput>() { e } else { e.context(name.to_owned()) })?;
+    let at_input = |e: anyhow::Error| if e.is::<AtOutput>() { e } else { e.context(name.to_owned()) };
+    done.map_err(at_input)?;
+    job.report.doubtful = match job.watch.take() {
+        Some(watch) => {
+            watch.finish().and_then(|wrong| watch::named(checkpoint, &wrong)).map_err(|e| at_input(e.into()))?
+        }
+        None => Vec::new(),
+    };
     job.finish()
 }
 
@@ -327,6 +340,17 @@ impl Job<'_> {
         };
         self.choose(checkpoint, &root)?;
         let weights = checkpoint.select_weights(root, &|name| self.filter.takes(name))?;
+        if !weights.by_parts.is_empty() {
+            let shown = weights.by_parts.iter().take(MAX_WRAPPERS).map(|(name, class, parts)| {
+                let name = if name.is_empty() { "." } else { name };
+                format!("{name} ({class}: {})", parts.join(", "))
+            });
+            let shown: Vec<String> = shown.collect();
+            let more = weights.by_parts.len().saturating_sub(MAX_WRAPPERS);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let written = format!("written as the tensors that they wrap: {}{more}", shown.join(", "));
+            self.args.report.note(&self.report.input, written);
+        }
         if weights.tensors.is_empty() {
             bail!("no tensors selected; nothing written");
         }
@@ -442,10 +466,26 @@ impl Job<'_> {
         if let Some(note) = report.not_cast_note() {
             output.note(&report.input, note);
         }
+        for line in watch::told(&report.doubtful) {
+            output.note(&report.input, line);
+        }
         if output.wants_json() {
             output.print(report)?;
         }
         Ok(Status::Success)
+    }
+
+    /// Has the checksums of these tensors' storages looked at while they are copied.
+    fn watch_weights(&mut self, checkpoint: &Checkpoint, tensors: &[Weight]) {
+        let storages = tensors.iter().filter_map(|weight| checkpoint.tensor(weight.id)?.storage());
+        self.watch = Some(Watch::start(checkpoint, storages));
+    }
+
+    /// The same for every tensor that is left below a node.
+    fn watch_all(&mut self, checkpoint: &Checkpoint, scan: &Scan) {
+        let tensors = scan.order().iter().filter_map(|node| checkpoint.tensors.of(*node));
+        let storages = tensors.filter_map(|id| checkpoint.tensor(id)?.storage());
+        self.watch = Some(Watch::start(checkpoint, storages));
     }
 
     fn root(&self, checkpoint: &Checkpoint) -> anyhow::Result<Root> {

@@ -24,7 +24,7 @@ use crate::commands::weights;
 use crate::report::diff::{Diff, OneSided, Problem, SortBy, StripPrefix, View};
 use crate::report::figures::counted;
 use crate::report::ls::shown_name;
-use align::{can_be_stripped, sides_to_strip};
+use align::{can_be_stripped, without_prefix};
 use pairs::{Pairing, pair};
 use side::{Align, Side};
 use tensors::{Rules, Tensors};
@@ -43,7 +43,7 @@ Examples:\n  ckpt diff before.pth after.pth\n  ckpt diff -q model.pth model.safe
 ckpt diff --rtol 1e-5 --atol 1e-8 run1.ckpt run2.ckpt\n  ckpt diff --sort change --top 10 base.pth tuned.pth\n  \
 ckpt diff --root-a model_state_dict --strip-prefix module. checkpoint.tar model.pth")]
 pub struct Args {
-    /// The first file, `-` for standard input
+    /// The first file, directory or `ARCHIVE::member`, `-` for standard input
     #[arg(value_name = "A")]
     pub a: PathBuf,
     /// The second file; relative differences are relative to it
@@ -157,8 +157,7 @@ fn read_whole(a: &Input, b: &Input) -> anyhow::Result<()> {
 
 /// Opens both, and says what is wrong with each that cannot be opened.
 fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
-    let is_stdin = |path: &Path| path.as_os_str() == "-";
-    if is_stdin(&args.a) && is_stdin(&args.b) {
+    if input::is_stdin(&args.a) && input::is_stdin(&args.b) {
         bail!("only one of the two can be standard input");
     }
     let limits = args.limits.limits();
@@ -182,21 +181,13 @@ fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
 fn choose(
     asked: &Asked<'_>,
     sides: [(&Input, &Root, bool); 2],
-    aligns: &[Align<'_>; 2],
+    aligned: [&Side<'_>; 2],
 ) -> anyhow::Result<[Filter; 2]> {
-    if asked.is_empty() {
-        return Ok([Filter::default(), Filter::default()]);
-    }
-    let aligned = |(input, root, _): (&Input, &Root, bool), align: &Align<'_>| -> anyhow::Result<Vec<side::Named>> {
-        let side = Side::new(input, root, align).with_context(|| input.name.clone())?.without_modules();
-        Ok(side.tensors.into_iter().chain(side.values).collect())
-    };
     let [a, b] = sides;
-    let [of_a, of_b] = aligns;
-    let compared = [aligned(a, of_a)?, aligned(b, of_b)?];
-    let listed = compared
-        .each_ref()
-        .map(|names| Listed::of_names(names.iter().map(|named| (named.name.clone(), named.path.as_slice()))));
+    let listed = aligned.map(|side| {
+        let named = side.tensors.iter().chain(side.values.iter().filter(|named| !named.is_module()));
+        Listed::of_names(named.map(|named| (named.name.clone(), named.path.as_slice())))
+    });
     let mut resolved = asked.resolve(&listed)?;
     if resolved.missing().next().is_some() {
         // nobody named the part that is compared, so names begin at the top
@@ -264,27 +255,24 @@ impl<'a> Comparing<'a> {
         let state_dict = only_weights || a.checkpoint.is_module(&root_a) != b.checkpoint.is_module(&root_b);
         let all = Filter::default();
         let align = Align { strip_prefix: None, filter: &all, weights: only_weights, state_dict };
-        let (strip, note) = match args.strip_prefix.as_deref() {
-            Some(prefix) => {
-                let open = |strip_prefix| -> anyhow::Result<_> {
-                    let align = Align { strip_prefix, ..align };
-                    let side =
-                        |input: &'a Input, root| Side::new(input, root, &align).with_context(|| input.name.clone());
-                    Ok((side(a, &root_a)?, side(b, &root_b)?))
-                };
-                sides_to_strip(prefix, &open(None)?, &open(Some(prefix))?)?
-            }
-            None => ((false, false), None),
+        let open = |input: &'a Input, root: &Root, strip_prefix: Option<&str>, filter: &Filter| {
+            Side::new(input, root, &Align { strip_prefix, filter, ..align }).with_context(|| input.name.clone())
         };
-        let prefix_of = |strip: bool| args.strip_prefix.as_deref().filter(|_| strip);
-        let aligns =
-            [Align { strip_prefix: prefix_of(strip.0), ..align }, Align { strip_prefix: prefix_of(strip.1), ..align }];
-        let sides = [(a, &root_a, args.root_a.is_none()), (b, &root_b, args.root_b.is_none())];
-        let filters = choose(&Asked::of(&names, &[]), sides, &aligns)?;
-        let [of_a, of_b] = &filters;
-        let [for_a, for_b] = aligns;
-        let mut left = Side::new(a, &root_a, &Align { filter: of_a, ..for_a }).with_context(|| a.name.clone())?;
-        let mut right = Side::new(b, &root_b, &Align { filter: of_b, ..for_b }).with_context(|| b.name.clone())?;
+        let (mut left, mut right) = (open(a, &root_a, None, &all)?, open(b, &root_b, None, &all)?);
+        let (mut note, mut prefixes) = (None, [None; 2]);
+        if let Some(prefix) = args.strip_prefix.as_deref() {
+            let stripped = (open(a, &root_a, Some(prefix), &all)?, open(b, &root_b, Some(prefix), &all)?);
+            let from;
+            (left, right, from, note) = without_prefix(prefix, (left, right), stripped)?;
+            prefixes = from.map(|is_stripped| is_stripped.then_some(prefix));
+        }
+        let asked = Asked::of(&names, &[]);
+        if !asked.is_empty() {
+            let sides = [(a, &root_a, args.root_a.is_none()), (b, &root_b, args.root_b.is_none())];
+            let [of_a, of_b] = choose(&asked, sides, [&left, &right])?;
+            let [prefix_a, prefix_b] = prefixes;
+            (left, right) = (open(a, &root_a, prefix_a, &of_a)?, open(b, &root_b, prefix_b, &of_b)?);
+        }
         if !left.has_modules() || !right.has_modules() {
             (left, right) = (left.without_modules(), right.without_modules());
         }

@@ -24,6 +24,7 @@ use crate::data::subscript::Subscript;
 use crate::dtype::{Class, DType};
 use crate::error::Result;
 use crate::limits::Limits;
+use crate::write::watch::{self, Watch};
 use form::Form;
 
 /// Options of `ckpt extract`.
@@ -36,7 +37,7 @@ In a picture NaN is magenta, or dark where there are three channels; filters (N 
 neither one nor three channels in one row each.\n\n{EXAMPLES}", parts::PARTS_HELP))]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The checkpoint, `-` for standard input
+    /// The checkpoint: a file, a directory, `ARCHIVE::member`, or `-` for standard input
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
     /// What to take: an exact name (a tensor, a value or all below it), else a glob over whole names (`*` crosses dots);
@@ -117,6 +118,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     if let Some(output) = &args.output {
         return write_out::run(args, &mut input, &chosen, output);
     }
+    let watched = watch(&input.checkpoint, &chosen);
     let part = show::Part { subscript: args.slice.as_ref(), dtype: args.dtype.as_ref() };
     let shown = if args.report.wants_json() {
         let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
@@ -126,7 +128,40 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         show::as_text(&input.checkpoint, &chosen, part, args.full)
     };
     shown.with_context(context)?;
+    let doubtful = watched.finish().and_then(|wrong| watch::named(&input.checkpoint, &wrong)).with_context(context)?;
+    for line in watch::told(&doubtful) {
+        args.report.note(&input.name, line);
+    }
     Ok(Status::Success)
+}
+
+/// Storages that are looked at for their checksums even if few of their elements are wanted.
+const MAX_WATCHED_BYTES: u64 = 64 << 20;
+
+/// Has the checksums looked at of the storages that the chosen tensors lie in: those that are wanted for a good part, and
+/// small ones.
+fn watch(checkpoint: &crate::checkpoint::Checkpoint, chosen: &choose::Chosen) -> Watch {
+    let tensors = chosen.entries.iter().filter_map(|entry| match entry.item {
+        Item::Tensor(id, _) => checkpoint.tensor(id),
+        _ => None,
+    });
+    let mut wanted: Vec<(crate::checkpoint::StorageId, u64)> = Vec::new();
+    let mut places = std::collections::HashMap::new();
+    for tensor in tensors {
+        let Some(id) = tensor.storage() else { continue };
+        let place = *places.entry(id).or_insert_with(|| {
+            wanted.push((id, 0));
+            wanted.len() - 1
+        });
+        if let Some((_, bytes)) = wanted.get_mut(place) {
+            *bytes = bytes.saturating_add(tensor.bytes().unwrap_or_default());
+        }
+    }
+    let storages = wanted.into_iter().filter(|(id, bytes)| {
+        let stored = checkpoint.storages.get(*id).and_then(|storage| storage.available()).unwrap_or_default();
+        stored <= MAX_WATCHED_BYTES || stored / 2 <= *bytes
+    });
+    Watch::start(checkpoint, storages.map(|(id, _)| id))
 }
 
 /// `--dtype` must have something to do.

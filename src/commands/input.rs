@@ -1,18 +1,20 @@
-//! Opening what the command line names: a file, a directory, an index of shards, or standard input as `-`.
+//! Opening what the command line names: a file, a directory, an index of shards, a member of an archive
+//! (`FILE::member`), or standard input as `-`.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
 
 use crate::checkpoint::Checkpoint;
 use crate::commands::progress_bar::Bar;
+use crate::container::archive::Contents;
 use crate::container::spool::spool;
-use crate::layout::{Layout, survey};
+use crate::error::Error;
+use crate::layout::{Layout, address, survey};
 use crate::limits::Limits;
-use crate::source::{FileSource, SharedSource};
+use crate::source::SharedSource;
 
 /// Bounds that a person may raise for a file they trust.
 #[derive(Debug, Clone, Default, Args)]
@@ -62,21 +64,41 @@ pub struct Input {
     pub checkpoint: Checkpoint,
 }
 
+/// The bytes that `name` stands for, and the bounds on what is in them. Fails for what is more than one file.
+pub fn contents(name: &Path, limits: &Limits) -> crate::error::Result<Contents> {
+    let layout = layout(name, limits, true)?;
+    layout.contents(limits).ok_or_else(|| {
+        Error::unsupported("is not one file; `ckpt convert` makes one of it, and ls, diff, extract and check read it")
+    })
+}
+
+/// Whether `name` is standard input, or a member of an archive that comes from there.
+pub fn is_stdin(name: &Path) -> bool {
+    name.as_os_str() == "-" || address(name).is_some_and(|address| address.file.as_os_str() == "-")
+}
+
 /// The bytes that `name` stands for.
 pub fn source(name: &Path, limits: &Limits) -> crate::error::Result<SharedSource> {
+    contents(name, limits).map(|contents| contents.source)
+}
+
+/// What `name` stands for: a file, a directory, a member of an archive, standard input.
+pub fn layout(name: &Path, limits: &Limits, quiet: bool) -> crate::error::Result<Layout> {
+    let stdin = || spool(io::stdin().lock(), limits);
     if name.as_os_str() == "-" {
-        return spool(io::stdin().lock(), limits);
+        return Ok(Layout::of_source(stdin()?, name));
     }
-    Ok(Arc::new(FileSource::open(name)?))
+    let Some(address) = address(name) else { return Layout::of(name, limits) };
+    let source = if address.file.as_os_str() == "-" { stdin()? } else { address.open()? };
+    let bar = Bar::new(&name.display().to_string(), source.len(), quiet);
+    Layout::of_member(source, &address, limits, &bar)
 }
 
 /// Opens a checkpoint. Errors name the file.
 pub fn open(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result<Input> {
     let shown = name.display().to_string();
     let context = || shown.clone();
-    let layout =
-        if name.as_os_str() == "-" { source(name, limits).map(Layout::of_source) } else { Layout::of(name, limits) };
-    let layout = layout.with_context(context)?;
+    let layout = layout(name, limits, quiet).with_context(context)?;
     let bytes = layout.bytes();
     let bar = Bar::new(&shown, bytes, quiet);
     let checkpoint = layout.open(limits, &bar).with_context(context)?;
@@ -94,9 +116,9 @@ pub fn below(dir: &Path, limits: &Limits) -> anyhow::Result<Vec<PathBuf>> {
         for entry in std::fs::read_dir(&dir).with_context(context)? {
             let entry = entry.with_context(context)?;
             let kind = entry.file_type().with_context(context)?;
-            if kind.is_dir() {
+            if kind.is_dir() && !survey.is_whole {
                 open.push(entry.path());
-            } else if entry.path().is_file() && !survey.parts.contains(&entry.file_name()) {
+            } else if !kind.is_dir() && entry.path().is_file() && !survey.parts.contains(&entry.file_name()) {
                 found.push(entry.path());
             }
         }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::checkpoint::names::Element;
+use crate::checkpoint::owners::owners;
 use crate::checkpoint::tensor::{Data, View};
-use crate::checkpoint::{Checkpoint, Item, Names, Root, StorageId, Tensor, TensorId};
+use crate::checkpoint::{Checkpoint, Item, Names, Role, Root, StorageId, Tensor, TensorId};
 use crate::commands::names::Filter;
 use crate::data::hash::{hex, sha256};
 use crate::data::number::Number;
@@ -57,6 +58,17 @@ pub fn list(
     bytes: u64,
     selection: &Selection<'_>,
 ) -> Result<Listed> {
+    let has_optimizer = |names: &Names| {
+        names.entries.iter().any(|entry| entry.role == Role::Optimizer && matches!(entry.item, Item::Tensor(..)))
+    };
+    let owners = match selection.tensors && has_optimizer(&names) {
+        // the parameters may lie outside of what is listed
+        true if selection.root.node != checkpoint.root || selection.root.stem.is_some() => {
+            owners(checkpoint, &checkpoint.names(&checkpoint.top())?)
+        }
+        true => owners(checkpoint, &names),
+        false => HashMap::new(),
+    };
     let by_filter = |name: &str| selection.filter.takes_all() || selection.filter.takes(name);
     names.entries.retain(|entry| {
         let kind = if matches!(entry.item, Item::Tensor(..)) { selection.tensors } else { selection.values };
@@ -85,6 +97,7 @@ pub fn list(
         notes: checkpoint.notes.clone(),
     };
     let mut ids = Vec::new();
+    let mut ties = Ties::default();
     for entry in names.entries {
         let name = entry.name();
         match entry.item {
@@ -94,7 +107,16 @@ pub fn list(
                 let mut row = tensor_row(checkpoint, tensor, name, path);
                 row.in_state_dict = in_state_dict;
                 row.shares_with = groups.sharing(tensor, listing.tensors.len());
-                row.parameters = if entry.in_optimizer { 0 } else { parameters(tensor) };
+                row.of = owners.get(&id).cloned();
+                match entry.role {
+                    Role::Parameter => row.parameters = tensor.numel().unwrap_or(0),
+                    Role::Buffer => row.buffers = tensor.numel().unwrap_or(0),
+                    Role::Optimizer | Role::Neither => {}
+                }
+                if row.parameters > 0 || row.buffers > 0 {
+                    let is_alone = tensor.storage().is_some() && row.shares_with.others() == 0;
+                    ties.add(id, tensor.view().filter(|_| !is_alone), is_alone, &mut row, &mut listing.tensors);
+                }
                 ids.push(id);
                 listing.tensors.push(row);
             }
@@ -106,7 +128,7 @@ pub fn list(
         }
     }
     checkpoint.graph.complete()?;
-    listing.totals.parameters = listing.tensors.iter().map(|row| row.parameters).fold(0, u64::saturating_add);
+    listing.count();
     Ok(Listed { listing, ids })
 }
 
@@ -135,9 +157,29 @@ fn path_element(element: Element) -> PathElement {
     }
 }
 
-/// Elements that count as parameters: floating and complex ones.
-fn parameters(tensor: &Tensor) -> u64 {
-    if tensor.dtype.as_ref().is_some_and(|dtype| dtype.is_floating()) { tensor.numel().unwrap_or(0) } else { 0 }
+/// The rows that are one tensor under several names: the same object, or the same view of the same storage. Views that
+/// only overlap are tensors of their own, as they are for torch.
+#[derive(Default)]
+struct Ties {
+    views: HashMap<View, usize>,
+    objects: HashMap<TensorId, usize>,
+}
+
+impl Ties {
+    /// Notes the next row, which will be `rows[rows.len()]`; one that is `alone` in its storage is tied to nothing.
+    fn add(&mut self, id: TensorId, view: Option<View>, alone: bool, row: &mut TensorRow, rows: &mut [TensorRow]) {
+        if alone {
+            return;
+        }
+        let next = rows.len();
+        let first = match view {
+            Some(view) => *self.views.entry(view).or_insert(next),
+            None => *self.objects.entry(id).or_insert(next),
+        };
+        if let Some(first_row) = rows.get_mut(first) {
+            (first_row.tied, row.tied) = (Some(first), Some(first));
+        }
+    }
 }
 
 /// Bytes of a tensor's elements; of a sparse one those of its parts.
@@ -153,10 +195,6 @@ fn tensor_bytes(checkpoint: &Checkpoint, tensor: &Tensor) -> u64 {
 
 fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<PathElement>) -> TensorRow {
     let storage = tensor.storage().and_then(|id| checkpoint.storages.get(id));
-    let class = match (&tensor.class, &tensor.global_shape) {
-        (Some(class), Some(shape)) => Some(format!("{class} of global shape {shape:?}")),
-        (class, _) => class.clone(),
-    };
     TensorRow {
         name,
         path,
@@ -171,7 +209,7 @@ fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<
         bytes: tensor_bytes(checkpoint, tensor),
         storage: storage.filter(|_| !checkpoint.container.is_merged()).map(|storage| storage.key.clone()),
         problem: tensor.problem.clone(),
-        class,
+        class: tensor.class.clone(),
         quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer_text(checkpoint, quantizer)),
         conj: tensor.conj,
         neg: tensor.neg,
@@ -233,7 +271,9 @@ fn totals(checkpoint: &Checkpoint, names: &Names) -> Totals {
     });
     for tensor in tensors {
         totals.tensors += 1;
-        totals.tensor_bytes = totals.tensor_bytes.saturating_add(tensor_bytes(checkpoint, tensor));
+        // what a wrapper holds is listed below it
+        let bytes = if tensor.wraps { 0 } else { tensor_bytes(checkpoint, tensor) };
+        totals.tensor_bytes = totals.tensor_bytes.saturating_add(bytes);
         let mut held = vec![tensor];
         if let Data::Parts(parts) = &tensor.data {
             held = parts.iter().filter_map(|node| checkpoint.tensor(checkpoint.tensors.of(*node)?)).collect();

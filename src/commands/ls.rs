@@ -23,9 +23,10 @@ use crate::report::tree::Tree;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:\n  ckpt ls model.pth\n  ckpt ls --tree --depth 2 model.pth\n  ckpt ls --json --hash checkpoint.tar | jq '.tensors[].name'\n  \
-ckpt ls --root optimizer_state_dict --values checkpoint.tar\n  zcat model.pth.gz | ckpt ls -")]
+ckpt ls --root optimizer_state_dict --values checkpoint.tar\n  zcat model.pth.gz | ckpt ls -\n  ckpt ls model.tar.gz::weights/model.pth")]
 pub struct Args {
-    /// Files, directories of shards, indexes of shards, `-` for standard input; with --recursive any directory
+    /// Files, directories of a checkpoint (shards, DCP, an unpacked zip), indexes of shards, members of archives
+    /// (`ARCHIVE::member`), `-` for standard input; with --recursive any directory
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     /// Roll up by module, with parameter counts and class names

@@ -20,6 +20,8 @@ use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::{Filter, NameArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
+use crate::container::archive::Contents;
+use crate::layout::{address, explain};
 use crate::report::figures::counted;
 use crate::report::rename::{Renaming, Row};
 use crate::report::shell::quoted;
@@ -41,7 +43,7 @@ Examples:\n  ckpt rename model.pth --add-prefix backbone. -o with_prefix.pth\n  
 ckpt rename model.pth --strip-prefix module. --regex 's/^encoder\\.(\\d+)/layers.$1/' --in-place\n  \
 ckpt rename model.safetensors --map names.tsv --dry-run")]
 pub struct Args {
-    /// The file; `-` is standard input
+    /// The file, or `ARCHIVE::member`; `-` is standard input
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
     #[command(flatten)]
@@ -157,7 +159,7 @@ fn table(path: &Path) -> anyhow::Result<Step> {
 /// Renames.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let stdin_twice = args.changes.0.iter().any(|(name, value)| *name == "map" && value == "-");
-    if stdin_twice && args.input.as_os_str() == "-" {
+    if stdin_twice && input::is_stdin(&args.input) {
         bail!("standard input cannot be both the file and the table");
     }
     let options: Vec<String> =
@@ -184,13 +186,19 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules, options
         return edit_several(args, name, rules, options, shards.as_ref());
     }
     let destination = args.destination(name)?;
-    let source: SharedSource = match &destination {
-        Destination::InPlace { file, .. } => Arc::new(FileSource::from_file(file.try_clone()?).with_context(context)?),
-        _ => input::source(name, &limits).with_context(context)?,
+    let contents = match &destination {
+        Destination::InPlace { file, .. } => {
+            let source = Arc::new(FileSource::from_file(file.try_clone()?).with_context(context)?);
+            Contents { source, limits }
+        }
+        _ => input::contents(name, &limits).with_context(context)?,
     };
-    let bar = Bar::new(&shown, source.len(), args.report.quiet);
-    let mut checkpoint = Checkpoint::open(Arc::clone(&source), &limits, &bar).with_context(context)?;
+    let bar = Bar::new(&shown, contents.source.len(), args.report.quiet);
+    let checkpoint = Checkpoint::open(Arc::clone(&contents.source), &contents.limits, &bar);
+    let checkpoint = checkpoint.map_err(|e| explain(e, &contents, &name.display().to_string()));
+    let mut checkpoint = checkpoint.with_context(context)?;
     checkpoint.restore_aliases().with_context(context)?;
+    let source = contents.source;
     // the process ends with the command: giving back every small piece of a large graph only takes time
     let mut opened = ManuallyDrop::new(Opened { args, shown: &shown, checkpoint, source, bar: &bar });
     let planned = ManuallyDrop::new(opened.plan(rules)?);
@@ -303,6 +311,9 @@ impl EditArgs {
 /// The regular file that a path leads to, open for reading and writing. Refused are files that cannot be written, and
 /// those with several names: an edit would change them all, or part them.
 pub(super) fn open_for_editing(path: &Path) -> anyhow::Result<(PathBuf, File)> {
+    if address(path).is_some() {
+        bail!("a member of an archive cannot be edited in place; -o writes a file of its own");
+    }
     let path = fs::canonicalize(path)?;
     let meta = fs::metadata(&path)?;
     if !meta.is_file() {

@@ -149,7 +149,7 @@ fn streams<R: BufRead, D: Read>(
 }
 
 /// Says what a decoder's error means for the file.
-pub(super) fn stream_error(format: &str, e: io::Error) -> Error {
+pub fn stream_error(format: &str, e: io::Error) -> Error {
     if e.get_ref().is_some_and(|inner| inner.is::<Error>()) {
         return Error::from(e);
     }

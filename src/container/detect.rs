@@ -2,6 +2,8 @@
 //!
 //! People feed failed downloads, Git LFS pointers and other frameworks' files by mistake, so the error names them.
 
+pub mod damage;
+mod foreign;
 mod text_pickle;
 
 use flate2::{Decompress, FlushDecompress};
@@ -41,8 +43,11 @@ pub fn detect(source: &dyn Source) -> Result<Framing> {
         return Err(Error::not_a_checkpoint("is empty (0 bytes)").at(source.absolute(0)));
     }
     let head = read_vec(source, 0, source.len().min(HEAD_BYTES))?;
+    let tail = read_vec(source, source.len().saturating_sub(8), source.len().min(8))?;
     let known = binary(&head, source.len())
-        .or_else(|| foreign(&head).map(Err))
+        .or_else(|| {
+            foreign::name(&head, &tail).map(|what| Err(Error::not_a_checkpoint(format!("not a checkpoint: is {what}"))))
+        })
         .or_else(|| tar::is_header(&head).then_some(Ok(Framing::Tar)))
         .or_else(|| pickle(&head))
         .or_else(|| text(&head));
@@ -100,49 +105,6 @@ fn is_zlib(head: &[u8]) -> bool {
     Decompress::new(true).decompress(head, &mut [0; 4096], FlushDecompress::None).is_ok()
 }
 
-/// What other programs' files start with.
-const FOREIGN: &[(usize, &[u8], &str)] = &[
-    (0, b"\x89PNG\r\n", "a PNG picture"),
-    (0, b"\xff\xd8\xff", "a JPEG picture"),
-    (0, b"GIF8", "a GIF picture"),
-    (0, b"%PDF-", "a PDF document"),
-    (0, b"\x7fELF", "an ELF executable or shared library"),
-    (0, b"\xcf\xfa\xed\xfe", "a Mach-O executable or library"),
-    (0, b"\xca\xfe\xba\xbe", "a Mach-O or Java file"),
-    (0, b"MZ\x90\0", "a Windows executable or library"),
-    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras keeps weights in such; open it with h5py)"),
-    (0, b"GGUF", "a GGUF file (llama.cpp's format)"),
-    (0, b"ggjt", "a GGML file (llama.cpp's old format)"),
-    (0, b"tjgg", "a GGML file (llama.cpp's old format)"),
-    (0, b"lmgg", "a GGML file (llama.cpp's old format)"),
-    (4, b"TFL3", "a TensorFlow Lite model"),
-    (0, b"PAR1", "a Parquet table"),
-    (0, b"ARROW1", "an Arrow file"),
-    (0, b"SQLite format 3\0", "an SQLite database"),
-    (0, b"MATLAB 5.0 MAT-file", "a MATLAB file (open it with scipy.io.loadmat)"),
-    (0, b"RIFF", "a RIFF file (sound or video)"),
-    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it first"),
-    (0, b"Rar!\x1a\x07", "a RAR archive; unpack it first"),
-    (0, b"\x28\xb5\x2f\xfd", "compressed with Zstandard; expand it first (zstd -d)"),
-    (0, b"\x04\x22\x4d\x18", "compressed with LZ4; expand it first (lz4 -d)"),
-    (0, b"LZIP\x01", "compressed with lzip; expand it first (lzip -d)"),
-];
-
-fn foreign(head: &[u8]) -> Option<Error> {
-    let starts = |(at, magic, _): &&(usize, &[u8], &str)| head.get(*at..).is_some_and(|rest| rest.starts_with(magic));
-    if let Some((.., what)) = FOREIGN.iter().find(starts) {
-        return Some(Error::not_a_checkpoint(format!("not a checkpoint: is {what}")));
-    }
-    // protobuf: field 1 is a small version number, then a length-delimited field
-    let what = match head {
-        [0x08, 1, 0x12, ..] => "a TensorFlow SavedModel",
-        [0x08, 3..=0x20, 0x12 | 0x3a | 0x42, ..] => "an ONNX model",
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16 text",
-        _ => return None,
-    };
-    Some(Error::not_a_checkpoint(format!("not a checkpoint: is {what}")))
-}
-
 /// The last protocol Python has defined.
 const LAST_PROTOCOL: u8 = 5;
 
@@ -171,6 +133,10 @@ fn text(head: &[u8]) -> Option<Result<Framing>> {
     let lower = |prefix: &[u8]| body.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     if body.starts_with(b"version https://git-lfs") {
         return Some(Err(lfs_pointer(body)));
+    }
+    if damage::is_base64(body) {
+        let message = "is base64 text of a checkpoint, not the file itself; decode it first (`base64 -d`)";
+        return Some(Err(Error::not_a_checkpoint(message)));
     }
     let what = if lower(b"<!doctype html") || lower(b"<html") || lower(b"<head") || lower(b"<body") {
         "an HTML page: looks like a failed download (a login or error page instead of the file)".to_owned()
@@ -203,6 +169,14 @@ fn lfs_pointer(body: &[u8]) -> Error {
     };
     let place: String = place.chars().filter(|c| !c.is_control()).take(120).collect();
     Error::not_a_checkpoint(format!("is a Git LFS pointer{place}, not the file itself; run `git lfs pull`"))
+}
+
+/// Whether bytes start like a checkpoint for sure: with more than two bytes of it.
+fn is_known_start(bytes: &[u8]) -> bool {
+    match bytes {
+        [0x80, 2..=LAST_PROTOCOL, opcode, ..] => b"}](ccX\x95\x8a\x8c".contains(opcode),
+        bytes => binary(bytes, Limits::default().max_header_bytes).is_some(),
+    }
 }
 
 fn unknown(head: &[u8]) -> Error {

@@ -8,7 +8,7 @@ use num_bigint::BigInt;
 use crate::error::{Error, Result};
 use crate::pickle::text::big_integer;
 use crate::pickle::{Decoded, Graph, Inline, Node, NothingInline, StreamId, decode};
-use crate::source::{SharedSource, Window};
+use crate::source::{SharedSource, Source, Window, read_vec};
 
 const MAGIC: u128 = 0x1950_a86a_20f9_469c_fc6c;
 const PROTOCOL_VERSION: i64 = 1001;
@@ -102,6 +102,80 @@ pub fn locate(source: &SharedSource, legacy: &Legacy, element_bytes: impl Fn(&st
         }
     }
     found
+}
+
+/// What the pickle says of a storage: the size of an element and how many there are.
+#[derive(Debug, Clone, Copy)]
+pub struct Announced {
+    /// Bytes of one element.
+    pub element_bytes: u64,
+    /// How many.
+    pub count: u64,
+}
+
+/// Finds the storages of a damaged stream, by what the pickle says of each: where its count does not stand before a
+/// storage, something else was written there. Gives the storages that there are, each with what casts doubt on it, and
+/// where the last one ends. Zeros around a lost count are a hole (a failed block of a download), so the storages that they
+/// reach into are doubtful.
+pub fn locate_damaged(
+    source: &SharedSource,
+    legacy: &Legacy,
+    announced: impl Fn(&str) -> Option<Announced>,
+) -> Result<(Vec<(StoredAt, Option<&'static str>)>, u64)> {
+    let mut found: Vec<(StoredAt, Option<&'static str>)> = Vec::new();
+    let mut places: Vec<std::ops::Range<u64>> = Vec::new();
+    let mut holes: Vec<std::ops::Range<u64>> = Vec::new();
+    let mut at = legacy.storages_start;
+    for key in &legacy.keys {
+        let Some(Announced { element_bytes, count }) = announced(key) else { break };
+        let Some(len) = count.checked_mul(element_bytes) else { break };
+        let Some(left) = source.len().checked_sub(at).and_then(|left| left.checked_sub(8)) else { break };
+        let head = read_vec(source.as_ref(), at, 8)?;
+        let is_right = head == count.to_le_bytes();
+        if !is_right && head.iter().all(|byte| *byte == 0) && holes.last().is_none_or(|hole| hole.end < at + 8) {
+            holes.push(zeros_around(source.as_ref(), at)?);
+        }
+        let bytes = Window::shared(source, at + 8, len.min(left))?;
+        let doubt = match (len <= left, is_right) {
+            (false, _) => Some("the end of its bytes is missing"),
+            (true, false) => Some("the count before its bytes is damaged"),
+            (true, true) => None,
+        };
+        found.push((StoredAt { key: key.clone(), count, bytes }, doubt));
+        places.push(at..(at + 8).saturating_add(len));
+        at = (at + 8).saturating_add(len);
+    }
+    for ((_, doubt), place) in found.iter_mut().zip(places) {
+        let after = holes.partition_point(|hole| hole.end <= place.start);
+        if doubt.is_none() && holes.get(after).is_some_and(|hole| hole.start < place.end) {
+            *doubt = Some("a hole of zeros in the file reaches into its bytes");
+        }
+    }
+    Ok((found, at.min(source.len())))
+}
+
+/// The run of zero bytes around byte `at`.
+fn zeros_around(source: &dyn Source, at: u64) -> Result<std::ops::Range<u64>> {
+    const BLOCK: u64 = 64 << 10;
+    let (mut start, mut end) = (at, at);
+    while start > 0 {
+        let from = start.saturating_sub(BLOCK);
+        let block = read_vec(source, from, start - from)?;
+        let zeros = block.iter().rev().take_while(|byte| **byte == 0).count();
+        start -= zeros as u64;
+        if zeros < block.len() {
+            break;
+        }
+    }
+    while end < source.len() {
+        let block = read_vec(source, end, BLOCK.min(source.len() - end))?;
+        let zeros = block.iter().take_while(|byte| **byte == 0).count();
+        end += zeros as u64;
+        if zeros < block.len() {
+            break;
+        }
+    }
+    Ok(start..end)
 }
 
 impl Located {

@@ -5,7 +5,9 @@
 //! `.bin` are all used for every container. A new container is one file here, a [`detect::Framing`] and a line in
 //! detection's table.
 
+pub mod archive;
 pub mod compress;
+pub mod crlf;
 pub mod detect;
 pub mod legacy;
 pub mod npy;

@@ -58,6 +58,21 @@ pub struct Tensor {
 /// Reads and checks the header. `Malformed` are: JSON that is wrong or has a key twice, offsets that leave a gap,
 /// overlap or do not fit the shape, and data that no tensor claims; `Truncated`: data that is not all there.
 pub fn read(source: &dyn Source, limits: &Limits) -> Result<Header> {
+    let header = read_header(source, limits)?;
+    header.check(source)?;
+    Ok(header)
+}
+
+/// Reads the header of a file whose data is cut off, or followed by something: the header, and where the data ends that is
+/// there.
+pub fn read_damaged(source: &dyn Source, limits: &Limits) -> Result<(Header, u64)> {
+    let header = read_header(source, limits)?;
+    header.check_within(source, u64::MAX)?;
+    let available = source.len().saturating_sub(header.data_start);
+    Ok((header, available))
+}
+
+fn read_header(source: &dyn Source, limits: &Limits) -> Result<Header> {
     let place = |e: Error| e.at(source.absolute(0));
     let length = read_vec(source, 0, LENGTH_BYTES).map_err(place)?;
     let length = length.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
@@ -72,14 +87,22 @@ pub fn read(source: &dyn Source, limits: &Limits) -> Result<Header> {
         Error::malformed(format!("bad safetensors header: {what}")).at(place)
     })?;
     tensors.sort_by_key(|tensor| (tensor.begin, tensor.end));
-    let header = Header { metadata, tensors, data_start: LENGTH_BYTES + length };
-    header.check(source)?;
-    Ok(header)
+    Ok(Header { metadata, tensors, data_start: LENGTH_BYTES + length })
 }
 
 impl Header {
     fn check(&self, source: &dyn Source) -> Result<()> {
         let available = source.len().saturating_sub(self.data_start);
+        let expected = self.check_within(source, available)?;
+        if expected < available {
+            let message = format!("{} bytes after the last tensor", available - expected);
+            return Err(Error::malformed(message).at(source.absolute(self.data_start.saturating_add(expected))));
+        }
+        Ok(())
+    }
+
+    /// Checks the entries against each other and so many bytes of data; gives where the last one ends.
+    fn check_within(&self, source: &dyn Source, available: u64) -> Result<u64> {
         let mut expected = 0;
         for tensor in &self.tensors {
             let at = self.data_start.saturating_add(tensor.begin);
@@ -104,11 +127,7 @@ impl Header {
             }
             expected = tensor.end;
         }
-        if expected < available {
-            let message = format!("{} bytes after the last tensor", available - expected);
-            return Err(Error::malformed(message).at(source.absolute(self.data_start.saturating_add(expected))));
-        }
-        Ok(())
+        Ok(expected)
     }
 }
 

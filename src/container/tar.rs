@@ -1,8 +1,8 @@
 //! The members of a tar archive: torch's own container before 0.1.10, and archives that only hold checkpoints.
 //!
 //! The `tar` crate decodes header fields; the walk is ours, so that nothing is read or kept beyond a bound and every
-//! error knows its offset. Names too long for a header come from GNU (`L`) or PAX (`x`) records; sparse files, links
-//! and devices are passed over.
+//! error knows its offset. Names too long for a header come from GNU (`L`, `K`) or PAX (`x`) records; sparse files and
+//! devices are passed over.
 
 use ::tar::{EntryType, Header, PaxExtensions};
 
@@ -26,10 +26,23 @@ pub struct Member {
     pub size: u64,
 }
 
+/// A name for another member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The name.
+    pub name: String,
+    /// The member's name: of a hard link from the archive's top on, of a symbolic one from the link's folder on.
+    pub target: String,
+    /// Whether it is a hard link.
+    pub is_hard: bool,
+}
+
 /// An archive's table of contents.
 #[derive(Debug, Clone)]
 pub struct Tar {
     source: SharedSource,
+    /// The links, in the archive's order.
+    pub links: Vec<Link>,
     /// The regular files, in the archive's order.
     pub members: Vec<Member>,
 }
@@ -37,14 +50,14 @@ pub struct Tar {
 impl Tar {
     /// Reads all headers of `source`.
     pub fn open(source: SharedSource, limits: &Limits) -> Result<Self> {
-        let mut tar = Tar { source, members: Vec::new() };
+        let mut tar = Tar { source, members: Vec::new(), links: Vec::new() };
         let mut next = 0;
         let mut extended = Extended::default();
         while let Some(block) = tar.block(next)? {
             let header = decode(&block).ok_or_else(|| Error::malformed("bad tar header").at(tar.source.absolute(next)));
             let read = header.and_then(|header| tar.record(next, &header, &mut extended));
             next = read.map_err(|e| e.at(tar.source.absolute(next)))?;
-            if tar.members.len() as u64 > limits.max_members {
+            if (tar.members.len() + tar.links.len()) as u64 > limits.max_members {
                 return Err(Error::limit(format!("has more than {} members", limits.max_members)).at(next));
             }
         }
@@ -84,8 +97,13 @@ impl Tar {
             let body = read_vec(self.source.as_ref(), offset, size)?;
             extended.take(kind, &body)?;
         } else {
-            let Extended { name: long, sparse, .. } = std::mem::take(extended);
+            let Extended { name: long, link, sparse, .. } = std::mem::take(extended);
             let name = long.unwrap_or_else(name);
+            if kind.is_hard_link() || kind.is_symlink() {
+                let short = || header.link_name_bytes().map(|target| String::from_utf8_lossy(&target).into_owned());
+                let target = link.or_else(short).unwrap_or_default();
+                self.links.push(Link { name: name.clone(), target, is_hard: kind.is_hard_link() });
+            }
             if (kind.is_file() || kind.is_contiguous()) && !sparse && !name.ends_with('/') {
                 self.members.push(Member { name, offset, size });
             }
@@ -126,6 +144,7 @@ impl Tar {
 #[derive(Debug, Default)]
 struct Extended {
     name: Option<String>,
+    link: Option<String>,
     size: Option<u64>,
     sparse: bool,
 }
@@ -136,11 +155,15 @@ impl Extended {
         if kind.is_gnu_longname() {
             let end = body.iter().position(|byte| *byte == 0).unwrap_or(body.len());
             self.name = body.get(..end).map(text);
+        } else if kind.is_gnu_longlink() {
+            let end = body.iter().position(|byte| *byte == 0).unwrap_or(body.len());
+            self.link = body.get(..end).map(text);
         } else if kind.is_pax_local_extensions() {
             for extension in PaxExtensions::new(body) {
                 let extension = extension.map_err(|_| Error::malformed("bad PAX record in a tar archive"))?;
                 match extension.key_bytes() {
                     b"path" => self.name = Some(text(extension.value_bytes())),
+                    b"linkpath" => self.link = Some(text(extension.value_bytes())),
                     b"size" => {
                         let size = extension.value().ok().and_then(|value| value.parse().ok());
                         self.size = Some(size.ok_or_else(|| Error::malformed("bad size in a PAX record"))?);

@@ -7,7 +7,9 @@
 pub mod directory;
 mod flavor;
 mod member;
+mod salvage;
 pub mod tail;
+mod view;
 pub mod walk;
 
 use std::collections::HashMap;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use ::zip::read::{ArchiveOffset, Config};
 use ::zip::result::ZipError;
 
-pub use self::flavor::Flavor;
+pub use self::flavor::{DECRYPT, Flavor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::{Cursor, SharedSource, read_vec};
@@ -52,6 +54,10 @@ pub struct Member {
     pub flags: u16,
     /// False for what is left of a member that was cut off ([`Zip::salvage`]).
     pub is_whole: bool,
+    /// Why its bytes may not be what was written ([`Zip::salvage`] only looks).
+    pub doubt: Option<Box<str>>,
+    /// Where its data is, when that was found without the local header.
+    data_at: Option<u64>,
     /// Where the next thing in the file starts.
     bound: u64,
 }
@@ -60,6 +66,11 @@ impl Member {
     /// The name's bytes as the file has them.
     pub fn name_raw(&self) -> &[u8] {
         self.other_name.as_deref().unwrap_or(self.name.as_bytes())
+    }
+
+    /// Whether a password is needed to read it.
+    pub fn is_encrypted(&self) -> bool {
+        self.flags & member::ENCRYPTED != 0
     }
 
     /// Whether it stands for a folder.
@@ -89,6 +100,12 @@ pub struct Zip {
     pub central_directory_start: u64,
     /// Bytes after the end record and its comment.
     pub trailing_bytes: u64,
+    /// The members' bytes where each is a file of its own, not in `source`.
+    loose: Option<Vec<SharedSource>>,
+    /// The folder that everything is in, where that is not the first member's.
+    top_folder: Option<Box<str>>,
+    /// What was wrong with the archive as a whole ([`Zip::salvage`] only looks).
+    pub damage: Vec<String>,
 }
 
 impl Zip {
@@ -128,8 +145,11 @@ impl Zip {
             comment,
             central_directory_start,
             trailing_bytes: source.len().saturating_sub(after),
+            top_folder: None,
+            damage: Vec::new(),
             limits: limits.clone(),
             source,
+            loose: None,
         };
         for index in 0..archive.len() {
             let entry = archive.by_index_data(index).map_err(directory_error)?;
@@ -137,37 +157,6 @@ impl Zip {
         }
         drop(archive);
         zip.find_bounds()?;
-        Ok(zip)
-    }
-
-    /// What is left of an archive without a directory that can be read, by its local headers. Of two members of one name
-    /// the later one counts, and a whole one more than one that is not. There is no central directory.
-    pub fn salvage(source: SharedSource, limits: &Limits) -> Result<Self> {
-        let len = source.len();
-        let mut zip = Zip {
-            members: Vec::new(),
-            by_name: HashMap::new(),
-            comment: Vec::new(),
-            central_directory_start: len,
-            trailing_bytes: 0,
-            limits: limits.clone(),
-            source,
-        };
-        for found in walk::local_members(&zip.source, limits)? {
-            let readable = found.is_complete || found.method == 0;
-            if found.is_inside || !readable || check_name(&found.name).is_err() {
-                continue;
-            }
-            let member = found.into_member(len);
-            match zip.position(&member.name).and_then(|known| zip.members.get_mut(known)) {
-                Some(known) if member.is_whole || !known.is_whole => *known = member,
-                Some(_) => {}
-                None => {
-                    zip.by_name.insert(Arc::clone(&member.name), zip.members.len());
-                    zip.members.push(member);
-                }
-            }
-        }
         Ok(zip)
     }
 
@@ -185,6 +174,8 @@ impl Zip {
             method: entry.compression().to_u16(),
             flags: entry.flags().as_u16(),
             is_whole: true,
+            doubt: None,
+            data_at: None,
             bound: self.source.len(),
             name: Arc::clone(&name),
         };

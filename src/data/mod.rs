@@ -4,6 +4,7 @@
 //! What is made of them ([`hash`], [`stats`], [`compare`], [`cast`]) sees only that stream.
 
 pub mod cast;
+pub mod casting;
 pub mod compare;
 mod difference;
 pub mod gather;
@@ -15,6 +16,7 @@ pub mod recast;
 pub mod stats;
 pub mod subscript;
 mod tile;
+pub mod unpack;
 
 use std::ops::Range;
 

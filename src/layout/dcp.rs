@@ -1,11 +1,14 @@
 //! torch.distributed.checkpoint: a directory with an index and what each process saved.
 //!
 //! Sources: `torch/distributed/checkpoint/filesystem.py`, `default_planner.py`, `_nested_dict.py`. Each chunk of a
-//! tensor, and each object that is none, is a whole `torch.save` file somewhere in a `.distcp` file.
+//! tensor, and each object that is none, is a whole `torch.save` file somewhere in a `.distcp` file; or chunks are tensors
+//! of safetensors files.
 
+mod in_safetensors;
 mod metadata;
 mod tree;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +18,8 @@ use super::stitch::{Chunk, Stitched};
 use crate::checkpoint::open::{Opened, Opener, Parts};
 use crate::checkpoint::tensor::{Data, Tensor, plain_tensor};
 use crate::checkpoint::{Checkpoint, Container};
-use crate::dtype::ByteOrder;
+use crate::data::Elements;
+use crate::dtype::{ByteOrder, DType};
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::pickle::NodeId;
@@ -29,15 +33,29 @@ pub(super) struct Dcp {
     directory: Directory,
     metadata: Metadata,
     bytes: u64,
+    notes: Vec<String>,
 }
 
 impl Dcp {
+    /// The safetensors files `names` of a directory, one or more a rank and without an index, where that is what they are.
+    pub fn of_ranks(path: &Path, names: &[&String], limits: &Limits) -> Result<Option<Self>> {
+        let mut directory = Directory::new(path);
+        let open = |name: &&String| Some(((*name).clone(), directory.file(name).ok()?));
+        let Some(files) = names.iter().map(open).collect::<Option<Vec<_>>>() else { return Ok(None) };
+        let Some(metadata) = in_safetensors::index_of(&files, limits)? else { return Ok(None) };
+        let notes = vec![format!(
+            "put together from {} files that no index lists: each tensor is as large as the parts that are here",
+            files.len()
+        )];
+        Ok(Some(Dcp { directory, metadata, bytes: directory::bytes(path)?, notes }))
+    }
+
     /// Reads the index of a directory.
     pub fn of_directory(path: &Path, limits: &Limits) -> Result<Self> {
         let source: SharedSource = Arc::new(crate::source::FileSource::open(&path.join(DCP_INDEX))?);
         let metadata = Metadata::read(source, limits).map_err(|e| e.in_member(DCP_INDEX))?;
         metadata.files().try_for_each(check_name)?;
-        Ok(Dcp { directory: Directory::new(path), metadata, bytes: directory::bytes(path)? })
+        Ok(Dcp { directory: Directory::new(path), metadata, bytes: directory::bytes(path)?, notes: Vec::new() })
     }
 
     pub fn bytes(&self) -> u64 {
@@ -47,15 +65,21 @@ impl Dcp {
     /// The nested dict that was saved. What lies in a file that is missing or too short is a tensor's problem; an object
     /// that is no tensor is then left out and noted.
     pub fn open(self, limits: &Limits) -> Result<Checkpoint> {
-        let Dcp { directory, metadata, bytes } = self;
+        let Dcp { directory, metadata, bytes, mut notes } = self;
         let shared = Arc::new(limits.clone());
-        let mut reader =
-            Reader { directory, parts: Parts::new(), limits: shared, max_objects: limits.objects_for(bytes) };
+        let max_objects = limits.objects_for(bytes);
+        let mut reader = Reader {
+            directory,
+            parts: Parts::new(),
+            limits: shared,
+            max_objects,
+            safetensors: HashMap::new(),
+            saved: Vec::new(),
+        };
         let mut tree = Tree::new(limits);
-        let mut notes = Vec::new();
         for entry in metadata.entries {
             let node = match entry.stored {
-                Stored::Tensor(tensor) => reader.tensor(tensor)?,
+                Stored::Tensor(tensor) => reader.tensor(&entry.fqn, tensor)?,
                 Stored::Object(place) => match reader.object(place) {
                     Ok(node) => node,
                     Err(why) => {
@@ -66,12 +90,13 @@ impl Dcp {
             };
             tree.add(entry.path, node)?;
         }
-        let Reader { mut parts, .. } = reader;
+        let Reader { mut parts, saved, .. } = reader;
         let root = tree.finish(&mut parts.graph)?;
         let opened = Opened {
-            protocol: Some(metadata.protocol),
+            protocol: metadata.protocol,
             byte_order: Some(ByteOrder::Little),
             notes,
+            saved,
             ..Opened::new(Container::Dcp, root)
         };
         parts.finish(opened, limits)
@@ -83,6 +108,10 @@ struct Reader {
     parts: Parts,
     limits: Arc<Limits>,
     max_objects: u64,
+    /// By file, where its safetensors data begins and what is in it; nothing for files of `torch.save`.
+    safetensors: HashMap<Arc<str>, Option<(u64, in_safetensors::File)>>,
+    /// What lies in the parts.
+    saved: Vec<(Arc<str>, SharedSource)>,
 }
 
 impl Reader {
@@ -90,15 +119,18 @@ impl Reader {
     fn bytes(&mut self, place: Option<Place>) -> Result<SharedSource, String> {
         let place = place.ok_or("the index does not say where it is stored")?;
         let file = self.directory.file(&place.file)?;
-        Window::shared(&file, place.offset, place.length).map_err(|e| format!("{}: {e}", place.file))
+        let bytes = Window::shared(&file, place.offset, place.length).map_err(|e| format!("{}: {e}", place.file))?;
+        self.saved.push((place.file, SharedSource::clone(&bytes)));
+        Ok(bytes)
     }
 
-    fn tensor(&mut self, described: TensorAt) -> Result<NodeId> {
+    fn tensor(&mut self, fqn: &str, described: TensorAt) -> Result<NodeId> {
         let TensorAt { dtype, size, requires_grad, chunks } = described;
         let mut tensor = Tensor { requires_grad: Some(requires_grad), ..plain_tensor(dtype.clone(), size.clone()) };
         // a negative size has its own problem
         if let Ok(shape) = size.iter().map(|extent| u64::try_from(*extent)).collect::<Result<Vec<u64>, _>>() {
-            let chunks: Result<Vec<Chunk>, String> = chunks.into_iter().map(|chunk| self.chunk(chunk)).collect();
+            let chunks: Result<Vec<Chunk>, String> =
+                chunks.into_iter().map(|chunk| self.chunk(fqn, &dtype, chunk)).collect();
             match chunks.and_then(|chunks| Stitched::new(shape, dtype, chunks, Arc::clone(&self.limits))) {
                 Ok(source) => tensor.data = Data::Array { source: Arc::new(source), byte_order: ByteOrder::Little },
                 Err(problem) => tensor.problem = Some(problem),
@@ -107,11 +139,35 @@ impl Reader {
         self.parts.tensor(tensor)
     }
 
-    fn chunk(&mut self, chunk: ChunkAt) -> Result<Chunk, String> {
+    fn chunk(&mut self, fqn: &str, dtype: &DType, chunk: ChunkAt) -> Result<Chunk, String> {
         let ChunkAt { offsets, sizes, place } = chunk;
         let file = place.as_ref().map_or_else(|| "".into(), |place| Arc::clone(&place.file));
-        let saved = self.bytes(place).map_err(|why| format!("the chunk at {offsets:?}: {why}"))?;
-        Ok(Chunk { offsets, sizes, saved, file, opened: OnceLock::new() })
+        let opened = OnceLock::new();
+        let within = |why: String| format!("the chunk at {offsets:?}: {why}");
+        let saved = match self.in_safetensors(place.as_ref()).map_err(within)? {
+            Some(found) => {
+                let place = |why: String| within(format!("{file}: {why}"));
+                let saved = found.chunk(fqn, dtype, &offsets, &sizes).map_err(place)?;
+                opened.get_or_init(|| Elements::row_major(Arc::clone(&saved), dtype.clone(), sizes.clone()));
+                saved
+            }
+            None => self.bytes(place).map_err(within)?,
+        };
+        Ok(Chunk { offsets, sizes, saved, file, opened })
+    }
+
+    /// The safetensors data that begins where a chunk is said to be. All chunks of a file have that one place, so that the
+    /// first one tells what the file is.
+    fn in_safetensors(&mut self, place: Option<&Place>) -> Result<Option<&in_safetensors::File>, String> {
+        let Some(place) = place else { return Ok(None) };
+        if !self.safetensors.contains_key(&place.file) {
+            let file = self.directory.file(&place.file)?;
+            let found = in_safetensors::File::at(&file, place.offset, &self.limits);
+            let found = found.map_err(|e| format!("{}: {e}", place.file))?;
+            self.safetensors.insert(Arc::clone(&place.file), found.map(|found| (place.offset, found)));
+        }
+        let found = self.safetensors.get(&place.file).and_then(Option::as_ref);
+        Ok(found.filter(|(at, _)| *at == place.offset).map(|(_, file)| file))
     }
 
     fn object(&mut self, place: Option<Place>) -> Result<NodeId, String> {

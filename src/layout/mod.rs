@@ -1,12 +1,16 @@
-//! Checkpoints made of several files: Hugging Face shards beside an index, directories of torch.distributed.checkpoint.
+//! Checkpoints that are not one file: Hugging Face shards beside an index, directories of torch.distributed.checkpoint,
+//! unpacked archives, members of archives.
 //!
 //! [`Layout::of`] decides what a path stands for. However many files there are, what comes out is one
 //! [`Checkpoint`]: everything above sees no difference.
 
 mod dcp;
 mod directory;
+mod inside;
+mod member;
 mod sharded;
 mod stitch;
+mod unpacked;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -15,64 +19,112 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::checkpoint::Checkpoint;
+use crate::container::archive::Contents;
 use crate::container::detect::{Framing, detect};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use crate::source::{FileSource, SharedSource};
 use dcp::Dcp;
+use member::Found;
 use sharded::Sharded;
+use unpacked::Unpacked;
+
+pub use inside::explain;
+pub use member::{Address, address};
 
 /// What a path stands for.
 #[derive(Debug)]
-pub struct Layout(Kind);
+pub struct Layout {
+    kind: Kind,
+    /// Tighter bounds, for what has been expanded on the way.
+    limits: Option<Limits>,
+    /// As the command line names it.
+    name: String,
+}
 
 #[derive(Debug)]
 enum Kind {
     File(SharedSource),
     Sharded(Sharded),
     Dcp(Dcp),
+    Unpacked(Unpacked),
 }
 
 /// The index of a DCP directory (`torch/distributed/checkpoint/filesystem.py`).
 const DCP_INDEX: &str = ".metadata";
 /// The suffix of DCP's data files.
 const DCP_DATA: &str = ".distcp";
+/// The suffix of the files that ranks write without an index (`torch/distributed/checkpoint/_hf_utils.py`).
+const SAFETENSORS: &str = ".safetensors";
 /// The suffix of an index of Hugging Face shards.
 const SHARD_INDEX: &str = ".index.json";
 
 impl Layout {
-    /// Looks at a file, an index of shards, or a directory that holds a checkpoint. Errors of the kind `NotACheckpoint`
-    /// say what a directory is without.
+    fn new(kind: Kind, name: &Path) -> Self {
+        Layout { kind, limits: None, name: name.display().to_string() }
+    }
+
+    /// Looks at a file, an index of shards, a directory that holds a checkpoint, or a member of an archive
+    /// (`FILE::member`). Errors of the kind `NotACheckpoint` say what a directory is without.
     pub fn of(path: &Path, limits: &Limits) -> Result<Self> {
+        if let Some(address) = address(path) {
+            return Self::of_member(address.open()?, &address, limits, &Silent);
+        }
         if path.is_dir() {
             return Self::of_directory(path, limits);
         }
         let source: SharedSource = Arc::new(FileSource::open(path)?);
-        match detect(source.as_ref()) {
-            Ok(Framing::ShardIndex) => Ok(Layout(Kind::Sharded(Sharded::of_index(path, &source, limits)?))),
-            _ => Ok(Layout(Kind::File(source))),
-        }
+        let kind = match detect(source.as_ref()) {
+            Ok(Framing::ShardIndex) => Kind::Sharded(Sharded::of_index(path, &source, limits)?),
+            _ => Kind::File(source),
+        };
+        Ok(Self::new(kind, path))
     }
 
-    /// One file's bytes, from wherever they come.
-    pub fn of_source(source: SharedSource) -> Self {
-        Layout(Kind::File(source))
+    /// One file's bytes, from wherever they come; people know them by `name`.
+    pub fn of_source(source: SharedSource, name: &Path) -> Self {
+        Self::new(Kind::File(source), name)
+    }
+
+    /// The member of an archive whose bytes `source` are. `progress` hears of bytes that must be expanded to find it.
+    pub fn of_member(
+        source: SharedSource,
+        address: &Address,
+        limits: &Limits,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let (shown, member) = (address.file.display().to_string(), &address.member);
+        let contents = Contents { source, limits: limits.clone() };
+        let (kind, limits) = match member::find(contents, &shown, member, progress)? {
+            Found::File(Contents { source, limits }) => (Kind::File(source), limits),
+            Found::Archive { zip, pickle, limits } => (Kind::Unpacked(Unpacked::new(zip, pickle)), limits),
+        };
+        Ok(Layout { kind, limits: Some(limits), name: format!("{shown}{}{member}", member::SEPARATOR) })
     }
 
     fn of_directory(path: &Path, limits: &Limits) -> Result<Self> {
         if path.join(DCP_INDEX).is_file() {
-            return Ok(Layout(Kind::Dcp(Dcp::of_directory(path, limits)?)));
+            return Ok(Self::new(Kind::Dcp(Dcp::of_directory(path, limits)?), path));
         }
         let names = file_names(path)?;
         let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with(SHARD_INDEX)).collect();
         match indexes.as_slice() {
-            [] => Err(Error::not_a_checkpoint(missing_index(&names))),
+            [] => {
+                if let Some(unpacked) = Unpacked::of_directory(path, limits)? {
+                    return Ok(Self::new(Kind::Unpacked(unpacked), path));
+                }
+                let ranks: Vec<&String> = names.iter().filter(|name| name.ends_with(SAFETENSORS)).collect();
+                match Dcp::of_ranks(path, &ranks, limits)? {
+                    Some(dcp) => Ok(Self::new(Kind::Dcp(dcp), path)),
+                    None => Err(Error::not_a_checkpoint(missing_index(&names))),
+                }
+            }
             [index] => {
                 let index = path.join(index);
                 let source: SharedSource = Arc::new(FileSource::open(&index)?);
                 let sharded = Sharded::of_index(&index, &source, limits)?;
-                Ok(Layout(Kind::Sharded(sharded.with_bytes(directory::bytes(path)?))))
+                Ok(Self::new(Kind::Sharded(sharded.with_bytes(directory::bytes(path)?)), path))
             }
             [first, second, ..] => {
                 let message = format!("is a directory with several indexes of shards; name one: {first}, {second}");
@@ -81,9 +133,23 @@ impl Layout {
         }
     }
 
+    /// The bytes and their bounds, where it is one file.
+    pub fn contents(&self, limits: &Limits) -> Option<Contents> {
+        let Kind::File(source) = &self.kind else { return None };
+        Some(Contents { source: Arc::clone(source), limits: self.limits.clone().unwrap_or_else(|| limits.clone()) })
+    }
+
+    /// The files of an unpacked archive, with their names in it.
+    pub fn unpacked_files(&self) -> Option<Vec<(String, Result<SharedSource>)>> {
+        match &self.kind {
+            Kind::Unpacked(unpacked) => Some(unpacked.files().collect()),
+            _ => None,
+        }
+    }
+
     /// The index of Hugging Face shards, and the shards' names, where it is such.
     pub fn shards(&self) -> Option<(&Path, Vec<String>)> {
-        match &self.0 {
+        match &self.kind {
             Kind::Sharded(sharded) => Some((sharded.path(), sharded.shards().into_iter().map(str::to_owned).collect())),
             _ => None,
         }
@@ -91,17 +157,21 @@ impl Layout {
 
     /// Bytes on disk: of the file, of all files of the directory, of the index and its shards.
     pub fn bytes(&self) -> u64 {
-        match &self.0 {
+        match &self.kind {
             Kind::File(source) => source.len(),
             Kind::Sharded(sharded) => sharded.bytes(),
             Kind::Dcp(dcp) => dcp.bytes(),
+            Kind::Unpacked(unpacked) => unpacked.bytes(),
         }
     }
 
     /// Reads the structure. `progress` hears of bytes that must be expanded.
     pub fn open(self, limits: &Limits, progress: &dyn Progress) -> Result<Checkpoint> {
-        match self.0 {
-            Kind::File(source) => Checkpoint::open(source, limits, progress),
+        let limits = self.limits.as_ref().unwrap_or(limits);
+        match self.kind {
+            Kind::File(source) => Checkpoint::open(Arc::clone(&source), limits, progress)
+                .map_err(|e| explain(e, &Contents { source, limits: limits.clone() }, &self.name)),
+            Kind::Unpacked(unpacked) => unpacked.open(limits),
             Kind::Sharded(sharded) => sharded.open(limits, progress),
             Kind::Dcp(dcp) => dcp.open(limits),
         }
@@ -145,12 +215,20 @@ pub struct Survey {
     pub checkpoints: Vec<PathBuf>,
     /// Files that are parts of those.
     pub parts: HashSet<OsString>,
+    /// Whether everything below is part of them.
+    pub is_whole: bool,
 }
 
 /// Looks for checkpoints of several files in a directory.
 pub fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
     let mut survey = Survey::default();
     let names = file_names(path)?;
+    if unpacked::is_unpacked(path) {
+        survey.checkpoints.push(path.to_owned());
+        survey.parts.extend(names.into_iter().map(OsString::from));
+        survey.is_whole = true;
+        return Ok(survey);
+    }
     for name in names.iter().filter(|name| name.ends_with(SHARD_INDEX)) {
         // an index that cannot be read is listed as a file, and the error with it
         let index = path.join(name);
@@ -160,6 +238,11 @@ pub fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
             survey.parts.extend(sharded.shards().into_iter().chain([name.as_str()]).map(OsString::from));
             survey.checkpoints.push(index);
         }
+    }
+    let ranks: Vec<&String> = names.iter().filter(|name| name.ends_with(SAFETENSORS)).collect();
+    if survey.checkpoints.is_empty() && matches!(Dcp::of_ranks(path, &ranks, limits), Ok(Some(_))) {
+        survey.parts.extend(ranks.into_iter().map(OsString::from));
+        survey.checkpoints.push(path.to_owned());
     }
     let is_dcp = names.iter().any(|name| name == DCP_INDEX);
     if is_dcp {

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::checkpoint::salvage::Lost;
 use crate::render::{Document, Report};
 
 /// One conversion.
@@ -35,6 +36,8 @@ pub struct Conversion {
     pub dtype: Option<String>,
     /// Floating tensors that a cast left as they are, as they are numbers and not weights.
     pub not_cast: Vec<String>,
+    /// Tensors that were written though their bytes do not match the input's checksums.
+    pub doubtful: Vec<Lost>,
 }
 
 /// A tensor that a cast did not leave finite.

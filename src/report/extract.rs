@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use crate::checkpoint::salvage::Lost;
 use crate::render::{Document, Report, json};
 
 /// One run that wrote something.
@@ -21,6 +22,8 @@ pub struct Extraction {
     pub written: Vec<Written>,
     /// Names of what was chosen and the format cannot hold.
     pub left_out: Vec<String>,
+    /// Tensors whose bytes do not match the input's checksums.
+    pub doubtful: Vec<Lost>,
 }
 
 /// One tensor, part of a tensor, or value.

@@ -7,6 +7,7 @@ mod remarks;
 pub(crate) mod sample;
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeSeq, Serializer};
@@ -55,15 +56,33 @@ pub struct Listing {
 pub struct Totals {
     /// How many tensors are listed.
     pub tensors: u64,
-    /// Elements of floating and complex tensors outside optimizers.
+    /// Elements of floating and complex tensors outside optimizers, tied ones once, without buffers.
     pub parameters: u64,
+    /// Elements of buffers.
+    pub buffers: u64,
     /// Bytes of all tensors' elements, shared ones counted each time.
     pub tensor_bytes: u64,
     /// Bytes of the storages they lie in, each counted once.
     pub storage_bytes: u64,
+    /// What there is of each dtype, in file order.
+    #[serde(serialize_with = "as_map")]
+    pub dtypes: Vec<(Cow<'static, str>, OfDType)>,
     /// What the storages take in the file, where that differs (deflated members).
     #[serde(skip)]
     pub disk_bytes: Option<u64>,
+}
+
+/// The tensors of one dtype.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct OfDType {
+    /// How many there are.
+    pub tensors: u64,
+    /// Bytes of their elements.
+    pub bytes: u64,
+}
+
+fn as_map<S: Serializer>(dtypes: &[(Cow<'static, str>, OfDType)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(dtypes.iter().map(|(name, of)| (name, of)))
 }
 
 /// One tensor or array.
@@ -91,6 +110,9 @@ pub struct TensorRow {
     pub requires_grad: Option<bool>,
     /// False for what a module holds but `state_dict()` does not give.
     pub in_state_dict: bool,
+    /// The parameter that a part of an optimizer's state belongs to, where that is certain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<Arc<str>>,
     /// Elements times the size of one.
     pub bytes: u64,
     /// The storage's key.
@@ -105,9 +127,15 @@ pub struct TensorRow {
     /// Only with `--stats`; then `Some(None)` where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stats: Option<Option<Box<Stats>>>,
-    /// What counts into [`Totals::parameters`].
+    /// What counts into [`Totals::parameters`], unless a tensor that it is tied to has been counted.
     #[serde(skip)]
     pub parameters: u64,
+    /// The same for [`Totals::buffers`].
+    #[serde(skip)]
+    pub buffers: u64,
+    /// The same for all names of one tensor, and for no others.
+    #[serde(skip)]
+    pub tied: Option<usize>,
     /// The class of a tensor subclass (`DTensor`).
     #[serde(skip)]
     pub class: Option<String>,
@@ -228,6 +256,33 @@ impl Listing {
     /// The name of the JSON schema.
     pub const SCHEMA: &'static str = "ckpt.ls/1";
 
+    /// Counts parameters, buffers and dtypes of the rows into the totals.
+    pub fn count(&mut self) {
+        let totals = &mut self.totals;
+        (totals.parameters, totals.buffers) = (0, 0);
+        totals.dtypes.clear();
+        let mut ties = HashSet::new();
+        let mut places: HashMap<Cow<'static, str>, usize> = HashMap::new();
+        for row in &self.tensors {
+            if row.tied.is_none_or(|tied| ties.insert(tied)) {
+                totals.parameters = totals.parameters.saturating_add(row.parameters);
+                totals.buffers = totals.buffers.saturating_add(row.buffers);
+            }
+            // most tensors are of the dtype of the one before
+            let at = match totals.dtypes.last() {
+                Some((last, _)) if *last == row.dtype => totals.dtypes.len() - 1,
+                _ => *places.entry(row.dtype.clone()).or_insert_with(|| {
+                    totals.dtypes.push((row.dtype.clone(), OfDType::default()));
+                    totals.dtypes.len() - 1
+                }),
+            };
+            if let Some((_, of)) = totals.dtypes.get_mut(at) {
+                of.tensors += 1;
+                of.bytes = of.bytes.saturating_add(row.bytes);
+            }
+        }
+    }
+
     /// Sorts tensors and values, stably; values have no size and keep their order then. `reverse` turns the result
     /// round.
     pub fn sort(&mut self, by: SortBy, reverse: bool) {
@@ -278,8 +333,10 @@ mod tests {
             totals: Totals {
                 tensors: 40,
                 parameters: 505,
+                buffers: 0,
                 tensor_bytes: 6064,
                 storage_bytes: 6064,
+                dtypes: vec![("float32".into(), OfDType { tensors: 40, bytes: 6064 })],
                 disk_bytes: Some(7),
             },
             tensors: vec![TensorRow {
@@ -302,7 +359,8 @@ mod tests {
         let expected = concat!(
             r#"{"schema":"ckpt.ls/1","file":"checkpoint.tar","container":"zip","bytes":17909,"pickle_protocol":2,"#,
             r#""byte_order":"little","root_type":"dict","compression":null,"#,
-            r#""totals":{"tensors":40,"parameters":505,"tensor_bytes":6064,"storage_bytes":6064},"tensors":["#,
+            r#""totals":{"tensors":40,"parameters":505,"buffers":0,"tensor_bytes":6064,"storage_bytes":6064,"#,
+            r#""dtypes":{"float32":{"tensors":40,"bytes":6064}}},"tensors":["#,
             r#"{"name":"model_state_dict.features.0.weight","path":["model_state_dict","features.0.weight"],"#,
             r#""kind":"tensor","dtype":"float32","shape":[4,3,3,3],"stride":[27,9,3,1],"storage_offset":0,"#,
             r#""layout":"strided","device":"cpu","requires_grad":false,"in_state_dict":true,"bytes":432,"#,

@@ -22,7 +22,9 @@ pub struct Repair {
     pub tensors: Option<u64>,
     /// Tensors that could not be, by every name they have.
     pub lost: Vec<Lost>,
-    /// What else there is to say: checksums that do not match.
+    /// Tensors that were saved and may not be what was written (`--keep-damaged`), by every name they have.
+    pub doubtful: Vec<Lost>,
+    /// What else there is to say: members that were damaged, bytes that were left aside.
     pub notes: Vec<String>,
 }
 
@@ -36,6 +38,10 @@ pub enum Action {
     Undone,
     /// What was left of a damaged file is in a new one.
     Salvaged,
+    /// What followed the end of a whole archive is left off.
+    Trimmed,
+    /// Ends of lines that a transfer had changed are what they were.
+    Restored,
     /// There was nothing to repair.
     Nothing,
 }

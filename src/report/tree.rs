@@ -4,7 +4,7 @@
 //! Built, drawn and written without recursion: nodes are kept in the order in which they are shown, each with its depth.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -32,6 +32,7 @@ struct Node<'a> {
     class: Option<&'a str>,
     tensors: u64,
     parameters: u64,
+    buffers: u64,
     bytes: u64,
     // only where the node is a tensor
     tensor: Option<&'a TensorRow>,
@@ -59,6 +60,7 @@ struct Fields<'a> {
     shape: Option<&'a [i64]>,
     tensors: u64,
     parameters: u64,
+    buffers: u64,
     bytes: u64,
 }
 
@@ -70,12 +72,13 @@ impl<'a> Tree<'a> {
         let top = Node { class: listing.root_type.as_deref(), ..Node::default() };
         let mut buds = vec![Bud { node: top, ..Bud::default() }];
         let mut modules: HashMap<(usize, Cow<'a, str>), usize> = HashMap::new();
+        let mut counted = HashSet::new();
         let levels = depth.unwrap_or(MAX_LEVELS).min(MAX_LEVELS);
         for row in &listing.tensors {
             let parts = parts(row);
             let mut at = 0;
             let mut seen = 0;
-            count_in(&mut buds, at, row);
+            count_in(&mut buds, at, row, &mut counted);
             for (i, part) in parts.iter().enumerate().take(levels) {
                 // the name up to here, as modules are named: every part is followed by a dot in it
                 seen += part.len() + 1;
@@ -95,7 +98,7 @@ impl<'a> Tree<'a> {
                         new
                     }
                 };
-                count_in(&mut buds, at, row);
+                count_in(&mut buds, at, row, &mut counted);
             }
             if buds.len() as u64 > max_nodes {
                 return Err(Error::limit(format!(
@@ -108,12 +111,10 @@ impl<'a> Tree<'a> {
 
     // counts first, as `du` has them, so that deep trees have room
     fn table(&self) -> Table<'_> {
-        let columns = vec![
-            Column::right("tensors"),
-            Column::right("parameters"),
-            Column::right("size"),
-            Column::left("module").fit(Fit::Over),
-        ];
+        let with_buffers = self.listing.totals.buffers > 0;
+        let mut columns = vec![Column::right("tensors"), Column::right("parameters")];
+        columns.extend(with_buffers.then(|| Column::right("buffers")));
+        columns.extend([Column::right("size"), Column::left("module").fit(Fit::Over)]);
         // what stands before the names of a level's nodes, and where in it each level ends
         let mut guides = String::new();
         let mut ends = vec![0];
@@ -134,12 +135,13 @@ impl<'a> Tree<'a> {
             }
             // a tensor is one, and one that does not count as parameters has none: blanks are calmer
             let shown = |n: u64, is_shown: bool| Cell::from(if is_shown { count(n) } else { String::new() });
-            vec![
+            let mut cells = vec![
                 shown(node.tensors, node.tensor.is_none()),
                 shown(node.parameters, node.parameters > 0 || node.tensor.is_none()),
-                Cell::from(size(node.bytes)),
-                Cell::from(text),
-            ]
+            ];
+            cells.extend(with_buffers.then(|| shown(node.buffers, node.buffers > 0)));
+            cells.extend([Cell::from(size(node.bytes)), Cell::from(text)]);
+            cells
         });
         Table { columns, rows: rows.collect() }
     }
@@ -155,7 +157,7 @@ impl Report for Tree<'_> {
         document
     }
 
-    /// Nodes within nodes: `{"schema", "file", "name", "class", "tensors", "parameters", "bytes", "children": [...]}`,
+    /// Nodes within nodes: `{"schema", "file", "name", "class", "tensors", "parameters", "buffers", "bytes", "children": [...]}`,
     /// `schema` and `file` at the top only, and `dtype` and `shape` where a node is a tensor.
     fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(b"{\"schema\":\"ckpt.tree/1\",\"file\":")?;
@@ -179,6 +181,7 @@ impl Report for Tree<'_> {
                 shape: node.tensor.map(|row| row.shape.as_slice()),
                 tensors: node.tensors,
                 parameters: node.parameters,
+                buffers: node.buffers,
                 bytes: node.bytes,
             })?;
             let fields = fields.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
@@ -221,10 +224,14 @@ fn add<'a>(buds: &mut Vec<Bud<'a>>, parent: usize, node: Node<'a>) -> usize {
     new
 }
 
-fn count_in(buds: &mut [Bud<'_>], at: usize, row: &TensorRow) {
+// a tensor under several names counts once in each module that holds it
+fn count_in(buds: &mut [Bud<'_>], at: usize, row: &TensorRow, counted: &mut HashSet<(usize, usize)>) {
     if let Some(Bud { node, .. }) = buds.get_mut(at) {
         node.tensors += 1;
-        node.parameters = node.parameters.saturating_add(row.parameters);
+        if row.tied.is_none_or(|tied| counted.insert((at, tied))) {
+            node.parameters = node.parameters.saturating_add(row.parameters);
+            node.buffers = node.buffers.saturating_add(row.buffers);
+        }
         node.bytes = node.bytes.saturating_add(row.bytes);
     }
 }
@@ -271,23 +278,23 @@ mod tests {
         assert_eq!(
             draw(&Tree::new(&listing, None, 100).unwrap()),
             "\
-tensors  parameters      size  module
-      5      11,920  47.2 KiB  .: dict
-      5      11,920  47.2 KiB  └── state_dict
-      2      11,840  46.2 KiB      ├── model
-      2      11,840  46.2 KiB      │   └── diffusion_model: UNetModel
-      1         320  1.25 KiB      │       ├── input_blocks
-      1         320  1.25 KiB      │       │   └── 1
-      1         320  1.25 KiB      │       │       └── 0
-      1         320  1.25 KiB      │       │           └── in_layers
-      1         320  1.25 KiB      │       │               └── 0
-                320  1.25 KiB      │       │                   └── weight: float32 [320]
-      1      11,520  45.0 KiB      │       └── out
-      1      11,520  45.0 KiB      │           └── 2
-             11,520  45.0 KiB      │               └── weight: float32 [4, 320, 3, 3]
-                 40     160 B      ├── wte: float32 [10, 4]
-                 40     160 B      ├── head: float32 [10, 4]
-                        616 B      └── ids: int64 [1, 77]
+tensors  parameters  buffers      size  module
+      5      11,880       77  47.2 KiB  .: dict
+      5      11,880       77  47.2 KiB  └── state_dict
+      2      11,840           46.2 KiB      ├── model
+      2      11,840           46.2 KiB      │   └── diffusion_model: UNetModel
+      1         320           1.25 KiB      │       ├── input_blocks
+      1         320           1.25 KiB      │       │   └── 1
+      1         320           1.25 KiB      │       │       └── 0
+      1         320           1.25 KiB      │       │           └── in_layers
+      1         320           1.25 KiB      │       │               └── 0
+                320           1.25 KiB      │       │                   └── weight: float32 [320]
+      1      11,520           45.0 KiB      │       └── out
+      1      11,520           45.0 KiB      │           └── 2
+             11,520           45.0 KiB      │               └── weight: float32 [4, 320, 3, 3]
+                 40              160 B      ├── wte: float32 [10, 4]
+                 40              160 B      ├── head: float32 [10, 4]
+                          77     616 B      └── ids: int64 [1, 77]
 "
         );
     }
@@ -298,13 +305,13 @@ tensors  parameters      size  module
         assert_eq!(
             draw(&Tree::new(&listing, Some(2), 100).unwrap()),
             "\
-tensors  parameters      size  module
-      5      11,920  47.2 KiB  .: dict
-      5      11,920  47.2 KiB  └── state_dict
-      2      11,840  46.2 KiB      ├── model
-                 40     160 B      ├── wte: float32 [10, 4]
-                 40     160 B      ├── head: float32 [10, 4]
-                        616 B      └── ids: int64 [1, 77]
+tensors  parameters  buffers      size  module
+      5      11,880       77  47.2 KiB  .: dict
+      5      11,880       77  47.2 KiB  └── state_dict
+      2      11,840           46.2 KiB      ├── model
+                 40              160 B      ├── wte: float32 [10, 4]
+                 40              160 B      ├── head: float32 [10, 4]
+                          77     616 B      └── ids: int64 [1, 77]
 "
         );
     }
@@ -318,6 +325,7 @@ tensors  parameters      size  module
             sample::tensor(&["a", "b"], &[3]),
             sample::tensor(&["a.\n"], &[]),
         ];
+        listing.count();
         let text = draw(&Tree::new(&listing, None, 100).unwrap());
         let modules: Vec<_> = text.lines().skip(2).filter_map(|line| line.get(27..)).collect();
         let expected = [
@@ -336,11 +344,11 @@ tensors  parameters      size  module
         listing.tensors = vec![sample::tensor(&["net", "fc.weight"], &[2, 3]), sample::tensor(&["b"], &[4])];
         let leaf = |name: &str, shape: &[u64], parameters: u64| {
             serde_json::json!({"name": name, "class": null, "dtype": "float32", "shape": shape, "tensors": 1,
-                "parameters": parameters, "bytes": parameters * 4, "children": []})
+                "parameters": parameters, "buffers": 0, "bytes": parameters * 4, "children": []})
         };
-        let inner = |name: &str, child: serde_json::Value| serde_json::json!({"name": name, "class": null, "tensors": 1, "parameters": 6, "bytes": 24, "children": [child]});
+        let inner = |name: &str, child: serde_json::Value| serde_json::json!({"name": name, "class": null, "tensors": 1, "parameters": 6, "buffers": 0, "bytes": 24, "children": [child]});
         let expected = serde_json::json!({"schema": "ckpt.tree/1", "file": "v1.ckpt", "name": "", "class": "dict",
-            "tensors": 2, "parameters": 10, "bytes": 40,
+            "tensors": 2, "parameters": 10, "buffers": 0, "bytes": 40,
             "children": [inner("net", inner("fc", leaf("weight", &[2, 3], 6))), leaf("b", &[4], 4)]});
         assert_eq!(to_json(&Tree::new(&listing, None, 100).unwrap()), expected);
     }
@@ -363,6 +371,7 @@ tensors  parameters      size  module
         let mut listing = sample::listing();
         listing.root_type = Some("Tensor".into());
         listing.tensors = vec![sample::tensor(&[], &[2])];
+        listing.count();
         assert_eq!(
             draw(&Tree::new(&listing, None, 10).unwrap()),
             "tensors  parameters  size  module\n      1           2   8 B  .: Tensor\n"

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::finding::{Finding, Severity};
-use super::globals::{Status, classify};
+use super::globals::Status;
 use super::integrity::{self, Depth};
-use super::scan::{Scan, Use, scan};
+use super::scan::{Scan, Use, scan, scan_row};
 use super::weights_only::Verdict;
 use crate::checkpoint::{Checkpoint, Container, Tensor};
 use crate::container::compress::expand_left;
@@ -70,9 +70,10 @@ fn examine_expanded(
         Ok(checkpoint) => {
             out.container = Some(checkpoint.container);
             out.findings.extend(or_finding(integrity::of_checkpoint(&checkpoint, depth))?);
+            out.sparse(&checkpoint)?;
         }
         Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-        Err(e) if is_other(&e) && scanned.pickles == 0 && scanned.findings.is_empty() => return Err(e),
+        Err(e) if is_other(&e) && scanned.is_empty() => return Err(e),
         // a hidden pickle is told as such
         Err(e) if e.kind() == ErrorKind::NotACheckpoint => {}
         Err(e) => out.findings.extend(integrity::of_broken(source, &e, limits)?),
@@ -80,6 +81,25 @@ fn examine_expanded(
     out.take(scanned);
     out.finish();
     Ok(out)
+}
+
+impl Examined {
+    /// Sparse tensors whose indices break torch's rules, which `weights_only=True` looks at.
+    fn sparse(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        // a bound on names that is met is told by what else looks at them
+        let broken = match super::sparse::broken(checkpoint) {
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            broken => broken.unwrap_or_default(),
+        };
+        for (name, rule) in broken {
+            if let Some(verdict) = &mut self.weights_only {
+                verdict.refuse("argument", format!("the sparse tensor {name}: {rule}"));
+            }
+            let message = format!("its indices break the rules of sparse tensors: {rule}");
+            self.findings.push(Finding::new(Severity::Error, "sparse-invalid", message, &name));
+        }
+        Ok(())
+    }
 }
 
 /// A file of a checkpoint of several: its name and its bytes.
@@ -125,7 +145,7 @@ pub fn examine_several(
 
 /// One file of several; the numbers of shards were looked at together.
 fn part(source: &SharedSource, is_shard: bool, limits: &Limits, depth: Depth) -> Result<Scan> {
-    let mut scanned = scan(source, limits)?;
+    let mut scanned = if is_shard { scan(source, limits)? } else { scan_row(source, limits)? };
     if is_shard {
         let found = match Checkpoint::open(source.clone(), limits, &Silent) {
             Ok(shard) => or_finding(integrity::of_checkpoint(&shard, Depth { numerics: false, ..depth }))?,
@@ -209,13 +229,13 @@ impl Examined {
             let full = format!("{module}.{name}");
             match known.get(&full).and_then(|at| self.globals.get_mut(*at)) {
                 Some(known) => {
-                    known.used.called += used.called;
-                    known.used.named += used.named;
-                    known.used.built += used.built;
+                    known.used.add(used);
+                    known.status = known.used.status(&module, &name);
                 }
                 None => {
                     known.insert(full.clone(), self.globals.len());
-                    self.globals.push(SortedGlobal { name: full, status: classify(&module, &name), used });
+                    let status = used.status(&module, &name);
+                    self.globals.push(SortedGlobal { name: full, status, used });
                 }
             }
         }
@@ -226,14 +246,15 @@ impl Examined {
         self.globals.sort_by(|a, b| rank(b.status).cmp(&rank(a.status)).then_with(|| a.name.cmp(&b.name)));
         for global in &self.globals {
             let how = if global.used.called > 0 { "is called" } else { "is named" };
+            let shown = global.used.call.as_ref().unwrap_or(&global.name);
             let (severity, code, message) = match global.status {
                 Status::Known => continue,
                 Status::Unknown => {
-                    let message = format!("{} {how}: nothing is known of it", global.name);
+                    let message = format!("{shown} {how}: nothing is known of it");
                     (Severity::Warning, "global-unknown", message)
                 }
                 Status::Dangerous(why) => {
-                    let message = format!("{} {how}: it {why}", global.name);
+                    let message = format!("{shown} {how}: it {why}");
                     (Severity::Danger, "global-dangerous", message)
                 }
             };

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::finding::{Finding, Severity};
 use super::numerics::numerics;
 use crate::checkpoint::{Checkpoint, Container, Item};
+use crate::container::detect::{Framing, detect};
 use crate::container::zip::Zip;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
@@ -34,6 +35,7 @@ pub fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec<Findin
     if let Some(zip) = &checkpoint.zip {
         archive(checkpoint, zip, depth, &mut found)?;
     }
+    parts(checkpoint, depth, &mut found)?;
     if checkpoint.container == Container::Legacy {
         found.extend(checkpoint.notes.iter().map(|note| Finding::new(Severity::Warning, "trailing-data", note, "")));
     }
@@ -75,10 +77,14 @@ pub fn of_broken(source: &SharedSource, e: &Error, limits: &Limits) -> Result<Ve
 
 /// How many tensors of a damaged file are whole, and how many it had.
 fn left(source: &SharedSource, limits: &Limits) -> Result<(u64, u64)> {
-    let checkpoint = Checkpoint::open_damaged(Arc::clone(source), limits, &Silent)?;
+    let mut checkpoint = Checkpoint::open_damaged(Arc::clone(source), limits, &Silent)?;
     let names = checkpoint.names(&checkpoint.top())?;
     let all = names.entries.iter().filter(|entry| matches!(entry.item, Item::Tensor(..))).count() as u64;
-    Ok((all - checkpoint.lost()?.len() as u64, all))
+    if checkpoint.pickle_doubt().is_some() {
+        return Ok((0, all));
+    }
+    checkpoint.distrust();
+    Ok((all.saturating_sub(checkpoint.lost()?.len() as u64), all))
 }
 
 /// What cannot be understood has nothing to give; what cannot be read is an error.
@@ -171,17 +177,25 @@ fn unreferenced(checkpoint: &Checkpoint, zip: &Zip, found: &mut Vec<Finding>) {
     tell(found, Severity::Info, "member-unreferenced", left.collect());
 }
 
-/// Every member's data against its CRC-32, members in parallel. Where none of them matches, the file was written without
-/// (`torch.serialization.set_crc32_options(False)`).
+/// Every member's data against its CRC-32, members in parallel. `torch.serialization.set_crc32_options(False)` has 0
+/// written for it, in the directory and in the data descriptor.
 pub fn checksums(zip: &Zip, found: &mut Vec<Finding>) -> Result<()> {
     let members: Vec<_> =
         zip.members.iter().filter(|member| member.is_whole && !member.is_dir() && member.size > 0).collect();
-    let sums: Vec<Result<u32>> = members.par_iter().with_max_len(1).map(|member| zip.crc32_of(member)).collect();
-    let (mut wrong, mut unreadable, mut right) = (Vec::new(), Vec::new(), 0u64);
+    let sums: Vec<Result<(u32, Option<u32>)>> = members
+        .par_iter()
+        .with_max_len(1)
+        .map(|member| {
+            let sum = zip.crc32_of(member)?;
+            Ok((sum, if sum == member.crc32 { Some(sum) } else { zip.stated_crc(member)? }))
+        })
+        .collect();
+    let (mut wrong, mut unreadable, mut unused) = (Vec::new(), Vec::new(), 0u64);
     for (member, sum) in members.iter().zip(sums) {
         match sum {
-            Ok(sum) if sum == member.crc32 => right += 1,
-            Ok(sum) => {
+            Ok((_, None)) => unused += 1,
+            Ok((sum, Some(_))) if sum == member.crc32 => {}
+            Ok((sum, Some(_))) => {
                 let message = format!("CRC-32 {sum:08x} where the archive says {:08x}", member.crc32);
                 wrong.push((member.name.to_string(), message));
             }
@@ -189,12 +203,57 @@ pub fn checksums(zip: &Zip, found: &mut Vec<Finding>) -> Result<()> {
             Err(e) => unreadable.push((member.name.to_string(), e.message().to_owned())),
         }
     }
-    if right == 0 && wrong.len() > 1 {
-        let message = "no CRC-32 of the archive matches: it was written without (set_crc32_options(False))";
+    if unused > 0 {
+        let message = match unused == members.len() as u64 {
+            true => "no member has a CRC-32: it was written without (set_crc32_options(False))".to_owned(),
+            false => format!("{unused} members have no CRC-32: they were written without (set_crc32_options(False))"),
+        };
         found.push(Finding::new(Severity::Info, "crc-unused", message, ""));
-    } else {
-        tell(found, Severity::Error, "crc-mismatch", wrong);
     }
+    tell(found, Severity::Error, "crc-mismatch", wrong);
     tell(found, Severity::Error, "member-unreadable", unreadable);
+    Ok(())
+}
+
+/// The checksums of the archives that the parts of a checkpoint of several files hold, one for each chunk.
+fn parts(checkpoint: &Checkpoint, depth: Depth, found: &mut Vec<Finding>) -> Result<()> {
+    if !depth.data {
+        return Ok(());
+    }
+    let mut seen = HashSet::new();
+    let each_once: Vec<_> =
+        checkpoint.saved.iter().filter(|(file, saved)| seen.insert((file, saved.absolute(0), saved.len()))).collect();
+    let of_each: Vec<Result<Vec<Finding>>> = each_once
+        .par_iter()
+        .map(|(file, saved)| {
+            let mut found = Vec::new();
+            if !matches!(detect(saved.as_ref()), Ok(Framing::Zip)) {
+                return Ok(found);
+            }
+            match Zip::open(Arc::clone(saved), &checkpoint.limits) {
+                Ok(zip) => checksums(&zip, &mut found)?,
+                Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+                Err(e) => found.push(Finding::new(Severity::Error, code(e.kind()), e.to_string(), "")),
+            }
+            for finding in &mut found {
+                let begins = format!("{file}, the archive at byte {}", saved.absolute(0));
+                finding.place = Some(match finding.place.take().filter(|place| !place.is_empty()) {
+                    Some(place) => format!("{begins}, {place}"),
+                    None => begins,
+                });
+            }
+            Ok(found)
+        })
+        .collect();
+    let mut told: HashMap<&str, usize> = HashMap::new();
+    let mut more = 0;
+    for finding in of_each.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+        let count = told.entry(finding.code).or_default();
+        *count += 1;
+        if *count <= MAX_TOLD { found.push(finding) } else { more += 1 }
+    }
+    if more > 0 {
+        found.push(Finding::new(Severity::Error, "crc-mismatch", format!("and {more} more like these"), ""));
+    }
     Ok(())
 }

@@ -7,4 +7,5 @@ pub mod globals;
 pub mod integrity;
 mod numerics;
 pub mod scan;
+pub mod sparse;
 pub mod weights_only;

@@ -16,5 +16,6 @@ pub mod rewrite;
 pub mod safetensors;
 pub mod torch_legacy;
 pub mod torch_zip;
+pub mod watch;
 mod writeback;
 pub mod zip_writer;

@@ -67,9 +67,12 @@ pub fn rewrite(checkpoint: &Checkpoint, plan: &Plan, output: &mut Output, progre
             let zip = checkpoint.zip.as_ref().ok_or_else(|| several(checkpoint))?;
             writer.npz(zip, &names(checkpoint, plan))
         }
-        Container::Npy | Container::TorchScript | Container::Pt2 | Container::Sharded | Container::Dcp => {
-            Err(several(checkpoint))
-        }
+        Container::Npy
+        | Container::TorchScript
+        | Container::Pt2
+        | Container::Package
+        | Container::Sharded
+        | Container::Dcp => Err(several(checkpoint)),
     }
 }
 

@@ -122,7 +122,7 @@ fn reread(written: Vec<u8>, by: &dyn std::fmt::Debug) -> Option<Listing> {
 pub fn repair(source: SharedSource) -> anyhow::Result<Option<Listing>> {
     let target = Memory::default();
     let mut to = || Ok(Target::Memory(target.clone()));
-    if save_rest(source, "file", &Limits::default(), true, &mut to)?.is_none() {
+    if save_rest(source, "file", &Limits::default(), false, true, &mut to)?.is_none() {
         return Ok(None);
     }
     Ok(reread(target.take(), &"repair"))

@@ -20,14 +20,27 @@ fn extents(shape: &[u64]) -> Result<Vec<i64>> {
 
 impl Opener<'_> {
     pub(super) fn safetensors(&self, parts: &mut Parts) -> Result<Opened> {
-        let header = safetensors::read(self.source.as_ref(), self.limits)?;
+        let (header, available) = match self.damaged {
+            false => (safetensors::read(self.source.as_ref(), self.limits)?, u64::MAX),
+            true => safetensors::read_damaged(self.source.as_ref(), self.limits)?,
+        };
         let mut items = Vec::new();
         for found in &header.tensors {
             let dtype = DType::from_safetensors(&found.dtype);
             let dtype = dtype.unwrap_or_else(|| DType::other(&found.dtype.to_lowercase(), None));
-            let source = Window::shared(&self.source, header.data_start + found.begin, found.end - found.begin)?;
-            let data = Data::Array { source, byte_order: ByteOrder::Little };
-            let node = parts.tensor(Tensor { data, ..plain_tensor(dtype, extents(&found.shape)?) })?;
+            let (problem, data) = match found.end <= available {
+                true => {
+                    let bytes = found.end - found.begin;
+                    let source = Window::shared(&self.source, header.data_start.saturating_add(found.begin), bytes)?;
+                    (None, Data::Array { source, byte_order: ByteOrder::Little })
+                }
+                false => {
+                    let left = available.saturating_sub(found.begin);
+                    let all = found.end - found.begin;
+                    (Some(format!("only {left} of its {all} bytes are in the file")), Data::Nothing)
+                }
+            };
+            let node = parts.tensor(Tensor { data, problem, ..plain_tensor(dtype, extents(&found.shape)?) })?;
             items.push((found.name.as_str(), node));
         }
         if !header.metadata.is_empty() {
@@ -38,7 +51,12 @@ impl Opener<'_> {
             items.push((safetensors::METADATA, parts.dict(pairs)?));
         }
         let root = parts.dict(items)?;
-        Ok(Opened { byte_order: Some(ByteOrder::Little), ..Opened::new(Container::Safetensors, root) })
+        let end = header.tensors.last().map_or(0, |last| last.end);
+        let mut notes = Vec::new();
+        if self.damaged && end < available {
+            notes.push(format!("{} bytes after the last tensor are left aside", available - end));
+        }
+        Ok(Opened { notes, byte_order: Some(ByteOrder::Little), ..Opened::new(Container::Safetensors, root) })
     }
 
     pub(super) fn npy(&self, parts: &mut Parts) -> Result<Opened> {

@@ -8,7 +8,7 @@ use super::{Opened, Opener, Parts};
 use crate::checkpoint::Container;
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::storage::{Bytes, Storages, storage_tuple};
-use crate::container::legacy::{self, Legacy, Located, StoredAt};
+use crate::container::legacy::{self, Announced, Legacy, Located, StoredAt};
 use crate::dtype::{ByteOrder, DType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pickle::{Graph, Node, NodeId};
@@ -19,7 +19,8 @@ impl Opener<'_> {
         let (from, persistents) = (parts.graph.len(), parts.graph.persistents().len());
         let stream = parts.graph.add_stream(Arc::clone(&self.source), "");
         let found = legacy::read(&mut parts.graph, stream, self.max_objects, &Joblib)?;
-        let (end, stopped) = resolve(&parts.graph, &mut parts.storages, &self.source, &found, persistents, "")?;
+        let how = if self.damaged { OnDamage::Salvage } else { OnDamage::Stop };
+        let (end, stopped) = resolve(&parts.graph, &mut parts.storages, &self.source, &found, persistents, "", how)?;
         if let Some(e) = stopped.filter(|e| !self.damaged || e.kind() == ErrorKind::Io) {
             return Err(match e.kind() {
                 ErrorKind::Truncated => e.advise("`ckpt repair` saves the tensors that are there"),
@@ -56,10 +57,18 @@ pub(super) fn read_inner(
     let from = graph.persistents().len();
     let stream = graph.add_stream(Arc::clone(&inner), "");
     let found = legacy::read(graph, stream, opener.max_objects, &Joblib)?;
-    if let (_, Some(e)) = resolve(graph, storages, &inner, &found, from, &format!("{number}/"))? {
+    let prefix = format!("{number}/");
+    if let (_, Some(e)) = resolve(graph, storages, &inner, &found, from, &prefix, OnDamage::Stop)? {
         return Err(e);
     }
     Ok(found.object.root)
+}
+
+/// What is done where the storages break off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnDamage {
+    Stop,
+    Salvage,
 }
 
 /// Gives the stream's storages their bytes; gives where the last one ends, and why there are no more.
@@ -70,6 +79,7 @@ fn resolve(
     found: &Legacy,
     from: usize,
     prefix: &str,
+    how: OnDamage,
 ) -> Result<(u64, Option<Error>)> {
     // the first use of a key decides: the size of an element, and of all
     let mut sizes: HashMap<Cow<'_, str>, (Option<u64>, Option<u64>)> = HashMap::new();
@@ -80,16 +90,31 @@ fn resolve(
             sizes.entry(tuple.key).or_insert((of_one, of_all));
         }
     }
-    let Located { stored, end, stopped } =
+    let Located { stored, mut end, stopped } =
         legacy::locate(source, found, |key| sizes.get(key).and_then(|(of_one, _)| *of_one));
-    let by_key: HashMap<String, StoredAt> = stored.into_iter().map(|s| (s.key.clone(), s)).collect();
+    let mut by_key: HashMap<String, (StoredAt, Option<&str>)> =
+        stored.into_iter().map(|stored| (stored.key.clone(), (stored, None))).collect();
+    // counts that differ from the pickle's and still lead to the file's end are those of old files
+    if how == OnDamage::Salvage && (stopped.is_some() || end < source.len()) {
+        let announced = |key: &str| {
+            let (of_one, of_all) = sizes.get(key)?;
+            let (element_bytes, all) = ((*of_one)?, (*of_all)?);
+            Some(Announced { element_bytes, count: all.checked_div(element_bytes)? })
+        };
+        let (stored, ends) = legacy::locate_damaged(source, found, announced)?;
+        by_key = stored.into_iter().map(|(stored, doubt)| (stored.key.clone(), (stored, doubt))).collect();
+        end = ends;
+    }
     storages.resolve(graph, from, prefix, |key, wanted| {
         let bytes = match by_key.get(key) {
             // torch 2.15 makes an empty storage of it
             Some(_) if sizes.get(key).is_some_and(|(_, first)| *first != wanted) => {
                 Bytes::Missing(format!("storage {key} is named with two sizes, and this is the second"))
             }
-            Some(stored) => Bytes::Here(Arc::clone(&stored.bytes)),
+            Some((stored, None)) => Bytes::Here(Arc::clone(&stored.bytes)),
+            Some((stored, Some(doubt))) => {
+                Bytes::Doubtful(Arc::clone(&stored.bytes), format!("its storage {key} may be damaged: {doubt}"))
+            }
             None => Bytes::Missing(format!("storage {key} is not in the file")),
         };
         (bytes, ByteOrder::Little)

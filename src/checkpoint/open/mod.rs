@@ -14,13 +14,14 @@ use std::sync::Arc;
 use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::names::Element;
 use crate::checkpoint::object::Objects;
+use crate::checkpoint::quantized;
 use crate::checkpoint::rebuild::Tensors;
 use crate::checkpoint::script::Script;
 use crate::checkpoint::storage::Storages;
 use crate::checkpoint::tensor::Tensor;
 use crate::checkpoint::{Checkpoint, Container};
 use crate::container::compress::{Compression, expand};
-use crate::container::detect::{Framing, detect};
+use crate::container::detect::{Framing, damage, detect};
 use crate::container::legacy::is_legacy;
 use crate::container::zip::{Flavor, Zip};
 use crate::dtype::ByteOrder;
@@ -53,6 +54,7 @@ pub(crate) struct Opened {
     pub script: Option<Script>,
     pub attached: Vec<(Vec<Element>, NodeId)>,
     pub notes: Vec<String>,
+    pub saved: Vec<(Arc<str>, SharedSource)>,
 }
 
 impl Opened {
@@ -69,6 +71,7 @@ impl Opened {
             script: None,
             attached: Vec::new(),
             notes: Vec::new(),
+            saved: Vec::new(),
         }
     }
 }
@@ -104,6 +107,7 @@ impl Parts {
     /// A checkpoint of all that has been read: finds the tensors that the pickles describe.
     pub(crate) fn finish(mut self, opened: Opened, limits: &Limits) -> Result<Checkpoint> {
         self.tensors.rebuild(&self.graph, &self.storages, limits)?;
+        quantized::describe(&mut self)?;
         self.graph.complete()?;
         Ok(Checkpoint {
             container: opened.container,
@@ -120,6 +124,7 @@ impl Parts {
             script: opened.script,
             attached: opened.attached,
             notes: opened.notes,
+            saved: opened.saved,
             limits: limits.clone(),
         })
     }
@@ -131,7 +136,7 @@ pub(crate) struct Opener<'a> {
     pub limits: &'a Limits,
     /// Objects that the graph may have.
     pub max_objects: u64,
-    /// What is cut off or cannot be read is missing, instead of an error: of torch's zip and legacy files only.
+    /// What is cut off or cannot be read is missing, instead of an error: of torch's zip and legacy files and of safetensors.
     pub damaged: bool,
 }
 
@@ -141,17 +146,34 @@ impl Checkpoint {
     pub fn open(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
-        let opened = Opener { source, limits, max_objects, damaged: false }.read(progress, &mut parts)?;
+        let opener = Opener { source: Arc::clone(&source), limits, max_objects, damaged: false };
+        let opened = opener.read(progress, &mut parts).map_err(|e| damage::explain(e, source.as_ref()))?;
         parts.finish(opened, limits)
     }
 
-    /// Reads what is left of torch's zip or legacy file: an archive without its directory by its local headers, a legacy
-    /// stream as far as it goes. Tensors whose bytes are not all there have a [`Tensor::problem`]. Other containers are read
-    /// as ever. Fails when the pickle itself is not whole.
+    /// Reads an archive that is no file of its own, or one pickle of a torch.package archive, the member number `pickle`.
+    /// `disk_bytes` is what it takes on the disk.
+    pub fn open_archive(zip: Arc<Zip>, pickle: Option<usize>, disk_bytes: u64, limits: &Limits) -> Result<Self> {
+        let max_objects = limits.objects_for(disk_bytes);
+        let mut parts = Parts::new();
+        let opener = Opener { source: Arc::clone(zip.source()), limits, max_objects, damaged: false };
+        let mut opened = match pickle {
+            Some(_) => opener.package(zip, pickle, &mut parts),
+            None => opener.of_zip(zip, &mut parts),
+        }?;
+        opened.zip = opened.zip.filter(|zip| !zip.is_loose());
+        parts.finish(opened, limits)
+    }
+
+    /// Reads what is left of torch's zip or legacy file, or of a safetensors file: an archive without its directory by its
+    /// local headers, with every checksum looked at; the others as far as they go. Tensors whose bytes are not all there
+    /// have a [`Tensor::problem`]; [`Checkpoint::doubtful`] names those that may be damaged. Other containers are read as
+    /// ever. Fails when the pickle itself breaks off.
     pub fn open_damaged(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
-        let opened = Opener { source, limits, max_objects, damaged: true }.read(progress, &mut parts)?;
+        let opener = Opener { source: Arc::clone(&source), limits, max_objects, damaged: true };
+        let opened = opener.read(progress, &mut parts).map_err(|e| damage::explain(e, source.as_ref()))?;
         parts.finish(opened, limits)
     }
 }

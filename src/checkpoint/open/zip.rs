@@ -13,25 +13,36 @@ use crate::dtype::ByteOrder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pickle::{Decoded, decode};
 
+/// Where storages lie, by folder and ending: those of `data.pkl`, of TorchScript's constants, of a package's pickles
+/// (`torch/package/package_exporter.py`).
+const DATA: (&str, &str) = ("data", "");
+const CONSTANTS: (&str, &str) = ("constants", "");
+const PACKAGED: (&str, &str) = (".data", ".storage");
+
 impl Opener<'_> {
     pub(super) fn zip(&self, parts: &mut Parts) -> Result<Opened> {
-        let zip = match Zip::open(Arc::clone(&self.source), self.limits) {
-            Err(e) if self.damaged && e.kind() != ErrorKind::Io => Zip::salvage(Arc::clone(&self.source), self.limits)?,
-            opened => opened?,
+        let zip = match self.damaged {
+            false => Zip::open(Arc::clone(&self.source), self.limits)?,
+            true => Zip::salvage(Arc::clone(&self.source), self.limits)?,
         };
-        let zip = Arc::new(zip);
+        self.of_zip(Arc::new(zip), parts)
+    }
+
+    /// Reads an archive whose directory has been read.
+    pub(super) fn of_zip(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
         match zip.flavor()? {
             Flavor::Torch => self.torch_zip(zip, parts),
             Flavor::TorchScript => self.torchscript(zip, parts),
+            Flavor::Package => self.package(zip, None, parts),
             Flavor::Npz => self.npz(zip, parts),
             Flavor::Pt2 => self.pt2(zip, parts),
         }
     }
 
     pub(super) fn torch_zip(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
-        let byte_order = zip.byte_order()?;
+        let (byte_order, notes) = self.byte_order(&zip)?;
         let from = parts.graph.len();
-        let object = self.member_pickle(parts, &zip, "data.pkl", "data", byte_order)?;
+        let object = self.member_pickle(parts, &zip, "data.pkl", DATA, byte_order)?;
         super::read_nested(self, parts, from)?;
         let era = match () {
             () if zip.in_top(".format_version").is_some() => "torch 2.7 or newer",
@@ -43,14 +54,15 @@ impl Opener<'_> {
             byte_order: Some(byte_order),
             era: Some(era),
             zip: Some(zip),
+            notes,
             ..Opened::new(Container::Zip, object.root)
         })
     }
 
     fn torchscript(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
-        let byte_order = zip.byte_order()?;
-        let object = self.member_pickle(parts, &zip, "data.pkl", "data", byte_order)?;
-        let constants = self.member_pickle(parts, &zip, "constants.pkl", "constants", byte_order)?;
+        let (byte_order, notes) = self.byte_order(&zip)?;
+        let object = self.member_pickle(parts, &zip, "data.pkl", DATA, byte_order)?;
+        let constants = self.member_pickle(parts, &zip, "constants.pkl", CONSTANTS, byte_order)?;
         let list = parts.graph.sequence(constants.root).unwrap_or_default().iter().enumerate();
         // code refers to them as CONSTANTS.c0, CONSTANTS.c1, …
         let attached = list.map(|(number, node)| (vec![Element::Text(format!("CONSTANTS.c{number}"))], *node));
@@ -58,20 +70,64 @@ impl Opener<'_> {
             protocol: Some(object.protocol),
             byte_order: Some(byte_order),
             era: Some("TorchScript"),
-            script: Some(Script::read(&zip)?),
+            script: Some(self.script(&zip)?),
             attached: attached.collect(),
+            notes,
             zip: Some(zip),
             ..Opened::new(Container::TorchScript, object.root)
         })
     }
 
-    /// Reads the pickle of a member and finds its storages among the members of `folder`.
+    fn byte_order(&self, zip: &Zip) -> Result<(ByteOrder, Vec<String>)> {
+        if !self.damaged {
+            return Ok((zip.byte_order()?, Vec::new()));
+        }
+        let (order, is_sure) = zip.salvaged_byte_order();
+        let note = format!("what the file says of its byte order is damaged; {}-endian is assumed", order.name());
+        Ok((order, if is_sure { Vec::new() } else { vec![note] }))
+    }
+
+    fn script(&self, zip: &Zip) -> Result<Script> {
+        match Script::read(zip) {
+            Err(e) if self.damaged && e.kind() != ErrorKind::Io => Ok(Script::default()),
+            script => script,
+        }
+    }
+
+    /// Reads one pickle of a torch.package archive: number `index`, else the only one that there is.
+    pub(crate) fn package(&self, zip: Arc<Zip>, index: Option<usize>, parts: &mut Parts) -> Result<Opened> {
+        let name = match index {
+            Some(index) => zip.members.get(index).map(|member| member.name.to_string()),
+            None => {
+                let pickles = zip.package_pickles()?;
+                let [only] = pickles.as_slice() else {
+                    return Err(Error::not_a_checkpoint(several_pickles(&pickles)));
+                };
+                Some((*only).to_owned())
+            }
+        };
+        let name = name.ok_or_else(|| Error::data("no such member"))?;
+        let in_top = name.strip_prefix(zip.top()).and_then(|name| name.strip_prefix('/')).unwrap_or(&name);
+        let byte_order = zip.byte_order()?;
+        let from = parts.graph.len();
+        let object = self.member_pickle(parts, &zip, in_top, PACKAGED, byte_order)?;
+        super::read_nested(self, parts, from)?;
+        Ok(Opened {
+            protocol: Some(object.protocol),
+            byte_order: Some(byte_order),
+            era: Some("torch.package"),
+            zip: Some(zip),
+            ..Opened::new(Container::Package, object.root)
+        })
+    }
+
+    /// Reads the pickle of a member and finds its storages among the members that `named` says.
     fn member_pickle(
         &self,
         parts: &mut Parts,
         zip: &Arc<Zip>,
         name: &str,
-        folder: &str,
+        (folder, ending): (&str, &str),
         byte_order: ByteOrder,
     ) -> Result<Decoded> {
         let missing = || Error::not_a_checkpoint(format!("the archive has no {name}"));
@@ -86,7 +142,13 @@ impl Opener<'_> {
         storages.resolve(graph, from, "", |key, _| {
             name.truncate(prefix);
             name.push_str(key);
+            name.push_str(ending);
             let bytes = match zip.position(&name) {
+                // a file of its own has no checksum that an archive's member would have
+                Some(index) if zip.is_loose() => match zip.members.get(index).map(|member| zip.member_source(member)) {
+                    Some(Ok(source)) => Bytes::Here(source),
+                    _ => Bytes::Missing(format!("its storage, file {name}, cannot be read")),
+                },
                 Some(index) => Bytes::Member { zip: Arc::clone(zip), index, opened: OnceLock::new() },
                 None => Bytes::Missing(format!("its storage, member {name}, is missing")),
             };
@@ -96,5 +158,12 @@ impl Opener<'_> {
             storages.probe(first_storage)?;
         }
         Ok(decoded)
+    }
+}
+
+fn several_pickles(names: &[&str]) -> String {
+    match names.len() {
+        0 => "is a torch.package archive of source code, without a pickle".to_owned(),
+        count => format!("is a torch.package archive of {count} pickles, each a checkpoint of its own"),
     }
 }

@@ -9,7 +9,8 @@ use crate::checkpoint::constructors::Constructor as C;
 use crate::checkpoint::numpy;
 use crate::checkpoint::storage::{Persistent, StorageId, Storages};
 use crate::checkpoint::tensor::{Data, Kind, Quantizer, STRIDED, Tensor};
-use crate::dtype::DType;
+use crate::data::casting::Casting;
+use crate::dtype::{ByteOrder, DType};
 use crate::pickle::{Change, Graph, Node, NodeId};
 
 /// One call of a constructor, being read.
@@ -39,6 +40,7 @@ impl Call<'_> {
             C::FromType => self.of_subclass(args),
             C::OnDevice => self.on_device(args),
             C::Nested => self.nested(args),
+            C::Jagged => self.jagged(args),
             C::NumpyArray => numpy::reconstructed(self.graph, self.node).into(),
             C::NumpyFromBuffer => numpy::from_buffer(self.graph, args).into(),
             C::JoblibArray => numpy::joblib_array(self.graph, self.node).into(),
@@ -46,7 +48,7 @@ impl Call<'_> {
         }
     }
 
-    fn known(&self, node: NodeId) -> Option<&Tensor> {
+    pub(super) fn known(&self, node: NodeId) -> Option<&Tensor> {
         self.tensors.of(node).and_then(|id| self.tensors.get(id))
     }
 
@@ -58,7 +60,7 @@ impl Call<'_> {
         }
     }
 
-    fn flag(&self, node: Option<&NodeId>) -> Option<bool> {
+    pub(super) fn flag(&self, node: Option<&NodeId>) -> Option<bool> {
         self.graph.int(*node?).map(|value| value != 0)
     }
 
@@ -149,14 +151,16 @@ impl Call<'_> {
         };
         let Some(shape) = sizes(self.graph, size) else { return Attempt::Never };
         let Some(values) = tensors.last().and_then(|node| self.known(*node)) else { return Attempt::NotYet };
+        let odd = tensors.iter().filter_map(|node| self.known(*node)).find(|part| matches!(part.data, Data::Parts(_)));
+        let odd = odd.map(|part| format!("consists of a {} tensor, of which torch makes none", part.layout));
         let tensor = Tensor {
             dtype: values.dtype.clone(),
             layout,
             shape,
             device: values.device.clone(),
             requires_grad: Some(false),
-            data: Data::Parts(tensors.clone()),
-            problem: tensors.iter().find_map(|node| self.known(*node)?.problem.clone()),
+            data: if odd.is_some() { Data::Nothing } else { Data::Parts(tensors.clone()) },
+            problem: odd.or_else(|| tensors.iter().find_map(|node| self.known(*node)?.problem.clone())),
             ..Tensor::default()
         };
         Attempt::Done(Box::new(tensor))
@@ -182,7 +186,8 @@ impl Call<'_> {
         Attempt::Done(Box::new(Tensor {
             kind: Kind::Parameter,
             requires_grad: Some(self.flag(args.get(1)).unwrap_or(true)),
-            state: args.get(3).copied(),
+            // what a wrapper holds is in its own state
+            state: tensor.state.filter(|_| tensor.wraps).or(args.get(3).copied()),
             ..tensor.clone()
         }))
     }
@@ -224,88 +229,14 @@ impl Call<'_> {
         Attempt::Done(Box::new(tensor))
     }
 
-    fn wrapper(&self, args: &[NodeId]) -> Option<Tensor> {
-        let [class, dtype, size, stride, offset, layout, device, requires_grad, ..] = args else { return None };
-        Some(Tensor {
-            class: self.graph.global(*class).map(|(_, name)| name.into_owned()),
-            dtype: torch_dtype(self.graph, *dtype),
-            shape: sizes(self.graph, *size)?,
-            stride: sizes(self.graph, *stride),
-            storage_offset: self.graph.int(*offset),
-            layout: layout_name(self.graph, *layout),
-            device: device_name(self.graph, *device).map(Into::into),
-            requires_grad: self.flag(Some(requires_grad)),
-            ..Tensor::default()
-        })
-    }
-
-    /// `(func, type, args, state)`: what `func(*args)` makes, as a subclass. A wrapper keeps its data in its state: it
-    /// shows the facts of that inner tensor.
-    fn of_subclass(&self, args: &[NodeId]) -> Attempt {
-        let [func, class, inner_args, rest @ ..] = args else { return Attempt::Never };
-        let Some(constructor) = self.tensors.constructor_of(self.graph, *func) else { return Attempt::Never };
-        // a subclass of a subclass is not what torch writes, and must not recurse
-        let (false, Some(inner_args)) = (constructor == C::FromType, self.graph.sequence(*inner_args)) else {
-            return Attempt::Never;
-        };
-        let mut tensor = match self.make(constructor, inner_args) {
-            Attempt::Done(tensor) => *tensor,
-            other => return other,
-        };
-        let state = rest.first().copied();
-        if constructor == C::WrapperSubclass {
-            match self.inner_tensor(state) {
-                Some(Some(inner)) => {
-                    let global = (inner.shape != tensor.shape).then_some(tensor.shape);
-                    tensor = Tensor { global_shape: global, requires_grad: tensor.requires_grad, ..inner.clone() };
-                }
-                Some(None) => {}
-                None => return Attempt::NotYet,
-            }
-        }
-        tensor.class = self.graph.global(*class).map(|(_, name)| name.into_owned());
-        tensor.state = state;
-        if tensor.class.as_deref() == Some("Parameter") {
-            tensor.kind = Kind::Parameter;
-        }
-        Attempt::Done(Box::new(tensor))
-    }
-
-    /// The one tensor in a wrapper's state. `None`: it holds tensors that are not known yet; `Some(None)`: there is not
-    /// just one.
-    #[allow(clippy::option_option)]
-    fn inner_tensor(&self, state: Option<NodeId>) -> Option<Option<&Tensor>> {
-        let Some(state) = state else { return Some(None) };
-        let dict = match self.graph.node(state) {
-            Node::Tuple(parts) => self.graph.children(*parts).first().copied().unwrap_or(state),
-            _ => state,
-        };
-        let Node::Dict(entries) = self.graph.node(dict) else { return Some(None) };
-        let mut found = None;
-        for entry in entries.iter() {
-            let name = self.graph.str(entry.key);
-            let tensor = self.known(entry.value);
-            if name.as_deref() == Some("_local_tensor") {
-                return tensor.map(Some);
-            }
-            if tensor.is_some() {
-                if found.is_some() {
-                    return Some(None);
-                }
-                found = tensor;
-            }
-        }
-        Some(found)
-    }
-
+    /// `(array or tensor, dtype, device, requires_grad)`: what is stored, cast to the type and moved to the device.
     fn on_device(&self, args: &[NodeId]) -> Attempt {
         let [data, dtype, device, rest @ ..] = args else { return Attempt::Never };
         let Some(inner) = self.known(*data) else { return Attempt::NotYet };
         let mut tensor = inner.clone();
         let dtype = torch_dtype(self.graph, *dtype);
-        // torch casts here: only where numpy has no such type do the two differ, and the array's is what is stored
-        if inner.dtype.is_none() {
-            tensor.dtype = dtype;
+        if let Some(dtype) = dtype.filter(|dtype| inner.dtype.as_ref() != Some(dtype)) {
+            self.cast(&mut tensor, dtype);
         }
         tensor.kind = Kind::Tensor;
         tensor.storage_offset = tensor.storage_offset.or(Some(0));
@@ -314,11 +245,22 @@ impl Call<'_> {
         Attempt::Done(Box::new(tensor))
     }
 
-    fn nested(&self, args: &[NodeId]) -> Attempt {
-        let Some(inner) = args.first() else { return Attempt::Never };
-        let Some(buffer) = self.known(*inner) else { return Attempt::NotYet };
-        let mut tensor = buffer.clone();
-        tensor.class = Some("NestedTensor".into());
-        Attempt::Done(Box::new(tensor))
+    /// The tensor becomes one of another type, cast whenever its elements are read.
+    fn cast(&self, tensor: &mut Tensor, dtype: DType) {
+        let cast = tensor.elements(self.storages).and_then(|stored| {
+            let source = Casting::over(stored.source, stored.byte_order, &stored.dtype, &dtype)?;
+            Ok((source, stored.offset))
+        });
+        match (cast, &tensor.dtype) {
+            // numpy has no such type, or it is not known: the bytes are what torch's are
+            (_, None) => {}
+            // an array of its own keeps its strides, as in torch
+            (Ok((source, 0)), _) => tensor.data = Data::Array { source, byte_order: ByteOrder::Little },
+            (_, Some(stored)) if tensor.problem.is_none() => {
+                tensor.problem = Some(format!("is stored as {stored}, of which no {dtype} can be made here"));
+            }
+            _ => {}
+        }
+        tensor.dtype = Some(dtype);
     }
 }

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::constructors::Constructor;
-use crate::checkpoint::tensor::{Data, Kind, Tensor, TensorId};
-use crate::error::Result;
+use crate::checkpoint::tensor::{Data, Kind, STRIDED, Tensor, TensorId};
+use crate::error::{Error, Result};
 use crate::pickle::{Change, Construct, Entry, Graph, Node, NodeId, Object};
 
 /// A new `OrderedDict` of the given tensors, as `state_dict()` gives it: plain tensors without grad, views and sharing
-/// kept. `attributes` is what `BUILD` gives it (`_metadata`).
+/// kept; what is no tensor stays as it is. `attributes` is what `BUILD` gives it (`_metadata`).
 pub fn state_dict(
     checkpoint: &mut Checkpoint,
-    tensors: &[(String, NodeId, TensorId)],
+    tensors: &[(String, NodeId, Option<TensorId>)],
     attributes: Option<NodeId>,
 ) -> Result<NodeId> {
     let (module, name) = (checkpoint.graph.push_str("collections")?, checkpoint.graph.push_str("OrderedDict")?);
@@ -21,6 +21,12 @@ pub fn state_dict(
     // an array has no storage that says what shares it: under two names it stays one tensor
     let mut arrays: HashMap<TensorId, NodeId> = HashMap::new();
     for (name, node, id) in tensors {
+        let Some(id) = id else {
+            refuse_packed(checkpoint, name, *node)?;
+            let key = checkpoint.graph.push_str(name)?;
+            changes.push(Change::Item(Entry { key, value: *node, key_at: 0 }));
+            continue;
+        };
         let tensor = checkpoint.tensors.get(*id).cloned().unwrap_or_default();
         let value = match tensor.data {
             Data::Storage { .. } | Data::Array { .. } if tensor.quantizer.is_none() => match arrays.get(id) {
@@ -34,11 +40,21 @@ pub fn state_dict(
                     made
                 }
             },
-            // what only its own constructor can make keeps it, without the parameter around it
-            _ => match checkpoint.objects().constructor(*node) {
-                Some(Constructor::Parameter) => checkpoint.objects().args(*node).first().copied().unwrap_or(*node),
-                _ => *node,
-            },
+            // without a storage there is nothing to keep
+            Data::Nothing if tensor.layout == STRIDED && !tensor.wraps && tensor.device.as_deref() == Some("meta") => {
+                let made = checkpoint.graph.push(Node::Foreign(0))?;
+                let plain =
+                    Tensor { kind: Kind::Tensor, requires_grad: Some(false), class: None, state: None, ..tensor };
+                checkpoint.tensors.add(made, plain)?;
+                made
+            }
+            _ if tensor.wraps || tensor.is_nested() => {
+                let what = if tensor.is_nested() { "nested tensor" } else { "wrapper of other tensors" };
+                let message =
+                    format!("{name}: torch opens no {what} with weights_only=True; leave it out with --exclude");
+                return Err(Error::unsupported(message));
+            }
+            _ => plain_call(checkpoint, *node, tensor)?,
         };
         let key = checkpoint.graph.push_str(name)?;
         changes.push(Change::Item(Entry { key, value, key_at: 0 }));
@@ -46,4 +62,29 @@ pub fn state_dict(
     changes.extend(attributes.map(Change::Build));
     let object = Object { how: Construct::Reduce, callable, args: Graph::EMPTY_TUPLE, kwargs: None, changes };
     checkpoint.graph.push(Node::Object(Box::new(object)))
+}
+
+/// What only its own constructor can make keeps it, without the parameter or the subclass around it.
+fn plain_call(checkpoint: &mut Checkpoint, mut node: NodeId, tensor: Tensor) -> Result<NodeId> {
+    if checkpoint.objects().constructor(node) == Some(Constructor::Parameter) {
+        node = checkpoint.objects().args(node).first().copied().unwrap_or(node);
+    }
+    let [func, _, args, ..] = *checkpoint.objects().args(node) else { return Ok(node) };
+    if checkpoint.objects().constructor(node) != Some(Constructor::FromType) {
+        return Ok(node);
+    }
+    let object = Object { how: Construct::Reduce, callable: func, args, kwargs: None, changes: Vec::new() };
+    let made = checkpoint.graph.push(Node::Object(Box::new(object)))?;
+    checkpoint.tensors.add(made, Tensor { kind: Kind::Tensor, class: None, state: None, ..tensor })?;
+    Ok(made)
+}
+
+/// torch packs weights of quantized recurrent layers in objects that it does not open with `weights_only=True`.
+fn refuse_packed(checkpoint: &Checkpoint, name: &str, node: NodeId) -> Result<()> {
+    match checkpoint.objects().class(node) {
+        Some((_, class)) if class == "ScriptObject" => Err(Error::unsupported(format!(
+            "{name}: torch does not open packed parameters with weights_only=True; leave it out with --exclude"
+        ))),
+        _ => Ok(()),
+    }
 }

@@ -3,6 +3,7 @@
 
 use super::Work;
 use super::storages::Home;
+use crate::checkpoint::Container;
 use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::storage::StorageId;
 use crate::checkpoint::tensor::{Data, Tensor, TensorId, contiguous};
@@ -27,8 +28,10 @@ impl Work<'_> {
     }
 
     pub(super) fn edit_tensor(&mut self, node: NodeId, tensor: &Tensor) -> Result<()> {
-        if self.options.cast.is_some() && tensor.global_shape.is_some() {
-            return Err(Error::unsupported("a distributed tensor cannot be cast; --state-dict takes its local part"));
+        if let (Some(_), true) = (&self.options.cast, tensor.wraps) {
+            let class = tensor.class.as_deref().unwrap_or("a wrapper");
+            let message = format!("{class} wraps tensors and cannot be cast; --state-dict takes its parts");
+            return Err(Error::unsupported(message));
         }
         let Data::Storage { id, offset } = tensor.data else { return Ok(()) };
         let Some(view) = self.view_of(node) else { return Ok(()) };
@@ -56,6 +59,67 @@ impl Work<'_> {
         let tuple = self.checkpoint.graph.push_tuple(&items)?;
         let tuple = self.checkpoint.graph.node(tuple).clone();
         self.set(view, tuple);
+        Ok(())
+    }
+
+    /// Meta tensors over storages without bytes are described without them; whether there were any.
+    pub(super) fn replace_meta(&mut self, order: &[NodeId]) -> Result<bool> {
+        let mut any = false;
+        for node in order {
+            let tensor = self.checkpoint.tensors.of(*node).and_then(|id| self.checkpoint.tensors.get(id));
+            if let Some(tensor) = tensor.filter(|tensor| self.is_meta_storage(*node, tensor)).cloned() {
+                self.make_meta(*node, &tensor)?;
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// A meta tensor over a storage without bytes: TorchScript describes them so, and torch's legacy form cannot.
+    fn is_meta_storage(&self, node: NodeId, tensor: &Tensor) -> bool {
+        let without_storage = self.options.legacy || self.checkpoint.container == Container::TorchScript;
+        let constructor = self.checkpoint.objects().constructor(node);
+        let strided = matches!(constructor, Some(Constructor::Tensor | Constructor::TensorV2 | Constructor::TensorV3));
+        let is_meta = matches!(tensor.data, Data::Nothing) && tensor.device.as_deref() == Some("meta");
+        without_storage && strided && is_meta
+    }
+
+    /// `_rebuild_meta_tensor_no_storage(dtype, size, stride, requires_grad)`, as torch writes meta tensors.
+    fn make_meta(&mut self, node: NodeId, tensor: &Tensor) -> Result<()> {
+        let dtype = tensor.dtype.clone().ok_or_else(|| Error::data("a tensor of unknown type"))?;
+        let cast = self.checkpoint.tensors.of(node).and_then(|id| self.cast_of_array(id, &dtype));
+        let dtype = cast.unwrap_or(dtype);
+        let dtype = self.global("torch", dtype.name())?;
+        let size = self.ints(&tensor.shape)?;
+        let stride = self.ints(tensor.stride.as_deref().unwrap_or_default())?;
+        let grad = if tensor.requires_grad == Some(true) { Graph::TRUE } else { Graph::FALSE };
+        let callable = self.global("torch._utils", "_rebuild_meta_tensor_no_storage")?;
+        let made = self.call(callable, &[dtype, size, stride, grad])?;
+        self.set(node, made);
+        Ok(())
+    }
+
+    /// `(array or tensor, dtype, device, requires_grad)`: torch casts to the type and moves to the device that stand there.
+    pub(super) fn edit_on_device(&mut self, node: NodeId, id: TensorId, tensor: &Tensor) -> Result<()> {
+        let cast = tensor.dtype.as_ref().and_then(|dtype| self.cast_of_array(id, dtype));
+        if cast.is_none() && self.options.device.is_none() {
+            return Ok(());
+        }
+        if let Data::Array { .. } = tensor.data {
+            return self.make(node, id, tensor);
+        }
+        let mut args = self.checkpoint.objects().args(node).to_vec();
+        let dtype = cast.map(|cast| self.global("torch", cast.name())).transpose()?;
+        let device = self.options.device.clone().map(|device| self.shared_text(&device)).transpose()?;
+        for (place, new) in [(1, dtype), (2, device)] {
+            if let (Some(place), Some(new)) = (args.get_mut(place), new) {
+                *place = new;
+            }
+        }
+        let args = self.checkpoint.graph.push_tuple(&args)?;
+        if let Some(Node::Object(object)) = self.checkpoint.graph.node_mut(node) {
+            object.args = args;
+        }
         Ok(())
     }
 
@@ -108,6 +172,7 @@ impl Work<'_> {
                 None => (Home::Storage(*storage, 0..u64::MAX), *offset, tensor.stride.clone()),
             },
             Data::Array { .. } => (Home::Array(id), 0, Some(contiguous(&tensor.shape))),
+            Data::Nothing if tensor.device.as_deref() == Some("meta") => return self.make_meta(node, tensor),
             _ => return Err(Error::unsupported(format!("a {} tensor cannot be described anew", tensor.layout))),
         };
         let source = match &home {

@@ -14,6 +14,7 @@ use crate::commands::progress_bar::Bar;
 use crate::container::safetensors::FORMAT;
 use crate::data::Elements;
 use crate::dtype::{Class, DType};
+use crate::progress::Progress;
 use crate::report::convert::Alias;
 use crate::write::atomic::Target;
 use crate::write::safetensors::NamedTensor;
@@ -38,6 +39,7 @@ impl Job<'_> {
         let aliases = self.share(checkpoint, &mut weights)?;
         let casts = self.casts(checkpoint, &weights.root, std::slice::from_ref(&weights.root))?;
         let metadata = self.new_metadata(checkpoint);
+        self.watch_weights(checkpoint, &weights.tensors);
         let tensors = self.named(checkpoint, std::mem::take(&mut weights.tensors), &casts)?;
         self.save_values(checkpoint, &weights.values, values)?;
         self.report.tensors = tensors.len() as u64;
@@ -75,10 +77,13 @@ impl Job<'_> {
         }
         self.check_room(target, bytes)?;
         let bar = Bar::new(&path.display().to_string(), bytes, self.args.report.quiet);
+        let paced = self.watch.as_ref().map(|watch| watch.paced(&bar));
+        let progress: &dyn Progress = paced.as_ref().map_or(&bar, |paced| paced);
         let written = match self.to {
-            To::Npz => npz::write(target, tensors, &self.limits, &bar),
-            _ => safetensors::write(target, tensors, metadata, &self.limits, &bar),
+            To::Npz => npz::write(target, tensors, &self.limits, progress),
+            _ => safetensors::write(target, tensors, metadata, &self.limits, progress),
         };
+        drop(paced);
         drop(bar);
         let (output, overflows) = at_output(&path, written)?;
         self.overflowed(&overflows, |place| tensors.get(place).map(|tensor| tensor.name.clone()));
@@ -107,6 +112,9 @@ impl Job<'_> {
         let format = self.to.name();
         if tensor.is_quantized() {
             bail!("{format} has no quantized tensors; --exclude {name:?} leaves it out");
+        }
+        if tensor.is_nested() {
+            bail!("{format} has no nested tensors; --exclude {name:?} leaves it out");
         }
         if tensor.is_sparse() {
             bail!("{format} has no sparse tensors ({}); --exclude {name:?} leaves it out", tensor.layout);

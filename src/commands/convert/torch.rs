@@ -1,11 +1,14 @@
 //! Into torch's own containers: the whole object, or a state dict of the weights.
 
+use std::collections::{HashMap, HashSet};
+
 use anyhow::bail;
 
+use crate::checkpoint::names::join;
 use crate::checkpoint::prune::Removed;
 use crate::checkpoint::resave::{Resave, resave, state_dict};
 use crate::checkpoint::selection::{Weight, Weights};
-use crate::checkpoint::{Checkpoint, Container, Root};
+use crate::checkpoint::{Checkpoint, Container, Item, Root, TensorId};
 use crate::commands::convert::{Casts, Job, To, at_output};
 use crate::commands::progress_bar::Bar;
 use crate::pickle::{Change, Entry, Graph, Node, NodeId, Scan};
@@ -37,9 +40,12 @@ impl Job<'_> {
             let places = checkpoint.weights_sets()?;
             let casts = self.casts(checkpoint, &root, &places)?;
             let node = self.whole(checkpoint)?;
+            let scan = Scan::new(&checkpoint.graph, node)?;
+            self.watch_all(checkpoint, &scan);
             return self.write_torch(checkpoint, node, casts, target, self.args.output().to_owned());
         }
         let mut weights = self.weights(checkpoint)?;
+        self.watch_weights(checkpoint, &weights.tensors);
         let plain = match target {
             Some(_) if checkpoint.container != Container::TorchScript => self.plain(checkpoint, &mut weights)?,
             _ => false,
@@ -50,7 +56,10 @@ impl Job<'_> {
             true => weights.root.node,
             false => {
                 let attributes = metadata_of(checkpoint, &weights);
-                self.state_dict(checkpoint, &weights.tensors, attributes)?
+                match self.saved_values(checkpoint, &weights)? {
+                    Some(named) => state_dict(checkpoint, &named, attributes)?,
+                    None => self.state_dict(checkpoint, &weights.tensors, attributes)?,
+                }
             }
         };
         let casts = self.all_casts(checkpoint, root)?;
@@ -68,8 +77,46 @@ impl Job<'_> {
         tensors: &[Weight],
         attributes: Option<NodeId>,
     ) -> anyhow::Result<NodeId> {
-        let named: Vec<_> = tensors.iter().map(|weight| (weight.name.clone(), weight.node, weight.id)).collect();
+        let named: Vec<_> = tensors.iter().map(|weight| (weight.name.clone(), weight.node, Some(weight.id))).collect();
         Ok(state_dict(checkpoint, &named, attributes)?)
+    }
+
+    /// The weights of a module with what else its `state_dict()` has, each under its whole name; `None` where it has
+    /// nothing else.
+    fn saved_values(
+        &mut self,
+        checkpoint: &Checkpoint,
+        weights: &Weights,
+    ) -> anyhow::Result<Option<Vec<(String, NodeId, Option<TensorId>)>>> {
+        let mut values = checkpoint.saved_values(weights.root.node)?;
+        values.retain(|(name, _)| self.filter.takes(name));
+        if values.is_empty() {
+            return Ok(None);
+        }
+        let nodes: HashMap<&str, NodeId> = values.iter().map(|(name, node)| (name.as_str(), *node)).collect();
+        let whole = |name: &str| {
+            let ends = std::iter::once(name.len()).chain(name.rmatch_indices('.').map(|(at, _)| at));
+            ends.filter_map(|end| name.get(..end)).find_map(|whole| nodes.get_key_value(whole))
+        };
+        // the order of the module: tensors and values as their names are listed
+        let mut named: Vec<(String, NodeId, Option<TensorId>)> = Vec::new();
+        let mut written = HashSet::new();
+        let chosen: HashSet<&str> = weights.tensors.iter().map(|weight| weight.name.as_str()).collect();
+        for entry in checkpoint.names(&weights.root)?.entries {
+            let name = entry.name();
+            match (whole(&name), entry.item) {
+                (Some((whole, node)), _) if written.insert(*whole) => named.push(((*whole).to_owned(), *node, None)),
+                (Some(_), _) => {}
+                (None, Item::Tensor(id, true)) if chosen.contains(name.as_str()) => {
+                    named.push((name, entry.node, Some(id)));
+                }
+                _ => {}
+            }
+        }
+        let prefix = join(&weights.root.path);
+        let prefix = if prefix.is_empty() { prefix } else { format!("{prefix}.") };
+        self.report.left_out.retain(|left| left.name.strip_prefix(&prefix).is_none_or(|name| whole(name).is_none()));
+        Ok(Some(named))
     }
 
     /// The object with what was not chosen taken out of it.
@@ -124,7 +171,10 @@ impl Job<'_> {
         self.report.tensors += tensors as u64;
         let bar = Bar::new(&self.report.output, bytes, self.args.report.quiet);
         let write = if legacy { torch_legacy::write } else { torch_zip::write };
-        let written = write(target, &checkpoint.graph, &scan, &storages, limits, &bar);
+        let written = match &self.watch {
+            Some(watch) => write(target, &checkpoint.graph, &scan, &storages, limits, &watch.paced(&bar)),
+            None => write(target, &checkpoint.graph, &scan, &storages, limits, &bar),
+        };
         drop(bar);
         let (output, overflows) = at_output(&path, written)?;
         self.overflowed(&overflows, |place| casts.names.get(&storages.get(place)?.tensor?).cloned());

@@ -22,17 +22,17 @@ pub fn can_be_stripped(checkpoint: &Checkpoint, found: &Prefix) -> bool {
 /// A file and what is said of it.
 pub type Note = Option<(String, String)>;
 
-/// Whether the prefix is taken off A, off B: off both, A or B, whichever makes most names agree, the first of these where
-/// several do. Says so when only one loses it that both have. Fails when no name has it, when its dot is missing, and
-/// when two names would become one.
-pub fn sides_to_strip(
+/// The sides with the prefix taken off both, A or B: whichever makes most names agree, the first of these where several
+/// do; which of them lost it. Says so when only one did that both have. Fails when no name has it, when its dot is
+/// missing, and when two names would become one.
+pub fn without_prefix<'a>(
     prefix: &str,
-    whole: &(Side<'_>, Side<'_>),
-    stripped: &(Side<'_>, Side<'_>),
-) -> anyhow::Result<((bool, bool), Note)> {
+    whole: (Side<'a>, Side<'a>),
+    stripped: (Side<'a>, Side<'a>),
+) -> anyhow::Result<(Side<'a>, Side<'a>, [bool; 2], Note)> {
     let has = (stripped.0.stripped.names > 0, stripped.1.stripped.names > 0);
     if has == (false, false) {
-        bail!("{}", no_such_prefix(prefix, whole));
+        bail!("{}", no_such_prefix(prefix, &whole));
     }
     let agreeing =
         |a: &Side<'_>, b: &Side<'_>| pair(&a.tensors, &b.tensors).both.len() + pair(&a.values, &b.values).both.len();
@@ -65,7 +65,9 @@ pub fn sides_to_strip(
         (false, true) if has.0 => said(&whole.1),
         _ => None,
     };
-    Ok((choice, note))
+    let left = if choice.0 { stripped.0 } else { whole.0 };
+    let right = if choice.1 { stripped.1 } else { whole.1 };
+    Ok((left, right, [choice.0, choice.1], note))
 }
 
 fn no_such_prefix(prefix: &str, whole: &(Side<'_>, Side<'_>)) -> String {

@@ -122,7 +122,7 @@ impl<'a> Side<'a> {
     }
 
     fn add(&mut self, mut path: Vec<Element>, node: NodeId, what: What, align: &Align<'_>) {
-        let mut before: Option<String> = None;
+        let mut before = None;
         if let Some(prefix) = align.strip_prefix {
             let whole = join(&path);
             if let Some((key, rest)) = strip(&mut path, prefix) {
@@ -132,11 +132,12 @@ impl<'a> Side<'a> {
             }
         }
         let name = join(&path);
+        let is_meant = align.filter.takes_as(&name, before.as_deref().unwrap_or(&name));
         // the classes of modules lie at the paths of their tensors' parents
         if align.strip_prefix.is_some() && !matches!(what, What::Module(_)) {
             self.stripped.add(&name, before.clone());
         }
-        if align.filter.takes_as(&name, before.as_deref().unwrap_or(&name)) {
+        if is_meant {
             let list = if matches!(what, What::Tensor(_)) { &mut self.tensors } else { &mut self.values };
             list.push(Named { name, path, node, what });
         }

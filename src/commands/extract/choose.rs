@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use crate::checkpoint::resolve::{Ambiguous, Choice, Listed, Meaning, Reach, meaning};
-use crate::checkpoint::{Checkpoint, Entry, Place, Root};
+use crate::checkpoint::{Checkpoint, Entry, Item, Place, Root};
 use crate::commands::names::{NameArgs, ambiguous, find_root, missing_in};
 
 /// What was chosen.
@@ -17,6 +17,23 @@ pub struct Chosen {
     pub whole: bool,
     /// One tensor or value was asked for, not several of which there happens to be one.
     pub single: bool,
+}
+
+impl Chosen {
+    /// The entries without the wrapper tensors whose parts were chosen with them.
+    pub fn without_wrappers<'a>(&'a self, checkpoint: &'a Checkpoint) -> impl Iterator<Item = &'a Entry> {
+        let next = self.entries.iter().skip(1).map(Some).chain(std::iter::once(None));
+        let kept = self.entries.iter().zip(next).filter(|(entry, next)| {
+            let wraps = match entry.item {
+                Item::Tensor(id, _) => checkpoint.tensor(id).is_some_and(|tensor| tensor.wraps),
+                _ => false,
+            };
+            let followed =
+                next.is_some_and(|next| next.path.len() > entry.path.len() && next.path.starts_with(&entry.path));
+            !(wraps && followed)
+        });
+        kept.map(|(entry, _)| entry)
+    }
 }
 
 /// Finds what is meant by `names` below `--root`, restricted by `--include` and `--exclude`. Each of `names` is an exact

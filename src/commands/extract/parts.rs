@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::checkpoint::tensor::{Data, Quantizer};
+use crate::checkpoint::tensor::{Data, NESTED, Quantizer};
 use crate::checkpoint::{Checkpoint, Kind, Tensor};
 use crate::data::Elements;
 use crate::data::subscript::Subscript;
@@ -20,12 +20,14 @@ const SPARSE: &[(&str, &[&str])] = &[
     ("sparse_csc", &["ccol_indices", "row_indices", "values"]),
     ("sparse_bsr", &["crow_indices", "col_indices", "values"]),
     ("sparse_bsc", &["ccol_indices", "row_indices", "values"]),
+    (NESTED, &["values", "sizes", "strides", "offsets"]),
 ];
 
 /// The names under which the parts of sparse and quantized tensors are written, for `--help`.
 pub const PARTS_HELP: &str = "\
 Sparse tensors are written as NAME.indices, NAME.values (or crow_indices, col_indices, …) and NAME.size, quantized ones \
-as NAME.int_repr, NAME.scale, NAME.zero_point (and NAME.axis).";
+as NAME.int_repr, NAME.scale, NAME.zero_point (and NAME.axis), nested ones as NAME.values, NAME.sizes, NAME.strides and \
+NAME.offsets. What a wrapper subclass (torchao, quanto, DTensor) holds has names of its own, which `ckpt ls` shows.";
 
 /// Whether a cast concerns the part of that name: the elements do, scales do not.
 pub fn is_cast(part: &str) -> bool {
@@ -49,6 +51,20 @@ impl Taken<'_> {
             Some(subscript) => subscript.apply(&elements, &self.checkpoint.limits),
             None => Ok(elements),
         }
+    }
+
+    /// Refuses a wrapper subclass of that name: what it wraps has names of its own.
+    pub fn refuse_wrapper(&self, name: &str) -> Result<()> {
+        if !self.tensor.wraps {
+            return Ok(());
+        }
+        let class = self.tensor.class.as_deref().unwrap_or("a wrapper");
+        let parts = self.checkpoint.part_names(self.tensor);
+        let parts: Vec<String> = parts.iter().map(|part| below(name, part)).collect();
+        Err(Error::unsupported(match parts.as_slice() {
+            [] => format!("{name} ({class}) wraps other tensors, of which the file holds none"),
+            parts => format!("{name} ({class}) wraps other tensors, which have its elements: {}", parts.join(", ")),
+        }))
     }
 
     fn no_slices(&self, what: &str) -> Result<()> {
@@ -77,7 +93,7 @@ impl Taken<'_> {
     pub fn parts(&self) -> Result<Vec<(&'static str, Elements)>> {
         match (&self.tensor.data, &self.tensor.quantizer) {
             (Data::Parts(nodes), _) => {
-                self.no_slices("sparse")?;
+                self.no_slices(if self.tensor.is_nested() { "nested" } else { "sparse" })?;
                 let mut parts = self.sparse(nodes)?;
                 parts.push(("size", integers(&self.tensor.shape)));
                 Ok(parts)
@@ -102,6 +118,9 @@ impl Taken<'_> {
         let tensor = self.tensor;
         if let Some(problem) = &tensor.problem {
             return Err(Error::data(problem.clone()));
+        }
+        if tensor.is_nested() {
+            return Err(Error::unsupported("is a nested tensor: .npz, .safetensors and a directory take its parts"));
         }
         let is_meta = matches!(tensor.data, Data::Nothing) && tensor.device.as_deref() == Some("meta");
         let contents = match (&tensor.data, &tensor.quantizer) {
@@ -152,7 +171,7 @@ impl Taken<'_> {
 
     /// The stored integers and what they stand for.
     fn quantized(&self, quantizer: &Quantizer) -> Result<(Elements, Scale)> {
-        let stored = self.tensor.elements(&self.checkpoint.storages)?;
+        let stored = self.tensor.unpacked(&self.checkpoint.storages)?;
         let scheme = quantizer.scheme.clone();
         let graph = &self.checkpoint.graph;
         let odd = || Error::data(format!("its quantizer ({scheme}) is none that torch writes"));
@@ -192,6 +211,11 @@ impl Taken<'_> {
         };
         items.iter().map(float).collect::<Option<Vec<f64>>>().map(|numbers| Ok(floats(&numbers)))
     }
+}
+
+/// The name of what is called `part` below `name`.
+fn below(name: &str, part: &str) -> String {
+    if name.is_empty() { part.to_owned() } else { format!("{name}.{part}") }
 }
 
 fn quantized_parts(stored: Elements, scale: Scale) -> Vec<(&'static str, Elements)> {

@@ -30,8 +30,13 @@ pub struct Part<'a> {
 /// Prints a single entry as it is, others with their names.
 pub fn as_text(checkpoint: &Checkpoint, chosen: &Chosen, part: Part<'_>, full: bool) -> anyhow::Result<()> {
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    if chosen.whole && checkpoint.objects().is_of_stdlib(chosen.root.node) {
+        // one thing to people, however many attributes it has
+        writeln!(out, "{}", escape(&checkpoint.objects().repr(chosen.root.node, usize::MAX)))?;
+        return Ok(out.flush()?);
+    }
     let several = !chosen.single;
-    for entry in &chosen.entries {
+    for entry in chosen.without_wrappers(checkpoint) {
         if several {
             write!(out, "{}:", escape(&entry.name()))?;
         }
@@ -57,7 +62,9 @@ pub fn as_text(checkpoint: &Checkpoint, chosen: &Chosen, part: Part<'_>, full: b
 fn tensor(checkpoint: &Checkpoint, entry: &Entry, part: Part<'_>, full: bool, out: &mut dyn Write) -> io::Result<()> {
     let Item::Tensor(id, _) = entry.item else { return Ok(()) };
     let Some(tensor) = checkpoint.tensor(id) else { return Ok(()) };
-    let mut text = Taken { checkpoint, tensor, subscript: part.subscript }.text()?;
+    let taken = Taken { checkpoint, tensor, subscript: part.subscript };
+    taken.refuse_wrapper(&entry.name())?;
+    let mut text = taken.text()?;
     if let (Contents::Strided(elements), Some(_)) = (&text.contents, part.dtype) {
         let cast = super::cast(elements.clone(), part.dtype, &checkpoint.limits)?.0;
         text.dtype = cast.dtype.clone();
@@ -101,7 +108,7 @@ pub fn write_json(checkpoint: &Checkpoint, chosen: &Chosen, part: Part<'_>, out:
         entry_json(checkpoint, entry, part, out).map_err(|e| super::named(e.into(), entry, false))?;
         return Ok(out.write_all(b"\n")?);
     }
-    for (at, entry) in chosen.entries.iter().enumerate() {
+    for (at, entry) in chosen.without_wrappers(checkpoint).enumerate() {
         out.write_all(if at == 0 { b"{" } else { b"," })?;
         serde_json::to_writer(&mut *out, &entry.name()).map_err(io::Error::from)?;
         out.write_all(b":")?;
@@ -116,6 +123,7 @@ fn entry_json(checkpoint: &Checkpoint, entry: &Entry, part: Part<'_>, out: &mut 
     };
     let Some(tensor) = checkpoint.tensor(id) else { return Ok(()) };
     let taken = Taken { checkpoint, tensor, subscript: part.subscript };
+    taken.refuse_wrapper(&entry.name())?;
     let parts = taken.parts()?;
     if let [("", elements)] = parts.as_slice() {
         let elements = super::cast(elements.clone(), part.dtype, &checkpoint.limits)?.0;

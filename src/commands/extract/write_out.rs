@@ -31,7 +31,7 @@ use crate::write::content::{Content, Overflow};
 use crate::write::directory::NewTree;
 use crate::write::png::{Options, Picture};
 use crate::write::safetensors::NamedTensor;
-use crate::write::{csv, json, npz, safetensors, torch_zip};
+use crate::write::{csv, json, npz, safetensors, torch_zip, watch};
 
 /// A tensor, or a part of one, to be written under its name.
 struct Piece {
@@ -70,7 +70,9 @@ pub fn run(args: &Args, input: &mut Input, chosen: &Chosen, output: &Path) -> an
         bytes: 0,
         written: Vec::new(),
         left_out: plan.left_out.clone(),
+        doubtful: Vec::new(),
     };
+    let watched = super::watch(&input.checkpoint, chosen);
     let mut overflows = 0;
     match place {
         Place::File(form) => {
@@ -94,6 +96,11 @@ pub fn run(args: &Args, input: &mut Input, chosen: &Chosen, output: &Path) -> an
         }
     }
     plan.tell(args, input, overflows);
+    report.doubtful =
+        watched.finish().and_then(|wrong| watch::named(&input.checkpoint, &wrong)).with_context(of_input)?;
+    for line in watch::told(&report.doubtful) {
+        args.report.note(&input.name, line);
+    }
     if args.report.wants_json() {
         args.report.print(&report)?;
     }
@@ -128,7 +135,12 @@ impl Plan {
         if !one_only && matches!(place, Place::Directory(_)) && form != Form::Json && form.is_collection() {
             bail!("a directory gets one file for each tensor: --to npy, csv, bin, png or json");
         }
-        for entry in &chosen.entries {
+        let whole = form == Form::Torch && args.slice.is_none();
+        let entries: Vec<_> = match whole {
+            true => chosen.entries.iter().collect(),
+            false => chosen.without_wrappers(checkpoint).collect(),
+        };
+        for entry in entries {
             let Item::Tensor(id, _) = entry.item else {
                 match form.holds_values() || matches!(place, Place::Directory(_)) {
                     true => plan.values.push((entry.name(), entry.node)),
@@ -138,10 +150,11 @@ impl Plan {
             };
             let Some(tensor) = checkpoint.tensor(id) else { continue };
             let taken = Taken { checkpoint, tensor, subscript: args.slice.as_ref() };
-            if form == Form::Torch && args.slice.is_none() {
+            if whole {
                 plan.objects.push(taken.as_it_is(entry.name(), args.dtype.as_ref()));
                 continue;
             }
+            taken.refuse_wrapper(&entry.name())?;
             let found = match one_only || form == Form::Torch {
                 true => taken.elements().map(|elements| vec![("", elements)]),
                 false => taken.parts(),

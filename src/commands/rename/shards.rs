@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::edit::rules::Rules;
 use crate::commands::progress_bar::Bar;
-use crate::layout::Layout;
+use crate::layout::{Layout, address};
 use crate::limits::Limits;
 use crate::source::{FileSource, SharedSource};
 use crate::write::atomic::{Output, Target};
@@ -21,6 +21,9 @@ use crate::write::rewrite::rewrite;
 
 /// The index and the names of the shards of an input that is made of them; nothing for any other.
 pub(super) fn of_input(input: &Path, limits: &Limits) -> anyhow::Result<Option<(PathBuf, Vec<String>)>> {
+    if address(input).is_some() {
+        return Ok(None);
+    }
     Ok(Layout::of(input, limits)?.shards().map(|(index, shards)| (index.to_owned(), shards)))
 }
 

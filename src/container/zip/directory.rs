@@ -92,6 +92,33 @@ impl DirectoryEntry {
         Some((entry, rest))
     }
 
+    /// The entry at byte `at` of a file, and where what follows it begins.
+    pub(super) fn read(source: &dyn Source, at: u64) -> Result<Option<(Self, u64)>> {
+        let Some(left) = source.len().checked_sub(at).filter(|left| *left >= FIXED_BYTES as u64) else {
+            return Ok(None);
+        };
+        let fixed = read_vec(source, at, FIXED_BYTES as u64)?;
+        let rest: u64 = [28, 30, 32].iter().map(|at| u64::from(half(&fixed, *at))).sum();
+        let len = FIXED_BYTES as u64 + rest;
+        if len > left {
+            return Ok(None);
+        }
+        let bytes = read_vec(source, at, len)?;
+        Ok(Self::parse(&bytes).map(|(entry, _)| (entry, at + len)))
+    }
+
+    /// Compression method.
+    pub(super) fn method(&self) -> u16 {
+        let [.., method, _, _] = self.head;
+        method
+    }
+
+    /// General purpose flags.
+    pub(super) fn flags(&self) -> u16 {
+        let [_, _, flags, ..] = self.head;
+        flags
+    }
+
     fn push_to(&self, out: &mut Vec<u8>) -> Result<()> {
         let mut zip64 = Vec::new();
         let mut short = |value: u64| match u32::try_from(value) {

@@ -14,10 +14,20 @@ pub enum Flavor {
     TorchScript,
     /// `torch.export.save`: has `archive_format` or `models/*.json`.
     Pt2,
+    /// `torch.package`: source code and pickles, has `.data/extern_modules`.
+    Package,
     /// `numpy.savez`: has nothing but `*.npy`.
     Npz,
 }
 
+/// What to do about an encrypted archive.
+pub const DECRYPT: &str = "unpack it with the password first (`unzip`, `7z x`) and name what comes out, file or folder";
+/// What other programs zip, and a member that tells.
+const OTHERS: &[(&str, &str)] = &[
+    ("model.weights.h5", "a Keras model, whose weights are HDF5 (open it with keras)"),
+    ("[Content_Types].xml", "an Office document"),
+    ("META-INF/MANIFEST.MF", "a Java archive"),
+];
 /// Members that an error lists.
 const NAMES_SHOWN: usize = 6;
 /// Bytes of `version`, `byteorder` and the like; real ones have less than ten.
@@ -26,6 +36,11 @@ const MAX_TEXT_BYTES: u64 = 256;
 impl Zip {
     /// What the archive is for. Any other archive is `NotACheckpoint`, with some of the members it has.
     pub fn flavor(&self) -> Result<Flavor> {
+        let mut full = self.members.iter().filter(|member| member.size > 0).peekable();
+        if full.peek().is_some() && full.all(Member::is_encrypted) {
+            let e = Error::unsupported("is a zip archive that is encrypted with a password").advise(DECRYPT);
+            return Err(e.at(self.source.absolute(self.central_directory_start)));
+        }
         if self.in_top("constants.pkl").is_some() {
             return Ok(Flavor::TorchScript);
         }
@@ -42,6 +57,9 @@ impl Zip {
         if self.in_top("data.pkl").is_some() {
             return Ok(Flavor::Torch);
         }
+        if self.in_top(".data/extern_modules").is_some() {
+            return Ok(Flavor::Package);
+        }
         let mut files = self.members.iter().filter(|member| !member.is_dir()).peekable();
         if files.peek().is_some() && files.all(|member| member.name.ends_with(".npy")) {
             return Ok(Flavor::Npz);
@@ -49,9 +67,28 @@ impl Zip {
         Err(Error::not_a_checkpoint(self.contents()).at(self.source.absolute(self.central_directory_start)))
     }
 
+    /// The pickles of a torch.package archive: what is neither source code nor in `.data/`, and starts as one.
+    pub fn package_pickles(&self) -> Result<Vec<&str>> {
+        let mut pickles = Vec::new();
+        let top = if self.top().is_empty() { String::new() } else { format!("{}/", self.top()) };
+        for member in self.members.iter().filter(|member| !member.is_dir()) {
+            let name = member.name.strip_prefix(&top).unwrap_or(&member.name);
+            if !name.starts_with(".data/")
+                && !name.ends_with(".py")
+                && matches!(self.head(member, 2)?.as_slice(), [0x80, 2..=5])
+            {
+                pickles.push(&*member.name);
+            }
+        }
+        Ok(pickles)
+    }
+
     fn contents(&self) -> String {
         let names: Vec<_> = self.members.iter().filter(|member| !member.is_dir()).map(|member| &*member.name).collect();
         let shown: Vec<_> = names.iter().take(NAMES_SHOWN).map(|name| name.escape_debug().to_string()).collect();
+        if let Some((_, what)) = OTHERS.iter().find(|(marker, _)| self.find(marker).is_some()) {
+            return format!("not a checkpoint: is {what}");
+        }
         match names.len() - shown.len() {
             _ if names.is_empty() => "not a checkpoint: is an empty zip archive".to_owned(),
             0 => format!("not a checkpoint: is a zip archive of {}", shown.join(", ")),
@@ -62,6 +99,9 @@ impl Zip {
     /// The top folder, which is the first member's (`caffe2/serialize/inline_container.cc`); empty where the first
     /// member is in no folder.
     pub fn top(&self) -> &str {
+        if let Some(top) = &self.top_folder {
+            return top;
+        }
         self.members.first().and_then(|member| member.name.split_once('/')).map_or("", |(top, _)| top)
     }
 
@@ -83,6 +123,21 @@ impl Zip {
                 let member = self.in_top("byteorder").map_or("byteorder", |member| &member.name);
                 Err(Error::malformed(message).in_member(member).at(0))
             }
+        }
+    }
+
+    /// The byte order of the storages of a damaged archive, and whether that is sure: the checksum of a damaged
+    /// `byteorder` still tells which of the two it was.
+    pub fn salvaged_byte_order(&self) -> (ByteOrder, bool) {
+        let Some(member) = self.in_top("byteorder") else {
+            // torch has written it since 2.1, these since 2.7
+            let is_newer = self.in_top(".format_version").or_else(|| self.in_top(".storage_alignment")).is_some();
+            return (ByteOrder::Little, !is_newer);
+        };
+        match (member.crc32, member.size) {
+            (crc32, 6) if crc32 == crc32fast::hash(b"little") => (ByteOrder::Little, true),
+            (crc32, 3) if crc32 == crc32fast::hash(b"big") => (ByteOrder::Big, true),
+            _ => self.byte_order().map_or((ByteOrder::Little, false), |order| (order, member.doubt.is_none())),
         }
     }
 

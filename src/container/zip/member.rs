@@ -13,7 +13,7 @@ use crate::source::{Cursor, SharedSource, Window, read_vec};
 
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
-const ENCRYPTED: u16 = 1;
+pub(super) const ENCRYPTED: u16 = 1;
 
 /// The methods people meet, for the error (APPNOTE 4.4.5).
 const METHODS: &[(u16, &str)] =
@@ -28,6 +28,9 @@ impl Zip {
     }
 
     fn data_start_inner(&self, member: &Member) -> Result<u64> {
+        if let Some(start) = member.data_at {
+            return Ok(start);
+        }
         let name = member.name_raw();
         let fixed = LOCAL_HEADER_BYTES + name.len() as u64;
         let header = read_vec(self.source.as_ref(), member.header_start, fixed)?;
@@ -111,8 +114,24 @@ impl Zip {
         Ok(crc.sum())
     }
 
+    /// The CRC-32 that the directory states, else the data descriptor; nothing where both say 0 for what is not empty, as
+    /// `torch.serialization.set_crc32_options(False)` has it (PyTorchStreamWriter, `MZ_ZIP_FLAG_DO_NOT_COMPUTE_CRC32`).
+    pub fn stated_crc(&self, member: &Member) -> Result<Option<u32>> {
+        if member.crc32 != 0 || member.size == 0 {
+            return Ok(Some(member.crc32));
+        }
+        let at = self.data_start(member)?.saturating_add(member.compressed_size);
+        let left = self.source.len().saturating_sub(at);
+        let descriptor = read_vec(self.source.as_ref(), at, left.min(8))?;
+        let stated = descriptor.strip_prefix(b"PK\x07\x08").and_then(|rest| rest.first_chunk());
+        Ok(stated.map(|stated| u32::from_le_bytes(*stated)).filter(|stated| *stated != 0))
+    }
+
     /// The bytes as they lie in the file, of a member that can be read.
     fn compressed(&self, member: &Member) -> Result<SharedSource> {
+        if let Some(file) = self.loose(member) {
+            return file;
+        }
         let fail = |e: Error| Err(self.place(e, member));
         if member.flags & ENCRYPTED != 0 {
             return fail(Error::unsupported("is encrypted"));

@@ -76,6 +76,10 @@ impl Interrupted {
     /// What every command says of such a file.
     pub fn error(&self) -> Error {
         let (old, tail) = (self.old_len, self.tail_len);
+        if self.is_padding {
+            let message = format!("{tail} zero bytes follow the {old} bytes of the zip archive");
+            return Error::truncated(message).at(old).advise("`ckpt repair` drops them");
+        }
         Error::truncated(format!(
             "an edit in place was interrupted: {tail} unfinished bytes follow the {old} bytes of the file as it was; \
              `ckpt repair --in-place` mends it"

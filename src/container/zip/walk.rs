@@ -13,7 +13,7 @@ use flate2::bufread::DeflateDecoder;
 use memchr::memmem;
 
 use super::directory::{fields, half, word};
-use super::{LOCAL_HEADER_BYTES, Member};
+use super::{CENTRAL_HEADER, LOCAL_HEADER_BYTES};
 use crate::container::compress::stream_error;
 use crate::container::spool::Spool;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +26,8 @@ const SIZES_FOLLOW: u16 = 1 << 3;
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 const BLOCK: u64 = 1 << 20;
+/// Of a longer name only so much is kept: torch's readers take 512 bytes at most.
+const LONG_NAME_BYTES: u64 = 1024;
 /// No version of the format and no method has a number like that.
 const NO_NUMBER: u16 = 100;
 
@@ -73,61 +75,59 @@ impl LocalMember {
             method => Err(Error::unsupported(format!("is compressed with method {method}"))),
         }
     }
-
-    /// The member as a directory would tell it.
-    pub(super) fn into_member(self, bound: u64) -> Member {
-        Member {
-            other_name: None,
-            header_start: self.header_start,
-            compressed_size: self.compressed_size,
-            size: self.size.filter(|_| self.is_complete).unwrap_or(self.compressed_size),
-            crc32: self.crc32.unwrap_or_default(),
-            method: self.method,
-            flags: self.flags,
-            is_whole: self.is_complete,
-            bound,
-            name: self.name.into(),
-        }
-    }
 }
 
 /// Every member that a local header announces, in the order of the file. One that ends nowhere ends at the next header,
 /// or with the file. Fails when the file cannot be read, or has more signatures than [`Limits::max_members`].
 pub fn local_members(source: &SharedSource, limits: &Limits) -> Result<Vec<LocalMember>> {
-    let signatures = Signatures::find(source.as_ref(), limits.max_members)?;
-    let mut found = Vec::new();
-    let mut covered = 0;
-    for (number, start) in signatures.headers.iter().enumerate() {
-        let next = signatures.headers.get(number + 1).copied();
-        if let Some((mut member, end)) = signatures.member(source.as_ref(), *start, next)? {
-            member.is_inside = *start < covered;
-            covered = covered.max(end);
-            found.push(member);
-        }
-    }
-    Ok(found)
+    Signatures::find(source.as_ref(), limits.max_members)?.local_members(source)
 }
 
 /// What a data descriptor says (APPNOTE 4.3.9).
 #[derive(Debug, Clone, Copy)]
-struct Descriptor {
-    start: u64,
-    crc32: u32,
-    size: u64,
+pub(super) struct Descriptor {
+    /// Where it begins.
+    pub start: u64,
+    /// The CRC-32 as stored.
+    pub crc32: u32,
+    /// Bytes once inflated.
+    pub size: u64,
     len: u64,
 }
 
 /// Where things begin in a file.
 #[derive(Debug, Default)]
-struct Signatures {
+pub(super) struct Signatures {
     /// What looks like local headers.
     headers: Vec<u64>,
+    /// What looks like entries of a central directory.
+    pub entries: Vec<u64>,
     /// By where the data begins, the first descriptor of 16 bytes, and of 24, that tells of it.
     descriptors: [HashMap<u64, Descriptor>; 2],
 }
 
 impl Signatures {
-    fn find(source: &dyn Source, most: u64) -> Result<Self> {
+    /// Every member that a local header announces.
+    pub(super) fn local_members(&self, source: &SharedSource) -> Result<Vec<LocalMember>> {
+        let mut found = Vec::new();
+        let mut covered = 0;
+        for (number, start) in self.headers.iter().enumerate() {
+            let next = self.headers.get(number + 1).copied();
+            if let Some((mut member, end)) = self.member(source.as_ref(), *start, next)? {
+                member.is_inside = *start < covered;
+                covered = covered.max(end);
+                found.push(member);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The descriptors that tell of data which begins at byte `start`.
+    pub(super) fn descriptors_of(&self, start: u64) -> impl Iterator<Item = &Descriptor> {
+        self.descriptors.iter().filter_map(move |of_a_kind| of_a_kind.get(&start))
+    }
+
+    pub(super) fn find(source: &dyn Source, most: u64) -> Result<Self> {
         let mut found = Signatures::default();
         let finder = memmem::Finder::new(b"PK");
         let mut at = 0;
@@ -140,6 +140,12 @@ impl Signatures {
                     found.headers.push(at + place as u64);
                 } else if signature == DESCRIPTOR {
                     found.descriptor(source, at + place as u64)?;
+                } else if signature == CENTRAL_HEADER {
+                    found.entries.push(at + place as u64);
+                    if found.entries.len() as u64 > most {
+                        return Err(Error::limit(format!("has more than {most} members")));
+                    }
+                    continue;
                 } else {
                     continue;
                 }
@@ -183,7 +189,10 @@ impl Signatures {
         if data_start > source.len() || half(&header, 4) >= NO_NUMBER || method >= NO_NUMBER {
             return Ok(None);
         }
-        let name = read_vec(source, name_start, extra_start - name_start)?;
+        // headers over each other could each claim the longest name there is
+        let name_bytes = extra_start - name_start;
+        let name =
+            read_vec(source, name_start, if name_bytes > LONG_NAME_BYTES { LONG_NAME_BYTES } else { name_bytes })?;
         let left = source.len() - data_start;
         let mut member = LocalMember {
             name: String::from_utf8_lossy(&name).into_owned(),
@@ -198,7 +207,8 @@ impl Signatures {
             is_inside: false,
         };
         if flags & SIZES_FOLLOW == 0 {
-            let extra = read_vec(source, extra_start, data_start - extra_start)?;
+            let is_long = [18, 22].iter().any(|at| word(&header, *at) == u32::MAX);
+            let extra = if is_long { read_vec(source, extra_start, data_start - extra_start)? } else { Vec::new() };
             let (stored, size) = sizes(&header, &extra);
             (member.size, member.crc32) = (Some(size), Some(word(&header, 14)));
             member.is_complete = stored <= left;

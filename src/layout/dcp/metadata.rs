@@ -20,8 +20,8 @@ use crate::source::SharedSource;
 pub(super) struct Metadata {
     /// In the order of `state_dict_metadata`.
     pub entries: Vec<Entry>,
-    /// The index's pickle protocol.
-    pub protocol: u8,
+    /// The index's pickle protocol, where it is a pickle.
+    pub protocol: Option<u8>,
 }
 
 /// One tensor or object.
@@ -77,7 +77,7 @@ impl Metadata {
         let stream = parts.graph.add_stream(source, "");
         let decoded = decode(&mut parts.graph, stream, 0, max_objects, &NothingInline)?;
         let index = Index { objects: parts.objects(), limits };
-        Ok(Metadata { entries: index.entries(decoded.root)?, protocol: decoded.protocol })
+        Ok(Metadata { entries: index.entries(decoded.root)?, protocol: Some(decoded.protocol) })
     }
 
     /// The files that the index names; some more than once.

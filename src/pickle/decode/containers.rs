@@ -33,6 +33,9 @@ impl Decoder<'_> {
 
     pub(super) fn extend(&mut self, slots: &[Slot]) -> Result<()> {
         let target = self.top()?;
+        if slots.is_empty() {
+            return Ok(()); // C looks at nothing then
+        }
         self.refuse_plain(target)?;
         if let Some(Node::List(list)) = self.graph.node_mut(target) {
             let was_empty = list.is_empty();
@@ -58,6 +61,9 @@ impl Decoder<'_> {
     pub(super) fn set_items(&mut self, slots: &[Slot]) -> Result<()> {
         let entries = self.pairs(slots)?;
         let target = self.top()?;
+        if slots.is_empty() {
+            return Ok(());
+        }
         self.refuse_plain(target)?;
         if let Some(Node::Dict(dict)) = self.graph.node_mut(target) {
             dict.extend(entries);
@@ -71,6 +77,9 @@ impl Decoder<'_> {
     pub(super) fn add_items(&mut self) -> Result<()> {
         let items = self.pop_mark_nodes()?;
         let target = self.top()?;
+        if items.is_empty() {
+            return Ok(());
+        }
         self.refuse_plain(target)?;
         let count = items.len();
         if let Some(Node::Set(set)) = self.graph.node_mut(target) {
@@ -80,6 +89,25 @@ impl Decoder<'_> {
             items.into_iter().for_each(|item| self.graph.change(target, Change::Add(item)));
         }
         Ok(())
+    }
+
+    /// Whether this state gives nothing to an object without attributes: `Lib/pickle.py` tests it for truth, `_pickle.c`
+    /// for None, and both take it apart when it is a pair. What a call gives may be anything.
+    pub(super) fn is_no_state(&self, state: NodeId) -> bool {
+        let says_nothing = |id: NodeId| match self.graph.node(id) {
+            Node::None | Node::Bool(false) | Node::Int(0) | Node::Object(_) | Node::Global { .. } => true,
+            Node::Persistent(_) | Node::Extension(_) | Node::Buffer | Node::ReadOnlyBuffer(_) => true,
+            Node::Float(value) => *value == 0.0,
+            Node::Str(text) | Node::Bytes(text) | Node::ByteArray(text) => self.graph.stored_len(*text) == 0,
+            Node::Tuple(items) | Node::FrozenSet(items) => self.graph.children(*items).is_empty(),
+            Node::List(items) | Node::Set(items) => items.is_empty(),
+            Node::Dict(entries) => entries.is_empty(),
+            _ => false,
+        };
+        match self.graph.tuple(state) {
+            Some([one, other]) => says_nothing(*one) && says_nothing(*other),
+            _ => says_nothing(state),
+        }
     }
 
     /// Numbers, strings and tuples cannot be changed, and plain containers only in the way of their kind.

@@ -8,6 +8,7 @@
 mod containers;
 mod inline;
 mod memo;
+mod numbers;
 mod objects;
 mod operands;
 mod stack;
@@ -63,6 +64,23 @@ pub fn decode(
     decode_traced(graph, stream, position, max_objects, inline, &mut NoTrace)
 }
 
+/// The same, going on wherever one of Python's two unpicklers does (`Lib/pickle.py`, which joblib and others take, and
+/// `Modules/_pickle.c`): for who asks what a stream could do, not what it is.
+pub fn decode_as_either(
+    graph: &mut Graph,
+    stream: StreamId,
+    position: u64,
+    max_objects: u64,
+    inline: &dyn Inline,
+) -> Result<Decoded> {
+    let source = graph.stream(stream).cloned().ok_or_else(|| Error::malformed("no such stream"))?;
+    graph.expect(source.len().saturating_sub(position).min(MOST_EXPECTED_BYTES));
+    let mut trace = NoTrace;
+    let mut decoder = Decoder::new(graph, stream, &source, position, max_objects, inline, &mut trace);
+    decoder.is_either = true;
+    decoder.run()
+}
+
 /// The same, with somebody who watches.
 pub fn decode_traced(
     graph: &mut Graph,
@@ -102,6 +120,8 @@ struct Decoder<'a> {
     frame_len: u64,
     /// Where an opcode began that follows a short frame and has none of its own.
     unframed: Option<u64>,
+    /// Whether it is followed where only one of Python's unpicklers goes on.
+    is_either: bool,
 }
 
 impl<'a> Decoder<'a> {
@@ -132,12 +152,14 @@ impl<'a> Decoder<'a> {
             frame_end: 0,
             frame_len: 0,
             unframed: None,
+            is_either: false,
         }
     }
 
     fn run(mut self) -> Result<Decoded> {
         loop {
             self.at = self.reader.position();
+            self.graph.count_steps(1);
             let before = self.code;
             self.code = self.reader.byte().map_err(|e| match self.reader.remaining() {
                 0 => Error::truncated("the pickle ends without STOP").at(self.source.absolute(self.at)),
@@ -193,6 +215,11 @@ impl<'a> Decoder<'a> {
         self.graph.held().saturating_add(here).saturating_add(self.memo.len())
     }
 
+    /// Notes what one of Python's unpicklers refuses and the other does not.
+    fn odd(&mut self, what: &'static str) {
+        self.graph.note_oddity(what, self.source.absolute(self.at));
+    }
+
     fn fail(&self, what: &str) -> Error {
         Error::malformed(format!("{}: {what}", op::name(self.code))).at(self.source.absolute(self.at))
     }
@@ -208,6 +235,10 @@ impl<'a> Decoder<'a> {
                 let len = self.unsigned::<8>()?;
                 self.graph.set_framed();
                 self.trace(Does::Frame { len });
+                if len > self.reader.remaining() && self.is_either {
+                    self.odd("a frame goes on after the end");
+                    return Ok(());
+                }
                 if len > self.reader.remaining() {
                     let what = format!("announces a frame of {len} bytes, {} are left", self.reader.remaining());
                     return Err(Error::truncated(format!("FRAME: {what}")).at(self.source.absolute(self.at)));
@@ -316,8 +347,14 @@ impl<'a> Decoder<'a> {
             op::STACK_GLOBAL => {
                 let name = self.pop()?;
                 let module = self.pop()?;
-                // what a call gives may be a string as well; nobody but the call knows which
-                let may_name = |node| matches!(self.graph.node(node), Node::Str(_) | Node::Object(_));
+                // what a call gives, or a global (`random` `_os.name`), may be a string as well: nobody here knows
+                let is_open = |node| {
+                    matches!(
+                        self.graph.node(node),
+                        Node::Object(_) | Node::Global { .. } | Node::Extension(_) | Node::Persistent(_)
+                    )
+                };
+                let may_name = |node| matches!(self.graph.node(node), Node::Str(_)) || is_open(node);
                 if !may_name(module) || !may_name(name) {
                     return Err(self.fail("module and name must be strings"));
                 }

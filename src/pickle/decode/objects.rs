@@ -2,7 +2,7 @@
 
 use super::{Decoder, Does, Follows, NothingInline, decode_traced};
 use crate::error::{Error, Result};
-use crate::pickle::graph::{Change, Construct, Node, Object};
+use crate::pickle::graph::{Change, Construct, Graph, Node, Object};
 use crate::pickle::opcode as op;
 
 impl Decoder<'_> {
@@ -24,8 +24,10 @@ impl Decoder<'_> {
             }
             op::INST => {
                 let (module, name) = self.global_lines()?;
+                // `Lib/pickle.py` imports it before it looks for the mark
+                let class = self.graph.push(Node::Global { module, name })?;
                 let args = self.pop_mark_nodes()?;
-                (Construct::Inst, self.graph.push(Node::Global { module, name })?, self.graph.push_tuple(&args)?)
+                (Construct::Inst, class, self.graph.push_tuple(&args)?)
             }
             _ => {
                 let items = self.pop_mark_nodes()?;
@@ -33,10 +35,15 @@ impl Decoder<'_> {
                 (Construct::Obj, *class, self.graph.push_tuple(args)?)
             }
         };
-        if self.graph.tuple(args).is_none()
-            && !matches!(self.graph.node(args), Node::None | Node::List(_) | Node::Object(_))
-        {
-            return Err(self.fail("the arguments are not a tuple"));
+        let is_tuple = self.graph.tuple(args).is_some();
+        if !is_tuple && !matches!(self.graph.node(args), Node::None | Node::List(_) | Node::Object(_)) {
+            // `Lib/pickle.py` calls with whatever can be walked
+            let is_number =
+                matches!(self.graph.node(args), Node::Bool(_) | Node::Int(_) | Node::Long(_) | Node::Float(_));
+            if !self.is_either || is_number {
+                return Err(self.fail("the arguments are not a tuple"));
+            }
+            self.odd("a call with arguments that are no tuple");
         }
         self.push_node(Node::Object(Box::new(Object { how, callable, args, kwargs, changes: Vec::new() })))
     }
@@ -44,7 +51,17 @@ impl Decoder<'_> {
     pub(super) fn build(&mut self) -> Result<()> {
         let state = self.pop()?;
         let target = self.top()?;
-        self.refuse_plain(target)?;
+        if let Err(e) = self.refuse_plain(target) {
+            // C looks for no attributes when the state is None; Python's own code, when it is anything that is false
+            if state == Graph::NONE {
+                return Ok(());
+            }
+            if !self.is_either || !self.is_no_state(state) {
+                return Err(e);
+            }
+            self.odd("a state for what has none");
+            return Ok(());
+        }
         self.graph.change(target, Change::Build(state));
         let position = self.reader.position();
         match self.inline.after_build(self.graph, target, self.source, position)? {

@@ -1,6 +1,6 @@
 //! What opcodes hold in the stream: lengths, lines, numbers, strings, names, extension codes.
 
-use super::Decoder;
+use super::{Decoder, numbers};
 use crate::error::{Error, Result};
 use crate::pickle::graph::{Graph, Node, NodeId, TextId};
 use crate::pickle::opcode as op;
@@ -10,7 +10,12 @@ use crate::source::read_vec;
 /// Strings up to this many bytes pass through memory; longer ones are only measured.
 const KEEP: u64 = 4096;
 /// Lines that must be understood at once (numbers, names) may be this long.
-const MAX_LINE: usize = 1 << 20;
+const MAX_LINE: usize = 16 << 20;
+
+/// As much of a line as an error shows.
+fn start_of(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).chars().take(40).collect()
+}
 
 impl Decoder<'_> {
     /// A number or a length in `N` bytes, little-endian.
@@ -30,22 +35,23 @@ impl Decoder<'_> {
     }
 
     fn small_line(&mut self) -> Result<Vec<u8>> {
-        let (_, line) = self.reader.line(MAX_LINE)?;
-        line.ok_or_else(|| self.fail("a line of more than a mebibyte"))
+        let (len, line) = self.reader.line(MAX_LINE)?;
+        self.graph.count_steps(len / 16);
+        line.ok_or_else(|| self.fail("a line of more than 16 MiB"))
     }
 
     pub(super) fn line_text(&mut self, encoding: Encoding) -> Result<TextId> {
         let begin = self.reader.position();
         let (len, line) = self.reader.line(usize::try_from(KEEP).unwrap_or(0))?;
+        self.graph.count_steps(len / 16);
         self.graph.add_text(self.stream, begin, len, line.as_deref(), encoding)
     }
 
     pub(super) fn index_line(&mut self) -> Result<u64> {
         let line = self.small_line()?;
-        let text = String::from_utf8_lossy(&line);
-        text.trim()
-            .parse()
-            .map_err(|_| self.fail(&format!("{:?} is no memo index", text.chars().take(40).collect::<String>())))
+        let text = numbers::trimmed(&line);
+        let index = numbers::integer(text, false).and_then(|index| u64::try_from(index).ok());
+        index.ok_or_else(|| self.fail(&format!("{:?} is no memo index", start_of(text))))
     }
 
     pub(super) fn small_int<const N: usize>(&mut self) -> Result<()> {
@@ -56,32 +62,40 @@ impl Decoder<'_> {
     pub(super) fn number_line(&mut self) -> Result<()> {
         let begin = self.reader.position();
         let line = self.small_line()?;
-        let text = String::from_utf8_lossy(&line).into_owned();
-        let trimmed = text.trim();
-        let node = match (self.code, trimmed) {
-            (op::INT, "00") => Some(Node::Bool(false)),
-            (op::INT, "01") => Some(Node::Bool(true)),
-            (op::FLOAT, number) => number.parse().ok().map(Node::Float),
-            (code, number) => {
-                let digits = if code == op::LONG { number.strip_suffix('L').unwrap_or(number) } else { number };
-                let plain = digits.strip_prefix(['-', '+']).unwrap_or(digits);
-                if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_digit()) {
-                    None
-                } else if let Ok(value) = digits.parse::<i64>() {
-                    Some(Node::Int(value))
-                } else {
-                    let begin = begin + (text.len() - text.trim_start().len()) as u64;
-                    let (bytes, encoding) = (digits.as_bytes(), Encoding::Decimal);
-                    let text = self.graph.add_text(self.stream, begin, bytes.len() as u64, Some(bytes), encoding)?;
-                    Some(Node::Long(text))
-                }
-            }
+        let text = numbers::trimmed(&line);
+        let node = match (self.code, text) {
+            (op::INT, b"00") => return self.constant(Graph::FALSE),
+            (op::INT, b"01") => return self.constant(Graph::TRUE),
+            // C's strtol finds no digits and says 0
+            (op::INT, b"") => Some(Node::Int(0)),
+            (op::FLOAT, number) => numbers::float(number).map(Node::Float),
+            (_, number) => self.integer(number, begin, &line)?,
         };
         match node {
-            Some(Node::Bool(value)) => self.constant(if value { Graph::TRUE } else { Graph::FALSE }),
             Some(node) => self.push_node(node),
-            None => Err(self.fail(&format!("{:?} is no number", trimmed.chars().take(40).collect::<String>()))),
+            None => Err(self.fail(&format!("{:?} is no number", start_of(text)))),
         }
+    }
+
+    /// `number` is what counts of `line`, which begins at `begin`.
+    fn integer(&mut self, number: &[u8], begin: u64, line: &[u8]) -> Result<Option<Node>> {
+        let number = if self.code == op::LONG { number.strip_suffix(b"L").unwrap_or(number) } else { number };
+        let plain = number.strip_prefix(b"-").or(number.strip_prefix(b"+")).unwrap_or(number);
+        let is_plain = !plain.is_empty() && plain.iter().all(u8::is_ascii_digit);
+        if !is_plain {
+            let Some(value) = numbers::integer(number, true) else { return Ok(None) };
+            return Ok(Some(match i64::try_from(&value) {
+                Ok(value) => Node::Int(value),
+                Err(_) => Node::Long(self.graph.add_text_of(&value.to_signed_bytes_le(), Encoding::TwosComplement)?),
+            }));
+        }
+        if let Some(value) = std::str::from_utf8(number).ok().and_then(|digits| digits.parse().ok()) {
+            return Ok(Some(Node::Int(value)));
+        }
+        let before = line.len() - line.trim_ascii_start().len();
+        let len = number.len() as u64;
+        let text = self.graph.add_text(self.stream, begin + before as u64, len, Some(number), Encoding::Decimal)?;
+        Ok(Some(Node::Long(text)))
     }
 
     pub(super) fn long<const N: usize>(&mut self) -> Result<()> {
@@ -110,6 +124,7 @@ impl Decoder<'_> {
     pub(super) fn quoted_string(&mut self) -> Result<()> {
         let begin = self.reader.position();
         let (len, line) = self.reader.line(usize::try_from(KEEP).unwrap_or(0))?;
+        self.graph.count_steps(len / 16);
         let quoted = match &line {
             Some(line) => {
                 let trimmed = line.trim_ascii_end();

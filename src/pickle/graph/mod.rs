@@ -52,6 +52,8 @@ pub struct Graph {
     framed: bool,
     /// Elements of all containers, and changes to objects.
     items: u64,
+    /// Opcodes that were read, and long lines by their length: what the reading cost.
+    steps: u64,
     /// Bytes of long texts that were read again from their streams.
     reread: AtomicU64,
     /// What no pickler writes, and where it stands first.
@@ -183,6 +185,15 @@ impl Graph {
     }
 
     /// Counts elements that were put into a list, dict or set.
+    /// Opcodes that were read into the graph, and long lines by their length.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    pub(super) fn count_steps(&mut self, steps: u64) {
+        self.steps = self.steps.saturating_add(steps);
+    }
+
     pub(super) fn count_items(&mut self, items: usize) {
         self.items = self.items.saturating_add(items as u64);
     }

@@ -137,8 +137,11 @@ impl Listing {
         let mut line = counted(totals.tensors, "tensor");
         if totals.tensors > 0 {
             let stored = size(totals.disk_bytes.unwrap_or(totals.storage_bytes));
-            let (parameters, bytes) = (counted(totals.parameters, "parameter"), size(totals.tensor_bytes));
-            line = format!("{line}, {parameters}, {bytes} (storages {stored} on disk)");
+            line = format!("{line}, {}", counted(totals.parameters, "parameter"));
+            if totals.buffers > 0 {
+                line = format!("{line}, {}", counted(totals.buffers, "buffer"));
+            }
+            line = format!("{line}, {} (storages {stored} on disk)", size(totals.tensor_bytes));
         }
         if !self.values.is_empty() {
             line = format!("{line}, {}", counted(self.values.len() as u64, "value"));
@@ -208,7 +211,7 @@ name            type  value
 epoch           int   96
 evil\\n\\u{202e}  str   'x'
 
-5 tensors, 11,920 parameters, 47.2 KiB (storages 47.0 KiB on disk), 2 values
+5 tensors, 11,880 parameters, 77 buffers, 47.2 KiB (storages 47.0 KiB on disk), 2 values
 2 tensors share storage with others, which spares 160 B
 ";
 
@@ -239,7 +242,8 @@ name            type  value
 epoch           int   96
 evil\\n\\u{202e}  str   'x'
 
-5 tensors, 11,920 parameters, 47.2 KiB (storages 47.0 KiB on disk), 2 values
+5 tensors, 11,880 parameters, 77 buffers, 47.2 KiB (storages 47.0 KiB on disk),
+    2 values
 2 tensors share storage with others, which spares 160 B
 "
         );

@@ -9,6 +9,7 @@ impl TensorRow {
         let mut said: Vec<String> = Vec::new();
         said.extend(self.problem.clone());
         said.extend(self.class.clone());
+        said.extend(self.of.as_ref().map(|parameter| format!("of {parameter}")));
         if self.layout != "strided" {
             said.push(self.layout.replace('_', " "));
         }

@@ -42,9 +42,10 @@ pub(crate) fn listing() -> Listing {
     let group: Arc<[String]> = [tensors[2].name.clone(), tensors[3].name.clone()].into();
     tensors[2].shares_with = Sharing::new(group.clone(), 0, 2);
     tensors[3].shares_with = Sharing::new(group, 1, 2);
+    (tensors[2].tied, tensors[3].tied) = (Some(2), Some(2));
     tensors[4].dtype = "int64".into();
     tensors[4].bytes = 616;
-    tensors[4].parameters = 0;
+    (tensors[4].parameters, tensors[4].buffers) = (0, 77);
     let value = |name: &str, class: &str, value: Value, repr: &str| ValueRow {
         name: name.into(),
         path: vec![PathElement::Text(name.into())],
@@ -53,7 +54,7 @@ pub(crate) fn listing() -> Listing {
         repr: repr.into(),
     };
     let tensor_bytes: u64 = tensors.iter().map(|row| row.bytes).sum();
-    Listing {
+    let mut listing = Listing {
         schema: Listing::SCHEMA,
         file: "v1.ckpt".into(),
         container: "zip",
@@ -64,15 +65,16 @@ pub(crate) fn listing() -> Listing {
         compression: None,
         totals: Totals {
             tensors: tensors.len() as u64,
-            parameters: tensors.iter().map(|row| row.parameters).sum(),
             tensor_bytes,
             storage_bytes: tensor_bytes - 160,
-            disk_bytes: None,
+            ..Totals::default()
         },
         tensors,
         values: vec![value("epoch", "int", json!(96), "96"), value("evil\n\u{202e}", "str", json!("x"), "'x'")],
         era: Some("torch 1.6 or newer".into()),
         modules: vec![("state_dict.model.diffusion_model".into(), "UNetModel".into())],
         notes: Vec::new(),
-    }
+    };
+    listing.count();
+    listing
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::expand::{BZIP2, LZMA};
+use super::streams::may_be_pickle;
 use super::{Scanner, inside, only_io, too_many_bytes};
 use crate::checkpoint::open::{Opener, Parts};
 use crate::container::detect::{Framing, detect};
@@ -10,7 +12,7 @@ use crate::container::zip::walk::local_members;
 use crate::container::zip::{Member, Zip};
 use crate::error::Result;
 use crate::safety::finding::Severity;
-use crate::source::{MemorySource, SharedSource, read_vec};
+use crate::source::{MemorySource, SharedSource, Window, read_vec};
 
 /// What decides whether a member holds a pickle.
 const HEAD_BYTES: u64 = 512;
@@ -22,46 +24,80 @@ impl Scanner<'_> {
     pub(super) fn zip(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
         match Zip::open(Arc::clone(source), self.limits) {
             Ok(zip) => {
+                self.code_in(&zip, place)?;
                 let mut all_read = true;
                 for member in zip.members.iter().filter(|member| !member.is_dir()) {
                     all_read &= self.zip_member(&zip, member, place, depth)?;
                 }
                 // a flag that says "encrypted" or a wrong size does not keep every reader out
-                if all_read { Ok(()) } else { self.loose_members(source, place, depth) }
+                if !all_read {
+                    self.loose_members(source, place, depth)?;
+                }
+                if !zip.comment.is_empty() {
+                    let comment: SharedSource = Arc::new(MemorySource::new(zip.comment.clone()));
+                    let place = inside(place, "comment");
+                    if !self.hidden(&comment, &place, depth)? {
+                        self.search(&comment, 0, None, &place)?;
+                    }
+                }
+                self.other_directories(source, &zip.members, place, depth)
             }
             Err(e) => {
                 only_io(e)?;
-                self.loose_members(source, place, depth)
+                self.loose_members(source, place, depth)?;
+                self.other_directories(source, &[], place, depth)
             }
         }
     }
 
     /// The members of an archive that has no directory, or one that readers would not agree on: wherever a local header
-    /// stands, something may read what follows.
+    /// stands, something may read what follows. All headers of the file are found at once, those in stored archives inside
+    /// of it too.
     fn loose_members(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
         let members = match local_members(source, self.limits) {
             Ok(members) => members,
             Err(e) => return self.unreadable(e, place),
         };
         for found in members {
-            let bytes = match found.data(source, self.left_bytes) {
-                Ok(bytes) => bytes,
-                Err(e) => {
-                    self.unreadable(e, &inside(place, &found.name))?;
-                    continue;
-                }
-            };
-            if found.method != 0 {
-                self.left_bytes = self.left_bytes.saturating_sub(bytes.len());
+            if !self.may_begin(place) {
+                return Ok(());
             }
-            let head = read_vec(bytes.as_ref(), 0, bytes.len().min(HEAD_BYTES))?;
-            self.member(&found.name, &head, &mut || Ok(Arc::clone(&bytes)), place, depth)?;
+            let stored = Window::shared(source, found.data_start, found.compressed_size)?;
+            self.loose_member(&stored, found.method, &found.name, place, depth)?;
         }
         Ok(())
     }
 
+    /// One member by its bytes as they are stored. A stored archive in it is no file of its own here.
+    pub(super) fn loose_member(
+        &mut self,
+        stored: &SharedSource,
+        method: u16,
+        name: &str,
+        place: &str,
+        depth: usize,
+    ) -> Result<()> {
+        let bytes = match self.expanded(stored, method) {
+            Ok(bytes) => bytes,
+            Err(e) => return self.unreadable(e, &inside(place, name)),
+        };
+        let head = read_vec(bytes.as_ref(), 0, bytes.len().min(HEAD_BYTES))?;
+        if method == 0 && matches!(detect(bytes.as_ref()), Ok(Framing::Zip)) {
+            return Ok(());
+        }
+        self.member(name, &head, &mut || Ok(Arc::clone(&bytes)), place, depth)
+    }
+
     /// False for a member that cannot be read.
     fn zip_member(&mut self, zip: &Zip, member: &Member, place: &str, depth: usize) -> Result<bool> {
+        if !self.may_begin(place) {
+            return Ok(true);
+        }
+        if matches!(member.method, BZIP2 | LZMA) {
+            let start = zip.data_start(member)?;
+            let stored = Window::shared(zip.source(), start, member.compressed_size)?;
+            return self.loose_member(&stored, member.method, &member.name, place, depth).map(|()| true);
+        }
         let before = self.unreadable;
         let expands = if member.method == 0 { 0 } else { member.size };
         let left = self.left_bytes.checked_sub(expands);
@@ -151,23 +187,26 @@ impl Scanner<'_> {
         depth: usize,
     ) -> Result<()> {
         let place = inside(place, name);
-        let is_pickle = PICKLE_NAMES.iter().any(|ending| name.ends_with(ending)) || name == "pickle";
+        // torch finds members without regard to case
+        let lower = name.to_ascii_lowercase();
+        let is_pickle = PICKLE_NAMES.iter().any(|ending| lower.ends_with(ending)) || lower == "pickle";
         let framing = if is_pickle { Ok(Framing::Pickle) } else { detect(&MemorySource::new(head.to_vec())) };
-        if !matches!(framing, Ok(Framing::Pickle | Framing::Zip | Framing::Tar | Framing::Compressed(_) | Framing::Npy))
-        {
-            return Ok(());
-        }
+        let framing = match framing {
+            Ok(Framing::Pickle | Framing::Zip | Framing::Tar | Framing::Compressed(_) | Framing::Npy) => framing,
+            _ if may_be_pickle(head) => Ok(Framing::Pickle),
+            _ => return Ok(()),
+        };
         let bytes = match open() {
             Ok(bytes) => bytes,
             Err(e) => return self.unreadable(e, &place),
         };
         match framing {
             Ok(Framing::Pickle) if is_pickle => self.stream(&bytes, &place, depth + 1),
-            Ok(Framing::Pickle) => self.hidden(&bytes, &place, depth),
+            Ok(Framing::Pickle) => self.hidden(&bytes, &place, depth).map(drop),
             // data may look like the beginning of anything: what does not go on like that is no archive
             Ok(Framing::Compressed(kind)) => match self.expand(&bytes, kind)? {
                 (inner, None) => self.file(&inner, &place, depth + 1),
-                (inner, Some(_)) => self.hidden(&inner, &place, depth + 1),
+                (inner, Some(_)) => self.hidden(&inner, &place, depth + 1).map(drop),
             },
             _ => self.file(&bytes, &place, depth + 1),
         }

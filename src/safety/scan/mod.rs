@@ -5,6 +5,12 @@
 //! members with other names. A pickle that breaks has run all that stands before the break, so that counts too.
 
 mod archives;
+mod calls;
+mod conditions;
+mod directories;
+mod expand;
+mod members;
+mod search;
 mod streams;
 mod uses;
 mod walking;
@@ -13,6 +19,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::finding::{Finding, Severity};
+use super::globals::{Status, judge};
 use crate::container::compress::{Compression, expand_left};
 use crate::container::detect::{Framing, detect};
 use crate::error::{Error, ErrorKind, Result};
@@ -21,9 +28,17 @@ use crate::progress::Silent;
 use crate::source::{MemorySource, SharedSource};
 
 /// How deep archives, compression and pickles in pickles may nest.
-const MAX_DEPTH: usize = 6;
+const MAX_DEPTH: usize = 12;
+/// Opcodes that may be read in all, and how many more for each byte of the file: what is read twice and more is bounded.
+const MIN_STEPS: u64 = 32 << 20;
+const STEPS_PER_BYTE: u64 = 8;
+/// What beginning to read something costs, in opcodes.
+const STEPS_EACH: u64 = 2000;
 /// Findings of one kind are told one by one up to here, then counted.
 const MAX_TOLD: u64 = 100;
+
+/// Bytes of a file of an unknown kind that are searched for dangerous globals.
+const MOST_SEARCHED: u64 = 16 << 20;
 
 /// How a global is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,8 +49,33 @@ pub struct Use {
     pub named: u64,
     /// How many of its objects are given a state.
     pub built: u64,
+    /// Whether one of these uses is not one that makes a conditional global harmless.
+    pub is_loose: bool,
+    /// The first call of it, as Python would write it.
+    pub call: Option<String>,
     /// Where it is named first.
     pub place: String,
+}
+
+impl Use {
+    /// What to think of this global, used so.
+    pub fn status(&self, module: &str, name: &str) -> Status {
+        judge(module, name, !self.is_loose)
+    }
+
+    /// Takes in other uses of the same global.
+    pub fn add(&mut self, other: Use) {
+        self.called += other.called;
+        self.named += other.named;
+        self.built += other.built;
+        self.is_loose |= other.is_loose;
+        if self.call.is_none() {
+            self.call = other.call;
+        }
+        if self.place.is_empty() {
+            self.place = other.place;
+        }
+    }
 }
 
 /// What the pickles of a file would do.
@@ -49,10 +89,28 @@ pub struct Scan {
     pub pickles: u64,
 }
 
+impl Scan {
+    /// Whether no pickle and nothing else was found.
+    pub fn is_empty(&self) -> bool {
+        self.pickles == 0 && self.globals.is_empty() && self.findings.is_empty()
+    }
+}
+
 /// Goes through a file. What cannot be read or understood is a finding; fails only when the file itself cannot be read.
 pub fn scan(source: &SharedSource, limits: &Limits) -> Result<Scan> {
+    scan_as(source, limits, false)
+}
+
+/// The same for one of the files of a checkpoint, which may be many archives in a row (`torch.distributed.checkpoint`).
+pub fn scan_row(source: &SharedSource, limits: &Limits) -> Result<Scan> {
+    scan_as(source, limits, true)
+}
+
+fn scan_as(source: &SharedSource, limits: &Limits, is_row: bool) -> Result<Scan> {
     let (left, left_bytes) = (limits.objects_for(source.len()), limits.expanded_for(source.len()));
-    let mut scanner = Scanner::new(limits, left, left_bytes);
+    let steps = MIN_STEPS.saturating_add(source.len().saturating_mul(STEPS_PER_BYTE));
+    let mut scanner = Scanner::new(limits, left, left_bytes, steps);
+    scanner.is_row = is_row;
     scanner.file(source, "", 0)?;
     Ok(scanner.finish())
 }
@@ -68,6 +126,10 @@ struct Scanner<'a> {
     left: u64,
     /// Bytes that may still be expanded, over all members and what is inside of them.
     left_bytes: u64,
+    /// Steps that may still be taken.
+    left_steps: u64,
+    /// Whether archives in a row are what is expected.
+    is_row: bool,
 }
 
 fn too_many_bytes() -> Error {
@@ -80,8 +142,43 @@ fn only_io(e: Error) -> Result<Error> {
 }
 
 impl<'a> Scanner<'a> {
-    fn new(limits: &'a Limits, left: u64, left_bytes: u64) -> Self {
-        Scanner { limits, scan: Scan::default(), told: HashMap::new(), unreadable: 0, left, left_bytes }
+    fn new(limits: &'a Limits, left: u64, left_bytes: u64, left_steps: u64) -> Self {
+        let (scan, told) = (Scan::default(), HashMap::new());
+        Scanner { limits, scan, told, unreadable: 0, left, left_bytes, left_steps, is_row: false }
+    }
+
+    /// Looks at what no loader should come to, or only one that nobody has: of that only danger counts.
+    fn only_danger(&mut self, look: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        let mut other = Scanner::new(self.limits, self.left, self.left_bytes, self.left_steps);
+        look(&mut other)?;
+        (self.left, self.left_bytes, self.left_steps) = (other.left, other.left_bytes, other.left_steps);
+        for (name, used) in other.scan.globals {
+            if matches!(used.status(&name.0, &name.1), Status::Dangerous(_)) {
+                self.scan.globals.entry(name).or_insert(used);
+            }
+        }
+        for harm in other.scan.findings.into_iter().filter(|finding| finding.severity == Severity::Danger) {
+            self.tell(harm.severity, harm.code, harm.message, harm.place.as_deref().unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Whether there is work left for something more; what is left unread is told, once, as danger: only what wants to
+    /// hide is read so often.
+    fn may_begin(&mut self, place: &str) -> bool {
+        if self.left_steps == 0 {
+            if !self.told.contains_key(&(Severity::Danger, "too-much-work")) {
+                let message = "the same bytes can be read in too many ways; what is left was not looked at";
+                self.tell(Severity::Danger, "too-much-work", message, place);
+            }
+            return false;
+        }
+        self.left_steps = self.left_steps.saturating_sub(STEPS_EACH);
+        true
+    }
+
+    fn spend(&mut self, steps: u64) {
+        self.left_steps = self.left_steps.saturating_sub(steps);
     }
 
     fn tell(&mut self, severity: Severity, code: &'static str, message: impl Into<String>, place: &str) {
@@ -103,29 +200,49 @@ impl<'a> Scanner<'a> {
         self.scan
     }
 
-    /// A whole file, or a member that is one.
+    /// A whole file, or a member that is one, in every way that a loader may take it: by its framing; as a pickle, which
+    /// needs no beginning that anyone recognises; as a zip archive that ends with it.
     fn file(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
         if depth >= MAX_DEPTH {
-            self.tell(Severity::Error, "nested-too-deep", "archives and pickles nest too deep to look inside", place);
+            self.tell(Severity::Danger, "nested-too-deep", "archives and pickles nest too deep to look inside", place);
             return Ok(());
         }
-        match detect(source.as_ref()) {
-            Ok(Framing::Zip) => self.zip(source, place, depth),
-            Ok(Framing::Tar) => self.tar(source, place, depth),
-            Ok(Framing::Npy) => self.npy(source, place, depth),
+        if !self.may_begin(place) {
+            return Ok(());
+        }
+        let framing = detect(source.as_ref());
+        match framing {
+            Ok(Framing::Zip) => self.zip(source, place, depth)?,
+            Ok(Framing::Tar) => self.tar(source, place, depth)?,
+            Ok(Framing::Npy) => self.npy(source, place, depth)?,
             Ok(Framing::Compressed(kind)) => {
                 let (inner, stopped) = self.expand(source, kind)?;
                 if let Some(e) = stopped {
                     self.unreadable(e, place)?;
                 }
-                self.file(&inner, place, depth + 1)
+                self.file(&inner, place, depth + 1)?;
             }
-            Ok(Framing::Pickle) => self.stream(source, place, depth),
-            Ok(Framing::Safetensors | Framing::ShardIndex) => Ok(()),
-            Err(e) if e.kind() == ErrorKind::Io => Err(e),
-            // not what a program writes, but a pickle needs no beginning that anyone recognises
-            Err(_) => self.hidden(source, place, depth),
+            Ok(Framing::Pickle) => self.stream(source, place, depth)?,
+            Ok(Framing::Safetensors | Framing::ShardIndex) => {}
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            Err(_) => {
+                if !self.hidden(source, place, depth)? {
+                    self.search(source, 0, Some(MOST_SEARCHED), place)?;
+                }
+            }
         }
+        let is_other = matches!(framing, Ok(framing) if framing != Framing::Pickle);
+        if is_other && !matches!(framing, Ok(Framing::Compressed(_))) {
+            // a zip begins with `P`, which takes a line as a persistent id: torch never comes to what follows it
+            match framing {
+                Ok(Framing::Zip) => self.only_danger(|scanner| scanner.hidden(source, place, depth).map(drop))?,
+                _ => drop(self.hidden(source, place, depth)?),
+            }
+        }
+        if !matches!(framing, Ok(Framing::Zip | Framing::Compressed(_))) {
+            self.other_directories(source, &[], place, depth)?;
+        }
+        Ok(())
     }
 
     /// What a compressed source expands to, as far as the bytes that are left for this file go; and why there is no more.

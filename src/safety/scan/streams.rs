@@ -9,11 +9,13 @@ use crate::container::detect::{Framing, detect};
 use crate::container::legacy::is_legacy;
 use crate::container::npy;
 use crate::error::{ErrorKind, Result};
-use crate::pickle::{Decoded, Graph, NothingInline, decode};
+use crate::pickle::{Decoded, Graph, Node, NodeId, NothingInline, decode_as_either};
 use crate::safety::finding::Severity;
 use crate::safety::globals::{Status, classify};
-use crate::source::{SharedSource, Window, read_vec};
+use crate::source::{MemorySource, SharedSource, Window, read_vec};
 
+/// What decides whether anything is looked at as a pickle.
+const HEAD_BYTES: u64 = 512;
 /// Pickles that are looked for in one stream.
 const MAX_PICKLES: usize = 10_000;
 
@@ -32,8 +34,10 @@ impl Scanner<'_> {
             at = end;
         }
         if pickles == MAX_PICKLES && at < source.len() {
-            let message = format!("what follows the first {MAX_PICKLES} pickles is not looked at");
+            let message =
+                format!("what follows the first {MAX_PICKLES} pickles is only searched for dangerous globals");
             self.tell(Severity::Error, "too-many-pickles", message, &at_byte(place, source.absolute(at)));
+            self.search(source, at, None, place)?;
         }
         Ok(())
     }
@@ -59,10 +63,14 @@ impl Scanner<'_> {
         depth: usize,
         wanted: bool,
     ) -> Result<Option<u64>> {
+        if !self.may_begin(place) {
+            return Ok(None);
+        }
         let mut graph = Graph::new();
         let stream = graph.add_stream(Arc::clone(source), "");
-        let decoded = decode(&mut graph, stream, at, self.left, &Joblib);
+        let decoded = decode_as_either(&mut graph, stream, at, self.left, &Joblib);
         self.left = self.left.saturating_sub(graph.held());
+        self.spend(graph.steps());
         let calls = graph.ids().filter(|id| graph.object(*id).is_some()).count();
         match &decoded {
             Err(e) if e.kind() == ErrorKind::Io => return Err(e.again()),
@@ -74,8 +82,11 @@ impl Scanner<'_> {
                         format!("the pickle is broken, after {calls} calls that run all the same: {}", e.message())
                     }
                 };
-                let place = e.offset().map_or_else(|| place.to_owned(), |at| at_byte(place, at));
-                self.tell(Severity::Error, "pickle-broken", message, &place);
+                let told = e.offset().map_or_else(|| place.to_owned(), |at| at_byte(place, at));
+                self.tell(Severity::Error, "pickle-broken", message, &told);
+                if wanted && e.kind() != ErrorKind::Limit {
+                    self.search(source, at, None, place)?;
+                }
             }
             Ok(_) => {}
         }
@@ -89,24 +100,17 @@ impl Scanner<'_> {
 
     /// `pickle.load` knows nothing of the raw arrays that joblib puts into its streams: it takes them for opcodes.
     fn without_joblib(&mut self, source: &SharedSource, at: u64, place: &str, depth: usize) -> Result<()> {
-        let mut graph = Graph::new();
-        let stream = graph.add_stream(Arc::clone(source), "");
-        match decode(&mut graph, stream, at, self.left, &NothingInline) {
-            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-            _ => {}
-        }
-        self.left = self.left.saturating_sub(graph.held());
-        let mut plain = Scanner::new(self.limits, self.left, self.left_bytes);
-        plain.collect(&graph, place, depth)?;
-        (self.left, self.left_bytes) = (plain.left, plain.left_bytes);
-        for (name, used) in plain.scan.globals {
-            self.scan.globals.entry(name).or_insert(used);
-        }
-        // raw numbers read as opcodes are odd in every way; what they would do is what counts
-        for harm in plain.scan.findings.into_iter().filter(|finding| finding.severity == Severity::Danger) {
-            self.tell(harm.severity, harm.code, harm.message, harm.place.as_deref().unwrap_or_default());
-        }
-        Ok(())
+        self.only_danger(|plain| {
+            let mut graph = Graph::new();
+            let stream = graph.add_stream(Arc::clone(source), "");
+            match decode_as_either(&mut graph, stream, at, plain.left, &NothingInline) {
+                Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+                _ => {}
+            }
+            plain.left = plain.left.saturating_sub(graph.held());
+            plain.spend(graph.steps());
+            plain.collect(&graph, place, depth)
+        })
     }
 
     /// Pickles with raw integers and data between them (the tar of torch < 0.1.10): wherever one of protocol 2 or newer
@@ -127,36 +131,75 @@ impl Scanner<'_> {
     }
 
     /// What may be a pickle though nothing says so: it counts when it is one to its end, or calls something or names
-    /// something dangerous before it breaks.
-    pub(super) fn hidden(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+    /// something dangerous before it breaks. True when it counts.
+    pub(super) fn hidden(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<bool> {
+        let head = read_vec(source.as_ref(), 0, source.len().min(HEAD_BYTES))?;
+        if !may_be_pickle(&head) || !self.may_begin(place) {
+            return Ok(false);
+        }
         let mut graph = Graph::new();
         let stream = graph.add_stream(Arc::clone(source), "");
-        let decoded = decode(&mut graph, stream, 0, self.left, &NothingInline);
+        let decoded = decode_as_either(&mut graph, stream, 0, self.left, &NothingInline);
+        self.spend(graph.steps());
         if let Err(e) = &decoded
             && e.kind() == ErrorKind::Io
         {
             return Err(e.again());
         }
-        let globals = || graph.ids().filter_map(|id| graph.global(id));
         let dangerous = |(module, name): (Cow<'_, str>, Cow<'_, str>)| {
             matches!(classify(&module, &name), Status::Dangerous(_)) && !module.contains(' ')
         };
         let calls = graph.ids().any(|id| graph.object(id).is_some());
-        if globals().next().is_some() && (decoded.is_ok() || calls || globals().any(dangerous)) {
+        if names(&graph).next().is_some() && (decoded.is_ok() || calls || names(&graph).any(dangerous)) {
             self.tell(Severity::Warning, "pickle-hidden", "holds a pickle where none belongs", place);
-            return self.stream(source, place, depth + 1);
+            return self.stream(source, place, depth + 1).map(|()| true);
         }
-        Ok(())
+        Ok(false)
     }
 
-    /// One `.npy`: an array of objects is a pickle.
+    /// One `.npy`: an array of objects is a pickle. What is no header by numpy's rules, or by ours, may be one by the
+    /// other's, so what follows it is looked at in any case.
     pub(super) fn npy(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
         match npy::read(source.as_ref()) {
             Ok(header) if header.descr.code.contains('O') => {
-                self.pickle(source, header.data_start, place, depth, true).map(drop)
+                return self.pickle(source, header.data_start, place, depth, true).map(drop);
             }
-            Ok(_) => Ok(()),
-            Err(e) => self.unreadable(e, place),
+            Ok(_) => {}
+            Err(e) => self.unreadable(e, place)?,
         }
+        let Some(data_start) = npy_data_start(source)? else { return Ok(()) };
+        let data = Window::shared(source, data_start, source.len() - data_start)?;
+        self.hidden(&data, place, depth).map(drop)
     }
+}
+
+/// The globals of a graph whose names a program could have given.
+fn names(graph: &Graph) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let is_name = |text: &str| !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+    graph.ids().filter_map(|id| graph.global(id)).filter(move |(module, name)| is_name(module) && is_name(name))
+}
+
+/// Whether bytes may begin a pickle that does something: it names a global in what is there, or goes on behind it.
+pub(super) fn may_be_pickle(head: &[u8]) -> bool {
+    let mut graph = Graph::new();
+    let stream = graph.add_stream(Arc::new(MemorySource::new(head.to_vec())), "");
+    match decode_as_either(&mut graph, stream, 0, HEAD_BYTES * 2, &NothingInline) {
+        Err(e) if e.kind() == ErrorKind::Truncated && head.len() as u64 >= HEAD_BYTES => true,
+        _ => names(&graph).next().is_some() || graph.ids().any(|id| computed_global(&graph, id)),
+    }
+}
+
+fn computed_global(graph: &Graph, id: NodeId) -> bool {
+    matches!(graph.node(id), Node::Global { .. }) && graph.global(id).is_none()
+}
+
+/// Where the data of an array file begins, whatever its header says.
+fn npy_data_start(source: &SharedSource) -> Result<Option<u64>> {
+    let fixed = read_vec(source.as_ref(), 0, source.len().min(12))?;
+    let start = match fixed.as_slice() {
+        [_, _, _, _, _, _, 1, _, low, high, ..] => 10 + u64::from(u16::from_le_bytes([*low, *high])),
+        [_, _, _, _, _, _, _, _, a, b, c, d] => 12 + u64::from(u32::from_le_bytes([*a, *b, *c, *d])),
+        _ => return Ok(None),
+    };
+    Ok((start < source.len()).then_some(start))
 }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Scanner, at_byte, inside, only_io};
+use super::conditions::loose;
+use super::{Scanner, Use, at_byte, calls, inside, only_io};
 use crate::checkpoint::constructors::{Constructor, constructor};
 use crate::checkpoint::numpy::byte_string;
 use crate::container::detect::detect;
@@ -13,6 +14,14 @@ use crate::safety::globals::{Status, classify};
 
 /// Arguments of calls that are looked at for pickles inside.
 const MAX_ARGUMENTS: usize = 8;
+
+/// What is made by calls of one global.
+#[derive(Default, Clone, Copy)]
+struct Called {
+    objects: u64,
+    built: u64,
+    first: Option<NodeId>,
+}
 
 /// What was looked at in one graph, however often it is used.
 #[derive(Default)]
@@ -27,18 +36,21 @@ impl Scanner<'_> {
     /// The globals of a graph and what is done with them.
     pub(super) fn collect(&mut self, graph: &Graph, place: &str, depth: usize) -> Result<()> {
         for (what, at) in graph.oddities() {
-            // Python's own readers disagree on what follows a frame that lies
-            let severity = if what.starts_with("a frame") { Severity::Error } else { Severity::Warning };
+            // Python's own readers disagree on these
+            let differ = ["a frame", "a state", "a call"].iter().any(|start| what.starts_with(start));
+            let severity = if differ { Severity::Error } else { Severity::Warning };
             self.tell(severity, "pickle-odd", format!("written by no pickler: {what}"), &at_byte(place, at));
         }
         self.unhashable(graph, place);
         self.expanding(graph, place);
-        let mut callables: BTreeMap<NodeId, (u64, u64)> = BTreeMap::new();
+        let loose = loose(graph);
+        let mut callables: BTreeMap<NodeId, Called> = BTreeMap::new();
         for id in graph.ids() {
             if let Some(object) = graph.object(id) {
                 let used = callables.entry(saved_class(graph, object.callable)).or_default();
-                used.0 += 1;
-                used.1 += u64::from(object.changes.iter().any(|change| matches!(change, Change::Build(_))));
+                used.first.get_or_insert(id);
+                used.objects += 1;
+                used.built += u64::from(object.changes.iter().any(|change| matches!(change, Change::Build(_))));
             }
         }
         let mut seen = Seen::default();
@@ -46,7 +58,7 @@ impl Scanner<'_> {
             match graph.node(id) {
                 Node::Global { module, name } => {
                     let used = callables.get(&id).copied().unwrap_or_default();
-                    self.global(graph, id, (*module, *name), used, place);
+                    self.global(graph, id, (*module, *name), (used, loose.contains(&id)), place);
                 }
                 Node::Extension(code) => {
                     let message = format!("names an object by number {code} of copyreg's registry: it may be anything");
@@ -69,7 +81,7 @@ impl Scanner<'_> {
         graph: &Graph,
         id: NodeId,
         (module, name): (NodeId, NodeId),
-        (called, built): (u64, u64),
+        (called, is_loose): (Called, bool),
         place: &str,
     ) {
         let place = match graph.node(name) {
@@ -88,12 +100,10 @@ impl Scanner<'_> {
             self.tell(Severity::Danger, "global-changed", message, &place);
         }
         let used = self.scan.globals.entry((module.into_owned(), name.into_owned())).or_default();
-        used.called += called;
-        used.built += built;
-        used.named += u64::from(called == 0);
-        if used.place.is_empty() {
-            used.place = place;
-        }
+        let first = called.first.filter(|_| used.call.is_none()).and_then(|id| graph.object(id));
+        let call = first.and_then(|object| calls::call(graph, object));
+        let named = u64::from(called.objects == 0);
+        used.add(Use { called: called.objects, named, built: called.built, is_loose, call, place });
     }
 
     /// A call of what another call gave: `operator.attrgetter('system')(os)`.

@@ -65,6 +65,12 @@ impl Verdict {
         Self::of(vec![reason(e)])
     }
 
+    /// Refused for one reason more.
+    pub fn refuse(&mut self, kind: &'static str, detail: impl Into<String>) {
+        self.opens = false;
+        self.reasons.push(Reason { kind, detail: detail.into(), offset: None });
+    }
+
     /// Opened without any unpickler (torch 2.15 passes `*.safetensors` on to the safetensors package).
     pub fn without_pickle() -> Self {
         Self::of(Vec::new())
@@ -96,9 +102,17 @@ const PROTOCOL_VERSION: i64 = 1001;
 /// The file format versions that torch reads (`caffe2/serialize/versions.h`).
 const FILE_VERSIONS: std::ops::RangeInclusive<u64> = 1..=10;
 
-/// The verdict on a zip archive whose directory could be read.
-pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
+/// Small members that torch reads where they are there (`torch/serialization.py`, `_load`;
+/// `caffe2/serialize/inline_container.cc`, `PyTorchStreamReader::init`).
+const TEXTS: &[&str] = &[".format_version", ".storage_alignment", ".data/serialization_id"];
+
+/// Why torch does not open a zip archive whose directory could be read, whatever is pickled in it.
+pub fn container_reasons(zip: &Zip) -> Result<Vec<Reason>> {
     let mut reasons = Vec::new();
+    if let Some(first) = zip.members.first().filter(|first| !first.name.contains('/')) {
+        reasons.push(container(format!("{} is in no folder, as torch wants the first member to be", first.name)));
+        return Ok(reasons);
+    }
     match zip.text(".data/version").transpose().or_else(|| zip.version().transpose()).transpose() {
         Ok(Some(text)) => {
             let version = text.parse::<u64>().ok();
@@ -109,16 +123,29 @@ pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
         Ok(None) => reasons.push(container("no member `version`")),
         Err(e) => reasons.push(unreadable(e)?),
     }
+    for text in TEXTS {
+        if let Err(e) = zip.text(text) {
+            reasons.push(unreadable(e)?);
+        }
+    }
     if !last_end_record_leads_to(zip)? {
         reasons.push(container("the last end record does not lead to this directory"));
+    } else if let Err(e) = zip.byte_order() {
+        reasons.push(unreadable(e)?);
+    }
+    Ok(reasons)
+}
+
+/// The verdict on a zip archive whose directory could be read.
+pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
+    let mut reasons = container_reasons(zip)?;
+    if reasons.iter().any(|reason| reason.detail.contains("in no folder") || reason.detail.contains("last end record"))
+    {
         return Ok(Verdict::of(reasons));
     }
     if zip.in_top("constants.pkl").is_some() {
         reasons.push(container("a TorchScript archive"));
         return Ok(Verdict::of(reasons));
-    }
-    if let Err(e) = zip.byte_order() {
-        reasons.push(unreadable(e)?);
     }
     let Some(member) = zip.in_top("data.pkl") else {
         reasons.push(container("no member `data.pkl`"));

@@ -1,0 +1,143 @@
+//! What a transfer as text does to a file, told by the traces that it leaves: looked for when a file cannot be read.
+
+use super::{detect, is_known_start};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{MemorySource, Source, read_vec};
+
+/// How much is looked at.
+const HEAD_BYTES: u64 = 4 << 20;
+/// Each line feed after a carriage return by chance is one in 256.
+const MIN_LINES: usize = 3;
+/// Text has no such characters, two by chance are few.
+const MIN_CHARACTERS: usize = 2;
+/// Characters of base64 that are decoded to see what they are.
+const BASE64_CHARS: usize = 96;
+
+/// The error of a file that cannot be read, with the cause where the bytes tell it.
+pub fn explain(e: Error, source: &dyn Source) -> Error {
+    if !matches!(e.kind(), ErrorKind::Malformed | ErrorKind::Truncated | ErrorKind::NotACheckpoint) {
+        return e;
+    }
+    match cause(source) {
+        Ok(Some(cause)) => Error::new(e.kind(), cause).advise("get the file again, in binary mode"),
+        Ok(None) => e,
+        Err(of_reading) => of_reading,
+    }
+}
+
+fn cause(source: &dyn Source) -> Result<Option<&'static str>> {
+    let head = read_vec(source, 0, source.len().min(HEAD_BYTES))?;
+    // a web page is text, and its error says so
+    if !head.contains(&0) && !matches!(head.as_slice(), [0x80, ..] | [0xc2, 0x80, ..] | [0xef, 0xbf, 0xbd, ..]) {
+        return Ok(None);
+    }
+    Ok(as_utf8(&head).or_else(|| {
+        let says = "was changed in a transfer as text: every LF byte in it became CR LF";
+        every_line_feed_follows_a_return(&head).then_some(says)
+    }))
+}
+
+fn every_line_feed_follows_a_return(head: &[u8]) -> bool {
+    let mut before = 0;
+    let mut lines = 0;
+    for byte in head {
+        if *byte == b'\n' {
+            if before != b'\r' {
+                return false;
+            }
+            lines += 1;
+        }
+        before = *byte;
+    }
+    lines >= MIN_LINES
+}
+
+/// Binary data that is UTF-8 all the same was made so.
+fn as_utf8(head: &[u8]) -> Option<&'static str> {
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        // the window may end inside a character
+        Err(e) if head.len() as u64 == HEAD_BYTES && e.valid_up_to() + 4 > head.len() => {
+            std::str::from_utf8(head.get(..e.valid_up_to())?).ok()?
+        }
+        Err(_) => return None,
+    };
+    if text.chars().filter(|c| *c == char::REPLACEMENT_CHARACTER).count() >= MIN_CHARACTERS {
+        return Some(
+            "was read as text and written again: each byte that was no UTF-8 became EF BF BD, which nothing can undo",
+        );
+    }
+    // control characters from 0x80 on are in no text
+    if text.chars().filter(|c| matches!(c, '\u{80}'..='\u{9f}')).count() < MIN_CHARACTERS {
+        return None;
+    }
+    let bytes: Vec<u8> = text.chars().map(|c| u8::try_from(u32::from(c))).collect::<Result<_, _>>().ok()?;
+    let was = detect(&MemorySource::new(bytes));
+    was.is_ok().then_some(
+        "was read as Latin-1 text and written as UTF-8: each byte from 0x80 on became two; `iconv -f UTF-8 -t LATIN1` \
+         undoes that",
+    )
+}
+
+/// Whether text is the base64 form of a checkpoint, by its first bytes.
+pub(super) fn is_base64(text: &[u8]) -> bool {
+    let body = match text.strip_prefix(b"data:") {
+        Some(rest) => rest.split(|byte| *byte == b',').nth(1).unwrap_or_default(),
+        None => text,
+    };
+    let mut bytes = Vec::new();
+    let (mut bits, mut count) = (0u32, 0);
+    for byte in body.iter().filter(|byte| !byte.is_ascii_whitespace()).take(BASE64_CHARS) {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            b'=' => break,
+            _ => return false,
+        };
+        bits = bits << 6 & 0xff_ffff | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).unwrap_or_default());
+        }
+    }
+    bytes.len() >= 8 && is_known_start(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(bytes: &[u8]) -> Option<&'static str> {
+        cause(&MemorySource::new(bytes.to_vec())).unwrap()
+    }
+
+    #[test]
+    fn line_feeds_must_all_follow_returns() {
+        assert!(says(b"PK\x03\x04\0\r\n\x01\r\n\x02\r\n").unwrap().contains("CR LF"));
+        assert_eq!(says(b"PK\x03\x04\0\r\n\x01\r\n\x02\n"), None);
+        assert_eq!(says(b"PK\x03\x04\0\r\n\x01\r\n"), None);
+        // text with the line ends of Windows
+        assert_eq!(says(b"a\r\nb\r\nc\r\nd\r\n"), None);
+    }
+
+    #[test]
+    fn bytes_made_utf_8_are_told() {
+        assert!(says(b"\xef\xbf\xbd\x02}q\0\xef\xbf\xbd").unwrap().contains("EF BF BD"));
+        assert!(says(b"\xc2\x80\x02}q\0K\xc2\x90").unwrap().contains("iconv"));
+        // a name with accents, and data of small numbers
+        assert_eq!(says("\u{1}\0\0\0\0\0\0\0{\"\u{e9}\u{e8}\u{fc}\"".as_bytes()), None);
+        assert_eq!(says(b"\x80\x02}q\0K\x90."), None);
+    }
+
+    #[test]
+    fn base64_of_a_checkpoint() {
+        assert!(is_base64(b"UEsDBAAACAgAAAAAAAAAAAAAAAAA"));
+        assert!(is_base64(b"data:application/octet-stream;base64,gAJ9cQAoWAEAAABh"));
+        assert!(!is_base64(b"SGVsbG8gd29ybGQsIHRoaXMgaXMgdGV4dA=="));
+        assert!(!is_base64(b"UEsDBA, and more text"));
+    }
+}

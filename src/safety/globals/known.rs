@@ -1,0 +1,145 @@
+//! What makes data and nothing else, whatever it is called with.
+
+/// Modules, names in them; `*` stands for names that begin with a capital, as classes do.
+pub(super) const KNOWN: &[(&str, &str)] = &[
+    (
+        "builtins __builtin__",
+        "set frozenset dict list tuple int long float complex bool str unicode bytes bytearray object range xrange slice \
+         NoneType Ellipsis NotImplemented len abs sum min max round pow divmod reversed enumerate zip all any hash id \
+         repr ascii bin hex oct ord chr isinstance issubclass callable",
+    ),
+    ("copyreg copy_reg", "_reconstructor __newobj__ __newobj_ex__"),
+    ("_codecs", "encode"),
+    ("collections", "OrderedDict Counter defaultdict deque UserDict UserList UserString ChainMap"),
+    ("datetime", "datetime date time timedelta timezone"),
+    ("decimal", "Decimal"),
+    ("fractions", "Fraction"),
+    ("uuid", "UUID SafeUUID"),
+    ("argparse", "Namespace"),
+    ("types", "SimpleNamespace MappingProxyType GenericAlias"),
+    ("typing", "Any Dict List Tuple Set Optional Union Sequence Mapping Iterable"),
+    ("pathlib pathlib._local", "PosixPath WindowsPath PurePosixPath PureWindowsPath Path PurePath"),
+    ("enum", "Enum IntEnum"),
+    ("signal", "Signals Handlers Sigmasks"),
+    ("http", "HTTPStatus HTTPMethod"),
+    ("random", "Random"),
+    ("re", "_compile compile RegexFlag Pattern"),
+    ("threading _thread", "Lock RLock lock allocate_lock"),
+    ("logging", "getLogger"),
+    ("inspect", "Signature Parameter _ParameterKind _empty BoundArguments"),
+    ("itertools", "count cycle repeat chain product combinations permutations islice"),
+    ("operator _operator", "add sub mul truediv floordiv mod neg pos abs eq ne lt le gt ge and_ or_ xor not_ concat"),
+    ("array", "array _array_reconstructor"),
+    ("zoneinfo", "ZoneInfo._unpickle"),
+    (
+        "numpy",
+        "dtype ndarray bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 longdouble \
+        complex64 complex128 str_ bytes_ void datetime64 timedelta64 intp uintp matrix recarray record float int object",
+    ),
+    ("numpy.core.multiarray numpy._core.multiarray", "_reconstruct scalar"),
+    ("numpy.core.numeric numpy._core.numeric", "_frombuffer"),
+    ("numpy.ma.core numpy.ma", "_mareconstruct MaskedArray MaskedConstant"),
+    ("numpy.rec numpy.core.records numpy._core.records", "recarray record"),
+    ("numpy.matrixlib.defmatrix numpy.matrixlib", "matrix"),
+    ("numpy.dtypes", "*"),
+    ("numpy.random", "RandomState"),
+    ("numpy.random._pickle", "__randomstate_ctor __bit_generator_ctor __generator_ctor"),
+    ("numpy.random._mt19937 numpy.random._pcg64 numpy.random._philox numpy.random._sfc64", "*"),
+    (
+        "scipy.sparse.csr scipy.sparse._csr scipy.sparse.csc scipy.sparse._csc scipy.sparse.coo scipy.sparse._coo",
+        "csr_matrix csc_matrix coo_matrix csr_array csc_array coo_array",
+    ),
+    ("scipy.sparse.lil scipy.sparse._lil scipy.sparse.dok scipy.sparse._dok", "lil_matrix dok_matrix"),
+    ("joblib.numpy_pickle sklearn.externals.joblib.numpy_pickle", "NumpyArrayWrapper NDArrayWrapper"),
+    (
+        "torch",
+        "Size device dtype Tensor Generator layout memory_format qscheme strided sparse_coo sparse_csr sparse_csc \
+        sparse_bsr sparse_bsc contiguous_format channels_last channels_last_3d preserve_format jagged",
+    ),
+    ("torch._utils", "_rebuild_sparse_csr_tensor _rebuild_xla_tensor _rebuild_mlc_tensor _rebuild_nested_tensor"),
+    ("torch._tensor torch.tensor", "_rebuild_from_type _rebuild_from_type_v2"),
+    ("torch.serialization", "_get_layout"),
+    // what the bytes hold is gone through as well
+    ("torch.storage", "_load_from_bytes"),
+    ("torch.storage", "UntypedStorage TypedStorage _UntypedStorage _TypedStorage"),
+    ("torch.nn.parameter", "Parameter Buffer UninitializedParameter UninitializedBuffer"),
+    ("torch.nn", "Parameter Module Linear Sequential ReLU"),
+    ("torch.nn.modules", "*"),
+    (
+        "torch torch.nn.functional torch._C._nn torch.special torch.Tensor",
+        "celu celu_ elu elu_ gelu glu hardshrink hardsigmoid hardswish hardtanh hardtanh_ leaky_relu leaky_relu_ \
+         log_softmax log_sigmoid logsigmoid mish normalize prelu relu relu_ relu6 rrelu rrelu_ selu selu_ sigmoid \
+         sigmoid_ silu softmax softmin softplus softshrink softsign tanh tanh_ tanhshrink threshold threshold_ abs sin \
+         cos exp log sqrt square sum mean max min add mul cat stack gumbel_softmax dropout layer_norm group_norm \
+         batch_norm mse_loss l1_loss smooth_l1_loss cross_entropy nll_loss binary_cross_entropy \
+         binary_cross_entropy_with_logits huber_loss kl_div cosine_similarity expm1 log1p erf expit log_ndtr",
+    ),
+    (
+        "torch.nn.init",
+        "uniform_ normal_ trunc_normal_ constant_ ones_ zeros_ eye_ dirac_ xavier_uniform_ xavier_normal_ \
+         kaiming_uniform_ kaiming_normal_ orthogonal_ sparse_",
+    ),
+    ("torch.utils.data._utils.collate torch.utils.data.dataloader", "default_collate default_convert"),
+    ("torch.multiprocessing.reductions", "rebuild_tensor"),
+    (
+        "torch.distributed._shard.sharded_tensor.api torch.distributed._shard.sharded_tensor",
+        "ShardedTensor TensorProperties MEM_FORMAT_ENCODING ShardedTensorMetadata",
+    ),
+    ("torch.distributed._shard.sharded_tensor.metadata", "*"),
+    ("torch.distributed._shard.sharded_tensor.shard", "Shard"),
+    ("torch.distributed._shard.metadata", "ShardMetadata"),
+    ("torch.distributed.remote_device", "_remote_device"),
+    ("torch.distributed.fsdp.api torch.distributed.fsdp.fully_sharded_data_parallel", "*"),
+    ("torch.nn.backends.thnn", "_get_thnn_function_backend THNNFunctionBackend"),
+    ("torch.nn.parallel.data_parallel torch.nn.parallel.distributed", "DataParallel DistributedDataParallel"),
+    ("torch.nn.quantized torch.ao.nn", "*"),
+    ("torch.nn.utils.parametrize", "ParametrizationList"),
+    ("torch.nn.utils.parametrizations", "_Orthogonal _WeightNorm _SpectralNorm"),
+    ("torch.nn.utils.spectral_norm", "SpectralNorm SpectralNormStateDictHook SpectralNormLoadStateDictPreHook"),
+    ("torch.nn.utils.weight_norm", "WeightNorm"),
+    ("torch.optim", "*"),
+    ("torch.optim.lr_scheduler", "*"),
+    ("torch.utils.hooks", "RemovableHandle"),
+    ("torch._C", "_TensorBase TensorBase Generator"),
+    ("torch.distributed.checkpoint.metadata", "*"),
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo _StoragePrefix"),
+    (
+        "torch.distributed.tensor torch.distributed._tensor torch.distributed._tensor.api torch.distributed.tensor._api",
+        "DTensor",
+    ),
+    ("torch.distributed.tensor.placement_types torch.distributed._tensor.placement_types", "*"),
+    (
+        "torch.distributed.tensor._dtensor_spec torch.distributed._tensor._dtensor_spec",
+        "DTensorSpec TensorMeta ShardOrderEntry",
+    ),
+    ("torch.distributed.device_mesh torch.distributed._mesh_layout", "DeviceMesh _MeshLayout _FlatLayout"),
+    (
+        "torch.jit._pickle",
+        "build_intlist build_doublelist build_boollist build_tensorlist build_tensor_from_id restore_type_tag",
+    ),
+    ("torch.torch_version", "TorchVersion"),
+    ("torchvision.models torchvision.ops", "*"),
+    ("omegaconf.dictconfig omegaconf.listconfig omegaconf.base omegaconf.nodes", "*"),
+    ("easydict", "EasyDict"),
+    ("yacs.config", "CfgNode"),
+    ("fvcore.common.config", "CfgNode"),
+    ("addict.addict", "Dict"),
+    ("ml_collections.config_dict.config_dict", "*"),
+    (
+        "pytorch_lightning.utilities.parsing lightning.pytorch.utilities.parsing lightning_fabric.utilities.data",
+        "AttributeDict",
+    ),
+    ("pytorch_lightning.callbacks.model_checkpoint lightning.pytorch.callbacks.model_checkpoint", "ModelCheckpoint"),
+    (
+        "transformers.training_args transformers.training_args_seq2seq transformers.trainer_utils \
+         transformers.trainer_pt_utils",
+        "*",
+    ),
+    ("transformers.models", "*"),
+    (
+        "accelerate.utils.dataclasses",
+        "DistributedType DynamoBackend PrecisionType LoggerType RNGType ComputeEnvironment SageMakerDistributedType \
+         CustomDtype TorchDynamoPlugin GradientAccumulationPlugin DataLoaderConfiguration ProjectConfiguration",
+    ),
+    ("simpletransformers.config.model_args", "*"),
+];

@@ -1,0 +1,136 @@
+//! Globals that are harmless in one use only: whether a graph uses them so, and in no other way.
+//!
+//! `_load_from_bytes` whose bytes are read here as well; `functools.partial` of what is harmless; `getattr` of a class that
+//! the file names; `operator.itemgetter`, as long as nobody calls what it gives.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::checkpoint::numpy::byte_string;
+use crate::pickle::{Change, Construct, Graph, Node, NodeId, Object};
+use crate::safety::globals::{Condition, Status, classify, condition, is_inert_attribute};
+
+/// The conditional globals of a graph that it uses in any way but the harmless one.
+pub(super) fn loose(graph: &Graph) -> HashSet<NodeId> {
+    let conditional: HashMap<NodeId, Condition> = graph
+        .ids()
+        .filter_map(|id| graph.global(id).and_then(|(module, name)| Some((id, condition(&module, &name)?))))
+        .collect();
+    if conditional.is_empty() {
+        return HashSet::new();
+    }
+    let called: HashSet<NodeId> = graph.ids().filter_map(|id| graph.object(id)).map(|object| object.callable).collect();
+    // what partial, getattr and the like give here, when that is harmless
+    let mut harmless = HashSet::new();
+    let mut uses: HashMap<NodeId, u64> = HashMap::new();
+    for id in graph.ids() {
+        let Some(object) = graph.object(id) else { continue };
+        let Some(condition) = conditional.get(&object.callable) else { continue };
+        let is_harmless = match condition {
+            Condition::Loads => {
+                is_reduce(object) && first(graph, object).is_some_and(|arg| byte_string(graph, arg).is_some())
+            }
+            Condition::Partial => is_reduce(object) && !called.contains(&id) && is_partial(graph, object, &harmless),
+            Condition::Getter => {
+                is_reduce(object)
+                    && !called.contains(&id)
+                    && object.changes.is_empty()
+                    && names_attributes(graph, object)
+            }
+            Condition::GetAttr => {
+                is_reduce(object) && object.changes.is_empty() && is_attribute(graph, object, &harmless)
+            }
+            Condition::Init(_) => makes_no_call(graph, object),
+        };
+        if is_harmless {
+            harmless.insert(id);
+            *uses.entry(object.callable).or_default() += 1;
+        }
+    }
+    let mut references: HashMap<NodeId, u64> = HashMap::new();
+    graph.for_each_reference(|id| {
+        if conditional.contains_key(&id) {
+            *references.entry(id).or_default() += 1;
+        }
+    });
+    let mut loose = HashSet::new();
+    for (id, condition) in conditional {
+        let uses = uses.get(&id).copied().unwrap_or_default();
+        let referred = references.get(&id).copied().unwrap_or_default();
+        // a class that only reaches something when it is called may be named wherever objects are made without that
+        let counted = match condition {
+            Condition::Init(_) => {
+                graph.ids().filter_map(|id| graph.object(id)).filter(|object| object.callable == id).count() as u64
+            }
+            _ => referred,
+        };
+        if uses < counted {
+            loose.insert(id);
+        }
+    }
+    loose
+}
+
+fn is_reduce(object: &Object) -> bool {
+    object.how == Construct::Reduce
+}
+
+fn first(graph: &Graph, object: &Object) -> Option<NodeId> {
+    graph.sequence(object.args)?.first().copied()
+}
+
+/// Python makes the object without calling anything of it: `cls.__new__(cls)`.
+fn makes_no_call(graph: &Graph, object: &Object) -> bool {
+    match object.how {
+        Construct::NewObj | Construct::NewObjEx => true,
+        Construct::Inst | Construct::Obj => graph.sequence(object.args).is_some_and(<[NodeId]>::is_empty),
+        Construct::Reduce => false,
+    }
+}
+
+/// A class or function that is not dangerous, or what a harmless call gave.
+fn is_callable(graph: &Graph, id: NodeId, harmless: &HashSet<NodeId>) -> bool {
+    match graph.global(id) {
+        Some((module, name)) => !matches!(classify(&module, &name), Status::Dangerous(_)),
+        None => harmless.contains(&id),
+    }
+}
+
+/// The function is given twice: to the constructor, and in the state.
+fn is_partial(graph: &Graph, object: &Object, harmless: &HashSet<NodeId>) -> bool {
+    let state = |change: &Change| match change {
+        Change::Build(state) => graph
+            .tuple(*state)
+            .and_then(|parts| parts.first())
+            .is_some_and(|function| is_callable(graph, *function, harmless)),
+        _ => false,
+    };
+    first(graph, object).is_some_and(|function| is_callable(graph, function, harmless))
+        && object.changes.iter().all(state)
+}
+
+/// `getattr(Outer, 'Inner')`: of a class that the file names, nothing that leads out of it.
+fn is_attribute(graph: &Graph, object: &Object, harmless: &HashSet<NodeId>) -> bool {
+    let Some([of, name]) = graph.sequence(object.args) else { return false };
+    let Some(name) = graph.str(*name).filter(|name| is_inert_attribute(name)) else { return false };
+    match graph.global(*of) {
+        Some((module, class)) => {
+            let is_class = class
+                .rsplit('.')
+                .next()
+                .is_some_and(|last| last.trim_start_matches('_').starts_with(char::is_uppercase));
+            is_class && !matches!(classify(&module, &format!("{class}.{name}")), Status::Dangerous(_))
+        }
+        None => harmless.contains(of),
+    }
+}
+
+/// `itemgetter(0)`, `attrgetter('name')`
+fn names_attributes(graph: &Graph, object: &Object) -> bool {
+    graph.sequence(object.args).is_some_and(|args| {
+        args.iter().all(|arg| match graph.node(*arg) {
+            Node::Str(_) => graph.str(*arg).is_some_and(|name| name.split('.').all(is_inert_attribute)),
+            Node::Int(_) | Node::Bool(_) | Node::None => true,
+            _ => false,
+        })
+    })
+}
