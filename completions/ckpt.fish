@@ -40,9 +40,9 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l depth -d 'Fold what lie
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l sort -d 'In which order' -r -f -a "name\t'Byte order of the names'
 size\t'Largest tensors first'
 file\t'As they stand in the file'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l root -d 'Look only below the element of this name; names are then relative to it (`.` is the top)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l include -d 'Only matching names: an exact name, an element with all below it, or a glob (`*` crosses dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l exclude -d 'Skip matching names; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l format -d 'How to write the result' -r -f -a "table\t'For people'
 json\t'For programs: one object on one line for each input'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
@@ -65,9 +65,9 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l json -d 'Short for --fo
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s q -l quiet -d 'No notes and no progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -s o -l output -d 'Where to write; `-` is standard output' -r -F
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l root -d 'Look only below the element of this name; names are then relative to it (`.` is the top)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l include -d 'Only matching names: an exact name, an element with all below it, or a glob (`*` crosses dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l exclude -d 'Skip matching names; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l format -d 'How to write the result' -r -f -a "table\t'For people'
 json\t'For programs: one object on one line for each input'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
@@ -82,7 +82,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l anywhere -d '
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l in-place -d 'Edit the file itself: a zip gets a new pickle and directory appended, any other file is replaced as a whole'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l force -d 'Replace an OUTPUT that exists'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l dry-run -d 'Show old -> new and write nothing'
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l if-present -d 'When nothing matches, let the input through unchanged'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l if-present -d 'Ignore steps and table rows that match nothing; if none matches, pass the input through unchanged'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -s q -l quiet -d 'No notes and no progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -91,9 +91,9 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l strip-prefix -d 'Re
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l regex -d 'Rewrite by a regular expression: $1 in TO is what its first group matched; flags g (all matches) and i (any case)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l map -d 'Rename by a table: two columns (old, new), or a JSON object; `-` is standard input' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s o -l output -d 'Where to write; `-` is standard output' -r -F
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l root -d 'Look only below the element of this name; names are then relative to it (`.` is the top)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l include -d 'Only matching names: an exact name, an element with all below it, or a glob (`*` crosses dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l exclude -d 'Skip matching names; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l format -d 'How to write the result' -r -f -a "table\t'For people'
 json\t'For programs: one object on one line for each input'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
@@ -107,7 +107,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-read-bytes -d '
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l in-place -d 'Edit the file itself: a zip gets a new pickle and directory appended, any other file is replaced as a whole'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l force -d 'Replace an OUTPUT that exists'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l dry-run -d 'Show old -> new and write nothing'
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l if-present -d 'When nothing matches, let the input through unchanged'
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l if-present -d 'Ignore steps and table rows that match nothing; if none matches, pass the input through unchanged'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s q -l quiet -d 'No notes and no progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -127,24 +127,23 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l force -d 'Replace a
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s q -l quiet -d 'No notes and no progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s o -l output -d 'Where to write, as an option instead of the second argument' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l to -d 'The format to write; the default follows OUTPUT\'s extension' -r -f -a "torch\t'torch\'s zip container (torch 1.6 and newer)'
 torch-legacy\t'The stream that torch 1.5 and older read'
 safetensors\t'safetensors'
 npz\t'numpy\'s archive'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l drop -d 'Leave out an element and everything below it; a name or a glob; repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l dtype -d 'Cast floating tensors, rounding to nearest even' -r -f -a "float16\t''
-bfloat16\t''
-float32\t''
-float64\t''"
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l device -d 'The device that storages are to be loaded on (torch formats)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l shared -d 'Tensors that share memory, in formats without sharing' -r -f -a "duplicate\t'Write each whole'
-drop\t'Write equal views once; __metadata__ says which names are left out'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l dtype -d 'Cast floating weights to float16, bfloat16, float32 or float64 (or half, fp16, bf16, float, double, ...), rounding to nearest even' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l device -d 'Device to record for storages: cpu, cuda, cuda:1, mps, ... (torch formats)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l shared -d 'Tensors that share memory, in formats without sharing [default: duplicate; aliases in the __metadata__ of a safetensors input stay aliases]' -r -f -a "duplicate\t'Write every tensor in full'
+drop\t'Write equal views once and record the other names as aliases in __metadata__'
 error\t'Refuse'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l set-metadata -d 'Add an entry to __metadata__ or replace one (safetensors); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l save-values -d 'Write the values that a weights-only format leaves out to a JSON file' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-shard-size -d 'Write shards of at most SIZE bytes (5GB, 500MB, 2GiB) and an index into the directory OUTPUT' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l root -d 'Look only below the element of this name; names are then relative to it (`.` is the top)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l include -d 'Only matching names: an exact name, an element with all below it, or a glob (`*` crosses dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l exclude -d 'Skip matching names; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l format -d 'How to write the result' -r -f -a "table\t'For people'
 json\t'For programs: one object on one line for each input'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
@@ -155,7 +154,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-depth -d 'How 
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l compact -d 'Write only the parts of storages that tensors use (torch formats)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l json -d 'Short for --format json'
@@ -167,7 +166,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l ignore -d 'What does 
 requires_grad\t'Whether it wants a gradient'
 dtype\t'The types of elements; they are still compared as numbers'
 values\t'Elements of tensors, and other values of the same name'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l strip-prefix -d 'Take this prefix off the names that have it, on both sides' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l strip-prefix -d 'Strip this prefix from the names that have it: in both files, or in one only if more names match that way' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l root-a -d 'Of A only what is below the element of this name; names are then relative to it (`.` is the top)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l root-b -d 'The same for B' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
@@ -206,9 +205,9 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l slice -d 'Take a p
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l dtype -d 'Cast floating tensors to float16, bfloat16, float32 or float64' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l range -d 'The values that are black and white, instead of the smallest and the largest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l scale -d 'Draw each value as N x N pixels' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l root -d 'Look only below the element of this name; names are then relative to it (`.` is the top)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l include -d 'Only matching names: an exact name, an element with all below it, or a glob (`*` crosses dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l exclude -d 'Skip matching names; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l format -d 'How to write the result' -r -f -a "table\t'For people'
 json\t'For programs: one object on one line for each input'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'

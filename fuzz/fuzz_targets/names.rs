@@ -32,7 +32,7 @@ fn run(text: &str) {
     let chosen = NameArgs { root: Some(root), include: vec![include], exclude: vec![exclude] };
     let mut files = FileNames::default();
     for name in &names {
-        let renamed = rules.rename(name.as_bytes(), true);
+        let renamed = rules.rename(name.as_bytes());
         assert!(std::str::from_utf8(&renamed).is_ok());
         rules.rename_module(name.as_bytes());
         let shown = escape(name);

@@ -1,11 +1,11 @@
 //! Renaming: which names of which state dicts change, decided before a byte is written.
 //!
-//! Which mappings are state dicts, wherever they lie, and which of their keys are names says
-//! [`state_dict`](crate::checkpoint::state_dict); only `str` keys are. A state dict's `_metadata` (module paths and versions, `torch/nn/modules/module.py`) follows the names: with
-//! `module.` removed, `module.fc` becomes `fc`, and `module` becomes the root, whose own entry it replaces.
+//! Which mappings are state dicts, wherever they lie, and which of their keys are names says `checkpoint/state_dict.rs`;
+//! only `str` keys are. A state dict's `_metadata` (module paths and versions, `torch/nn/modules/module.py`) follows the
+//! names: with `module.` removed, `module.fc` becomes `fc`, and `module` becomes the root, whose own entry it replaces.
 
 mod dots;
-mod near;
+mod prefixes;
 pub mod rules;
 
 use std::borrow::Cow;
@@ -25,7 +25,7 @@ use crate::pickle::{Change, Entry, Node, NodeId, StreamId, TextId};
 use rules::{Rules, Step};
 
 pub use dots::strip_fault;
-pub use near::{MAX_NEAR, near, prefixes};
+pub use prefixes::prefixes;
 
 /// One name that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,34 +49,8 @@ pub struct Plan {
     pub modules: Vec<String>,
     /// The strings to replace, by the stream they lie in. Empty for formats without a pickle.
     pub edits: HashMap<StreamId, Edits>,
-    /// safetensors' `__metadata__` entries that name an alias of a tensor, and follow it.
-    pub aliases: Vec<Alias>,
     /// What each of the steps did, in their order.
     pub effects: Vec<Effect>,
-}
-
-impl Plan {
-    /// Whether no name changes, of aliases neither.
-    pub fn is_empty(&self) -> bool {
-        self.renames.is_empty() && self.renamed_aliases().next().is_none()
-    }
-
-    /// Aliases whose own names change.
-    pub fn renamed_aliases(&self) -> impl Iterator<Item = &Alias> {
-        self.aliases.iter().filter(|alias| alias.old != alias.new)
-    }
-}
-
-/// An entry of `__metadata__` that says that one name stands for the tensor of another
-/// (`safetensors.torch.save_model`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alias {
-    /// The alias until now.
-    pub old: String,
-    /// The new alias.
-    pub new: String,
-    /// The new name of the tensor.
-    pub kept: String,
 }
 
 /// What a step did to the names that it saw.
@@ -134,25 +108,11 @@ impl Checkpoint {
                 new_keys.insert((entry.key, entry.key_at), self.graph.push_str(new)?);
             }
         }
-        let top_items = self.objects().items(self.root).unwrap_or_default();
-        let metadata = top_items.iter().find(|entry| self.graph.str(entry.key).as_deref() == Some(METADATA));
-        let metadata = metadata.filter(|_| !plan.aliases.is_empty()).map(|entry| entry.value);
-        let pairs = metadata.and_then(|metadata| self.objects().assignments(metadata)).unwrap_or_default();
         if new_keys.len() < plan.renames.len() {
             let kind = self.container.name();
             return Err(Error::unsupported(format!(
                 "names in a {kind} checkpoint that are not at its top cannot change"
             )));
-        }
-        for entry in pairs {
-            let alias = self.graph.str(entry.key);
-            let Some(alias) = plan.aliases.iter().find(|a| alias.as_deref() == Some(&*a.old)) else { continue };
-            let kept = self.graph.push_str(&alias.kept)?;
-            let kept = self.graph.node(kept).clone();
-            if let Some(value) = self.graph.node_mut(entry.value) {
-                *value = kept;
-            }
-            new_keys.insert((entry.key, entry.key_at), self.graph.push_str(&alias.new)?);
         }
         self.graph.replace_keys(&new_keys);
         Ok(())
@@ -278,15 +238,10 @@ impl<'a> Planner<'a> {
         let mut has_names = false;
         for key in &keys {
             let shown = lossy(Cow::Borrowed(&key.name), Encoding::Utf8);
-            let name = after_stem(&key.name, inner);
-            let name = name.filter(|_| self.state_dicts.is_name(node, role, &shown, key.entry.value));
+            let is_name = self.state_dicts.is_name(node, role, &shown, key.entry.value);
+            let name = after_stem(&key.name, inner).filter(|_| is_name);
             has_names |= name.is_some();
-            let whole = || {
-                let whole = whole_name(&within, &key.name);
-                let below = self.stem.and_then(|stem| whole.strip_prefix(stem)?.strip_prefix('.').map(str::to_owned));
-                below.unwrap_or(whole)
-            };
-            let name = name.filter(|_| self.takes.is_none_or(|takes| takes(&whole())));
+            let name = name.filter(|_| self.takes.is_none_or(|takes| takes(&self.below_stem(&within, &key.name))));
             let new = match name {
                 Some(name) => {
                     let head = key.name.get(..key.name.len() - name.len()).unwrap_or_default();
@@ -330,10 +285,14 @@ impl<'a> Planner<'a> {
                 self.edit(key, new)?;
             }
         }
-        if within.is_empty() {
-            self.rename_aliases(entries, &taken)?;
-        }
         if changed { self.rename_metadata(node, inner, &touched) } else { Ok(()) }
+    }
+
+    /// The whole name of a key, as it is seen from the root.
+    fn below_stem(&self, within: &str, key: &[u8]) -> String {
+        let whole = whole_name(within, key);
+        let below = self.stem.and_then(|stem| whole.strip_prefix(stem)?.strip_prefix('.').map(str::to_owned));
+        below.unwrap_or(whole)
     }
 
     /// What of the stem keys of the mapping `within` begin with: nothing where all of it lies below the stem. `None` where
@@ -372,39 +331,6 @@ impl<'a> Planner<'a> {
             before = after;
         }
         Ok(last)
-    }
-
-    /// safetensors' aliases follow the tensors that they name; `taken` are the names as they will be.
-    fn rename_aliases(&mut self, entries: &[Entry], taken: &HashMap<&[u8], &Key<'_>>) -> Result<()> {
-        let (graph, objects) = (&self.checkpoint.graph, self.checkpoint.objects());
-        let is_flat = matches!(self.checkpoint.container, Container::Safetensors | Container::Sharded);
-        let metadata = entries.iter().find(|entry| is_flat && graph.str(entry.key).as_deref() == Some(METADATA));
-        let pairs = metadata.and_then(|entry| objects.assignments(entry.value)).unwrap_or_default();
-        let mut new_names: HashMap<String, String> = HashMap::new();
-        if !pairs.is_empty() {
-            let show = |name: &[u8]| lossy(Cow::Borrowed(name), Encoding::Utf8).into_owned();
-            new_names = taken.iter().map(|(new, key)| (show(&key.name), show(new))).collect();
-        }
-        let mut others: HashSet<String> = new_names.values().cloned().collect();
-        let mut aliases = Vec::new();
-        for (old, kept) in pairs.iter().filter_map(|pair| Some((graph.str(pair.key)?, graph.str(pair.value)?))) {
-            let Some(kept) = new_names.get(&*kept).filter(|_| !new_names.contains_key(&*old)) else {
-                others.insert(old.into_owned());
-                continue;
-            };
-            let meant = self.takes.is_none_or(|takes| takes(&old));
-            let new = if meant { self.apply_steps("", old.as_bytes())? } else { old.as_bytes().to_vec() };
-            let new = lossy(Cow::Owned(new), Encoding::Utf8).into_owned();
-            aliases.push(Alias { old: old.into_owned(), new, kept: kept.clone() });
-        }
-        for alias in &aliases {
-            if !others.insert(alias.new.clone()) {
-                let Alias { old, new, .. } = alias;
-                return Err(refuse(METADATA, &format!("{old} would become {new}, which is there already")));
-            }
-        }
-        self.plan.aliases = aliases;
-        Ok(())
     }
 
     /// The paths of modules follow; `touched` are those of the names that changed, when not all names were meant.

@@ -62,7 +62,7 @@ const OPTIMIZER_STATE: [&str; 18] = [
 /// Words of keys below which nothing is a name.
 const CLOSED_WORDS: [&str; 6] = ["optimizer", "optimizers", "optim", "optims", "rng", "rngs"];
 /// Words of keys below which only what torch marked, or what is called a state dict, is one.
-const VALUE_WORDS: [&str; 34] = [
+const VALUE_WORDS: [&str; 38] = [
     "metric",
     "metrics",
     "history",
@@ -94,8 +94,12 @@ const VALUE_WORDS: [&str; 34] = [
     "seeds",
     "meter",
     "meters",
+    "log",
+    "logs",
     "logger",
     "loggers",
+    "scalars",
+    "replay",
     "amp",
 ];
 /// The same, unless the names have dots: a loss can be a module.
@@ -139,10 +143,12 @@ impl Place {
         let Some(key) = key else { return Some(place) };
         let words = words(key);
         let has = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
-        if has(&CLOSED_WORDS) || OPTIMIZER_STATE.contains(&key) {
+        let follows = |first: &str, then: &str| words.windows(2).any(|pair| pair == [first, then]);
+        let is_optimizer = follows("opt", "state") || follows("opt", "states") || OPTIMIZER_STATE.contains(&key);
+        if has(&CLOSED_WORDS) || is_optimizer {
             return None;
         }
-        if words.windows(2).any(|pair| pair == ["state", "dict"]) {
+        if follows("state", "dict") {
             (place.values, place.maybe_values) = (false, false);
         } else {
             place.values |= has(&VALUE_WORDS);

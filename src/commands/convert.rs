@@ -27,8 +27,9 @@ use crate::limits::Limits;
 use crate::pickle::{NodeId, Scan};
 use crate::report::convert::{Conversion, LeftOut, Overflowed, Written};
 use crate::report::figures::counted;
-use crate::write::atomic::{NewDirectory, Output, Target};
+use crate::write::atomic::{Output, Target};
 use crate::write::content::Overflow;
+use crate::write::directory::NewDirectory;
 use crate::write::watch::{self, Watch};
 
 /// What can be written.

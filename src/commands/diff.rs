@@ -68,7 +68,7 @@ pub struct Args {
     /// What does not count (`values`: elements and other values), separated by commas
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     pub ignore: Vec<Ignore>,
-    /// Take this prefix off the names that have it: in the file that has it, or in both, whichever makes more names agree
+    /// Strip this prefix from the names that have it: in both files, or in one only if more names match that way
     #[arg(long, value_name = "PREFIX", help_heading = "Names")]
     pub strip_prefix: Option<String>,
     /// Compare only the part of A under NAME (`.` is the top); names are relative to it

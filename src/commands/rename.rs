@@ -21,7 +21,6 @@ use crate::commands::names::{Filter, NameArgs, root_if_there};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
 use crate::container::archive::Contents;
-use crate::container::safetensors::METADATA;
 use crate::layout::{address, explain};
 use crate::report::figures::counted;
 use crate::report::rename::{Renaming, Row};
@@ -35,7 +34,11 @@ use crate::write::rewrite::{pickle_member, rewrite, spliced};
 /// Options of `ckpt rename`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The changes are made one after the other, in the order in which they stand on the command line.\n\n\
+The steps apply in the order given, each to the names that the one before it left. Each has to change a name, and each row \
+of a table has to match one; --if-present ignores those that do not. Only keys of state dicts are names: those of optimizers, \
+random number states, schedulers, metrics and other dicts of values never change. A prefix without its dot that would leave an \
+empty element (`.conv1.weight`) or make one word of two (`backbonefc1`) is refused.\n\n\
+Exit status: 0 renamed; 1 nothing to rename, nothing written; 2 error.\n\n\
 Examples:\n  ckpt rename model.pth --add-prefix backbone. -o with_prefix.pth\n  \
 ckpt rename model.pth --strip-prefix module. --regex 's/^encoder\\.(\\d+)/layers.$1/' --in-place\n  \
 ckpt rename model.safetensors --map names.tsv --dry-run")]
@@ -66,7 +69,7 @@ pub struct EditArgs {
     /// Show old -> new and write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Let steps and rows of a table pass that match nothing; when none does, the input goes through unchanged
+    /// Ignore steps and table rows that match nothing; if none matches, pass the input through unchanged
     #[arg(long)]
     pub if_present: bool,
     #[command(flatten)]
@@ -199,7 +202,7 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules, options
     // the process ends with the command: giving back every small piece of a large graph only takes time
     let mut opened = ManuallyDrop::new(Opened { args, shown: &shown, checkpoint, source, bar: &bar });
     let planned = ManuallyDrop::new(opened.plan(rules)?);
-    if planned.is_empty() {
+    if planned.renames.is_empty() {
         return opened.nothing(&planned, rules, destination);
     }
     opened.refuse_idle_steps(&planned, rules, options)?;
@@ -237,7 +240,7 @@ fn edit_several(
     let source: SharedSource = Arc::new(MemorySource::new(Vec::new()));
     let mut opened = Opened { args, shown: &input.name, checkpoint: input.checkpoint, source, bar: &bar };
     let plan = opened.plan(rules)?;
-    if plan.is_empty() && !args.if_present {
+    if plan.renames.is_empty() && !args.if_present {
         return opened.nothing(&plan, rules, Destination::Nowhere);
     }
     opened.refuse_idle_steps(&plan, rules, options)?;
@@ -375,7 +378,7 @@ impl Opened<'_> {
             return Ok(());
         }
         match self.idle_step(plan, rules, options)? {
-            Some(idle) => bail!("{}: {idle}; nothing was written (--if-present lets it pass)", self.shown),
+            Some(idle) => bail!("{}: {idle}; nothing written; --if-present ignores it", self.shown),
             None => Ok(()),
         }
     }
@@ -395,22 +398,12 @@ impl Opened<'_> {
             let (old, new) = self.checkpoint.shown(rename);
             Row { within: Arc::clone(&rename.within), old, new }
         });
-        let aliases = plan.renamed_aliases().map(|alias| Row {
-            within: METADATA.into(),
-            old: alias.old.clone(),
-            new: alias.new.clone(),
-        });
-        rows.chain(aliases).collect()
+        rows.collect()
     }
 
     /// What changed in one sentence.
     fn summary(&self, plan: &Plan) -> String {
-        let Some(first) = plan.renames.first() else {
-            return match plan.renamed_aliases().next() {
-                Some(alias) => format!("renamed an alias ({} -> {})", alias.old, alias.new),
-                None => "nothing to rename".to_owned(),
-            };
-        };
+        let Some(first) = plan.renames.first() else { return "nothing to rename".to_owned() };
         let mut dicts: Vec<&str> = plan.renames.iter().map(|rename| &*rename.within).collect();
         dicts.sort_unstable();
         dicts.dedup();

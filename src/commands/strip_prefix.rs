@@ -12,10 +12,13 @@ use crate::report::shell::quoted;
 /// Options of `ckpt strip-prefix`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Only keys of state dicts are names: those of optimizers, random number states and other dicts of values never change. A \
+prefix without its dot is refused where it would leave an empty element (`.conv1.weight`).\n\n\
+Exit status: 0 renamed; 1 no name has the prefix, nothing written; 2 error.\n\n\
 Examples:\n  ckpt strip-prefix module. model.pth -o clean.pth\n  ckpt strip-prefix module. --in-place model.pth\n  \
 ckpt strip-prefix --anywhere _orig_mod. --dry-run model.pth\n  ckpt strip-prefix module. < model.pth > clean.pth")]
 pub struct Args {
-    /// What to remove, with its dot: `module.`
+    /// Prefix to remove, including the dot: `module.`
     #[arg(value_name = "PREFIX")]
     pub prefix: String,
     /// The file; without it standard input is read and standard output written

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::NamedTempFile;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
@@ -122,7 +122,7 @@ fn fail(message: impl Into<String>) -> Error {
 }
 
 /// The directory that holds a file.
-fn directory(path: &Path) -> &Path {
+pub(super) fn directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -244,7 +244,7 @@ impl Temporary {
 
 /// Makes something that a signal undoes, and locks it. Nobody may come between it and the list of what a signal undoes;
 /// who removes leftovers may come before the lock.
-fn held<T>(
+pub(super) fn held<T>(
     make: impl Fn() -> io::Result<(T, Undo)>,
     hold: impl Fn(&T) -> io::Result<bool>,
 ) -> io::Result<(T, interrupt::Guard)> {
@@ -255,76 +255,6 @@ fn held<T>(
         }
     }
     Err(io::Error::other("temporary files are removed as soon as they are made"))
-}
-
-/// A new directory that appears with all its files or not at all. Removed when dropped.
-#[derive(Debug)]
-pub struct NewTree {
-    made: TempDir,
-    target: PathBuf,
-    _lock: Option<File>,
-    _guard: interrupt::Guard,
-}
-
-impl NewTree {
-    /// Begins a directory for `target`, which must not be there.
-    pub fn beside(target: &Path) -> Result<Self> {
-        let dir = directory(target);
-        leftovers::remove(target, dir);
-        let prefix = leftovers::prefix(target);
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix);
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        let make = || {
-            let made = builder.tempdir_in(dir)?;
-            let path = made.path().to_owned();
-            // directories cannot be opened everywhere
-            let lock = File::open(&path).ok();
-            Ok(((made, lock), Undo::Tree(path)))
-        };
-        let hold = |(_, lock): &(TempDir, Option<File>)| lock.as_ref().map_or(Ok(true), leftovers::hold);
-        let ((made, lock), guard) = held(make, hold)?;
-        Ok(NewTree { made, target: target.to_owned(), _lock: lock, _guard: guard })
-    }
-
-    /// Where its files go meanwhile.
-    pub fn path(&self) -> &Path {
-        self.made.path()
-    }
-
-    /// Gives it its name.
-    pub fn commit(self) -> Result<()> {
-        fs::rename(self.made.path(), &self.target)?;
-        // it has another name now, so there is nothing left to remove
-        let _ = self.made.keep();
-        Ok(())
-    }
-}
-
-/// A directory that was made for files to come: removed again while nothing is in it.
-#[derive(Debug)]
-pub struct NewDirectory {
-    path: PathBuf,
-    _guard: interrupt::Guard,
-}
-
-impl NewDirectory {
-    /// Makes the directory; nothing when it is there already.
-    pub fn make(path: &Path) -> io::Result<Option<Self>> {
-        if path.is_dir() {
-            return Ok(None);
-        }
-        let ((), guard) = interrupt::guard(|| fs::create_dir(path).map(|()| ((), Undo::Directory(path.to_owned()))))?;
-        Ok(Some(NewDirectory { path: path.to_owned(), _guard: guard }))
-    }
-}
-
-impl Drop for NewDirectory {
-    fn drop(&mut self) {
-        // one that holds files stays
-        let _ = fs::remove_dir(&self.path);
-    }
 }
 
 /// The mode bits of a file that will be replaced.

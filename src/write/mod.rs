@@ -4,6 +4,7 @@ pub mod append;
 pub mod atomic;
 pub mod content;
 pub mod csv;
+pub mod directory;
 mod holes;
 pub mod interrupt;
 pub mod json;

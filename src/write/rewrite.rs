@@ -62,7 +62,7 @@ pub fn rewrite(checkpoint: &Checkpoint, plan: &Plan, output: &mut Output, progre
         }
         Container::Legacy | Container::Pickle => writer.spliced(source, &spliced(checkpoint, plan)?),
         Container::Tar => writer.tar(source, &checkpoint.limits, &spliced(checkpoint, plan)?),
-        Container::Safetensors => writer.safetensors(source, checkpoint, plan),
+        Container::Safetensors => writer.safetensors(source, checkpoint, &names(checkpoint, plan)),
         Container::Npz => {
             let zip = checkpoint.zip.as_ref().ok_or_else(|| several(checkpoint))?;
             writer.npz(zip, &names(checkpoint, plan))
@@ -182,14 +182,14 @@ impl Writer<'_> {
         self.finish_zip(&directory, &zip.comment)
     }
 
-    fn safetensors(&mut self, source: &SharedSource, checkpoint: &Checkpoint, plan: &Plan) -> Result<()> {
-        let mut header = safetensors::read(source.as_ref(), &checkpoint.limits)?;
-        for (key, value) in &mut header.metadata {
-            if let Some(alias) = plan.aliases.iter().find(|alias| alias.old == *key) {
-                (*key, *value) = (alias.new.clone(), alias.kept.clone());
-            }
-        }
-        let json = safetensors_header(&header, &names(checkpoint, plan))?;
+    fn safetensors(
+        &mut self,
+        source: &SharedSource,
+        checkpoint: &Checkpoint,
+        names: &HashMap<String, String>,
+    ) -> Result<()> {
+        let header = safetensors::read(source.as_ref(), &checkpoint.limits)?;
+        let json = safetensors_header(&header, names)?;
         self.output.write_all(&(json.len() as u64).to_le_bytes())?;
         self.output.write_all(&json)?;
         self.copy(source.as_ref(), header.data_start, source.len() - header.data_start)

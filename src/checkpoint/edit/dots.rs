@@ -39,7 +39,7 @@ pub(super) fn fault(step: &Step, before: &[u8], after: &[u8], first: &[u8], last
                 return Some(format!("without {prefix:?}, {} {}", quote(before), becomes(after)) + &meant);
             }
             let whole = whole.filter(|whole| whole.trim_end_matches('.') != prefix)?;
-            Some(format!("{prefix:?} is only a part of the word in {}{}", quote(before), meant(&whole)))
+            Some(format!("{prefix:?} ends inside a word of {}{}", quote(before), meant(&whole)))
         }
         Step::Replace { .. } | Step::Table(_) => is_empty.then(|| format!("{} {}", quote(before), becomes(after))),
     }

@@ -8,7 +8,8 @@ use anyhow::bail;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::commands::convert::{AtOutput, Job, To, at_output};
-use crate::write::atomic::{NewDirectory, Target};
+use crate::write::atomic::Target;
+use crate::write::directory::NewDirectory;
 use crate::write::safetensors::{NamedTensor, shard_index};
 
 const UNITS: &[(&str, u64)] = &[

@@ -5,8 +5,9 @@ use anyhow::bail;
 use super::pairs::pair;
 use super::prefix::Prefix;
 use super::side::Side;
+use crate::checkpoint::edit::prefixes;
 use crate::checkpoint::edit::rules::Rules;
-use crate::checkpoint::edit::{near, prefixes};
+use crate::checkpoint::near::near;
 use crate::checkpoint::{Checkpoint, Container};
 
 /// Whether `ckpt strip-prefix` does what is proposed.
@@ -22,8 +23,8 @@ pub fn can_be_stripped(checkpoint: &Checkpoint, found: &Prefix) -> bool {
 pub type Note = Option<(String, String)>;
 
 /// The sides with the prefix taken off both, A or B: whichever makes most names agree, the first of these where several
-/// do; which of them lost it. Says so when only one did that both have. Fails when no name has it, when its dot is missing, and when two
-/// names would become one.
+/// do; which of them lost it. Says so when only one did that both have. Fails when no name has it, when its dot is
+/// missing, and when two names would become one.
 pub fn without_prefix<'a>(
     prefix: &str,
     whole: (Side<'a>, Side<'a>),
@@ -42,8 +43,7 @@ pub fn without_prefix<'a>(
         }
         let left = if choice.0 { &stripped.0 } else { &whole.0 };
         let right = if choice.1 { &stripped.1 } else { &whole.1 };
-        let is_possible = left.stripped.fault.is_none() && right.stripped.fault.is_none();
-        if is_possible {
+        if left.stripped.fault.is_none() && right.stripped.fault.is_none() {
             let agree = agreeing(left, right);
             best = best.filter(|(most, _)| *most >= agree).or(Some((agree, choice)));
         }
@@ -57,7 +57,7 @@ pub fn without_prefix<'a>(
         bail!("{}", faults.take(1).collect::<String>());
     };
     let said = |side: &Side<'_>| {
-        let what = format!("only here {prefix:?} is taken off, which makes more names agree");
+        let what = format!("{prefix:?} is stripped from this file only: more names match that way");
         Some((side.name.to_owned(), what))
     };
     let note = match choice {
@@ -75,8 +75,9 @@ fn no_such_prefix(prefix: &str, whole: &(Side<'_>, Side<'_>)) -> String {
     let names: Vec<&str> =
         sides.flat_map(|side| side.tensors.iter().chain(&side.values)).map(|named| &*named.name).collect();
     let there = prefixes(prefix, names.iter().copied());
-    let near: Vec<String> =
-        near(prefix, there.iter().map(|(prefix, _)| *prefix)).iter().map(|near| format!("{near:?}")).collect();
+    let nodes = there.iter().map(|(prefix, _)| prefix.trim_end_matches('.'));
+    let near = near(prefix.trim_end_matches('.'), nodes);
+    let near: Vec<String> = near.iter().map(|near| format!("\"{near}.\"")).collect();
     let hint = match (near.as_slice(), names.first()) {
         ([], Some(example)) => format!("; names look like {example:?}"),
         ([], None) => String::new(),

@@ -135,7 +135,7 @@ impl<'a> Side<'a> {
         let is_meant = align.filter.takes_as(&name, before.as_deref().unwrap_or(&name));
         // the classes of modules lie at the paths of their tensors' parents
         if align.strip_prefix.is_some() && !matches!(what, What::Module(_)) {
-            self.stripped.add(&name, before);
+            self.stripped.add(&name, before.clone());
         }
         if is_meant {
             let list = if matches!(what, What::Tensor(_)) { &mut self.tensors } else { &mut self.values };

@@ -15,7 +15,8 @@ use crate::commands::progress_bar::Bar;
 use crate::layout::{Layout, address};
 use crate::limits::Limits;
 use crate::source::{FileSource, SharedSource};
-use crate::write::atomic::{NewDirectory, Output, Target};
+use crate::write::atomic::{Output, Target};
+use crate::write::directory::NewDirectory;
 use crate::write::rewrite::rewrite;
 
 /// The index and the names of the shards of an input that is made of them; nothing for any other.
@@ -68,7 +69,7 @@ impl Job<'_> {
                 checkpoint.restore_aliases()?;
                 let plan = checkpoint.plan_renames(&checkpoint.top(), rules, takes)?;
                 let mut output = target.create()?;
-                match plan.is_empty() {
+                match plan.renames.is_empty() {
                     true => output.copy(source.as_ref(), 0, source.len(), &|_| ())?,
                     false => rewrite(&checkpoint, &plan, &mut output, bar)?,
                 }

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use super::{Opened, counted};
 use crate::checkpoint::edit::rules::{Rules, Step};
-use crate::checkpoint::edit::{MAX_NEAR, Plan, near, prefixes};
+use crate::checkpoint::edit::{Plan, prefixes};
+use crate::checkpoint::near::near;
 
 /// What wrappers put before names.
 const KNOWN_PREFIXES: [&str; 7] = [
@@ -71,19 +72,19 @@ impl Opened<'_> {
         idle.sort_unstable();
         let shown = idle.iter().take(MAX_ROWS).map(|row| {
             let row = String::from_utf8_lossy(row);
-            let near = near(&row, names.iter().map(String::as_str));
-            let near = near.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" or ");
+            // a row needs a whole name, no node above it
+            let near = near(&row, names.iter().map(String::as_str)).into_iter().filter(|name| names.contains(name));
+            let near = near.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" or ");
             if near.is_empty() { format!("{row:?}") } else { format!("{row:?} (near: {near})") }
         });
         let shown = shown.collect::<Vec<_>>().join(", ");
         let more = idle.len().saturating_sub(MAX_ROWS);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let rows = if idle.len() == 1 { "no name is" } else { "no names are" };
         let point = match names.first() {
             Some(example) if at > 0 => format!("; the steps before it leave names like {example:?}"),
             _ => String::new(),
         };
-        format!("{rows} {shown}{more}{point}")
+        format!("not found: {shown}{more}{point}")
     }
 
     /// Says that nothing matched, and what would.
@@ -140,8 +141,10 @@ impl Opened<'_> {
         }
         if let Step::StripPrefix(prefix) | Step::StripAnywhere(prefix) = step {
             let there = prefixes(prefix, names.iter().map(String::as_str));
-            let like = near(prefix, there.iter().map(|(prefix, _)| *prefix));
-            let counts = there.iter().filter(|(prefix, _)| like.contains(prefix)).take(MAX_NEAR);
+            let nodes = there.iter().map(|(prefix, _)| prefix.trim_end_matches('.'));
+            let like = near(prefix.trim_end_matches('.'), nodes);
+            let counts =
+                there.iter().filter(|(prefix, _)| like.iter().any(|like| *like == prefix.trim_end_matches('.')));
             hints.extend(counts.filter(|(prefix, _)| said.insert(prefix)).map(|(prefix, count)| begin(*count, prefix)));
         }
         let example =
