@@ -59,12 +59,14 @@ fn every_reading_command_takes_members() {
     let dir = tempfile::tempdir().unwrap();
     let place = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let member = "nested.zip::b.tar.gz::c.pt";
-    for input in [member, "folder.zip::outer/run", "folder.tar::outer/run", "unpacked", "unpacked_script", "package.pt"] {
+    for input in [member, "folder.zip::outer/run", "folder.tar::outer/run", "unpacked", "unpacked_script", "package.pt"]
+    {
         let out = place("out.safetensors");
         let wanted = held(&run(&["ls", "--json", "--hash", input]).exits(0).json());
         run(&["convert", "--force", "--root", ".", input, &out]).exits(0);
         let got = held(&run(&["ls", "--json", "--hash", &out]).exits(0).json());
-        let hashes = |rows: &Value| rows.as_object().unwrap().values().map(|row| row["sha256"].to_string()).collect::<Vec<_>>();
+        let hashes =
+            |rows: &Value| rows.as_object().unwrap().values().map(|row| row["sha256"].to_string()).collect::<Vec<_>>();
         let (mut a, mut b) = (hashes(&wanted), hashes(&got));
         a.sort();
         b.sort();
@@ -103,14 +105,24 @@ fn an_archive_says_what_is_in_it() {
     assert!(one.contains("zip archive around a checkpoint (zip)"), "{one}");
     assert!(one.contains("`ckpt ls stored.zip::weights/model.pt`"), "{one}");
     for (input, parts) in [
-        ("deflated.zip", &["3 checkpoints", "deflated.zip::old.pt (legacy)", "deflated.zip::m.safetensors (safetensors)"][..]),
+        (
+            "deflated.zip",
+            &["3 checkpoints", "deflated.zip::old.pt (legacy)", "deflated.zip::m.safetensors (safetensors)"][..],
+        ),
         ("odd_names.zip", &["'odd_names.zip::my model.pt' (zip)", r"'odd_names.zip::it'\''s.pt' (zip)"]),
         ("model.tar.gz", &["tar archive", "`ckpt ls model.tar.gz::model.pth`"]),
         ("model.nemo", &["a NeMo archive", "model.nemo::model_weights.ckpt"]),
         ("model.mar", &["a TorchServe archive", "model.mar::model.pt"]),
         ("agent.zip", &["a stable-baselines3 archive", "agent.zip::policy.pth (zip)"]),
         ("nested.zip", &["a zip archive around a tar archive", "`ckpt ls nested.zip::b.tar.gz`"]),
-        ("nested.zip::b.tar.gz", &["1 checkpoint and 1 archive", "nested.zip::b.tar.gz::c.pt (zip)", "nested.zip::b.tar.gz::d.zip (zip archive)"]),
+        (
+            "nested.zip::b.tar.gz",
+            &[
+                "1 checkpoint and 1 archive",
+                "nested.zip::b.tar.gz::c.pt (zip)",
+                "nested.zip::b.tar.gz::d.zip (zip archive)",
+            ],
+        ),
         ("folder.zip", &["around a checkpoint (unpacked)", "`ckpt ls folder.zip::outer/run`"]),
         ("packages.pt", &["a torch.package archive of 2", "packages.pt::packages/models/enc.pkl"]),
     ] {
@@ -211,7 +223,10 @@ fn an_encrypted_member_is_said() {
     flag(&mut bytes, b"PK\x01\x02", 8, b"model.pt");
     let one = written(dir.path(), "one.zip", &bytes);
     let one = one.to_str().unwrap();
-    assert!(refusal(&["ls", &format!("{one}::model.pt")]).contains("is encrypted (in model.pt); unpack it with the password"));
+    assert!(
+        refusal(&["ls", &format!("{one}::model.pt")])
+            .contains("is encrypted (in model.pt); unpack it with the password")
+    );
     run(&["ls", &format!("{one}::old.pt")]).exits(0);
     flag(&mut bytes, b"PK\x03\x04", 6, b"");
     flag(&mut bytes, b"PK\x01\x02", 8, b"");
@@ -286,7 +301,9 @@ fn many_members_and_hostile_names() {
 #[test]
 fn damaged_archives_give_no_other_answer() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, member) in [("stored.zip", "weights/model.pt"), ("model.nemo", "model_weights.ckpt"), ("model.tar.gz", "model.pth")] {
+    for (name, member) in
+        [("stored.zip", "weights/model.pt"), ("model.nemo", "model_weights.ckpt"), ("model.tar.gz", "model.pth")]
+    {
         let bytes = fs::read(testdata("archives").join(name)).unwrap();
         let whole = run(&["ls", "--json", "--hash", &format!("{name}::{member}")]).exits(0).json();
         for end in (0..bytes.len()).step_by(bytes.len() / 23) {
@@ -357,7 +374,11 @@ fn chunks_in_safetensors_that_do_not_agree_are_told() {
     let (from, to) = (br#"{\"model.emb\": {\"saved_offsets\": [0"#, br#"{\"model.emb\": {\"saved_offsets\": [4"#);
     let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
     fs::write(&file, [&bytes[..at], to, &bytes[at + from.len()..]].concat()).unwrap();
-    assert!(problem("model.emb").contains("the file holds the chunk at [4, 0] in its place"), "{}", problem("model.emb"));
+    assert!(
+        problem("model.emb").contains("the file holds the chunk at [4, 0] in its place"),
+        "{}",
+        problem("model.emb")
+    );
     fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
     assert!(problem("model.emb").contains("ends early"), "{}", problem("model.emb"));
     fs::remove_file(&file).unwrap();

@@ -124,7 +124,8 @@ fn files_of_other_programs_are_named() {
     // `flax.serialization.to_bytes({"params": {"w": np.ones(1, np.float32)}})`, and with an array at the top
     let flax = b"\x81\xa6params\x81\xa1w\xc7\x0e\x01\x93\x91\x01\xa7float32\xc4\x04\0\0\x80?";
     let flat = b"\x81\xa1w\xc7\x0e\x01\x93\x91\x01\xa7float32\xc4\x04\0\0\x80?";
-    let tensorflow = [&b"\0\0\x06\x08\x01\x1a\x02\x08\x01"[..], &[7; 60], &0xdb47_7524_8b80_fb57_u64.to_le_bytes()].concat();
+    let tensorflow =
+        [&b"\0\0\x06\x08\x01\x1a\x02\x08\x01"[..], &[7; 60], &0xdb47_7524_8b80_fb57_u64.to_le_bytes()].concat();
     for (bytes, what) in [
         (&flax[..], "MessagePack"),
         (&flat[..], "MessagePack"),
@@ -146,7 +147,9 @@ fn files_of_other_programs_are_named() {
         assert!(said.contains(what), "{what}: {said}");
     }
     // bytes that only look a little like it are not guessed at
-    for bytes in [&b"\x81\xa6par\0ms\x81\x01\x02\x03"[..], b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 2", b"\0\0\x06\x08\x01\x1a\x02\x08"] {
+    for bytes in
+        [&b"\x81\xa6par\0ms\x81\x01\x02\x03"[..], b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 2", b"\0\0\x06\x08\x01\x1a\x02\x08"]
+    {
         assert!(refusal(bytes, "f.bin").contains("starts with bytes"), "{bytes:02x?}");
     }
 }

@@ -196,7 +196,8 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules) -> anyh
     };
     let bar = Bar::new(&shown, contents.source.len(), args.report.quiet);
     let checkpoint = Checkpoint::open(Arc::clone(&contents.source), &contents.limits, &bar);
-    let checkpoint = checkpoint.map_err(|e| explain(e, &contents, &name.display().to_string())).with_context(context)?;
+    let checkpoint =
+        checkpoint.map_err(|e| explain(e, &contents, &name.display().to_string())).with_context(context)?;
     let source = contents.source;
     // the process ends with the command: giving back every small piece of a large graph only takes time
     let mut opened = ManuallyDrop::new(Opened { args, shown: &shown, checkpoint, source, bar: &bar });

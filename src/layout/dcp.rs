@@ -118,7 +118,8 @@ impl Reader {
         let mut tensor = Tensor { requires_grad: Some(requires_grad), ..plain_tensor(dtype.clone(), size.clone()) };
         // a negative size has its own problem
         if let Ok(shape) = size.iter().map(|extent| u64::try_from(*extent)).collect::<Result<Vec<u64>, _>>() {
-            let chunks: Result<Vec<Chunk>, String> = chunks.into_iter().map(|chunk| self.chunk(fqn, &dtype, chunk)).collect();
+            let chunks: Result<Vec<Chunk>, String> =
+                chunks.into_iter().map(|chunk| self.chunk(fqn, &dtype, chunk)).collect();
             match chunks.and_then(|chunks| Stitched::new(shape, dtype, chunks, Arc::clone(&self.limits))) {
                 Ok(source) => tensor.data = Data::Array { source: Arc::new(source), byte_order: ByteOrder::Little },
                 Err(problem) => tensor.problem = Some(problem),

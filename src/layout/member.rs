@@ -76,13 +76,14 @@ pub(super) enum Found {
 pub(super) fn find(contents: Contents, shown: &str, wanted: &str, progress: &dyn Progress) -> Result<Found> {
     let (mut contents, mut shown, mut rest) = (contents, shown.to_owned(), wanted);
     for _ in 0..MAX_NESTED {
-        let archive = Archive::open(&contents, progress)?.ok_or_else(|| {
-            Error::not_a_checkpoint(format!("{} is neither a zip nor a tar archive", quoted(&shown)))
-        })?;
+        let archive = Archive::open(&contents, progress)?
+            .ok_or_else(|| Error::not_a_checkpoint(format!("{} is neither a zip nor a tar archive", quoted(&shown))))?;
         let Some((index, name, after)) = longest(&archive, rest) else {
             return unpacked(&archive, rest)?.ok_or_else(|| inside::no_member(&archive, &shown, rest));
         };
-        if after.is_none() && let Some(found) = part_of_archive(&archive, index, name)? {
+        if after.is_none()
+            && let Some(found) = part_of_archive(&archive, index, name)?
+        {
             return Ok(found);
         }
         contents = archive.contents(index)?;

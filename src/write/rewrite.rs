@@ -72,9 +72,7 @@ pub fn rewrite(checkpoint: &Checkpoint, plan: &Plan, output: &mut Output, progre
         | Container::Pt2
         | Container::Package
         | Container::Sharded
-        | Container::Dcp => {
-            Err(several(checkpoint))
-        }
+        | Container::Dcp => Err(several(checkpoint)),
     }
 }
 
