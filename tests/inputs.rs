@@ -89,6 +89,28 @@ fn damage_of_another_kind_has_no_such_cause() {
     }
 }
 
+/// Archives and documents with Windows' line ends are no damaged checkpoints.
+#[test]
+fn text_in_archives_is_not_damage() {
+    let text = b"first line\r\nsecond line\r\nthird line\r\nfourth line\r\n";
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    writer.start_file("notes.txt", stored).unwrap();
+    std::io::Write::write_all(&mut writer, text).unwrap();
+    let zip = writer.finish().unwrap().into_inner();
+    assert!(refusal(&zip, "f.zip").contains("zip archive of notes.txt"));
+    assert!(refusal(&zip[..zip.len() - 30], "f.zip").contains("truncated zip"));
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(text.len() as u64);
+    tar.append_data(&mut header, "notes.txt", &text[..]).unwrap();
+    let tar = tar.into_inner().unwrap();
+    assert!(refusal(&tar, "f.tar").contains("tar archive of notes.txt"));
+    assert!(refusal(&tar[..530], "f.tar").contains("ends early"));
+    let document = [&b"%PDF-1.7\r\n\0\r\n\x01\r\n"[..], text].concat();
+    assert!(refusal(&document, "f.pdf").contains("a PDF document"));
+}
+
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();

@@ -11,6 +11,7 @@ use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::{Status, progress_bar::Bar};
 use crate::error::ErrorKind;
+use crate::layout::explain;
 use crate::limits::Limits;
 use crate::report::check::{Check, GlobalRow, Lines, Summary, status_name, verdict};
 use crate::safety::examine::{Examined, examine, examine_refused, examine_several};
@@ -155,7 +156,8 @@ fn examine_input(args: &Args, input: &Path, limits: &Limits) -> crate::error::Re
         Err(e) => return examine_refused(e),
     };
     if let Some(contents) = layout.contents(limits) {
-        return examine(input, &contents.source, &contents.limits, depth);
+        let examined = examine(input, &contents.source, &contents.limits, depth);
+        return examined.map_err(|e| explain(e, &contents, &input.display().to_string()));
     }
     let unpacked = layout.unpacked_files();
     let shards = layout.shards().map(|(index, shards)| (index.to_owned(), shards));

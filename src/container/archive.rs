@@ -10,7 +10,7 @@ use super::compress::expand;
 use super::detect::{Framing, detect};
 use super::tar::Tar;
 use super::zip::{DECRYPT, Zip};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::source::SharedSource;
@@ -56,6 +56,7 @@ impl Archive {
         let kind = match framing {
             Ok(Framing::Zip) => Kind::Zip(Arc::new(Zip::open(source, &limits)?)),
             Ok(Framing::Tar) => Kind::Tar(Tar::open(source, &limits)?),
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
             _ => return Ok(None),
         };
         let mut archive = Archive { kind, by_name: HashMap::new(), limits };
@@ -194,7 +195,7 @@ impl Archive {
                         files.push((name.to_owned(), tar.member_source(member)?));
                     }
                 }
-                Zip::of_files(folder, files, &self.limits).map(Some)
+                Ok(Some(Zip::of_files(folder, files, &self.limits)))
             }
         }
     }

@@ -43,15 +43,22 @@ pub fn detect(source: &dyn Source) -> Result<Framing> {
         return Err(Error::not_a_checkpoint("is empty (0 bytes)").at(source.absolute(0)));
     }
     let head = read_vec(source, 0, source.len().min(HEAD_BYTES))?;
-    let tail = read_vec(source, source.len().saturating_sub(8), source.len().min(8))?;
-    let known = binary(&head, source.len())
-        .or_else(|| {
-            foreign::name(&head, &tail).map(|what| Err(Error::not_a_checkpoint(format!("not a checkpoint: is {what}"))))
-        })
-        .or_else(|| tar::is_header(&head).then_some(Ok(Framing::Tar)))
-        .or_else(|| pickle(&head))
-        .or_else(|| text(&head));
-    known.unwrap_or_else(|| Err(unknown(&head))).map_err(|e| e.at(source.absolute(0)))
+    // only tables of LevelDB's, which begin like that, are told by their end
+    let tail = match head.starts_with(&[0, 0]) {
+        true => read_vec(source, source.len().saturating_sub(8), source.len().min(8))?,
+        false => Vec::new(),
+    };
+    look(&head, &tail, source.len()).unwrap_or_else(|| Err(unknown(&head))).map_err(|e| e.at(source.absolute(0)))
+}
+
+/// What a file of `len` bytes is by its first and last ones; nothing when they say nothing.
+fn look(head: &[u8], tail: &[u8], len: u64) -> Option<Result<Framing>> {
+    let foreign = |what| Err(Error::not_a_checkpoint(format!("not a checkpoint: is {what}")));
+    binary(head, len)
+        .or_else(|| foreign::name(head, tail).map(foreign))
+        .or_else(|| tar::is_header(head).then_some(Ok(Framing::Tar)))
+        .or_else(|| pickle(head))
+        .or_else(|| text(head))
 }
 
 fn binary(head: &[u8], len: u64) -> Option<Result<Framing>> {

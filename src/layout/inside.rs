@@ -7,6 +7,7 @@ use crate::container::archive::{Archive, Contents};
 use crate::container::compress::expand_left;
 use crate::container::detect::{Framing, detect};
 use crate::container::legacy::is_legacy;
+use crate::container::tar::Tar;
 use crate::container::zip::{Flavor, Zip};
 use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
@@ -17,6 +18,31 @@ use crate::source::MemorySource;
 const SHOWN: usize = 6;
 /// Members that are looked at, so that an archive of millions costs no more than its directory.
 const MAX_LOOKED_AT: usize = 20_000;
+/// How checkpoints are called, and archives.
+const ENDINGS: &[&str] = &[
+    "pt",
+    "pth",
+    "ckpt",
+    "bin",
+    "pkl",
+    "pickle",
+    "safetensors",
+    "npz",
+    "npy",
+    "pt2",
+    "pth2",
+    "joblib",
+    "model",
+    "tar",
+    "gz",
+    "tgz",
+    "bz2",
+    "xz",
+    "zip",
+    "nemo",
+    "mar",
+    "t7",
+];
 /// What tells a member's format.
 const HEAD_BYTES: u64 = 512;
 /// Bytes of a compressed member that tell what is in it.
@@ -54,7 +80,8 @@ pub fn checkpoints(archive: &Archive) -> Vec<Inside> {
     let folders: HashSet<&str> = names.iter().filter_map(|name| folder_of_pickle(name)).collect();
     let mut found = Vec::new();
     let mut left_bytes = MAX_EXPANDED_BYTES;
-    for (name, index) in names.iter().zip(0..).take(MAX_LOOKED_AT) {
+    let looked_at = looked_at(&names);
+    for (name, index) in names.iter().zip(0..) {
         if let Some(folder) = folder_of_pickle(name) {
             found.push(Inside { name: if folder.is_empty() { "." } else { folder }.to_owned(), kind: "unpacked" });
             continue;
@@ -64,11 +91,25 @@ pub fn checkpoints(archive: &Archive) -> Vec<Inside> {
         if name.ends_with('/') || in_folder || folders.contains("") {
             continue;
         }
+        if looked_at.as_ref().is_some_and(|looked_at| !looked_at.contains(&index)) {
+            continue;
+        }
         if let Some(kind) = kind_of(archive, index, &mut left_bytes) {
             found.push(Inside { name: (*name).to_owned(), kind });
         }
     }
     found
+}
+
+/// Of more members than are looked at, those that are: first the ones that are called like checkpoints.
+fn looked_at(names: &[&str]) -> Option<HashSet<usize>> {
+    if names.len() <= MAX_LOOKED_AT {
+        return None;
+    }
+    let is_called_so = |name: &str| name.rsplit_once('.').is_some_and(|(_, ending)| ENDINGS.contains(&ending));
+    let (first, then): (Vec<usize>, Vec<usize>) =
+        (0..names.len()).partition(|index| names.get(*index).is_some_and(|name| is_called_so(name)));
+    Some(first.into_iter().chain(then).take(MAX_LOOKED_AT).collect())
 }
 
 /// The folder in which a `data.pkl` lies.
@@ -139,6 +180,9 @@ pub(super) fn no_member(archive: &Archive, shown: &str, wanted: &str) -> Error {
         wanted => format!("the {format} archive has no member `{}`", wanted.escape_debug()),
     };
     Error::not_a_checkpoint(match found.as_slice() {
+        [] if archive.names().count() > MAX_LOOKED_AT => {
+            format!("{what}; none of the {MAX_LOOKED_AT} members that were looked at is a checkpoint")
+        }
         [] => format!("{what}, and no member that is a checkpoint"),
         [only] => format!("{what}; its checkpoint is {}", named(shown, only)),
         several => format!("{what}; its checkpoints are {}", list(shown, several)),
@@ -151,6 +195,14 @@ pub fn explain(e: Error, contents: &Contents, shown: &str) -> Error {
         return e;
     }
     let Ok(Some(archive)) = Archive::open(contents, &Silent) else { return e };
+    // an archive that is a checkpoint has an error of its own
+    let is_one = match (archive.zip(), archive.tar()) {
+        (Some(zip), _) => zip.flavor().is_ok_and(|flavor| flavor != Flavor::Package),
+        (_, tar) => tar.is_some_and(Tar::is_torch),
+    };
+    if is_one {
+        return e;
+    }
     let what = archive_kind(&archive);
     match checkpoints(&archive).as_slice() {
         [] => e,

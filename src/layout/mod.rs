@@ -97,6 +97,11 @@ impl Layout {
         let (shown, member) = (address.file.display().to_string(), &address.member);
         let contents = Contents { source, limits: limits.clone() };
         let (kind, limits) = match member::find(contents, &shown, member, progress)? {
+            Found::File(Contents { source, .. }) if matches!(detect(source.as_ref()), Ok(Framing::ShardIndex)) => {
+                let message =
+                    "is an index of shards in an archive; unpack the archive and name the index or its folder";
+                return Err(Error::unsupported(message));
+            }
             Found::File(Contents { source, limits }) => (Kind::File(source), limits),
             Found::Archive { zip, pickle, limits } => (Kind::Unpacked(Unpacked::new(zip, pickle)), limits),
         };

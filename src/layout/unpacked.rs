@@ -44,7 +44,7 @@ impl Unpacked {
         }
         let top = folder.canonicalize().ok();
         let top = top.as_deref().and_then(Path::file_name).map(|top| top.to_string_lossy().into_owned());
-        let zip = Zip::of_files(&top.unwrap_or_default(), files, limits)?;
+        let zip = Zip::of_files(&top.unwrap_or_default(), files, limits);
         Ok(Some(Unpacked::new(Arc::new(zip), None)))
     }
 

@@ -27,9 +27,7 @@ impl Opener<'_> {
             let shown = names.get(..names.len().min(6)).unwrap_or_default().join(", ");
             let more = names.len().saturating_sub(6);
             let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-            return Err(Error::not_a_checkpoint(format!(
-                "is an ordinary tar archive of {shown}{rest}; extract it and name the checkpoint inside"
-            )));
+            return Err(Error::not_a_checkpoint(format!("not a checkpoint: is a tar archive of {shown}{rest}")));
         }
         let described = self.tar_tables(&tar, parts)?;
         let Parts { graph, storages, tensors } = parts;

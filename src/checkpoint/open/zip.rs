@@ -44,6 +44,7 @@ impl Opener<'_> {
         let from = parts.graph.len();
         let object = self.member_pickle(parts, &zip, "data.pkl", DATA, byte_order)?;
         super::read_nested(self, parts, from)?;
+        let notes = other_folders(&zip).into_iter().collect();
         let era = match () {
             () if zip.in_top(".format_version").is_some() => "torch 2.7 or newer",
             () if zip.in_top("byteorder").is_some() => "torch 2.1 or newer",
@@ -53,6 +54,7 @@ impl Opener<'_> {
             protocol: Some(object.protocol),
             byte_order: Some(byte_order),
             era: Some(era),
+            notes,
             zip: Some(zip),
             notes,
             ..Opened::new(Container::Zip, object.root)
@@ -159,6 +161,18 @@ impl Opener<'_> {
         }
         Ok(decoded)
     }
+}
+
+/// What a reader of the top folder, which torch is too, does not see.
+fn other_folders(zip: &Zip) -> Option<String> {
+    let top = format!("{}/", zip.top());
+    let mut others = zip.members.iter().filter_map(|member| member.name.strip_suffix("/data.pkl"));
+    let mut others = others.by_ref().filter(|folder| !format!("{folder}/").starts_with(&top) || zip.top().is_empty());
+    let first = others.next()?.escape_debug().to_string();
+    Some(match others.count() {
+        0 => format!("the folder {first} of the archive is another checkpoint (FILE::{first})"),
+        more => format!("the folder {first} of the archive and {more} more are other checkpoints (FILE::{first})"),
+    })
 }
 
 fn several_pickles(names: &[&str]) -> String {

@@ -1,6 +1,6 @@
 //! What a transfer as text does to a file, told by the traces that it leaves: looked for when a file cannot be read.
 
-use super::{detect, is_known_start};
+use super::{Framing, detect, is_known_start, look};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{MemorySource, Source, read_vec};
 
@@ -18,38 +18,51 @@ pub fn explain(e: Error, source: &dyn Source) -> Error {
     if !matches!(e.kind(), ErrorKind::Malformed | ErrorKind::Truncated | ErrorKind::NotACheckpoint) {
         return e;
     }
-    match cause(source) {
+    match cause(source, e.kind()) {
         Ok(Some(cause)) => Error::new(e.kind(), cause).advise("get the file again, in binary mode"),
         Ok(None) => e,
         Err(of_reading) => of_reading,
     }
 }
 
-fn cause(source: &dyn Source) -> Result<Option<&'static str>> {
+fn cause(source: &dyn Source, kind: ErrorKind) -> Result<Option<&'static str>> {
     let head = read_vec(source, 0, source.len().min(HEAD_BYTES))?;
+    let framing = look(&head, &[], source.len());
+    // what is known to be something else, and an archive of other things, have errors of their own
+    if framing.is_some() && kind == ErrorKind::NotACheckpoint {
+        return Ok(None);
+    }
     // a web page is text, and its error says so
     if !head.contains(&0) && !matches!(head.as_slice(), [0x80, ..] | [0xc2, 0x80, ..] | [0xef, 0xbf, 0xbd, ..]) {
         return Ok(None);
     }
+    let may_hold_text = match framing {
+        Some(Ok(Framing::Tar)) => true,
+        Some(Ok(Framing::Zip)) => kind == ErrorKind::Truncated,
+        _ => false,
+    };
     Ok(as_utf8(&head).or_else(|| {
         let says = "was changed in a transfer as text: every LF byte in it became CR LF";
-        every_line_feed_follows_a_return(&head).then_some(says)
+        every_line_feed_follows_a_return(&head, may_hold_text).then_some(says)
     }))
 }
 
-fn every_line_feed_follows_a_return(head: &[u8]) -> bool {
-    let mut before = 0;
+/// Where the lines may be those of text files in an archive, one at least must stand beside what is no text.
+fn every_line_feed_follows_a_return(head: &[u8], may_hold_text: bool) -> bool {
+    let is_text = |at: Option<usize>| {
+        let byte = at.and_then(|at| head.get(at));
+        byte.is_none_or(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
+    };
     let mut lines = 0;
-    for byte in head {
-        if *byte == b'\n' {
-            if before != b'\r' {
-                return false;
-            }
-            lines += 1;
+    let mut beside_binary = !may_hold_text;
+    for at in memchr::memchr_iter(b'\n', head) {
+        if at.checked_sub(1).and_then(|before| head.get(before)) != Some(&b'\r') {
+            return false;
         }
-        before = *byte;
+        lines += 1;
+        beside_binary |= !is_text(at.checked_sub(2)) || !is_text(at.checked_add(1));
     }
-    lines >= MIN_LINES
+    lines >= MIN_LINES && beside_binary
 }
 
 /// Binary data that is UTF-8 all the same was made so.
@@ -112,7 +125,7 @@ mod tests {
     use super::*;
 
     fn says(bytes: &[u8]) -> Option<&'static str> {
-        cause(&MemorySource::new(bytes.to_vec())).unwrap()
+        cause(&MemorySource::new(bytes.to_vec()), ErrorKind::Malformed).unwrap()
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn is_torch7(head: &[u8]) -> bool {
         (Some(4), Some(1), Some(1..=64)) => is_class(12),
         // a table: how many entries, then the first key, a number (1) or a string (2) of some bytes
         (Some(3), Some(1), Some(1..=0xff_ffff)) => match (word(12), word(16)) {
-            (Some(1), _) => word(24).is_some_and(|value| value <= 5),
+            (Some(1), _) => head.get(16..24) == Some(&1f64.to_le_bytes()) && word(24).is_some_and(|value| value <= 5),
             (Some(2), Some(length @ 1..=255)) => {
                 let key = usize::try_from(length).ok().and_then(|length| head.get(20..20 + length));
                 key.is_some_and(|key| key.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' '))
@@ -96,10 +96,12 @@ fn is_msgpack(head: &[u8]) -> bool {
     let Some((key, value)) = rest.split_at_checked(length) else { return false };
     let is_word = key.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_./-".contains(byte));
     is_word
-        && match value {
-            [0x80..=0x9f | 0xdc..=0xdf, ..] => true,
-            [0xc7, _, 1..=3, ..] | [0xc8, _, _, 1..=3, ..] | [0xc9, _, _, _, _, 1..=3, ..] => true,
-            [0xd4..=0xd8, 1..=3, ..] => true,
-            _ => false,
-        }
+        && matches!(
+            value,
+            [0x80..=0x9f | 0xdc..=0xdf, ..]
+                | [0xc7, _, 1..=3, ..]
+                | [0xc8, _, _, 1..=3, ..]
+                | [0xc9, _, _, _, _, 1..=3, ..]
+                | [0xd4..=0xd8, 1..=3, ..]
+        )
 }

@@ -30,6 +30,8 @@ const OTHERS: &[(&str, &str)] = &[
 ];
 /// Members that an error lists.
 const NAMES_SHOWN: usize = 6;
+/// Characters that it shows of each.
+const MAX_NAME_CHARS: usize = 200;
 /// Bytes of `version`, `byteorder` and the like; real ones have less than ten.
 const MAX_TEXT_BYTES: u64 = 256;
 
@@ -85,7 +87,8 @@ impl Zip {
 
     fn contents(&self) -> String {
         let names: Vec<_> = self.members.iter().filter(|member| !member.is_dir()).map(|member| &*member.name).collect();
-        let shown: Vec<_> = names.iter().take(NAMES_SHOWN).map(|name| name.escape_debug().to_string()).collect();
+        let short = |name: &&str| name.chars().take(MAX_NAME_CHARS).flat_map(char::escape_debug).collect::<String>();
+        let shown: Vec<_> = names.iter().take(NAMES_SHOWN).map(short).collect();
         if let Some((_, what)) = OTHERS.iter().find(|(marker, _)| self.find(marker).is_some()) {
             return format!("not a checkpoint: is {what}");
         }

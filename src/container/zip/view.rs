@@ -38,11 +38,14 @@ impl Zip {
     }
 
     /// Files by their names in `folder` and their bytes, as the archive that they were unpacked from. There are no checksums.
-    pub fn of_files(folder: &str, files: Vec<(String, SharedSource)>, limits: &Limits) -> Result<Zip> {
+    pub fn of_files(folder: &str, files: Vec<(String, SharedSource)>, limits: &Limits) -> Zip {
         let top = top_of(folder.trim_matches('/'));
         let (mut members, mut loose) = (Vec::with_capacity(files.len()), Vec::with_capacity(files.len()));
         for (name, source) in files {
-            check_name(&name)?;
+            // no archive has a member of such a name
+            if check_name(&name).is_err() {
+                continue;
+            }
             members.push(Member {
                 name: format!("{top}/{name}").into(),
                 other_name: None,
@@ -59,7 +62,7 @@ impl Zip {
             });
             loose.push(source);
         }
-        Ok(Zip {
+        Zip {
             source: Arc::new(MemorySource::new(Vec::new())),
             limits: limits.clone(),
             by_name: by_name(&members),
@@ -70,7 +73,7 @@ impl Zip {
             top_folder: None,
             damage: Vec::new(),
             loose: Some(loose),
-        })
+        }
     }
 
     /// Whether the members are files of their own, which no checksum goes with.

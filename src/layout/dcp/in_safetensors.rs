@@ -16,7 +16,7 @@ use crate::container::detect::{Framing, detect};
 use crate::container::ordered::Ordered;
 use crate::container::safetensors::{self, Tensor};
 use crate::dtype::DType;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::{SharedSource, Window};
 
@@ -45,8 +45,10 @@ impl File {
     pub fn at(file: &SharedSource, at: u64, limits: &Limits) -> Result<Option<Self>> {
         let Some(left) = file.len().checked_sub(at) else { return Ok(None) };
         let data = Window::shared(file, at, left)?;
-        if !matches!(detect(data.as_ref()), Ok(Framing::Safetensors)) {
-            return Ok(None);
+        match detect(data.as_ref()) {
+            Ok(Framing::Safetensors) => {}
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            _ => return Ok(None),
         }
         let header = safetensors::read(data.as_ref(), limits)?;
         let sharding = header.metadata.iter().find(|(key, _)| key == SHARDING);
