@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::checkpoint::Checkpoint;
+use crate::commands::output::OfInput;
 use crate::commands::progress_bar::Bar;
 use crate::container::spool::spool;
 use crate::layout::{Layout, survey};
@@ -73,7 +74,7 @@ pub fn source(name: &Path, limits: &Limits) -> crate::error::Result<SharedSource
 /// Opens a checkpoint. Errors name the file.
 pub fn open(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result<Input> {
     let shown = name.display().to_string();
-    let context = || shown.clone();
+    let context = || OfInput(shown.clone());
     let layout =
         if name.as_os_str() == "-" { source(name, limits).map(Layout::of_source) } else { Layout::of(name, limits) };
     let layout = layout.with_context(context)?;

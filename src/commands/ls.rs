@@ -1,7 +1,7 @@
 //! `ckpt ls`: what is in a checkpoint.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -74,7 +74,14 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let mut listed = 0;
     for input in &args.inputs {
         let files = match args.recursive && input.is_dir() {
-            true => input::below(input, &limits)?,
+            true => match input::below(input, &limits) {
+                Ok(files) => files,
+                Err(e) => {
+                    args.output.refuse(input, &e)?;
+                    status = Status::Trouble;
+                    continue;
+                }
+            },
             false => vec![input.clone()],
         };
         let searched = args.recursive && input.is_dir();
@@ -95,13 +102,13 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
                 // below a directory, what is no checkpoint is passed over
                 Err(e) if searched && is_other_file(&e) => {}
                 Err(e) => {
-                    say(format_args!("{e:#}"));
+                    args.output.refuse(&file, &e)?;
                     status = Status::Trouble;
                 }
             }
         }
         if searched && listed == before && status == Status::Success {
-            say(format_args!("{}: no checkpoint in this directory", input.display()));
+            args.output.refuse(input, &no_checkpoint_below(input))?;
             status = Status::Trouble;
         }
     }
@@ -111,6 +118,12 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
 fn println_blank() -> io::Result<()> {
     use io::Write;
     writeln!(io::stdout())
+}
+
+/// What is wrong with a directory in which nothing was found.
+pub(super) fn no_checkpoint_below(dir: &Path) -> anyhow::Error {
+    let none = crate::error::Error::not_a_checkpoint("no checkpoint in this directory");
+    anyhow::Error::new(none).context(dir.display().to_string())
 }
 
 fn is_other_file(e: &anyhow::Error) -> bool {

@@ -4,10 +4,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use clap::CommandFactory;
 use clap_mangen::Man;
 
-use crate::cli::Cli;
+use crate::cli;
 use crate::commands::Status;
 
 /// Options of `ckpt man`.
@@ -22,7 +21,7 @@ pub struct Args {
 
 /// All pages: file name and text.
 pub fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut command = Cli::command();
+    let mut command = cli::command();
     command.build();
     let mut pages = vec![page(command.clone(), "ckpt")?];
     for subcommand in command.get_subcommands() {
