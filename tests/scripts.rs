@@ -107,6 +107,10 @@ fn usage_errors_are_one_line_with_the_likely_fix() {
         assert!(run.stderr.starts_with("ckpt: ") && run.stderr.contains(fix), "{words}: {}", run.stderr);
         assert_eq!((run.stderr.lines().count(), run.stdout.len()), (1, 0), "{words}: {}", run.stderr);
     }
+    for words in ["ls - -", "check - model.pt -"] {
+        assert!(run(words).exits(2).stderr.contains("only once"), "{words}");
+    }
+    assert!(run("man nonsense").exits(2).stderr.contains("strip-prefix"));
     let bare = run("").exits(2);
     assert!(bare.stderr.starts_with("ckpt: no command") && bare.stderr.contains("strip-prefix"), "{}", bare.stderr);
 }

@@ -58,6 +58,7 @@ pub struct Args {
 /// Checks the inputs; one that cannot be opened does not keep the others from being checked.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
+    input::stdin_once(&args.inputs)?;
     if args.recursive {
         return check_many(args, &limits);
     }

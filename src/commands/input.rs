@@ -63,6 +63,14 @@ pub struct Input {
     pub checkpoint: Checkpoint,
 }
 
+/// Fails when `-` is named more than once: the second would find nothing.
+pub fn stdin_once(inputs: &[PathBuf]) -> anyhow::Result<()> {
+    match inputs.iter().filter(|input| input.as_os_str() == "-").count() {
+        0 | 1 => Ok(()),
+        _ => anyhow::bail!("`-` (standard input) can be read only once"),
+    }
+}
+
 /// The bytes that `name` stands for.
 pub fn source(name: &Path, limits: &Limits) -> crate::error::Result<SharedSource> {
     if name.as_os_str() == "-" {

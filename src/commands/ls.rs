@@ -32,19 +32,19 @@ pub struct Args {
     /// Fold what lies deeper than N levels of the tree
     #[arg(long, value_name = "N", requires = "tree")]
     pub depth: Option<usize>,
-    /// Only names, one on each line
+    /// Print only names, one per line
     #[arg(long, conflicts_with_all = ["tree", "stats", "hash"])]
     pub names: bool,
-    /// Only tensors
+    /// Show only tensors
     #[arg(long, conflicts_with = "values")]
     pub tensors: bool,
-    /// Only values that are no tensors
+    /// Show only non-tensor values
     #[arg(long, conflicts_with_all = ["tree", "stats", "hash"])]
     pub values: bool,
-    /// In which order
+    /// Sort order
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
     pub sort: SortBy,
-    /// The other way round
+    /// Reverse the sort order
     #[arg(short, long)]
     pub reverse: bool,
     /// Read the data: min, max, mean, std, zeros, NaN, Inf
@@ -53,7 +53,7 @@ pub struct Args {
     /// Read the data: sha256 of each tensor's elements (contiguous, little-endian)
     #[arg(long, conflicts_with = "tree")]
     pub hash: bool,
-    /// List every checkpoint below the directories
+    /// List every checkpoint under each directory
     #[arg(short = 'R', long)]
     pub recursive: bool,
     #[command(flatten)]
@@ -70,6 +70,7 @@ pub struct Args {
 /// Lists the inputs one after the other; one that cannot be opened does not keep the others from being listed.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
+    input::stdin_once(&args.inputs)?;
     let mut status = Status::Success;
     let mut listed = 0;
     for input in &args.inputs {

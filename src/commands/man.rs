@@ -49,7 +49,9 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     }
     let wanted = args.subcommand.as_ref().map_or("ckpt.1".to_owned(), |name| format!("ckpt-{name}.1"));
     let Some((_, text)) = pages.iter().find(|(name, _)| *name == wanted) else {
-        bail!("there is no page {wanted}");
+        let known: Vec<&str> =
+            pages.iter().filter_map(|(page, _)| page.strip_prefix("ckpt-")?.strip_suffix(".1")).collect();
+        bail!("no manual page {wanted}; there is one for each of {}", known.join(", "));
     };
     io::stdout().lock().write_all(text)?;
     Ok(Status::Success)

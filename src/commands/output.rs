@@ -15,10 +15,10 @@ use crate::report::refusal::Refusal;
 /// How results are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Human-readable.
     #[default]
     Table,
-    /// For programs: one object on one line for each input.
+    /// One JSON object per input, one per line.
     Json,
 }
 
@@ -38,7 +38,7 @@ pub enum Color {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// How to write the result
+    /// Output format
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,
     /// Short for --format json
@@ -47,7 +47,7 @@ pub struct OutputArgs {
     /// When to use colour
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
-    /// No notes and no progress on standard error
+    /// Suppress notes and progress on standard error
     #[arg(short, long)]
     pub quiet: bool,
 }
