@@ -1,6 +1,7 @@
 //! The whole command line as clap types. Completions and man pages are made from these.
 
-use clap::{ColorChoice, Parser, Subcommand};
+use clap::builder::StyledStr;
+use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{check, completions, convert, diff, extract, ls, man, rename, repair, strip_prefix};
 
@@ -8,8 +9,8 @@ use crate::commands::{check, completions, convert, diff, extract, ls, man, renam
 #[derive(Debug, Parser)]
 #[command(name = "ckpt", version, about, max_term_width = 100, disable_help_subcommand = true, color = ColorChoice::Auto)]
 #[command(after_help = "\
-Exit status: 0 yes or done; 1 the answer is no; 2 trouble (bad usage, cannot be opened or understood, refused).\n\
-`-` as INPUT reads standard input. What a file is gets decided by its bytes, never by its extension.")]
+`-` as INPUT reads standard input. The file type is detected from its contents, not its extension.\n\
+`ckpt help COMMAND` shows a command's options.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -39,4 +40,30 @@ pub enum Command {
     Completions(completions::Args),
     /// Print the manual page, or write all pages into a directory
     Man(man::Args),
+}
+
+/// What every `--help` and every man page ends with.
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done, or the answer is yes
+  1  the answer is no: files differ (diff), problems found (check), nothing to
+     rename (strip-prefix, rename), nothing to repair (repair)
+  2  error: bad usage, an input that cannot be opened or understood, something
+     named that is not there, refused, disk full";
+
+/// The whole command line; the table of exit statuses is part of every help text.
+pub fn command() -> clap::Command {
+    let with_table = |command: clap::Command| {
+        let below = |help: Option<&StyledStr>| {
+            help.map_or(EXIT_STATUS.to_owned(), |help| format!("{}\n\n{EXIT_STATUS}", help.to_string().trim_end()))
+        };
+        let (short, long) = (command.get_after_help(), command.get_after_long_help());
+        let (short, long) = (below(short), long.map(|long| below(Some(long))));
+        let command = command.after_help(short);
+        match long {
+            Some(long) => command.after_long_help(long),
+            None => command,
+        }
+    };
+    with_table(Cli::command()).mut_subcommands(with_table)
 }

@@ -124,6 +124,14 @@ impl Error {
         &self.0.message
     }
 
+    /// The message with what the operating system said and what to do about it, without its place.
+    pub fn text(&self) -> String {
+        let mut text = self.0.message.clone();
+        text.extend(self.0.source.as_ref().map(ToString::to_string));
+        text.extend(self.0.advice.map(|advice| format!("; {advice}")));
+        text
+    }
+
     /// What the operating system said, if it refused something.
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         self.0.source.as_ref().map(io::Error::kind)

@@ -2,17 +2,27 @@
 
 use std::process::ExitCode;
 
-use ckpt::cli::Cli;
-use ckpt::commands::{self, Status, output};
-use clap::Parser;
+use ckpt::cli::{self, Cli};
+use ckpt::commands::{self, Status, output, usage};
+use clap::FromArgMatches;
+use clap::error::ErrorKind;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments = usage::arguments(std::env::args_os());
+    let parsed = cli::command().try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
-        Err(e) => {
+        Err(e) if !e.use_stderr() => {
             // --help and --version are no errors; a closed pipe is nobody's business
             let _ = e.print();
-            return if e.use_stderr() { Status::Trouble.into() } else { ExitCode::SUCCESS };
+            return ExitCode::SUCCESS;
+        }
+        Err(e) => {
+            output::say(usage::message(&e, &arguments));
+            if e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                let _ = e.print();
+            }
+            return Status::Trouble.into();
         }
     };
     match commands::run(cli) {

@@ -8,7 +8,8 @@ use anyhow::Context;
 use rayon::prelude::*;
 
 use crate::commands::input::{self, LimitArgs};
-use crate::commands::output::{OutputArgs, say};
+use crate::commands::ls::no_checkpoint_below;
+use crate::commands::output::OutputArgs;
 use crate::commands::{Status, progress_bar::Bar};
 use crate::error::ErrorKind;
 use crate::layout::explain;
@@ -56,6 +57,7 @@ pub struct Args {
 /// Checks the inputs; one that cannot be opened does not keep the others from being checked.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
+    input::stdin_once(&args.inputs)?;
     if args.recursive {
         return check_many(args, &limits);
     }
@@ -70,7 +72,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
                 status = status.max(args.answer(&check));
             }
             Err(e) => {
-                say(format_args!("{e:#}"));
+                args.output.refuse(input, &e)?;
                 status = Status::Trouble;
             }
         }
@@ -84,7 +86,18 @@ fn check_many(args: &Args, limits: &Limits) -> anyhow::Result<Status> {
     let mut status = Status::Success;
     let mut summary = Summary::default();
     for input in &args.inputs {
-        let found = if input.is_dir() { input::below(input, limits)? } else { vec![input.clone()] };
+        let found = match input.is_dir() {
+            true => input::below(input, limits),
+            false => Ok(vec![input.clone()]),
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(e) => {
+                args.output.refuse(input, &e)?;
+                status = Status::Trouble;
+                continue;
+            }
+        };
         let mut others = 0;
         for batch in found.chunks(BATCH) {
             let checked: Vec<anyhow::Result<Check>> =
@@ -100,7 +113,7 @@ fn check_many(args: &Args, limits: &Limits) -> anyhow::Result<Status> {
                     Err(e) if file != input && is_other_file(&e) => others += 1,
                     Err(e) => {
                         args.print_lines(&mut lines)?;
-                        say(format_args!("{e:#}"));
+                        args.output.refuse(file, &e)?;
                         status = Status::Trouble;
                     }
                 }
@@ -108,7 +121,7 @@ fn check_many(args: &Args, limits: &Limits) -> anyhow::Result<Status> {
             args.print_lines(&mut lines)?;
         }
         if others == found.len() {
-            say(format_args!("{}: no checkpoint in this directory", input.display()));
+            args.output.refuse(input, &no_checkpoint_below(input))?;
             status = Status::Trouble;
         }
     }

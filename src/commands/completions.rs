@@ -2,10 +2,9 @@
 
 use std::io::{self, Write};
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
+use crate::cli;
 use crate::commands::Status;
 
 /// Options of `ckpt completions`.
@@ -19,7 +18,7 @@ pub struct Args {
 /// The completion script of a shell.
 pub fn script(shell: Shell) -> Vec<u8> {
     let mut out = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "ckpt", &mut out);
+    clap_complete::generate(shell, &mut cli::command(), "ckpt", &mut out);
     out
 }
 

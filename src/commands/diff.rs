@@ -170,7 +170,7 @@ fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
     match (open(&args.a), open(&args.b)) {
         (Ok(a), Ok(b)) => Ok((a, b)),
         (Err(a), Err(b)) => {
-            say(format_args!("{a:#}"));
+            args.output.refuse(&args.a, &a)?;
             Err(b)
         }
         (Err(e), _) | (_, Err(e)) => Err(e),

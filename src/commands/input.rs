@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::checkpoint::Checkpoint;
+use crate::commands::output::OfInput;
 use crate::commands::progress_bar::Bar;
 use crate::container::archive::Contents;
 use crate::container::spool::spool;
@@ -77,6 +78,14 @@ pub fn is_stdin(name: &Path) -> bool {
     name.as_os_str() == "-" || address(name).is_some_and(|address| address.file.as_os_str() == "-")
 }
 
+/// Fails when `-` is named more than once: the second would find nothing.
+pub fn stdin_once(inputs: &[PathBuf]) -> anyhow::Result<()> {
+    match inputs.iter().filter(|input| is_stdin(input)).count() {
+        0 | 1 => Ok(()),
+        _ => anyhow::bail!("`-` (standard input) can be read only once"),
+    }
+}
+
 /// The bytes that `name` stands for.
 pub fn source(name: &Path, limits: &Limits) -> crate::error::Result<SharedSource> {
     contents(name, limits).map(|contents| contents.source)
@@ -97,7 +106,7 @@ pub fn layout(name: &Path, limits: &Limits, quiet: bool) -> crate::error::Result
 /// Opens a checkpoint. Errors name the file.
 pub fn open(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result<Input> {
     let shown = name.display().to_string();
-    let context = || shown.clone();
+    let context = || OfInput(shown.clone());
     let layout = layout(name, limits, quiet).with_context(context)?;
     let bytes = layout.bytes();
     let bar = Bar::new(&shown, bytes, quiet);

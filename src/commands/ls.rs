@@ -35,19 +35,19 @@ pub struct Args {
     /// Fold what lies deeper than N levels of the tree
     #[arg(long, value_name = "N", requires = "tree")]
     pub depth: Option<usize>,
-    /// Only names, one on each line
+    /// Print only names, one per line
     #[arg(long, conflicts_with_all = ["tree", "stats", "hash"])]
     pub names: bool,
-    /// Only tensors
+    /// Show only tensors
     #[arg(long, conflicts_with = "values")]
     pub tensors: bool,
-    /// Only values that are no tensors
+    /// Show only non-tensor values
     #[arg(long, conflicts_with_all = ["tree", "stats", "hash"])]
     pub values: bool,
-    /// In which order
+    /// Sort order
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
     pub sort: SortBy,
-    /// The other way round
+    /// Reverse the sort order
     #[arg(short, long)]
     pub reverse: bool,
     /// Read the data: min, max, mean, std, zeros, NaN, Inf
@@ -56,7 +56,7 @@ pub struct Args {
     /// Read the data: sha256 of each tensor's elements (contiguous, little-endian)
     #[arg(long, conflicts_with = "tree")]
     pub hash: bool,
-    /// List every checkpoint below the directories
+    /// List every checkpoint under each directory
     #[arg(short = 'R', long)]
     pub recursive: bool,
     #[command(flatten)]
@@ -73,6 +73,7 @@ pub struct Args {
 /// Lists the inputs one after the other; one that cannot be opened does not keep the others from being listed.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
+    input::stdin_once(&args.inputs)?;
     let mut lister = Lister {
         args,
         limits: &limits,
@@ -86,7 +87,13 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     for input in &args.inputs {
         let searched = args.recursive && input.is_dir();
         let files = match searched {
-            true => input::below(input, &limits)?,
+            true => match input::below(input, &limits) {
+                Ok(files) => files,
+                Err(e) => {
+                    lister.refuse(input, &e)?;
+                    continue;
+                }
+            },
             false => vec![input.clone()],
         };
         let before = (lister.opened, lister.status);
@@ -96,11 +103,11 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
                 Err(e) if crate::commands::output::is_closed_pipe(&e) => return Err(e),
                 // below a directory, what is no checkpoint is passed over
                 Err(e) if searched && is_other_file(&e) => {}
-                Err(e) => lister.trouble(format_args!("{e:#}")),
+                Err(e) => lister.refuse(&file, &e)?,
             }
         }
         if searched && before == (lister.opened, Status::Success) && lister.status == Status::Success {
-            lister.trouble(format_args!("{}: no checkpoint in this directory", input.display()));
+            lister.refuse(input, &no_checkpoint_below(input))?;
         }
     }
     lister.finish()
@@ -125,6 +132,12 @@ impl Lister<'_> {
     fn trouble(&mut self, message: impl std::fmt::Display) {
         say(message);
         self.status = Status::Trouble;
+    }
+
+    /// An input that cannot be read does not keep the others from being listed.
+    fn refuse(&mut self, input: &Path, e: &anyhow::Error) -> io::Result<()> {
+        self.status = Status::Trouble;
+        self.args.output.refuse(input, e)
     }
 
     fn list_file(&mut self, file: &Path) -> anyhow::Result<()> {
@@ -245,6 +258,12 @@ impl Lister<'_> {
 fn println_blank() -> io::Result<()> {
     use io::Write;
     writeln!(io::stdout())
+}
+
+/// What is wrong with a directory in which nothing was found.
+pub(super) fn no_checkpoint_below(dir: &Path) -> anyhow::Error {
+    let none = crate::error::Error::not_a_checkpoint("no checkpoint in this directory");
+    anyhow::Error::new(none).context(dir.display().to_string())
 }
 
 fn is_other_file(e: &anyhow::Error) -> bool {

@@ -4,10 +4,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use clap::CommandFactory;
 use clap_mangen::Man;
 
-use crate::cli::Cli;
+use crate::cli;
 use crate::commands::Status;
 
 /// Options of `ckpt man`.
@@ -22,7 +21,7 @@ pub struct Args {
 
 /// All pages: file name and text.
 pub fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut command = Cli::command();
+    let mut command = cli::command();
     command.build();
     let mut pages = vec![page(command.clone(), "ckpt")?];
     for subcommand in command.get_subcommands() {
@@ -50,7 +49,9 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     }
     let wanted = args.subcommand.as_ref().map_or("ckpt.1".to_owned(), |name| format!("ckpt-{name}.1"));
     let Some((_, text)) = pages.iter().find(|(name, _)| *name == wanted) else {
-        bail!("there is no page {wanted}");
+        let known: Vec<&str> =
+            pages.iter().filter_map(|(page, _)| page.strip_prefix("ckpt-")?.strip_suffix(".1")).collect();
+        bail!("no manual page {wanted}; there is one for each of {}", known.join(", "));
     };
     io::stdout().lock().write_all(text)?;
     Ok(Status::Success)

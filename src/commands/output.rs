@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::Path;
 
 use clap::{Args, ValueEnum};
 
@@ -9,14 +10,15 @@ use crate::render::escape::escape;
 use crate::render::json::Json;
 use crate::render::table::Text;
 use crate::render::{Renderer, Report};
+use crate::report::refusal::Refusal;
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Human-readable.
     #[default]
     Table,
-    /// For programs: one object on one line for each input.
+    /// One JSON object per input, one per line.
     Json,
 }
 
@@ -36,7 +38,7 @@ pub enum Color {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// How to write the result
+    /// Output format
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,
     /// Short for --format json
@@ -45,7 +47,7 @@ pub struct OutputArgs {
     /// When to use colour
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
-    /// No notes and no progress on standard error
+    /// Suppress notes and progress on standard error
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -85,6 +87,50 @@ impl OutputArgs {
         }
     }
 }
+
+/// The name of an input, as the context of whatever goes wrong while it is opened.
+#[derive(Debug, Clone)]
+pub struct OfInput(pub String);
+
+impl Display for OfInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl OutputArgs {
+    /// Says on standard error why an input cannot be read, and with `--json` on standard output too.
+    pub fn refuse(&self, file: &Path, e: &anyhow::Error) -> io::Result<()> {
+        say(format_args!("{e:#}"));
+        self.refused(file, e)
+    }
+
+    /// With `--json`, the line for an input that cannot be read; it is said on standard error elsewhere.
+    pub fn refused(&self, file: &Path, e: &anyhow::Error) -> io::Result<()> {
+        match self.wants_json() {
+            true => self.print(&Refusal::new(&file.display().to_string(), e.chain())),
+            false => Ok(()),
+        }
+    }
+
+    /// The same for the error that a command ends with, when it is about an input: one that could not be opened, or
+    /// `input`, the only one there is.
+    pub fn ended_with(&self, input: Option<&Path>, e: &anyhow::Error) -> io::Result<()> {
+        if let Some(OfInput(file)) = e.downcast_ref::<OfInput>() {
+            return self.refused(Path::new(file), e);
+        }
+        let Some(input) = input else { return Ok(()) };
+        let about = e.to_string();
+        let is_about_input = about == input.display().to_string()
+            || about == STDIN
+            || e.chain().next().is_some_and(|cause| cause.is::<crate::error::Error>());
+        let is_ours = e.chain().any(|cause| cause.is::<crate::error::Error>() || cause.is::<io::Error>());
+        if is_about_input && is_ours { self.refused(input, e) } else { Ok(()) }
+    }
+}
+
+/// What messages call standard input.
+const STDIN: &str = "standard input";
 
 /// One line on standard error, `ckpt: …`, with whatever a file brought into it made harmless.
 pub fn say(message: impl Display) {

@@ -247,7 +247,7 @@ pub enum SortBy {
     Name,
     /// Largest tensors first.
     Size,
-    /// As they stand in the file.
+    /// File order.
     #[default]
     File,
 }

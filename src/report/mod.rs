@@ -7,6 +7,7 @@ pub mod diff;
 pub mod extract;
 pub mod figures;
 pub mod ls;
+pub mod refusal;
 pub mod rename;
 pub mod repair;
 pub mod shell;

@@ -40,11 +40,11 @@ impl Opener<'_> {
     }
 
     pub(super) fn torch_zip(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
-        let (byte_order, notes) = self.byte_order(&zip)?;
+        let (byte_order, mut notes) = self.byte_order(&zip)?;
         let from = parts.graph.len();
         let object = self.member_pickle(parts, &zip, "data.pkl", DATA, byte_order)?;
         super::read_nested(self, parts, from)?;
-        let notes = other_folders(&zip).into_iter().collect();
+        notes.extend(other_folders(&zip));
         let era = match () {
             () if zip.in_top(".format_version").is_some() => "torch 2.7 or newer",
             () if zip.in_top("byteorder").is_some() => "torch 2.1 or newer",
@@ -56,7 +56,6 @@ impl Opener<'_> {
             era: Some(era),
             notes,
             zip: Some(zip),
-            notes,
             ..Opened::new(Container::Zip, object.root)
         })
     }

@@ -1,0 +1,149 @@
+//! Usage errors: one line that begins with `ckpt:`, with what was probably meant.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::cli;
+
+/// What people call the subcommands who know other programs.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("list", "ls"),
+    ("show", "ls"),
+    ("info", "ls"),
+    ("inspect", "ls"),
+    ("tree", "ls --tree"),
+    ("compare", "diff"),
+    ("cmp", "diff"),
+    ("verify", "check"),
+    ("scan", "check"),
+    ("validate", "check"),
+    ("fix", "repair"),
+    ("recover", "repair"),
+    ("export", "convert"),
+    ("get", "extract"),
+    ("cat", "extract"),
+    ("print", "extract"),
+    ("mv", "rename"),
+    ("strip", "strip-prefix"),
+    ("completion", "completions"),
+];
+
+/// The command line with `ckpt help ls` put as `ckpt ls --help`.
+pub fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = given.collect();
+    if arguments.get(1).is_some_and(|first| first == "help") {
+        arguments.remove(1);
+        arguments.truncate(2);
+        arguments.push("--help".into());
+    }
+    arguments
+}
+
+/// What is wrong with the command line, in one line. `arguments` are those that were parsed.
+pub fn message(error: &clap::Error, arguments: &[OsString]) -> String {
+    let words: Vec<String> = arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let subcommand = words.first().map(String::as_str).filter(|word| is_subcommand(word));
+    let help = match subcommand {
+        Some(name) => format!("see `ckpt {name} --help`"),
+        None => "see `ckpt --help`".to_owned(),
+    };
+    if let Some(special) = special(error, &words, subcommand) {
+        return special;
+    }
+    let mut parts = Vec::new();
+    for paragraph in error.to_string().split("\n\n") {
+        let text = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        if text.starts_with("Usage:") || text.starts_with("For more information") {
+            break;
+        }
+        let text = text.strip_prefix("error: ").or_else(|| text.strip_prefix("tip: ")).unwrap_or(&text);
+        parts.extend((!text.is_empty()).then(|| text.replace(" tip: ", "; ")));
+    }
+    parts.push(help);
+    parts.join("; ")
+}
+
+fn is_subcommand(word: &str) -> bool {
+    cli::command().get_subcommands().any(|subcommand| subcommand.get_name() == word)
+}
+
+fn context(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// What clap cannot know.
+fn special(error: &clap::Error, words: &[String], subcommand: Option<&str>) -> Option<String> {
+    match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            Some("no command given; `ckpt ls FILE` lists a checkpoint, `ckpt --help` the commands".to_owned())
+        }
+        ErrorKind::InvalidSubcommand => {
+            let word = context(error, ContextKind::InvalidSubcommand)?;
+            if let Some((_, name)) = OTHER_NAMES.iter().find(|(other, _)| *other == word) {
+                return Some(format!("no command is called `{word}`; did you mean `ckpt {name}`?"));
+            }
+            let is_file = word == "-" || word.contains(['.', '/', '\\', ':']) || Path::new(word).exists();
+            is_file.then(|| format!("`{word}` is not a command; to list a file: `ckpt ls {}`", words.join(" ")))
+        }
+        ErrorKind::UnknownArgument if subcommand.is_none() => {
+            let option = context(error, ContextKind::InvalidArg)?;
+            let name = option.strip_prefix("--");
+            let of_ls = cli::command();
+            let of_ls = of_ls.find_subcommand("ls")?;
+            let is_known = of_ls.get_arguments().any(|argument| match name {
+                Some(name) => argument.get_long() == Some(name),
+                None => argument.get_short().is_some_and(|short| option == format!("-{short}")),
+            });
+            is_known.then(|| format!("options follow the command: `ckpt ls {}`", words.join(" ")))
+        }
+        ErrorKind::InvalidValue if subcommand == Some("convert") => {
+            let option = context(error, ContextKind::InvalidArg)?;
+            let value = context(error, ContextKind::InvalidValue)?;
+            let is_target = matches!(value, "torch" | "torch-legacy" | "safetensors" | "npz");
+            (option.starts_with("--format") && is_target).then(|| {
+                format!("--format is the form of the report, table or json; the file's is chosen by `--to {value}`")
+            })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(words: &str) -> String {
+        let arguments: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+        let arguments = self::arguments(arguments.into_iter());
+        message(&cli::command().try_get_matches_from(&arguments).unwrap_err(), &arguments)
+    }
+
+    #[test]
+    fn one_line_with_the_likely_fix() {
+        for (words, parts) in [
+            ("ckpt model.pth", &["`ckpt ls model.pth`"][..]),
+            ("ckpt --json model.pth", &["`ckpt ls --json model.pth`"]),
+            ("ckpt lss a", &["'lss'", "'ls'", "`ckpt --help`"]),
+            ("ckpt list a", &["`ckpt ls`"]),
+            ("ckpt nonsense", &["'nonsense'"]),
+            ("ckpt ls --jsno a", &["'--jsno'", "'--json'", "`ckpt ls --help`"]),
+            ("ckpt ls", &["<INPUT>", "`ckpt ls --help`"]),
+            ("ckpt ls --sort nam a", &["'nam'", "name, size, file", "'--sort <ORDER>'"]),
+            ("ckpt ls --tree --depth x a", &["'x'", "'--depth <N>'", "invalid digit"]),
+            ("ckpt ls --names --tree a", &["--names", "--tree", "cannot be used with"]),
+            ("ckpt convert a b --format safetensors", &["`--to safetensors`"]),
+            ("ckpt help nonsense", &["'nonsense'"]),
+        ] {
+            let text = said(words);
+            for part in parts {
+                assert!(text.contains(part), "{words}: {text}");
+            }
+            assert!(!text.contains('\n') && !text.contains("error:") && !text.contains("Usage:"), "{words}: {text}");
+        }
+    }
+}
