@@ -59,10 +59,16 @@ impl Checkpoint {
             (prefix, "") => prefix.to_owned(),
             (prefix, name) => format!("{prefix}.{name}"),
         };
+        let mut file: Option<Vec<Element>> = None;
         for entry in self.names(&weights.root)?.entries {
             let name = entry.name();
-            if self.belongs_to_wrapper(&entry) {
+            // what a byte string holds is left out with it
+            let is_in_file = file.as_ref().is_some_and(|file| entry.path.starts_with(file));
+            if is_in_file || self.belongs_to_wrapper(&entry) {
                 continue;
+            }
+            if entry.item == Item::Value && self.tensors.embedded_in(entry.node).is_some() {
+                file = Some(entry.path.clone());
             }
             match entry.item {
                 Item::Tensor(id, true)
