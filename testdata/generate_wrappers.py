@@ -134,4 +134,21 @@ for protocol in (2, 4):
     (OUT / f"python{protocol}.pkl").write_bytes(pickle.dumps(python, protocol))
 EXPECTED["python"] = {key: repr(value) for key, value in python.items()}
 
+
+def stream(obj, zipped=True):
+    buffer = io.BytesIO()
+    torch.save(obj, buffer, _use_new_zipfile_serialization=zipped)
+    return buffer
+
+
+held = {"a": torch.arange(6.0).reshape(2, 3), "n": 1}
+everything = {
+    "bytes": stream(held).getvalue(), "legacy": stream(held, False).getvalue(), "buffer": stream(held),
+    "array": bytearray(stream(held).getvalue()), "bare": stream(held["a"]).getvalue(), "odd": b"PK\x03\x04" + bytes(90),
+}
+for protocol in (2, 4):
+    (OUT / f"embedded{protocol}.pkl").write_bytes(pickle.dumps(everything, protocol))
+names = {f"{key}.a": held["a"] for key in ("bytes", "legacy", "buffer", "array")}
+save("embedded.pt", {"w": torch.ones(2), **everything}, w=torch.ones(2), **names, **{"bare.0": held["a"]})
+
 (OUT / "expected.json").write_text(json.dumps(EXPECTED, indent=1) + "\n")

@@ -9,10 +9,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-/// torch makes `scale` and `zero_point` of quantized modules, and unpacks their weights, only in `state_dict()`; the file
-/// holds packed parameters, which are listed outside the state dict.
-const PACKED: &[&str] = &["more/quantized_full.pt"];
-
 /// The oracle's walk does not go below a tensor; the listing shows what tensor subclasses hold there.
 const STATE_BELOW_TENSORS: &[(&str, &[&str])] = &[
     ("more/subclasses.pt", &["mine.extra", "holding.ema"]),
@@ -71,19 +67,12 @@ fn check(path: &Path, name: &str) -> Result<(), String> {
     want!(got["totals"]["tensors"] == all.len(), "totals.tensors is {}", got["totals"]["tensors"]);
     let (mut have, outside): (Vec<&Value>, Vec<&Value>) =
         all.iter().partition(|tensor| tensor["in_state_dict"] == true);
-    let mut want: Vec<&Value> = list(&oracle["tensors"]).iter().collect();
+    let want: Vec<&Value> = list(&oracle["tensors"]).iter().collect();
 
     if let Some((_, below)) = STATE_BELOW_TENSORS.iter().find(|(file, _)| *file == name) {
         let before = have.len();
         have.retain(|tensor| !below.contains(&tensor["name"].as_str().unwrap_or_default()));
         want!(before == have.len() + below.len(), "{below:?} are not all listed");
-    }
-    if PACKED.contains(&name) {
-        let packed: Vec<&Value> = want
-            .extract_if(.., |tensor| !tensor["path"][0].as_str().unwrap_or_default().starts_with("plain."))
-            .collect();
-        let held = packed.into_iter().filter(|tensor| !made_by_state_dict(tensor));
-        same_data(held, outside.iter().copied())?;
     }
     if let Some(wanted) = oracle["outside_state_dict"].as_array() {
         same_data(wanted.iter(), outside.iter().copied())?;
@@ -111,11 +100,6 @@ fn container(oracle: &Value) -> Option<&'static str> {
         Some(false) => Some("zip"),
         None => None,
     })
-}
-
-fn made_by_state_dict(tensor: &Value) -> bool {
-    let name = tensor["path"][0].as_str().unwrap_or_default();
-    name.ends_with(".scale") || name.ends_with(".zero_point")
 }
 
 /// The same dtypes, shapes and bytes, in any order and under any name.

@@ -157,6 +157,9 @@ fn quantized_modules_list_what_state_dict_gives() {
         } else {
             ckpt(["convert", "--state-dict", &file(&format!("{name}.pt")), &out]).exits(0);
             ckpt(["diff", &out, &file(&format!("{name}_sd.pt")), "--ignore", "requires_grad"]).exits(0);
+            // what is a state dict already stays one
+            ckpt(["convert", "--force", "--state-dict", &file(&format!("{name}_sd.pt")), &out]).exits(0);
+            ckpt(["diff", &out, &file(&format!("{name}_sd.pt")), "--ignore", "requires_grad"]).exits(0);
         }
         let run = ckpt(["convert", "--to", "torch-legacy", &file(&format!("{name}.pt")), &out, "--force"]).exits(2);
         assert!(run.stderr.contains("packed parameters"), "{}", run.stderr);
@@ -198,4 +201,34 @@ fn python_objects_print_as_python_shows_them() {
             assert_eq!(printed.text(), format!("{repr}\n"), "{name} of protocol {protocol}");
         }
     }
+}
+
+#[test]
+fn files_of_torch_that_are_values_list_what_they_hold() {
+    let wanted = wanted("embedded.pt");
+    for file_name in ["embedded.pt", "embedded2.pkl", "embedded4.pkl"] {
+        let listing = list(&file(file_name));
+        let found = facts(&listing);
+        let wanted: BTreeMap<_, _> = wanted
+            .iter()
+            .filter(|(name, _)| file_name.ends_with(".pt") || *name != "w")
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        assert_eq!(found, wanted, "{file_name}");
+        let names = names_of(&listing["values"]);
+        for name in ["bytes", "bytes.n", "legacy", "array", "bare", "odd"] {
+            assert!(names.contains(&name.to_owned()), "{name} in {names:?}");
+        }
+    }
+    let path = file("embedded.pt");
+    let dir = tempfile::tempdir().unwrap();
+    for to in ["torch", "torch-legacy"] {
+        let out = dir.path().join(format!("{to}.pt")).display().to_string();
+        ckpt(["convert", "--to", to, &path, &out]).exits(0);
+        ckpt(["diff", "-q", &path, &out]).exits(0);
+    }
+    let out = dir.path().join("out.safetensors").display().to_string();
+    let run = ckpt(["convert", &path, &out]).exits(0);
+    assert_eq!(names_of(&list(&out)["tensors"]), ["w"]);
+    assert!(run.stderr.contains("bytes") && !run.stderr.contains("bytes.a"), "{}", run.stderr);
 }

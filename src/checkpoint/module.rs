@@ -11,7 +11,7 @@ use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::role::Role;
 use crate::checkpoint::tensor::TensorId;
 use crate::error::{Error, Result};
-use crate::pickle::{Graph, Node, NodeId};
+use crate::pickle::{Graph, Node, NodeId, Scan};
 
 /// One tensor of a module.
 #[derive(Debug)]
@@ -251,15 +251,41 @@ fn hold(
 
 impl Checkpoint {
     /// What a module's `state_dict()` has beside tensors, by whole names: the dtypes and the pairs of weight and bias of
-    /// torch's quantized modules.
+    /// torch's quantized modules. Of a state dict that torch made, its own values, as far as `weights_only=True` takes
+    /// them.
     pub fn saved_values(&self, module: NodeId) -> Result<Vec<(String, NodeId)>> {
         let module = self.objects().unwrap(module);
         if !is_module(self, module) {
-            return Ok(Vec::new());
+            return self.values_of_state_dict(module);
         }
         let found = walk(self, module, &mut Budget::new(&self.limits, &self.graph))?;
         let values = found.tensors.into_iter().filter(|found| found.id.is_none());
         Ok(values.map(|found| (join(&found.path), found.node)).collect())
+    }
+
+    fn values_of_state_dict(&self, node: NodeId) -> Result<Vec<(String, NodeId)>> {
+        let objects = self.objects();
+        if objects.attribute(node, "_metadata").is_none() {
+            return Ok(Vec::new());
+        }
+        let mut values = Vec::new();
+        for entry in objects.items(node).unwrap_or_default() {
+            if self.tensors.of(objects.unwrap(entry.value)).is_none() && self.is_plain(entry.value)? {
+                values.push((self.element(Label::Key(entry.key)).to_string(), entry.value));
+            }
+        }
+        Ok(values)
+    }
+
+    /// Whether everything below is made by what torch opens with `weights_only=True`.
+    fn is_plain(&self, node: NodeId) -> Result<bool> {
+        const MODULES: &[&str] = &["torch", "torch._utils", "torch.serialization", "collections", "_codecs"];
+        const NOT: &[&str] = &["ScriptObject", "defaultdict", "deque", "_rebuild_nested_tensor"];
+        let scan = Scan::new(&self.graph, node)?;
+        Ok(scan.order().iter().all(|node| match self.graph.global(*node) {
+            Some((module, name)) => MODULES.contains(&module.as_ref()) && !NOT.contains(&name.as_ref()),
+            None => !matches!(self.graph.node(*node), Node::Extension(_) | Node::Buffer | Node::ReadOnlyBuffer(_)),
+        }))
     }
 }
 

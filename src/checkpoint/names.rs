@@ -155,6 +155,7 @@ struct Frame {
     is_state_dict: Option<bool>,
     /// The outermost tensor in whose state it lies.
     inside: Option<TensorId>,
+    in_state_dict: bool,
 }
 
 impl Checkpoint {
@@ -252,6 +253,7 @@ impl Walk<'_> {
             frame.next += 1;
             let in_optimizer = frame.in_optimizer;
             self.inside = frame.inside;
+            self.in_state_dict = frame.in_state_dict;
             self.path.push(self.checkpoint.element(child.label));
             let depth = self.frames.len();
             self.visit(child.node, in_optimizer)?;
@@ -280,11 +282,19 @@ impl Walk<'_> {
             return self.visit_module(node, in_optimizer);
         }
         if objects.is_value(node) {
-            return self.push_value(node, in_optimizer);
+            self.push_value(node, in_optimizer)?;
+            return match self.checkpoint.tensors.embedded_in(node) {
+                Some(root) => self.open_file(node, self.embedded(root)),
+                None => Ok(()),
+            };
         }
-        let children = objects.children(node);
+        let mut children = objects.children(node);
         if children.is_empty() {
             return self.push_value(node, in_optimizer);
+        }
+        if let Some(root) = self.checkpoint.tensors.embedded_in(node) {
+            children.extend(self.embedded(root));
+            return self.open_file(node, children);
         }
         let in_optimizer = in_optimizer || self.checkpoint.is_optimizer(&children);
         self.open_frame(node, children, in_optimizer)
@@ -311,8 +321,28 @@ impl Walk<'_> {
             every,
             is_state_dict: None,
             inside: self.inside,
+            in_state_dict: self.in_state_dict,
         });
         Ok(())
+    }
+
+    /// What a file holds that is a byte string is listed below it: no part of any state dict.
+    fn open_file(&mut self, node: NodeId, children: Vec<Child>) -> Result<()> {
+        if children.is_empty() {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.in_state_dict, false);
+        self.open_frame(node, children, false)?;
+        self.in_state_dict = before;
+        Ok(())
+    }
+
+    /// The parts of a file's object; a tensor or a module is its only one.
+    fn embedded(&self, root: NodeId) -> Vec<Child> {
+        let objects = self.checkpoint.objects();
+        let root = objects.unwrap(root);
+        let is_whole = self.checkpoint.tensors.of(root).is_some() || module::is_module(self.checkpoint, root);
+        if is_whole { vec![Child { label: Label::Index(0), node: root }] } else { objects.children(root) }
     }
 
     fn every_here(&self) -> Option<Role> {
@@ -411,20 +441,21 @@ impl Walk<'_> {
     fn visit_of_module(&mut self, found: &ModuleTensor, in_optimizer: bool) -> Result<()> {
         if let Some(id) = found.id {
             let role = self.every_here().unwrap_or(found.role);
-            self.push(found.node, Item::Tensor(id, found.in_state_dict), in_optimizer, role)?;
+            let item = Item::Tensor(id, found.in_state_dict && self.in_state_dict);
+            self.push(found.node, item, in_optimizer, role)?;
         }
         // modules in the state of a module's tensor could go on and on
         if self.in_module {
             return if found.id.is_none() { self.push_value(found.node, in_optimizer) } else { Ok(()) };
         }
-        let (frames, inside) = (self.frames.len(), self.inside);
-        (self.in_module, self.in_state_dict) = (true, found.in_state_dict);
+        let (frames, inside, before) = (self.frames.len(), self.inside, self.in_state_dict);
+        (self.in_module, self.in_state_dict) = (true, before && found.in_state_dict);
         match found.id {
             Some(id) => self.visit_state(found.node, id, in_optimizer)?,
             None => self.visit(found.node, in_optimizer)?,
         }
         self.below(frames)?;
-        (self.in_module, self.in_state_dict, self.inside) = (false, true, inside);
+        (self.in_module, self.in_state_dict, self.inside) = (false, before, inside);
         Ok(())
     }
 }

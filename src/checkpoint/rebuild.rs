@@ -31,6 +31,8 @@ pub struct Tensors {
     constructors: FxHashMap<NodeId, Option<Constructor>>,
     /// Roots of the streams inside `_load_from_bytes`, by the call's node.
     pub(super) inner_roots: HashMap<NodeId, NodeId>,
+    /// What files of `torch.save` hold that are byte strings, by the string's node.
+    embedded: FxHashMap<NodeId, NodeId>,
     /// What the class of a module adds to its `state_dict()`, by name.
     saved: FxHashMap<NodeId, Vec<(&'static str, NodeId)>>,
 }
@@ -59,6 +61,21 @@ impl Tensors {
     /// Looks again at where the tensors lie, when storages have gone missing.
     pub(super) fn inspect_again(&mut self, storages: &Storages) {
         self.all.iter_mut().for_each(|tensor| tensor.inspect(storages));
+    }
+
+    /// The byte string that `value` is, is a file that holds `root`.
+    pub(super) fn embed(&mut self, value: NodeId, root: NodeId) {
+        self.embedded.insert(value, root);
+    }
+
+    /// What a byte string holds that is a file of `torch.save`.
+    pub(super) fn embedded_in(&self, value: NodeId) -> Option<NodeId> {
+        self.embedded.get(&value).copied()
+    }
+
+    /// Whether any global makes this.
+    pub(super) fn knows(&self, constructor: Constructor) -> bool {
+        self.constructors.values().any(|known| *known == Some(constructor))
     }
 
     /// The class of a module adds these to its `state_dict()`, after parameters and buffers.

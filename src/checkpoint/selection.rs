@@ -51,10 +51,16 @@ impl Checkpoint {
         let takes_all = is_top && self.find_weights()? == Found::Nothing;
         let takes_optimizers = weights.root.in_optimizer || takes_all;
         let has_state_dict = !takes_all && entries.iter().any(|entry| matches!(entry.item, Item::Tensor(_, true)));
+        let mut file: Option<Vec<Element>> = None;
         for entry in entries {
             let name = entry.name();
-            if self.belongs_to_wrapper(&entry) {
+            // what a byte string holds is left out with it
+            let is_in_file = file.as_ref().is_some_and(|file| entry.path.starts_with(file));
+            if is_in_file || self.belongs_to_wrapper(&entry) {
                 continue;
+            }
+            if entry.item == Item::Value && !takes_all && self.tensors.embedded_in(entry.node).is_some() {
+                file = Some(entry.path.clone());
             }
             match entry.item {
                 Item::Tensor(id, in_state_dict)

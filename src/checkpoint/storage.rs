@@ -243,6 +243,13 @@ impl Storages {
         }
     }
 
+    /// The keys of storages from number `from` on get a prefix: they are of a file inside the file.
+    pub(super) fn prefix_keys(&mut self, from: usize, prefix: &str) {
+        for storage in self.all.iter_mut().skip(from) {
+            storage.key = format!("{prefix}{}", storage.key).into();
+        }
+    }
+
     /// Storages that are missing are empty from here on: no tensor has elements in them.
     pub(super) fn empty_missing(&mut self) {
         for storage in self.all.iter_mut().filter(|storage| storage.missing().is_some()) {

@@ -4,6 +4,7 @@
 
 mod arrays;
 mod bare;
+mod embedded;
 mod legacy;
 mod pt2;
 mod tar;
@@ -192,6 +193,7 @@ impl Opener<'_> {
             framing = detect(self.source.as_ref())
                 .map_err(|e| Error::new(e.kind(), format!("inside {}: {}", kind.name(), e.message())))?;
         }
+        let from = parts.graph.len();
         let mut opened = match framing {
             Framing::Zip => self.zip(parts),
             Framing::Tar => self.tar(parts),
@@ -206,6 +208,7 @@ impl Opener<'_> {
                 Err(Error::unsupported(format!("is compressed twice ({} in another)", kind.name())))
             }
         }?;
+        embedded::read(&self, parts, from)?;
         opened.source = Some(self.source);
         opened.compression = compression;
         Ok(opened)

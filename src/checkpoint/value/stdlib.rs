@@ -231,10 +231,11 @@ impl Repr<'_, '_> {
 fn posix_path(parts: &[String]) -> String {
     let from = parts.iter().rposition(|part| part.starts_with('/')).unwrap_or(0);
     let joined = parts.get(from..).unwrap_or_default().join("/");
-    let root = match joined.len() - joined.trim_start_matches('/').len() {
+    let first = parts.get(from).map(String::as_str).unwrap_or_default();
+    let root = match first.len() - first.trim_start_matches('/').len() {
         0 => "",
         // two slashes are a root of their own
-        2 if parts.get(from).is_some_and(|first| first.starts_with("//") && !first.starts_with("///")) => "//",
+        2 => "//",
         _ => "/",
     };
     let names: Vec<&str> = joined.split('/').filter(|name| !name.is_empty() && *name != ".").collect();

@@ -21,6 +21,9 @@ use crate::write::{torch_legacy, torch_zip};
 /// What headers, directory and alignment add for each storage, at most.
 const MEMBER_BYTES: u64 = 512;
 
+/// An entry of a state dict: its name, and what tensor it is if it is one.
+type Named = (String, NodeId, Option<TensorId>);
+
 impl Job<'_> {
     pub(super) fn torch(
         &mut self,
@@ -88,11 +91,7 @@ impl Job<'_> {
 
     /// The weights of a module with what else its `state_dict()` has, each under its whole name; `None` where it has
     /// nothing else.
-    fn saved_values(
-        &mut self,
-        checkpoint: &Checkpoint,
-        weights: &Weights,
-    ) -> anyhow::Result<Option<Vec<(String, NodeId, Option<TensorId>)>>> {
+    fn saved_values(&mut self, checkpoint: &Checkpoint, weights: &Weights) -> anyhow::Result<Option<Vec<Named>>> {
         let mut values = checkpoint.saved_values(weights.root.node)?;
         values.retain(|(name, _)| self.filter.takes(name));
         if values.is_empty() {
@@ -104,7 +103,7 @@ impl Job<'_> {
             ends.filter_map(|end| name.get(..end)).find_map(|whole| nodes.get_key_value(whole))
         };
         // the order of the module: tensors and values as their names are listed
-        let mut named: Vec<(String, NodeId, Option<TensorId>)> = Vec::new();
+        let mut named: Vec<Named> = Vec::new();
         let mut written = HashSet::new();
         let chosen: HashSet<&str> = weights.tensors.iter().map(|weight| weight.name.as_str()).collect();
         for entry in checkpoint.names(&weights.root)?.entries {
