@@ -246,7 +246,9 @@ pub fn convert(
     let at_input = |e: anyhow::Error| if e.is::<AtOutput>() { e } else { e.context(name.to_owned()) };
     done.map_err(at_input)?;
     job.report.doubtful = match job.watch.take() {
-        Some(watch) => watch.finish().and_then(|wrong| watch::named(checkpoint, &wrong)).map_err(|e| at_input(e.into()))?,
+        Some(watch) => {
+            watch.finish().and_then(|wrong| watch::named(checkpoint, &wrong)).map_err(|e| at_input(e.into()))?
+        }
         None => Vec::new(),
     };
     job.finish()

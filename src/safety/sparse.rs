@@ -56,12 +56,7 @@ fn parts<'a>(checkpoint: &'a Checkpoint, tensor: &Tensor) -> Option<Vec<&'a Tens
     parts.iter().map(|part| checkpoint.tensor(checkpoint.tensors.of(*part)?)).collect()
 }
 
-fn rule_broken(
-    checkpoint: &Checkpoint,
-    tensor: &Tensor,
-    is_coalesced: bool,
-    left: &mut u64,
-) -> Result<Option<String>> {
+fn rule_broken(checkpoint: &Checkpoint, tensor: &Tensor, is_coalesced: bool, left: &mut u64) -> Result<Option<String>> {
     let Some(parts) = parts(checkpoint, tensor) else { return Ok(None) };
     let Some((values, indices)) = parts.split_last() else { return Ok(None) };
     let shape: Vec<u64> = tensor.shape.iter().map(|size| u64::try_from(*size).unwrap_or(0)).collect();
@@ -141,7 +136,9 @@ fn coordinates(indices: &Indices<'_>, values: &[i64], shape: &[u64], is_coalesce
         for (row, size) in (0..*dimensions).zip(shape) {
             let start = row.saturating_mul(*count);
             let numbers = indices.numbers(start.saturating_add(at)..start.saturating_add(to))?;
-            if let Some(index) = numbers.iter().find(|index| u64::try_from(**index).map_or(true, |index| index >= *size)) {
+            if let Some(index) =
+                numbers.iter().find(|index| u64::try_from(**index).map_or(true, |index| index >= *size))
+            {
                 return Ok(Some(format!("index {index} is outside size {size} of dimension {row}")));
             }
             rows.push(numbers);
@@ -184,7 +181,9 @@ fn compressed_rule(
         return Ok(Some(format!("{} sizes for a batch of {} dimensions", shape.len(), batch.len())));
     };
     let block = |number: usize| match is_blocked {
-        true => values.get(batch.len() + 1 + number).and_then(|size| u64::try_from(*size).ok()).filter(|size| *size > 0),
+        true => {
+            values.get(batch.len() + 1 + number).and_then(|size| u64::try_from(*size).ok()).filter(|size| *size > 0)
+        }
         false => Some(1),
     };
     let (Some(block_rows), Some(block_columns)) = (block(0), block(1)) else {

@@ -14,6 +14,6 @@ pub mod rewrite;
 pub mod safetensors;
 pub mod torch_legacy;
 pub mod torch_zip;
-mod writeback;
 pub mod watch;
+mod writeback;
 pub mod zip_writer;

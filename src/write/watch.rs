@@ -116,12 +116,7 @@ fn look(stored: &[Stored], shared: &Shared) -> Result<Vec<StorageId>> {
 }
 
 /// The CRC-32 of a stored member; nothing when nobody wants it any more.
-fn summed(
-    zip: &Zip,
-    member: &crate::container::zip::Member,
-    shared: &Shared,
-    read: &mut u64,
-) -> Result<Option<u32>> {
+fn summed(zip: &Zip, member: &crate::container::zip::Member, shared: &Shared, read: &mut u64) -> Result<Option<u32>> {
     let bytes = Window::shared(zip.source(), zip.data_start(member)?, member.compressed_size)?;
     let mut hasher = crc32fast::Hasher::new();
     let mut block = Vec::new();

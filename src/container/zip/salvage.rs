@@ -264,22 +264,13 @@ impl Salvage<'_> {
             run.entries.iter().filter_map(|entry| Some((entry, base.checked_add(entry.header_start)?))).collect();
         let judged: Result<Vec<_>> =
             entries.par_iter().map(|(entry, start)| self.judge(*start, Some(entry), next(*start))).collect();
-        let (mut members, mut against) = (Vec::new(), Vec::new());
+        let (mut members, mut damage) = (Vec::new(), Vec::new());
         for (member, contradicts) in judged?.into_iter().flatten() {
-            if contradicts {
-                against.push(members.len());
+            if contradicts && member.doubt.is_none() {
+                damage.push(format!("{}: what the zip directory says of it is damaged", member.name));
             }
             members.push(member);
         }
-        // one checksum of the directory may be wrong; more of them are those of another file that lay here before
-        if against.len() > 1 || (!against.is_empty() && members.iter().any(|member| member.doubt.is_some())) {
-            for at in against {
-                let Some(member): Option<&mut Member> = members.get_mut(at) else { continue };
-                let why = "its data descriptor and the zip directory state different checksums: bytes of two files may be mixed";
-                member.doubt = Some(why.into());
-            }
-        }
-        let mut damage = Vec::new();
         if !is_complete {
             damage.push("the zip directory or its end record is damaged".to_owned());
             let names: HashSet<Arc<str>> = members.iter().map(|member: &Member| Arc::clone(&member.name)).collect();
@@ -330,7 +321,8 @@ impl Salvage<'_> {
         let mut sums: Vec<(u64, u64, Option<u32>)> = Vec::new();
         for start in self.starts(at, agreeing, there, entry, next) {
             let claims = self.claims(start, entry, there.filter(|local| local.data_start == start), method);
-            for claim in &claims {
+            // what follows another member's data is not said of this one
+            for claim in claims.iter().filter(|claim| claim.by == By::Directory || agreeing.is_some()) {
                 first.get_or_insert((start, *claim));
                 if claim.crc32 == 0 && claim.size > 0 {
                     // what says nothing of its checksum must say as much in both places
@@ -350,11 +342,15 @@ impl Salvage<'_> {
                     }
                 };
                 if sum == Some(claim.crc32) {
-                    let contradicts = claim.by != By::Directory
-                        && claims.iter().any(|other| {
-                            other.by == By::Directory && (other.crc32, other.size) != (claim.crc32, claim.size)
-                        });
-                    return Ok(Some((self.member(name, at, start, claim, method, flags), contradicts)));
+                    let mut member = self.member(name, at, start, claim, method, flags);
+                    let told =
+                        claims.iter().find(|other| other.by == By::Directory).filter(|_| claim.by != By::Directory);
+                    if told.is_some_and(|told| told.crc32 != 0 && is_of_another(told.crc32, claim.crc32)) {
+                        let why = "its data descriptor and the zip directory state different checksums: bytes of two files \
+                                   may be mixed";
+                        member.doubt = Some(why.into());
+                    }
+                    return Ok(Some((member, told.is_some())));
                 }
             }
         }
@@ -514,6 +510,11 @@ impl Salvage<'_> {
         let claim = Claim { stored, size, ..claim };
         Member { is_whole, doubt: Some(why.into()), ..self.member(name, at, start.min(len), &claim, method, flags) }
     }
+}
+
+/// Whether two checksums are those of different bytes. One of which a bit or two were flipped differs in no more.
+fn is_of_another(a: u32, b: u32) -> bool {
+    (a ^ b).count_ones() > 2
 }
 
 /// Whether everything that is said of a member says that it has no checksum, in as many places as there have to be.
