@@ -131,6 +131,7 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
             [CompletionResult]::new('--max-expanded-bytes', '--max-expanded-bytes', [CompletionResultType]::ParameterName, 'Bytes that compressed input or standard input may take once expanded')
             [CompletionResult]::new('--max-read-bytes', '--max-read-bytes', [CompletionResultType]::ParameterName, 'Bytes that will be read of tensors that are larger than what the file stores of them')
             [CompletionResult]::new('--in-place', '--in-place', [CompletionResultType]::ParameterName, 'Repair the file itself')
+            [CompletionResult]::new('--keep-damaged', '--keep-damaged', [CompletionResultType]::ParameterName, 'Keep tensors that may be damaged, and name them, instead of leaving them out')
             [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Replace an OUTPUT that exists')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Short for --format json')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'No notes and no progress on standard error')

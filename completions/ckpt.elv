@@ -124,6 +124,7 @@ set edit:completion:arg-completer[ckpt] = {|@words|
             cand --max-expanded-bytes 'Bytes that compressed input or standard input may take once expanded'
             cand --max-read-bytes 'Bytes that will be read of tensors that are larger than what the file stores of them'
             cand --in-place 'Repair the file itself'
+            cand --keep-damaged 'Keep tensors that may be damaged, and name them, instead of leaving them out'
             cand --force 'Replace an OUTPUT that exists'
             cand --json 'Short for --format json'
             cand -q 'No notes and no progress on standard error'

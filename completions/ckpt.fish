@@ -123,6 +123,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-entries -d 'Ten
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l in-place -d 'Repair the file itself'
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l keep-damaged -d 'Keep tensors that may be damaged, and name them, instead of leaving them out'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l force -d 'Replace an OUTPUT that exists'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s q -l quiet -d 'No notes and no progress on standard error'

@@ -149,6 +149,9 @@ enum By {
     Header,
 }
 
+/// What is wrong around a member's data.
+type Wrong = Option<&'static str>;
+
 struct Salvage<'a> {
     source: &'a SharedSource,
     limits: &'a Limits,
@@ -265,9 +268,9 @@ impl Salvage<'_> {
         let judged: Result<Vec<_>> =
             entries.par_iter().map(|(entry, start)| self.judge(*start, Some(entry), next(*start))).collect();
         let (mut members, mut damage) = (Vec::new(), Vec::new());
-        for (member, contradicts) in judged?.into_iter().flatten() {
-            if contradicts && member.doubt.is_none() {
-                damage.push(format!("{}: what the zip directory says of it is damaged", member.name));
+        for (member, wrong) in judged?.into_iter().flatten() {
+            if let Some(wrong) = wrong.filter(|_| member.doubt.is_none()) {
+                damage.push(format!("{}: {wrong}", member.name));
             }
             members.push(member);
         }
@@ -300,9 +303,9 @@ impl Salvage<'_> {
         Ok(Candidate { members, damage, directory_start: end, end })
     }
 
-    /// What is to be thought of the member whose local header is, or was, at byte `at`; whether its descriptor, which
-    /// is right, contradicts the directory. Nothing where there is neither name nor header.
-    fn judge(&self, at: u64, entry: Option<&DirectoryEntry>, next: u64) -> Result<Option<(Member, bool)>> {
+    /// What is to be thought of the member whose local header is, or was, at byte `at`; and what is wrong around data that
+    /// is right. Nothing where there is neither name nor header.
+    fn judge(&self, at: u64, entry: Option<&DirectoryEntry>, next: u64) -> Result<Option<(Member, Wrong)>> {
         let there = self.by_start.get(&at).copied();
         let agreeing = there.filter(|local| entry.is_none_or(|entry| local.name.as_bytes() == entry.name));
         let name = match (entry, there) {
@@ -350,14 +353,19 @@ impl Salvage<'_> {
                                    may be mixed";
                         member.doubt = Some(why.into());
                     }
-                    return Ok(Some((member, told.is_some())));
+                    let wrong = match told {
+                        Some(_) => Some("what the zip directory says of it is damaged"),
+                        None if agreeing.is_none() => Some("its local header is damaged"),
+                        None => None,
+                    };
+                    return Ok(Some((member, wrong)));
                 }
             }
         }
         if let Some((start, claim)) = unstated.filter(|_| stated == 0)
             && start.checked_add(claim.stored).is_some_and(|end| end <= self.source.len())
         {
-            return Ok(Some((self.member(name, at, start, &claim, method, flags), false)));
+            return Ok(Some((self.member(name, at, start, &claim, method, flags), None)));
         }
         Ok(Some((self.doubtful(name, at, agreeing, there, first, &sums, method, flags), false)))
     }
