@@ -26,7 +26,7 @@ use in_memory::{list_and_hash, memory};
 /// Larger files say nothing more.
 const MAX_BYTES: u64 = 64 << 10;
 /// Places of a file that a sample takes of each kind of damage.
-const SAMPLE: usize = 12;
+const SAMPLE: usize = 6;
 
 fn every_place() -> bool {
     std::env::var_os("CKPT_SWEEP").is_some_and(|wanted| wanted == "every")

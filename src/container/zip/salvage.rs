@@ -367,7 +367,7 @@ impl Salvage<'_> {
         {
             return Ok(Some((self.member(name, at, start, &claim, method, flags), None)));
         }
-        Ok(Some((self.doubtful(name, at, agreeing, there, first, &sums, method, flags), false)))
+        Ok(Some((self.doubtful(name, at, agreeing, there, first, &sums, method, flags), None)))
     }
 
     /// Where the data may begin: where the local header says; without one, where torch would put it, and where it ends
