@@ -8,9 +8,9 @@ containers and comes back through torch: every tensor must be the same bit for b
 every other value by its repr. What is written as a zip is loaded in every way that the torch has: mapped into memory, and
 with offsets that are calculated instead of looked up. State dicts and modules also go to `--state-dict`, which must open with
 weights_only=True. Modules go to safetensors, shards and back into `load_state_dict(strict=True)`. Each file is also cut off,
-in the zip's directory and in the middle, and repaired: torch must load what is saved, and all of it where only the directory
-was lost. In every file below a folder renames/ the names of the state dicts get a prefix: torch must load it with everything
-else as it was, and the generators must take their states. Exit status 0 when all agree.
+gets holes of zeros, changed bits, broken headers and more behind its end, and is repaired: torch must load what is saved, and
+all of it where no tensor was touched. In every file below a folder renames/ the names of the state dicts get a prefix: torch
+must load it with everything else as it was, and the generators must take their states. Exit status 0 when all agree.
 """
 import collections
 import contextlib
@@ -110,21 +110,46 @@ def convert(binary, *args):
     run(binary, "convert", *args)
 
 
-def repair(binary, path, cut, out, original):
-    """Cuts a file off in two places and repairs it: torch must load whatever could be saved."""
-    whole = open(path, "rb").read()
+def damages(whole):
+    """Yields what became of a file, and whether everything in it can be saved."""
     is_zip = whole.startswith(b"PK")
-    for end in (len(whole) - 30, len(whole) * 3 // 4):
+    yield whole[:-30], is_zip
+    yield whole[:len(whole) * 3 // 4], False
+    if not is_zip:
+        return
+    # a transfer's failed block, a lost tail, a changed bit
+    middle = len(whole) // 2
+    yield whole[:middle] + bytes(300) + whole[middle + 300:], False
+    yield whole[:middle] + bytes(len(whole) - middle), False
+    yield whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1:], False
+    # what torch refuses although every tensor is whole
+    at = whole.index(b"/version") - whole[:whole.index(b"/version")][::-1].index(b"PK"[::-1]) - 2
+    yield whole[:at] + b"gone" + whole[at + 4:], True
+    yield whole + bytes(70000), True
+    yield whole[:len(whole) // 3] + whole, False
+    yield whole[:-6] + b"\x01\x02" + whole[-4:], True
+
+
+def repair(binary, path, cut, out, original):
+    """Damages a file in several ways and repairs it: torch must load whatever could be saved."""
+    whole = open(path, "rb").read()
+    for number, (damaged, is_all_there) in enumerate(damages(whole)):
+        if damaged == whole:
+            continue
         with open(cut, "wb") as to:
-            to.write(whole[:end])
+            to.write(damaged)
+        if os.path.exists(out):
+            os.remove(out)
         try:
             run(binary, "repair", cut, "-o", out)
         except ValueError as e:
-            if is_zip and end == len(whole) - 30 or "nothing can be saved" not in str(e) and "no tensor is whole" not in str(e):
-                raise
+            refused = "nothing can be saved" in str(e) or "no tensor is whole" in str(e)
+            # a bit that was changed in what only fills up shows nowhere
+            if is_all_there or not refused and str(e):
+                raise ValueError("damage %d: %s" % (number, e))
             continue
         back = load(out)
-        if is_zip and end == len(whole) - 30:
+        if is_all_there:
             same(original, back)
 
 

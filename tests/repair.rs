@@ -18,14 +18,17 @@ fn hashes(path: &Path) -> BTreeMap<String, String> {
     tensors.map(|t| (t["name"].as_str().unwrap().to_owned(), t["sha256"].to_string())).collect()
 }
 
-/// Names of tensors, and the byte of the file where the storage that holds each ends.
+/// What a data descriptor takes, without which nothing says that the data before it is all there.
+const DESCRIPTOR_BYTES: u64 = 16;
+
+/// Names of tensors, and the byte of the file where the storage that holds each ends, with its descriptor.
 fn ends(path: &Path) -> BTreeMap<String, u64> {
     let listed = run_with(ckpt().args(["ls", "--json"]).arg(path), b"").exits(0).json();
     let source: SharedSource = std::sync::Arc::new(FileSource::open(path).unwrap());
     let zip = ckpt::container::zip::Zip::open(source, &Limits::default()).unwrap();
     let end = |tensor: &Value| {
         let member = zip.in_top(&format!("data/{}", tensor["storage"].as_str().unwrap())).unwrap();
-        zip.data_start(member).unwrap() + member.size
+        zip.data_start(member).unwrap() + member.size + DESCRIPTOR_BYTES
     };
     let tensors = listed["tensors"].as_array().unwrap().iter();
     tensors.map(|t| (t["name"].as_str().unwrap().to_owned(), end(t))).collect()
@@ -97,28 +100,40 @@ fn members_that_are_gone() {
     // the first storage's local header is no header any more
     let name = bytes.windows(17).position(|window| window == b"checkpoint/data/0").unwrap();
     bytes[name - 30..name - 26].copy_from_slice(b"gone");
+    // its checksum in the directory proves where its bytes are
+    let (report, kept) = repaired(&bytes, bytes.len()).unwrap();
+    assert_eq!((lost(&report).len(), kept.len()), (0, 40));
+    assert!(report["notes"][0].as_str().unwrap().contains("local header is damaged"), "{report}");
+    bytes[name + 60] ^= 1;
+    let end = bytes[name..].windows(4).position(|window| window == b"PK\x07\x08").unwrap();
+    bytes[name + end - 1] ^= 1;
     let (report, kept) = repaired(&bytes, bytes.len()).unwrap();
     assert_eq!((lost(&report).len(), kept.len()), (1, 39));
     let why = report["lost"][0]["why"].as_str().unwrap();
-    assert!(why.contains("no local header where the zip directory says"), "{why}");
+    assert!(why.contains("local header is damaged"), "{why}");
 }
 
-/// Checksums that do not match are told; the bytes are kept, and the new file's checksums are right.
+/// A tensor whose checksum does not match is left out and named, or kept and named.
 #[test]
 fn a_changed_byte_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let path = testdata("torch-2.15-py311/checkpoint.tar");
     let mut bytes = std::fs::read(&path).unwrap();
     let place = usize::try_from(ends(&path)["model_state_dict.features.0.weight"]).unwrap() - 1;
+    let place = place - usize::try_from(DESCRIPTOR_BYTES).unwrap();
     bytes[place] ^= 1;
     // cut in the directory
     let (report, kept) = repaired(&bytes, bytes.len() - 30).unwrap();
-    let note = report["notes"][0].as_str().unwrap();
-    assert!(note.starts_with("checkpoint/data/") && note.contains(": CRC-32 "), "{note}");
-    assert_eq!(kept.len(), 40);
+    let why = report["lost"][0]["why"].as_str().unwrap();
+    assert!(why.contains("checkpoint/data/") && why.contains(" CRC-32 "), "{why}");
+    assert_eq!((lost(&report).len(), kept.len()), (1, 39));
     let (input, output) = (dir.path().join("in.pt"), dir.path().join("out.pt"));
     std::fs::write(&input, &bytes[..bytes.len() - 30]).unwrap();
-    run_with(ckpt().arg("repair").arg(&input).arg("-o").arg(&output), b"").exits(0);
+    let run = run_with(ckpt().args(["repair", "--keep-damaged", "--json"]).arg(&input).arg("-o").arg(&output), b"");
+    let report = run.exits(0).json();
+    assert_eq!(report["tensors"], 40);
+    assert_eq!(report["doubtful"][0]["name"], "model_state_dict.features.0.weight");
+    // its bytes have a checksum of their own now
     run_with(ckpt().arg("check").arg(&output), b"").exits(0);
 }
 
@@ -169,6 +184,56 @@ fn scripted_modules() {
     let bytes = std::fs::read(&path).unwrap();
     let all = hashes(&path);
     let (report, kept) = repaired(&bytes, bytes.len() - 30).unwrap();
-    assert!(report["notes"][0].as_str().unwrap().contains("TorchScript"));
+    assert!(report["notes"].to_string().contains("TorchScript"));
     assert!(!kept.is_empty() && kept.iter().all(|(name, hash)| all[name] == *hash));
+}
+
+/// Whoever copies a tensor whose checksum does not match is warned, and only then.
+#[test]
+fn convert_and_extract_warn() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = testdata("torch-2.15-py311/checkpoint.tar");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let name = "model_state_dict.features.0.weight";
+    bytes[usize::try_from(ends(&path)[name] - DESCRIPTOR_BYTES).unwrap() - 1] ^= 1;
+    let input = dir.path().join("in.pt");
+    std::fs::write(&input, bytes).unwrap();
+    for output in ["out.pt", "out.legacy", "out.safetensors", "out.npz"] {
+        let to = if output == "out.legacy" { "torch-legacy" } else { output.rsplit('.').next().unwrap() };
+        let to = if to == "pt" { "torch" } else { to };
+        let output = dir.path().join(output);
+        let convert = |input: &Path| {
+            let mut command = ckpt();
+            command
+                .args(["convert", "--force", "--json", "--root", "model_state_dict", "--to", to])
+                .arg(input)
+                .arg(&output);
+            run_with(&mut command, b"").exits(0)
+        };
+        let run = convert(&input);
+        assert!(run.stderr.contains("features.0.weight: its checksum does not match"), "{to}: {}", run.stderr);
+        assert!(run.json()["doubtful"].to_string().contains("features.0.weight"), "{to}");
+        let run = convert(&path);
+        assert!(
+            !run.stderr.contains("checksum") && run.json()["doubtful"] == serde_json::json!([]),
+            "{to}: {}",
+            run.stderr
+        );
+    }
+    let extract = |name: &str| run_with(ckpt().arg("extract").arg(&input).arg(name), b"").exits(0).stderr;
+    assert!(extract(name).contains("its checksum does not match"));
+    assert!(!extract("model_state_dict.features.0.bias").contains("checksum"));
+    let output = dir.path().join("out.npy");
+    let run = run_with(ckpt().args(["extract", "--json"]).arg(&input).arg(name).arg("-o").arg(&output), b"").exits(0);
+    assert_eq!(run.json()["doubtful"][0]["name"], name);
+}
+
+/// One byte of a chunk is not what its archive says.
+#[test]
+fn a_chunk_of_a_distributed_checkpoint() {
+    let run = run_with(ckpt().args(["check", "--json"]).arg(testdata("damage/dcp_flipped")), b"").exits(1);
+    let report = run.json();
+    let finding = &report["findings"][0];
+    assert_eq!((finding["severity"].as_str(), finding["code"].as_str()), (Some("error"), Some("crc-mismatch")));
+    assert!(finding["where"].as_str().unwrap().contains("__0_0.distcp"));
 }

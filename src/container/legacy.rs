@@ -113,6 +113,9 @@ pub struct Announced {
     pub count: u64,
 }
 
+/// A storage of a damaged stream, and what casts doubt on it.
+pub type Doubted = (StoredAt, Option<&'static str>);
+
 /// Finds the storages of a damaged stream, by what the pickle says of each: where its count does not stand before a
 /// storage, something else was written there. Gives the storages that there are, each with what casts doubt on it, and
 /// where the last one ends. Zeros around a lost count are a hole (a failed block of a download), so the storages that they
@@ -121,8 +124,8 @@ pub fn locate_damaged(
     source: &SharedSource,
     legacy: &Legacy,
     announced: impl Fn(&str) -> Option<Announced>,
-) -> Result<(Vec<(StoredAt, Option<&'static str>)>, u64)> {
-    let mut found: Vec<(StoredAt, Option<&'static str>)> = Vec::new();
+) -> Result<(Vec<Doubted>, u64)> {
+    let mut found: Vec<Doubted> = Vec::new();
     let mut places: Vec<std::ops::Range<u64>> = Vec::new();
     let mut holes: Vec<std::ops::Range<u64>> = Vec::new();
     let mut at = legacy.storages_start;

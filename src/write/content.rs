@@ -219,12 +219,13 @@ fn read_blocks(
     Ok(())
 }
 
-fn is_sparse(source: &dyn Source, offset: u64) -> bool {
+/// Whether the file that the bytes from `offset` on lie in has holes.
+pub(super) fn is_sparse(source: &dyn Source, offset: u64) -> bool {
     source.as_file(offset).is_some_and(|(file, _)| holes::is_sparse(file))
 }
 
 /// The CRC-32 of a part of a source. Of a sparse file only the data is read; nobody else may use its cursor meanwhile.
-fn crc_of(source: &dyn Source, offset: u64, len: u64) -> Result<u32> {
+pub(super) fn crc_of(source: &dyn Source, offset: u64, len: u64) -> Result<u32> {
     let mut hasher = crc32fast::Hasher::new();
     let (mut at, end) = (offset, offset.saturating_add(len));
     while at < end {

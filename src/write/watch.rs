@@ -13,6 +13,7 @@ use crate::container::zip::Zip;
 use crate::error::{ErrorKind, Result};
 use crate::progress::{Progress, Silent};
 use crate::source::Window;
+use crate::write::content::{crc_of, is_sparse};
 
 const BLOCK_BYTES: u64 = 1 << 20;
 /// Bytes that may be read before they are copied: the page cache has to hold them.
@@ -26,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub struct Watch {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<Vec<StorageId>>>>,
+    /// In files with holes, which are found with the file's cursor: these wait until it is not used any more.
+    later: Vec<Stored>,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +47,11 @@ impl Watch {
     /// Begins to look at the members that these storages are.
     pub fn start(checkpoint: &Checkpoint, storages: impl IntoIterator<Item = StorageId>) -> Self {
         let mut seen = HashSet::new();
-        let stored: Vec<Stored> = storages
+        let is_sparse = |(_, zip, index): &Stored| {
+            let stored = zip.members.get(*index).filter(|member| member.method == 0);
+            stored.is_some_and(|member| is_sparse(zip.source().as_ref(), member.header_start))
+        };
+        let all: Vec<Stored> = storages
             .into_iter()
             .filter(|id| seen.insert(*id))
             .filter_map(|id| {
@@ -52,12 +59,13 @@ impl Watch {
                 Some((id, Arc::clone(zip), index))
             })
             .collect();
+        let (later, stored): (Vec<Stored>, Vec<Stored>) = all.into_iter().partition(is_sparse);
         let shared = Arc::new(Shared::default());
         let thread = (!stored.is_empty()).then(|| {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || look(&stored, &shared))
         });
-        Watch { shared, thread }
+        Watch { shared, thread, later }
     }
 
     /// Passes progress on, and hears of it.
@@ -68,8 +76,21 @@ impl Watch {
     /// The storages whose bytes are not those that their checksums are of, once all are looked at.
     pub fn finish(mut self) -> Result<Vec<StorageId>> {
         self.shared.at_end.store(true, Ordering::Relaxed);
-        let Some(thread) = self.thread.take() else { return Ok(Vec::new()) };
-        thread.join().unwrap_or_else(|_| Ok(Vec::new()))
+        let mut wrong = match self.thread.take() {
+            Some(thread) => thread.join().unwrap_or_else(|_| Ok(Vec::new()))?,
+            None => Vec::new(),
+        };
+        for (id, zip, index) in &self.later {
+            let Some(member) = zip.members.get(*index).filter(|member| member.is_whole) else { continue };
+            // what cannot be read was not copied either
+            let Ok(start) = zip.data_start(member) else { continue };
+            let sum = crc_of(zip.source().as_ref(), start, member.compressed_size)?;
+            if sum != member.crc32 && zip.stated_crc(member)?.is_some_and(|stated| stated != sum) {
+                wrong.push(*id);
+            }
+        }
+        wrong.sort_unstable();
+        Ok(wrong)
     }
 }
 

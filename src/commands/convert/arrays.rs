@@ -83,7 +83,6 @@ impl Job<'_> {
             To::Npz => npz::write(target, tensors, &self.limits, progress),
             _ => safetensors::write(target, tensors, metadata, &self.limits, progress),
         };
-        drop(paced);
         drop(bar);
         let (output, overflows) = at_output(&path, written)?;
         self.overflowed(&overflows, |place| tensors.get(place).map(|tensor| tensor.name.clone()));

@@ -150,6 +150,9 @@ enum By {
     Header,
 }
 
+/// What is wrong around a member's data.
+type Wrong = Option<&'static str>;
+
 struct Salvage<'a> {
     source: &'a SharedSource,
     limits: &'a Limits,
@@ -265,22 +268,13 @@ impl Salvage<'_> {
             run.entries.iter().filter_map(|entry| Some((entry, base.checked_add(entry.header_start)?))).collect();
         let judged: Result<Vec<_>> =
             entries.par_iter().map(|(entry, start)| self.judge(*start, Some(entry), next(*start))).collect();
-        let (mut members, mut against) = (Vec::new(), Vec::new());
-        for (member, contradicts) in judged?.into_iter().flatten() {
-            if contradicts {
-                against.push(members.len());
+        let (mut members, mut damage) = (Vec::new(), Vec::new());
+        for (member, wrong) in judged?.into_iter().flatten() {
+            if let Some(wrong) = wrong.filter(|_| member.doubt.is_none()) {
+                damage.push(format!("{}: {wrong}", member.name));
             }
             members.push(member);
         }
-        // one checksum of the directory may be wrong; more of them are those of another file that lay here before
-        if against.len() > 1 || (!against.is_empty() && members.iter().any(|member| member.doubt.is_some())) {
-            for at in against {
-                let Some(member): Option<&mut Member> = members.get_mut(at) else { continue };
-                let why = "its data descriptor and the zip directory state different checksums: bytes of two files may be mixed";
-                member.doubt = Some(why.into());
-            }
-        }
-        let mut damage = Vec::new();
         if !is_complete {
             damage.push("the zip directory or its end record is damaged".to_owned());
             let names: HashSet<Arc<str>> = members.iter().map(|member: &Member| Arc::clone(&member.name)).collect();
@@ -310,9 +304,9 @@ impl Salvage<'_> {
         Ok(Candidate { members, damage, directory_start: end, end })
     }
 
-    /// What is to be thought of the member whose local header is, or was, at byte `at`; whether its descriptor, which
-    /// is right, contradicts the directory. Nothing where there is neither name nor header.
-    fn judge(&self, at: u64, entry: Option<&DirectoryEntry>, next: u64) -> Result<Option<(Member, bool)>> {
+    /// What is to be thought of the member whose local header is, or was, at byte `at`; and what is wrong around data that
+    /// is right. Nothing where there is neither name nor header.
+    fn judge(&self, at: u64, entry: Option<&DirectoryEntry>, next: u64) -> Result<Option<(Member, Wrong)>> {
         let there = self.by_start.get(&at).copied();
         let agreeing = there.filter(|local| entry.is_none_or(|entry| local.name.as_bytes() == entry.name));
         let name = match (entry, there) {
@@ -331,7 +325,8 @@ impl Salvage<'_> {
         let mut sums: Vec<(u64, u64, Option<u32>)> = Vec::new();
         for start in self.starts(at, agreeing, there, entry, next) {
             let claims = self.claims(start, entry, there.filter(|local| local.data_start == start), method);
-            for claim in &claims {
+            // what follows another member's data is not said of this one
+            for claim in claims.iter().filter(|claim| claim.by == By::Directory || agreeing.is_some()) {
                 first.get_or_insert((start, *claim));
                 if claim.crc32 == 0 && claim.size > 0 {
                     // what says nothing of its checksum must say as much in both places
@@ -351,20 +346,29 @@ impl Salvage<'_> {
                     }
                 };
                 if sum == Some(claim.crc32) {
-                    let contradicts = claim.by != By::Directory
-                        && claims.iter().any(|other| {
-                            other.by == By::Directory && (other.crc32, other.size) != (claim.crc32, claim.size)
-                        });
-                    return Ok(Some((self.member(name, at, start, claim, method, flags), contradicts)));
+                    let mut member = self.member(name, at, start, claim, method, flags);
+                    let told =
+                        claims.iter().find(|other| other.by == By::Directory).filter(|_| claim.by != By::Directory);
+                    if told.is_some_and(|told| told.crc32 != 0 && is_of_another(told.crc32, claim.crc32)) {
+                        let why = "its data descriptor and the zip directory state different checksums: bytes of two files \
+                                   may be mixed";
+                        member.doubt = Some(why.into());
+                    }
+                    let wrong = match told {
+                        Some(_) => Some("what the zip directory says of it is damaged"),
+                        None if agreeing.is_none() => Some("its local header is damaged"),
+                        None => None,
+                    };
+                    return Ok(Some((member, wrong)));
                 }
             }
         }
         if let Some((start, claim)) = unstated.filter(|_| stated == 0)
             && start.checked_add(claim.stored).is_some_and(|end| end <= self.source.len())
         {
-            return Ok(Some((self.member(name, at, start, &claim, method, flags), false)));
+            return Ok(Some((self.member(name, at, start, &claim, method, flags), None)));
         }
-        Ok(Some((self.doubtful(name, at, agreeing, there, first, &sums, method, flags), false)))
+        Ok(Some((self.doubtful(name, at, agreeing, there, first, &sums, method, flags), None)))
     }
 
     /// Where the data may begin: where the local header says; without one, where torch would put it, and where it ends
@@ -515,6 +519,11 @@ impl Salvage<'_> {
         let claim = Claim { stored, size, ..claim };
         Member { is_whole, doubt: Some(why.into()), ..self.member(name, at, start.min(len), &claim, method, flags) }
     }
+}
+
+/// Whether two checksums are those of different bytes. One of which a bit or two were flipped differs in no more.
+fn is_of_another(a: u32, b: u32) -> bool {
+    (a ^ b).count_ones() > 2
 }
 
 /// Whether everything that is said of a member says that it has no checksum, in as many places as there have to be.
