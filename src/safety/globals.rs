@@ -4,6 +4,9 @@
 //! collections, common classes of configurations) and of what Python and its libraries offer to run code, start
 //! processes, touch files or reach the network.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
 mod dangerous;
 mod kinds;
 mod known;
@@ -159,44 +162,68 @@ fn is_road(part: &str) -> bool {
 }
 
 fn is_known(module: &str, name: &str) -> bool {
-    let by_kind = |row: &(&str, &str)| {
-        let bare = name.strip_prefix('_').unwrap_or(name);
-        let is_class = bare.starts_with(|c: char| c.is_ascii_uppercase()) && !name.contains('.');
-        row.1 == "*"
-            && is_class
-            && !module.starts_with("transformers.models.rag")
-            && row.0.split_ascii_whitespace().any(|known| covers(known, module, true))
-    };
-    is_listed(module, name) || KNOWN.iter().any(by_kind)
+    let bare = name.strip_prefix('_').unwrap_or(name);
+    let is_class = bare.starts_with(|c: char| c.is_ascii_uppercase()) && !name.contains('.');
+    let of_all = is_class && !module.starts_with("transformers.models.rag");
+    is_listed(module, name) || of_all && parents(module).any(|part| TABLES.known_parts.contains(part))
 }
 
 /// Known by its own name, not only as one of many.
 fn is_listed(module: &str, name: &str) -> bool {
-    let listed = |row: &(&str, &str)| holds(row.1, name) && holds(row.0, module);
     // TorchScript's classes: there is no such module, and torch.jit makes them without Python
     let scripted =
         module == "__torch__" || module.starts_with("__torch__.") || (module, name) == ("torch", "ScriptObject");
-    is_allowed(module, name)
+    TABLES.known.contains(&(module, name))
+        || is_allowed(module, name)
         || scripted
-        || KNOWN.iter().any(listed)
         || (module == "torch" || module == "torch.cuda" || module == "torch.sparse")
             && (constructor(module, name).is_some() || name.ends_with("Storage") && !name.contains('.'))
 }
 
 fn danger(module: &str, name: &str) -> Option<&'static str> {
     let first = name.split('.').next().unwrap_or(name);
-    let listed = |row: &&(&str, &str, &str)| {
-        let (modules, names, _) = **row;
-        let all = names == "*";
-        modules.split_ascii_whitespace().any(|known| covers(known, module, all))
-            && (all || names.split_ascii_whitespace().any(|known| known == name || known == first))
-    };
-    DANGEROUS.iter().find(listed).map(|row| row.2)
+    let named = [name, first].into_iter().filter_map(|name| TABLES.dangerous.get(&(module, name)));
+    let of_all = parents(module).filter_map(|part| TABLES.dangerous_parts.get(part));
+    named.chain(of_all).min_by_key(|(row, _)| *row).map(|(_, why)| *why)
 }
 
-/// Whether `module` is `known`, or with `below` lies in it.
-fn covers(known: &str, module: &str, below: bool) -> bool {
-    module.strip_prefix(known).is_some_and(|rest| rest.is_empty() || below && rest.starts_with('.'))
+/// The tables by module and name; of rows for whole parts of packages, by the part.
+struct Tables {
+    known: HashSet<(&'static str, &'static str)>,
+    known_parts: HashSet<&'static str>,
+    /// With the number of the row: the first one counts.
+    dangerous: HashMap<(&'static str, &'static str), (usize, &'static str)>,
+    dangerous_parts: HashMap<&'static str, (usize, &'static str)>,
+}
+
+static TABLES: LazyLock<Tables> = LazyLock::new(|| {
+    let (mut known, mut known_parts) = (HashSet::new(), HashSet::new());
+    for (modules, names) in KNOWN {
+        for module in modules.split_ascii_whitespace() {
+            match *names {
+                "*" => drop(known_parts.insert(module)),
+                names => known.extend(names.split_ascii_whitespace().map(|name| (module, name))),
+            }
+        }
+    }
+    let (mut dangerous, mut dangerous_parts) = (HashMap::new(), HashMap::new());
+    for (row, (modules, names, why)) in DANGEROUS.iter().enumerate() {
+        for module in modules.split_ascii_whitespace() {
+            for name in names.split_ascii_whitespace() {
+                match name {
+                    "*" => dangerous_parts.entry(module).or_insert((row, *why)),
+                    name => dangerous.entry((module, name)).or_insert((row, *why)),
+                };
+            }
+        }
+    }
+    Tables { known, known_parts, dangerous, dangerous_parts }
+});
+
+/// A module and the packages that it lies in.
+fn parents(module: &str) -> impl Iterator<Item = &str> {
+    let ends = module.match_indices('.').map(|(at, _)| at).chain([module.len()]);
+    ends.filter_map(|end| module.get(..end))
 }
 
 #[cfg(test)]

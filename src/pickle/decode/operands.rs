@@ -66,8 +66,6 @@ impl Decoder<'_> {
         let node = match (self.code, text) {
             (op::INT, b"00") => return self.constant(Graph::FALSE),
             (op::INT, b"01") => return self.constant(Graph::TRUE),
-            // C's strtol finds no digits and says 0
-            (op::INT, b"") => Some(Node::Int(0)),
             (op::FLOAT, number) => numbers::float(number).map(Node::Float),
             (_, number) => self.integer(number, begin, &line)?,
         };

@@ -1,5 +1,8 @@
 //! What is dangerous by its kind: by the words of its name, or by a module that checkpoints have no use for.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
 /// Python's modules, those of older versions too, and the tools that come with it.
 const STDLIB: &str = "\
     __future__ __main__hello__ _abc _aix_support _ast _asyncio _bisect _blake2 _bootsubprocess _bz2 _codecs_cn _codecs_hk \
@@ -57,9 +60,11 @@ pub(super) const NO_USE: &str = "belongs to a part of Python that checkpoints ha
 pub(super) const NO_USE_TORCH: &str = "belongs to a part of torch that checkpoints have no use for";
 pub(super) const BY_NAME: &str = "opens, loads, runs or changes something, by its name";
 
-fn holds(list: &str, name: &str) -> bool {
-    list.split_ascii_whitespace().any(|known| known == name)
-}
+type Names = LazyLock<HashSet<&'static str>>;
+
+static STDLIB_NAMES: Names = LazyLock::new(|| STDLIB.split_ascii_whitespace().collect());
+static INERT_NAMES: Names = LazyLock::new(|| INERT_STDLIB.split_ascii_whitespace().collect());
+static WORD_NAMES: Names = LazyLock::new(|| WORDS.split_ascii_whitespace().collect());
 
 fn top(module: &str) -> &str {
     module.split('.').next().unwrap_or(module)
@@ -67,7 +72,7 @@ fn top(module: &str) -> &str {
 
 /// Whether it is a module of Python's own.
 pub(super) fn is_stdlib(module: &str) -> bool {
-    holds(STDLIB, top(module))
+    STDLIB_NAMES.contains(top(module))
 }
 
 /// Whether all its modules are in the tables: a name with dots that leads nowhere there is not one of a class.
@@ -87,7 +92,7 @@ pub(super) fn no_use(module: &str, name: &str) -> Option<&'static str> {
     if is_stdlib(module) {
         // what modules keep to themselves is what they have from others
         let is_private = name.starts_with('_') && !name.trim_start_matches('_').starts_with(char::is_uppercase);
-        return (is_private || !holds(INERT_STDLIB, top(module))).then_some(NO_USE);
+        return (is_private || !INERT_NAMES.contains(top(module))).then_some(NO_USE);
     }
     let is_inert = |part: &str| module.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let is_function = !name.trim_start_matches('_').starts_with(char::is_uppercase);
@@ -100,7 +105,7 @@ pub(super) fn no_use(module: &str, name: &str) -> Option<&'static str> {
 pub(super) fn is_named_so(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     let is_function = last.trim_start_matches('_').starts_with(char::is_lowercase);
-    is_function && !name.contains('<') && words(last).any(|word| holds(WORDS, &word))
+    is_function && !name.contains('<') && words(last).any(|word| WORD_NAMES.contains(word.as_str()))
 }
 
 /// `some_name`, `someName`, as words.

@@ -52,15 +52,17 @@ pub(super) fn loose(graph: &Graph) -> HashSet<NodeId> {
             *references.entry(id).or_default() += 1;
         }
     });
+    let mut calls: HashMap<NodeId, u64> = HashMap::new();
+    for object in graph.ids().filter_map(|id| graph.object(id)) {
+        *calls.entry(object.callable).or_default() += 1;
+    }
     let mut loose = HashSet::new();
     for (id, condition) in conditional {
         let uses = uses.get(&id).copied().unwrap_or_default();
         let referred = references.get(&id).copied().unwrap_or_default();
         // a class that only reaches something when it is called may be named wherever objects are made without that
         let counted = match condition {
-            Condition::Init(_) => {
-                graph.ids().filter_map(|id| graph.object(id)).filter(|object| object.callable == id).count() as u64
-            }
+            Condition::Init(_) => calls.get(&id).copied().unwrap_or_default(),
             _ => referred,
         };
         if uses < counted {

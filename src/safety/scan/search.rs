@@ -8,13 +8,15 @@ use crate::error::Result;
 use crate::pickle::{Graph, NothingInline, decode_as_either, opcode as op};
 use crate::safety::finding::Severity;
 use crate::safety::globals::is_named_dangerous;
-use crate::source::{SharedSource, read_vec};
+use crate::source::{MemorySource, SharedSource, read_vec};
 
 const BLOCK: u64 = 1 << 20;
 /// The longest name that is looked for, in bytes.
 const MAX_NAME: usize = 255;
 /// Bytes of a block that may belong to something that began before them: two names and what introduces them.
 const OVERLAP: usize = 2 * MAX_NAME + 24;
+/// Bytes in which a pickle must end that calls something by INST.
+const MAX_INST_BYTES: u64 = 4096;
 /// Strings that STACK_GLOBAL may take, of those before it.
 const STRINGS: usize = 8;
 
@@ -59,18 +61,27 @@ impl Scanner<'_> {
 
     /// Whether a pickle that goes on with the GLOBAL at `at` calls something: two lines of text alone may be just text.
     fn is_called(&mut self, source: &SharedSource, at: u64) -> Result<bool> {
-        if read_vec(source.as_ref(), at, 1)? == [op::INST] {
-            return Ok(true);
-        }
         if !self.may_begin("") {
             return Ok(false);
         }
+        let is_inst = read_vec(source.as_ref(), at, 1)? == [op::INST];
         let mut graph = Graph::new();
-        let stream = graph.add_stream(Arc::clone(source), "");
-        let decoded = decode_as_either(&mut graph, stream, at, self.left, &NothingInline);
+        let decoded = if is_inst {
+            // it takes what lies above a mark: one in front of it serves
+            let rest = read_vec(source.as_ref(), at, (source.len() - at).min(MAX_INST_BYTES))?;
+            let marked: SharedSource = Arc::new(MemorySource::new([&[op::MARK], rest.as_slice()].concat()));
+            let stream = graph.add_stream(marked, "");
+            decode_as_either(&mut graph, stream, 0, self.left, &NothingInline)
+        } else {
+            let stream = graph.add_stream(Arc::clone(source), "");
+            decode_as_either(&mut graph, stream, at, self.left, &NothingInline)
+        };
         self.spend(graph.steps());
         if let Err(e) = decoded {
             super::only_io(e)?;
+            if is_inst {
+                return Ok(false);
+            }
         }
         Ok(graph.ids().any(|id| graph.object(id).is_some()))
     }
