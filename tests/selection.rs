@@ -504,6 +504,25 @@ fn byte_strings_and_other_keys_are_names() {
     assert_eq!(names(&["--exclude", "(1, 2)", "--exclude", "module.*", "--exclude", "5"]), ["True"]);
 }
 
+#[test]
+fn a_part_of_a_state_dict_keeps_the_versions_of_its_modules() {
+    let out = Out::new();
+    for (name, options) in [("a.pt", &["--root", "blocks.1"][..]), ("b.pt", &["--root", "blocks.1", "--state-dict"])] {
+        out.convert(FLAT, name, options);
+        let checkpoint = ckpt::commands::input::open(Path::new(&out.path(name)), &Limits::default(), true);
+        let checkpoint = checkpoint.unwrap().checkpoint;
+        let objects = checkpoint.objects();
+        let metadata = objects.attribute(checkpoint.root, "_metadata").unwrap();
+        let modules = objects.items(metadata).unwrap();
+        let modules: Vec<String> = modules
+            .iter()
+            .map(|module| format!("{}: {}", checkpoint.graph.str(module.key).unwrap(), objects.repr(module.value, 50)))
+            .collect();
+        // as torch reads it: `_metadata` of the block's own state_dict()
+        assert_eq!(modules, [": {'version': 1}", "attn: {'version': 1}", "norm: {'version': 2}"], "{name}");
+    }
+}
+
 /// Files and directories of the test data that can be opened.
 fn checkpoints() -> Vec<PathBuf> {
     let limits = Limits::default();

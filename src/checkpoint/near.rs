@@ -99,9 +99,10 @@ impl Search {
         let most = (wanted.chars().count() / 4).max(2);
         // of a short word every other is near
         let most = most.min(wanted.chars().count().saturating_sub(1));
+        let fewer = most.min((wanted.chars().count() / 4).max(1));
         // of a longer name the end with as many elements may be what was meant
         let end = candidate.rmatch_indices('.').nth(self.dots).and_then(|(at, _)| candidate.get(at + 1..));
-        if let Some(edits) = end.and_then(|end| self.edits(end, most)) {
+        if let Some(edits) = end.and_then(|end| self.edits(end, fewer)) {
             return Some(2 + edits);
         }
         if let Some(edits) = self.edits(candidate, most) {

@@ -157,13 +157,17 @@ impl Walk<'_> {
         let objects = self.checkpoint.objects();
         let node = objects.unwrap(node);
         if let Some(tensor) = self.checkpoint.tensors.of(node).and_then(|id| self.checkpoint.tensor(id)) {
-            return if tensor.state.is_some() { self.visit_whole(node, "a tensor") } else { Ok(self.leaf(1)) };
+            return if tensor.state.is_some() {
+                self.visit_whole(node, "a tensor with parts; choose the whole of it")
+            } else {
+                Ok(self.leaf(1))
+            };
         }
         if self.open.contains(&node) {
             return Ok(self.leaf(0));
         }
         if module::is_module(self.checkpoint, node) {
-            return self.visit_whole(node, "a module");
+            return self.visit_whole(node, "a module; --state-dict can leave it out");
         }
         let children = if objects.is_value(node) { Vec::new() } else { objects.children(node) };
         if children.is_empty() {
@@ -199,7 +203,7 @@ impl Walk<'_> {
         match going {
             None => Ok(Fate::Stays),
             Some(inner) if staying => {
-                let message = format!("{inner} is part of {what}; --state-dict can leave it out");
+                let message = format!("{inner} is part of {what}");
                 Err(Error::new(ErrorKind::Unsupported, message))
             }
             Some(_) => {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rustc_hash::FxHashMap;
 
-pub use self::state_dict::state_dict;
+pub use self::state_dict::{metadata_below, ordered_dict, state_dict};
 pub use self::storages::NewStorage;
 use self::storages::{Home, Planned, Use};
 use crate::checkpoint::Checkpoint;

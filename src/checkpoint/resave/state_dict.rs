@@ -8,6 +8,41 @@ use crate::checkpoint::tensor::{Data, Kind, STRIDED, Tensor, TensorId};
 use crate::error::{Error, Result};
 use crate::pickle::{Change, Construct, Entry, Graph, Node, NodeId, Object};
 
+/// What `BUILD` gives a state dict that is made of a part of another: the `_metadata` of the modules below `stem`, whose
+/// versions decide how they are loaded. `None` where there is none.
+pub fn metadata_below(checkpoint: &mut Checkpoint, state: NodeId, stem: &str) -> Result<Option<NodeId>> {
+    let objects = checkpoint.objects();
+    let named = |node: NodeId| objects.items(node).unwrap_or_default();
+    let name = |key: NodeId| checkpoint.graph.str(key).map(|name| name.into_owned());
+    let metadata = named(state).into_iter().find(|entry| name(entry.key).as_deref() == Some("_metadata"));
+    let Some(metadata) = metadata else { return Ok(None) };
+    let below = named(metadata.value).into_iter().filter_map(|entry| {
+        let name = name(entry.key)?;
+        let rest = name.strip_prefix(stem)?;
+        let rest = if rest.is_empty() { "" } else { rest.strip_prefix('.')? };
+        Some((rest.to_owned(), entry.value))
+    });
+    let below: Vec<_> = below.collect();
+    if below.is_empty() {
+        return Ok(None);
+    }
+    let mut changes = Vec::new();
+    for (name, value) in below {
+        changes.push(Change::Item(Entry { key: checkpoint.graph.push_str(&name)?, value, key_at: 0 }));
+    }
+    let value = ordered_dict(checkpoint, changes)?;
+    let entry = Entry { key: metadata.key, value, key_at: 0 };
+    Ok(Some(checkpoint.graph.push(Node::Dict(Box::new(vec![entry])))?))
+}
+
+/// A new `collections.OrderedDict`.
+pub fn ordered_dict(checkpoint: &mut Checkpoint, changes: Vec<Change>) -> Result<NodeId> {
+    let (module, name) = (checkpoint.graph.push_str("collections")?, checkpoint.graph.push_str("OrderedDict")?);
+    let callable = checkpoint.graph.push(Node::Global { module, name })?;
+    let object = Object { how: Construct::Reduce, callable, args: Graph::EMPTY_TUPLE, kwargs: None, changes };
+    checkpoint.graph.push(Node::Object(Box::new(object)))
+}
+
 /// A new `OrderedDict` of the given tensors, as `state_dict()` gives it: plain tensors without grad, views and sharing
 /// kept; what is no tensor stays as it is. `attributes` is what `BUILD` gives it (`_metadata`).
 pub fn state_dict(
@@ -15,8 +50,6 @@ pub fn state_dict(
     tensors: &[(String, NodeId, Option<TensorId>)],
     attributes: Option<NodeId>,
 ) -> Result<NodeId> {
-    let (module, name) = (checkpoint.graph.push_str("collections")?, checkpoint.graph.push_str("OrderedDict")?);
-    let callable = checkpoint.graph.push(Node::Global { module, name })?;
     let mut changes = Vec::new();
     // an array has no storage that says what shares it: under two names it stays one tensor
     let mut arrays: HashMap<TensorId, NodeId> = HashMap::new();
@@ -60,8 +93,7 @@ pub fn state_dict(
         changes.push(Change::Item(Entry { key, value, key_at: 0 }));
     }
     changes.extend(attributes.map(Change::Build));
-    let object = Object { how: Construct::Reduce, callable, args: Graph::EMPTY_TUPLE, kwargs: None, changes };
-    checkpoint.graph.push(Node::Object(Box::new(object)))
+    ordered_dict(checkpoint, changes)
 }
 
 /// What only its own constructor can make keeps it, without the parameter or the subclass around it.

@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use crate::checkpoint::names::join;
 use crate::checkpoint::prune::Removed;
-use crate::checkpoint::resave::{Resave, resave, state_dict};
+use crate::checkpoint::resave::{Resave, metadata_below, ordered_dict, resave, state_dict};
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Container, Item, Root, TensorId};
 use crate::commands::convert::{Casts, Job, To, at_output};
@@ -63,7 +63,7 @@ impl Job<'_> {
         let root = match plain {
             true => weights.root.node,
             false => {
-                let attributes = metadata_of(checkpoint, &weights);
+                let attributes = metadata_of(checkpoint, &weights.root)?;
                 match self.saved_values(checkpoint, &weights)? {
                     Some(named) => state_dict(checkpoint, &named, attributes)?,
                     None => self.state_dict(checkpoint, &weights.tensors, attributes)?,
@@ -152,7 +152,7 @@ impl Job<'_> {
         Ok(root.node)
     }
 
-    /// A dict of what is chosen below a node of the tree that is no object.
+    /// A dict of what is chosen below a node of the tree that is no object; of a state dict another one.
     fn part(&mut self, checkpoint: &mut Checkpoint, root: &Root) -> anyhow::Result<NodeId> {
         let mut entries = Vec::new();
         for entry in checkpoint.names(root)?.entries {
@@ -164,7 +164,13 @@ impl Job<'_> {
                 self.report.left_out.push(LeftOut { name, tensors: None });
             }
         }
-        Ok(checkpoint.graph.push(Node::Dict(Box::new(entries)))?)
+        Ok(match metadata_of(checkpoint, root)? {
+            Some(attributes) => {
+                let items = entries.into_iter().map(Change::Item);
+                ordered_dict(checkpoint, items.chain([Change::Build(attributes)]).collect())?
+            }
+            None => checkpoint.graph.push(Node::Dict(Box::new(entries)))?,
+        })
     }
 
     pub(super) fn write_torch(
@@ -201,17 +207,14 @@ impl Job<'_> {
     }
 }
 
-/// The `_metadata` of a state dict that is taken whole, where it consists of plain values.
-fn metadata_of(checkpoint: &Checkpoint, weights: &Weights) -> Option<NodeId> {
-    if weights.root.stem.is_some() {
-        return None;
-    }
-    let state = checkpoint.graph.changes(weights.root.node).iter().find_map(|change| match change {
-        Change::Build(state) => Some(*state),
+/// The `_metadata` of a state dict, where it consists of plain values; of a part of one that of its modules.
+fn metadata_of(checkpoint: &mut Checkpoint, root: &Root) -> anyhow::Result<Option<NodeId>> {
+    let state = checkpoint.graph.changes(root.node).iter().find_map(|change| match change {
+        Change::Build(state) if *state != Graph::NONE => Some(*state),
         _ => None,
-    })?;
-    checkpoint.objects().items(weights.root.node)?;
-    let scan = Scan::new(&checkpoint.graph, state).ok()?;
+    });
+    let Some(state) = state.filter(|_| checkpoint.objects().items(root.node).is_some()) else { return Ok(None) };
+    let Ok(scan) = Scan::new(&checkpoint.graph, state) else { return Ok(None) };
     let plain = scan.order().iter().all(|node| match checkpoint.graph.node(*node) {
         Node::Global { .. } => checkpoint
             .graph
@@ -220,5 +223,9 @@ fn metadata_of(checkpoint: &Checkpoint, weights: &Weights) -> Option<NodeId> {
         Node::Persistent(_) | Node::Foreign(_) => false,
         _ => true,
     });
-    (plain && state != Graph::NONE).then_some(state)
+    Ok(match &root.stem {
+        _ if !plain => None,
+        Some(stem) => metadata_below(checkpoint, state, stem)?,
+        None => Some(state),
+    })
 }
