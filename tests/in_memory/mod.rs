@@ -131,7 +131,9 @@ pub fn repair(source: SharedSource) -> anyhow::Result<Option<Listing>> {
 /// Converts, and reads what was written: the tensors of the input, each with its elements.
 pub fn convert_and_reread(bytes: &[u8], to: To) -> anyhow::Result<()> {
     let written = convert(memory(bytes.to_vec()), to)?;
-    let checkpoint = open(memory(bytes.to_vec()))?;
+    let mut checkpoint = open(memory(bytes.to_vec()))?;
+    // names that safetensors records as aliases are tensors again
+    checkpoint.restore_aliases()?;
     let hashed = Wanted { hash: true, stats: false };
     let before = listing(&checkpoint, 0, hashed)?;
     let after = list_and_hash(memory(written)).unwrap_or_else(|e| panic!("what was written to {to:?} is refused: {e}"));

@@ -41,9 +41,9 @@ impl Job<'_> {
                 _ => self.save_values(checkpoint, &[], values)?,
             }
             let root = self.root(checkpoint)?;
-            let places = checkpoint.weights_sets()?;
-            let mut casts = self.casts(checkpoint, &root, &places)?;
+            let mut casts = Casts::default();
             if self.args.dtype.is_some() {
+                casts = self.casts(checkpoint, &root, &checkpoint.weights_sets()?)?;
                 casts.kept.tensors.extend(checkpoint.numpy_arrays(&root)?.into_keys());
                 self.report.not_cast = self.not_cast(checkpoint, &casts);
             }
