@@ -543,7 +543,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__repair)
-            opts="-o -q -h --output --in-place --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --output --in-place --keep-damaged --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

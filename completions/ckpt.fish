@@ -123,6 +123,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-entries -d 'Ten
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l in-place -d 'Repair the file itself'
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l keep-damaged -d 'Keep tensors that may be damaged, and name them, instead of leaving them out'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l force -d 'Replace an OUTPUT that exists'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s q -l quiet -d 'No notes and no progress on standard error'
@@ -154,7 +155,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-depth -d 'How 
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-entries -d 'Tensors and values that may be listed' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l compact -d 'Write only the parts of storages that tensors use (torch formats)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l json -d 'Short for --format json'
