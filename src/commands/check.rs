@@ -12,10 +12,10 @@ use crate::commands::ls::no_checkpoint_below;
 use crate::commands::output::OutputArgs;
 use crate::commands::{Status, progress_bar::Bar};
 use crate::error::ErrorKind;
-use crate::layout::explain;
 use crate::limits::Limits;
 use crate::report::check::{Check, GlobalRow, Lines, Summary, status_name, verdict};
-use crate::safety::examine::{Examined, examine, examine_refused, examine_several};
+use crate::safety::archive::{Named, examine_all};
+use crate::safety::examine::{Examined, examine_refused, examine_several};
 use crate::safety::finding::Severity;
 use crate::safety::integrity::Depth;
 use crate::source::{FileSource, SharedSource};
@@ -61,19 +61,22 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     if args.recursive {
         return check_many(args, &limits);
     }
-    let mut status = Status::Success;
-    for (number, input) in args.inputs.iter().enumerate() {
-        match check_input(args, input, &limits) {
-            Ok(check) => {
-                if number > 0 && !args.output.wants_json() {
-                    args.output.print(&Blank)?;
+    let (mut status, mut printed) = (Status::Success, 0_u64);
+    for input in &args.inputs {
+        for (name, checked) in check_input(args, input, &limits) {
+            match checked {
+                Ok(check) => {
+                    if printed > 0 && !args.output.wants_json() {
+                        args.output.print(&Blank)?;
+                    }
+                    args.output.print(&check)?;
+                    printed += 1;
+                    status = status.max(args.answer(&check));
                 }
-                args.output.print(&check)?;
-                status = status.max(args.answer(&check));
-            }
-            Err(e) => {
-                args.output.refuse(input, &e)?;
-                status = Status::Trouble;
+                Err(e) => {
+                    args.output.refuse(&name, &e)?;
+                    status = Status::Trouble;
+                }
             }
         }
     }
@@ -100,20 +103,20 @@ fn check_many(args: &Args, limits: &Limits) -> anyhow::Result<Status> {
         };
         let mut others = 0;
         for batch in found.chunks(BATCH) {
-            let checked: Vec<anyhow::Result<Check>> =
+            let checked: Vec<Vec<Checked>> =
                 batch.par_iter().with_max_len(1).map(|file| check_input(args, file, limits)).collect();
             let mut lines = Lines::default();
-            for (file, check) in batch.iter().zip(checked) {
+            for (file, check) in checked.into_iter().flatten() {
                 match check {
                     Ok(check) => {
                         summary.add(check.verdict);
                         status = status.max(args.answer(&check));
                         lines.0.push(check);
                     }
-                    Err(e) if file != input && is_other_file(&e) => others += 1,
+                    Err(e) if file != *input && is_other_file(&e) => others += 1,
                     Err(e) => {
                         args.print_lines(&mut lines)?;
-                        args.output.refuse(file, &e)?;
+                        args.output.refuse(&file, &e)?;
                         status = Status::Trouble;
                     }
                 }
@@ -136,9 +139,24 @@ fn is_other_file(e: &anyhow::Error) -> bool {
     ours.is_some_and(|e| e.kind() == ErrorKind::NotACheckpoint)
 }
 
-fn check_input(args: &Args, input: &Path, limits: &Limits) -> anyhow::Result<Check> {
+/// An input, or a checkpoint in an archive, by its name.
+type Checked = (PathBuf, anyhow::Result<Check>);
+
+/// What an input comes to: one report, or one for an archive and one for each checkpoint in it.
+fn check_input(args: &Args, input: &Path, limits: &Limits) -> Vec<Checked> {
     let shown = input.display().to_string();
-    let examined = examine_input(args, input, limits).with_context(|| shown.clone())?;
+    let examined = match examine_input(args, input, limits) {
+        Ok(examined) => examined,
+        Err(e) => vec![(shown.clone(), Err(e))],
+    };
+    let named = |(name, examined): (String, crate::error::Result<Examined>)| {
+        let checked = examined.with_context(|| name.clone()).map(|examined| report(name.clone(), examined));
+        (if name == shown { input.to_owned() } else { PathBuf::from(name) }, checked)
+    };
+    examined.into_iter().map(named).collect()
+}
+
+fn report(file: String, examined: Examined) -> Check {
     let weights_only = examined.weights_only;
     let rows = examined.globals.into_iter().map(|global| GlobalRow {
         name: global.name,
@@ -150,34 +168,34 @@ fn check_input(args: &Args, input: &Path, limits: &Limits) -> anyhow::Result<Che
             _ => "built",
         },
     });
-    Ok(Check {
+    Check {
         schema: Check::SCHEMA,
-        file: shown,
-        container: examined.container.map(|container| container.name()),
+        file,
+        container: examined.container.map(|container| container.name()).or(examined.archive),
         verdict: verdict(&examined.findings),
         weights_only,
         globals: rows.collect(),
         findings: examined.findings,
-    })
+    }
 }
 
-fn examine_input(args: &Args, input: &Path, limits: &Limits) -> crate::error::Result<Examined> {
+fn examine_input(args: &Args, input: &Path, limits: &Limits) -> crate::error::Result<Vec<Named>> {
     let depth = Depth { data: !args.no_data, numerics: args.numerics };
+    let shown = input.display().to_string();
     let layout = match input::layout(input, limits, true) {
         Ok(layout) => layout,
         Err(e) if e.kind() == ErrorKind::Unsupported && !input.is_dir() => return Err(e),
-        Err(e) => return examine_refused(e),
+        Err(e) => return examine_refused(e).map(|examined| vec![(shown, Ok(examined))]),
     };
     if let Some(contents) = layout.contents(limits) {
-        let examined = examine(input, &contents.source, &contents.limits, depth);
-        return examined.map_err(|e| explain(e, &contents, &input.display().to_string()));
+        return examine_all(input, &contents, &shown, depth);
     }
     let unpacked = layout.unpacked_files();
     let shards = layout.shards().map(|(index, shards)| (index.to_owned(), shards));
-    let bar = Bar::new(&input.display().to_string(), layout.bytes(), true);
+    let bar = Bar::new(&shown, layout.bytes(), true);
     let opened = layout.open(limits, &bar);
     let open = |dir: &Path, name: &str| FileSource::open(&dir.join(name)).map(|file| Arc::new(file) as SharedSource);
-    match (shards, unpacked) {
+    let examined = match (shards, unpacked) {
         (Some((index, shards)), _) => {
             let dir = index.parent().unwrap_or(Path::new(""));
             let parts = shards.into_iter().map(|name| (name.clone(), open(dir, &name)));
@@ -192,7 +210,8 @@ fn examine_input(args: &Args, input: &Path, limits: &Limits) -> crate::error::Re
             let names = names.iter().map(|name| name.to_string_lossy().into_owned());
             examine_several(names.map(|name| (name.clone(), open(input, &name))), false, opened, limits, depth)
         }
-    }
+    };
+    Ok(vec![(shown, Ok(examined?))])
 }
 
 impl Args {

@@ -12,8 +12,8 @@ use crate::commands::output::OfInput;
 use crate::commands::progress_bar::Bar;
 use crate::container::archive::Contents;
 use crate::container::spool::spool;
-use crate::error::Error;
-use crate::layout::{Layout, address, survey};
+use crate::error::{Error, ErrorKind};
+use crate::layout::{Contained, Layout, Walk, address, survey};
 use crate::limits::Limits;
 use crate::source::SharedSource;
 
@@ -112,6 +112,60 @@ pub fn open(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result<Input> 
     let bar = Bar::new(&shown, bytes, quiet);
     let checkpoint = layout.open(limits, &bar).with_context(context)?;
     Ok(Input { name: shown, bytes, checkpoint })
+}
+
+/// An input that is a checkpoint, or an archive of some.
+#[derive(Debug)]
+pub enum Found {
+    /// A checkpoint.
+    Checkpoint(Input),
+    /// An archive: its name, its bytes on disk, the way through it, and why it is no checkpoint.
+    Archive {
+        /// As the command line names it.
+        name: String,
+        /// Bytes on disk.
+        bytes: u64,
+        /// The checkpoints in it.
+        walk: Walk,
+        /// What is said of it where one checkpoint is wanted.
+        e: anyhow::Error,
+    },
+}
+
+/// Opens a checkpoint, or an archive of some. Errors name the file.
+pub fn open_or_walk(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result<Found> {
+    let shown = name.display().to_string();
+    let context = || OfInput(shown.clone());
+    let layout = layout(name, limits, quiet).with_context(context)?;
+    let bytes = layout.bytes();
+    let contents = layout.contents(limits);
+    let bar = Bar::new(&shown, bytes, quiet);
+    match (layout.open(limits, &bar), contents) {
+        (Err(e), Some(contents)) if matches!(e.kind(), ErrorKind::NotACheckpoint | ErrorKind::Unsupported) => {
+            let walk = Walk::of(&contents, &shown, &bar).with_context(context)?;
+            let e = anyhow::Error::new(e).context(context());
+            match walk {
+                Some(walk) => Ok(Found::Archive { name: shown, bytes, walk, e }),
+                None => Err(e),
+            }
+        }
+        (opened, _) => {
+            let checkpoint = opened.with_context(context)?;
+            Ok(Found::Checkpoint(Input { name: shown, bytes, checkpoint }))
+        }
+    }
+}
+
+/// Opens a checkpoint that was found in an archive. Errors name it.
+pub fn open_contained(contained: &Contained, limits: &Limits, quiet: bool) -> anyhow::Result<Input> {
+    let name = contained.name.clone();
+    let context = || OfInput(name.clone());
+    let layout = contained.layout().with_context(context)?;
+    let bytes = layout.bytes();
+    let bar = Bar::new(&name, bytes, quiet);
+    let checkpoint = layout.open(limits, &bar).with_context(context)?;
+    drop(bar);
+    Ok(Input { name, bytes, checkpoint })
 }
 
 /// What there is to open below a directory, in the order of the names: checkpoints of several files once, then every

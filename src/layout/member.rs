@@ -15,7 +15,7 @@ use crate::source::{FileSource, SharedSource};
 /// What stands between an archive and its member.
 pub(super) const SEPARATOR: &str = "::";
 /// Archives in archives that are opened for one name.
-const MAX_NESTED: usize = 16;
+pub(super) const MAX_NESTED: usize = 16;
 
 /// A name taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +108,7 @@ fn longest<'a>(archive: &Archive, rest: &'a str) -> Option<(usize, &'a str, Opti
 }
 
 /// A folder that is an unpacked archive.
-fn unpacked(archive: &Archive, folder: &str) -> Result<Option<Found>> {
+pub(super) fn unpacked(archive: &Archive, folder: &str) -> Result<Option<Found>> {
     if let Some(zip) = archive.zip().filter(|zip| matches!(zip.flavor(), Ok(Flavor::Package))) {
         // relative to the top folder, as torch.package names its resources
         if let Some(index) = zip.position(&format!("{}/{folder}", zip.top())) {

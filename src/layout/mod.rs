@@ -4,6 +4,7 @@
 //! [`Layout::of`] decides what a path stands for. However many files there are, what comes out is one
 //! [`Checkpoint`]: everything above sees no difference.
 
+mod contained;
 mod dcp;
 mod directory;
 mod inside;
@@ -30,6 +31,7 @@ use member::Found;
 use sharded::Sharded;
 use unpacked::Unpacked;
 
+pub use contained::{Contained, Spot, Step, Walk};
 pub use inside::explain;
 pub use member::{Address, address};
 
@@ -142,6 +144,11 @@ impl Layout {
     pub fn contents(&self, limits: &Limits) -> Option<Contents> {
         let Kind::File(source) = &self.kind else { return None };
         Some(Contents { source: Arc::clone(source), limits: self.limits.clone().unwrap_or_else(|| limits.clone()) })
+    }
+
+    /// The bounds on what is in it, which are no wider than `limits`.
+    pub fn limits(&self, limits: &Limits) -> Limits {
+        self.limits.clone().unwrap_or_else(|| limits.clone())
     }
 
     /// The files of an unpacked archive, with their names in it.

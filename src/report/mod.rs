@@ -7,6 +7,7 @@ pub mod diff;
 pub mod extract;
 pub mod figures;
 pub mod ls;
+pub mod ls_archive;
 pub mod refusal;
 pub mod rename;
 pub mod repair;
