@@ -7,13 +7,16 @@ use std::sync::Arc;
 use anyhow::Context;
 use rayon::prelude::*;
 
-use crate::commands::input::{self, LimitArgs};
+use crate::commands::input::{self, LimitArgs, path_of};
 use crate::commands::ls::no_checkpoint_below;
-use crate::commands::output::OutputArgs;
+use crate::commands::output::{OutputArgs, say};
 use crate::commands::{Status, progress_bar::Bar};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
+use crate::layout::{Below, BelowKind, below, is_called_a_checkpoint};
 use crate::limits::Limits;
 use crate::report::check::{Check, GlobalRow, Lines, Summary, status_name, verdict};
+use crate::report::figures::counted;
+use crate::report::file_bytes::file_bytes;
 use crate::safety::archive::{Named, examine_all};
 use crate::safety::examine::{Examined, examine_refused, examine_several};
 use crate::safety::finding::Severity;
@@ -34,7 +37,8 @@ pub struct Args {
     /// Files, directories of a checkpoint in several files, or members of archives (`ARCHIVE::member`); `-` is standard input
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
-    /// One line for each input, and for every file below a directory that is or hides a checkpoint
+    /// One line for each input, and for every file below a directory that is or hides a checkpoint. What is called like one
+    /// (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that may not be read is an error
     #[arg(short = 'R', long)]
     pub recursive: bool,
     /// Exit with 1 when there is a finding this bad
@@ -43,6 +47,9 @@ pub struct Args {
     /// Also look for NaN, infinities, zeros and subnormal numbers in the tensors
     #[arg(long)]
     pub numerics: bool,
+    /// With --recursive, name the files that were left aside
+    #[arg(short, long, requires = "recursive")]
+    pub verbose: bool,
     /// Read no tensor data: no checksums
     #[arg(long, conflicts_with = "numerics")]
     pub no_data: bool,
@@ -84,54 +91,85 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
 }
 
 /// The inputs, and all files below those that are directories, in parallel, one line each in the order of their names.
-/// What is below a directory and no checkpoint is passed over.
+/// What is below a directory and no checkpoint is counted, and refused where it is called like one.
 fn check_many(args: &Args, limits: &Limits) -> anyhow::Result<Status> {
-    let mut status = Status::Success;
-    let mut summary = Summary::default();
+    let mut many = Many { args, status: Status::Success, summary: Summary::default() };
     for input in &args.inputs {
         let found = match input.is_dir() {
-            true => input::below(input, limits),
-            false => Ok(vec![input.clone()]),
-        };
-        let found = match found {
-            Ok(found) => found,
-            Err(e) => {
-                args.output.refuse(input, &e)?;
-                status = Status::Trouble;
-                continue;
-            }
+            true => below(input, limits),
+            false => vec![Below { path: input.clone(), kind: BelowKind::Input }],
         };
         let mut others = 0;
         for batch in found.chunks(BATCH) {
             let checked: Vec<Vec<Checked>> =
-                batch.par_iter().with_max_len(1).map(|file| check_input(args, file, limits)).collect();
+                batch.par_iter().with_max_len(1).map(|below| check_below(args, below, limits)).collect();
             let mut lines = Lines::default();
             for (file, check) in checked.into_iter().flatten() {
                 match check {
                     Ok(check) => {
-                        summary.add(check.verdict);
-                        status = status.max(args.answer(&check));
+                        many.summary.add(check.verdict);
+                        many.status = many.status.max(args.answer(&check));
                         lines.0.push(check);
                     }
-                    Err(e) if file != *input && is_other_file(&e) => others += 1,
+                    Err(e) if file != *input && is_other_file(&e) && !is_called_a_checkpoint(&file) => {
+                        others += 1;
+                        many.left_aside(&e)?;
+                    }
                     Err(e) => {
                         args.print_lines(&mut lines)?;
-                        args.output.refuse(&file, &e)?;
-                        status = Status::Trouble;
+                        many.refuse(&file, &e)?;
                     }
                 }
             }
             args.print_lines(&mut lines)?;
         }
         if others == found.len() {
-            args.output.refuse(input, &no_checkpoint_below(input))?;
-            status = Status::Trouble;
+            many.refuse(input, &no_checkpoint_below(input))?;
         }
     }
     if !args.output.wants_json() {
-        args.output.print(&summary)?;
+        args.output.print(&many.summary)?;
+    } else if many.summary.left_aside > 0 && args.verbose {
+        args.output.note("in all", counted(many.summary.left_aside, "file") + " left aside");
     }
-    Ok(status)
+    Ok(many.status)
+}
+
+/// Many files, and what they have come to so far.
+struct Many<'a> {
+    args: &'a Args,
+    status: Status,
+    summary: Summary,
+}
+
+impl Many<'_> {
+    fn refuse(&mut self, file: &Path, e: &anyhow::Error) -> std::io::Result<()> {
+        self.status = Status::Trouble;
+        self.summary.unreadable += 1;
+        self.args.output.refuse(file, e)
+    }
+
+    fn left_aside(&mut self, why: &anyhow::Error) -> std::io::Result<()> {
+        self.summary.left_aside += 1;
+        if self.args.verbose {
+            say(format_args!("left aside: {why:#}"));
+        }
+        Ok(())
+    }
+}
+
+fn check_below(args: &Args, below: &Below, limits: &Limits) -> Vec<Checked> {
+    let refused = |e: Error| {
+        let e = anyhow::Error::new(e).context(below.path.display().to_string());
+        vec![(below.path.clone(), Err(e))]
+    };
+    match &below.kind {
+        BelowKind::Input => check_input(args, &below.path, limits),
+        BelowKind::Unreadable(e) => refused(e.again()),
+        BelowKind::LinkedDirectory => {
+            refused(Error::not_a_checkpoint("is a link to a directory, which is not followed"))
+        }
+    }
 }
 
 fn is_other_file(e: &anyhow::Error) -> bool {
@@ -150,13 +188,14 @@ fn check_input(args: &Args, input: &Path, limits: &Limits) -> Vec<Checked> {
         Err(e) => vec![(shown.clone(), Err(e))],
     };
     let named = |(name, examined): (String, crate::error::Result<Examined>)| {
-        let checked = examined.with_context(|| name.clone()).map(|examined| report(name.clone(), examined));
-        (if name == shown { input.to_owned() } else { PathBuf::from(name) }, checked)
+        let path = path_of(input, &name);
+        let checked = examined.with_context(|| name.clone()).map(|examined| report(name, &path, examined));
+        (path, checked)
     };
     examined.into_iter().map(named).collect()
 }
 
-fn report(file: String, examined: Examined) -> Check {
+fn report(file: String, path: &Path, examined: Examined) -> Check {
     let weights_only = examined.weights_only;
     let rows = examined.globals.into_iter().map(|global| GlobalRow {
         name: global.name,
@@ -171,6 +210,7 @@ fn report(file: String, examined: Examined) -> Check {
     Check {
         schema: Check::SCHEMA,
         file,
+        file_bytes: file_bytes(path),
         container: examined.container.map(|container| container.name()).or(examined.archive),
         verdict: verdict(&examined.findings),
         weights_only,

@@ -13,8 +13,9 @@ use crate::commands::progress_bar::Bar;
 use crate::container::archive::Contents;
 use crate::container::spool::spool;
 use crate::error::{Error, ErrorKind};
-use crate::layout::{Contained, Layout, Walk, address, survey};
+use crate::layout::{Contained, Layout, Walk, address};
 use crate::limits::Limits;
+use crate::report::file_bytes::file_bytes;
 use crate::source::SharedSource;
 
 /// Bounds that a person may raise for a file they trust.
@@ -59,6 +60,8 @@ impl LimitArgs {
 pub struct Input {
     /// As the command line names it.
     pub name: String,
+    /// The same where that is no Unicode ([`file_bytes`]).
+    pub name_bytes: Option<String>,
     /// Bytes on disk.
     pub bytes: u64,
     /// What is in it.
@@ -111,7 +114,7 @@ pub fn open(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result<Input> 
     let bytes = layout.bytes();
     let bar = Bar::new(&shown, bytes, quiet);
     let checkpoint = layout.open(limits, &bar).with_context(context)?;
-    Ok(Input { name: shown, bytes, checkpoint })
+    Ok(Input { name: shown, name_bytes: file_bytes(name), bytes, checkpoint })
 }
 
 /// An input that is a checkpoint, or an archive of some.
@@ -151,13 +154,13 @@ pub fn open_or_walk(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result
         }
         (opened, _) => {
             let checkpoint = opened.with_context(context)?;
-            Ok(Found::Checkpoint(Input { name: shown, bytes, checkpoint }))
+            Ok(Found::Checkpoint(Input { name: shown, name_bytes: file_bytes(name), bytes, checkpoint }))
         }
     }
 }
 
-/// Opens a checkpoint that was found in an archive. Errors name it.
-pub fn open_contained(contained: &Contained, limits: &Limits, quiet: bool) -> anyhow::Result<Input> {
+/// Opens a checkpoint that was found in `archive`. Errors name it.
+pub fn open_contained(archive: &Path, contained: &Contained, limits: &Limits, quiet: bool) -> anyhow::Result<Input> {
     let name = contained.name.clone();
     let context = || OfInput(name.clone());
     let layout = contained.layout().with_context(context)?;
@@ -165,28 +168,18 @@ pub fn open_contained(contained: &Contained, limits: &Limits, quiet: bool) -> an
     let bar = Bar::new(&name, bytes, quiet);
     let checkpoint = layout.open(limits, &bar).with_context(context)?;
     drop(bar);
-    Ok(Input { name, bytes, checkpoint })
+    let name_bytes = file_bytes(&path_of(archive, &name));
+    Ok(Input { name, name_bytes, bytes, checkpoint })
 }
 
-/// What there is to open below a directory, in the order of the names: checkpoints of several files once, then every
-/// regular file that is no part of one. Links to directories are not followed.
-pub fn below(dir: &Path, limits: &Limits) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut open = vec![dir.to_owned()];
-    while let Some(dir) = open.pop() {
-        let context = || dir.display().to_string();
-        let survey = survey(&dir, limits).with_context(context)?;
-        for entry in std::fs::read_dir(&dir).with_context(context)? {
-            let entry = entry.with_context(context)?;
-            let kind = entry.file_type().with_context(context)?;
-            if kind.is_dir() && !survey.is_whole {
-                open.push(entry.path());
-            } else if !kind.is_dir() && entry.path().is_file() && !survey.parts.contains(&entry.file_name()) {
-                found.push(entry.path());
-            }
+/// The path of an input, or of a checkpoint in it, by its name; names that are no Unicode keep their bytes.
+pub fn path_of(input: &Path, name: &str) -> PathBuf {
+    match name.strip_prefix(&*input.to_string_lossy()) {
+        Some(rest) => {
+            let mut path = input.as_os_str().to_owned();
+            path.push(rest);
+            path.into()
         }
-        found.extend(survey.checkpoints);
+        None => PathBuf::from(name),
     }
-    found.sort();
-    Ok(found)
 }

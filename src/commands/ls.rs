@@ -19,7 +19,7 @@ use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
 use crate::container::zip::DECRYPT;
 use crate::error::{Error, ErrorKind};
-use crate::layout::{Step, Walk};
+use crate::layout::{Below, BelowKind, Step, Walk, below};
 use crate::limits::Limits;
 use crate::report::ls::{Listing, Names, SortBy};
 use crate::report::ls_archive::{Addresses, ArchiveListing};
@@ -94,18 +94,22 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     for input in &args.inputs {
         let searched = args.recursive && input.is_dir();
         let files = match searched {
-            true => match input::below(input, &limits) {
-                Ok(files) => files,
-                Err(e) => {
-                    lister.refuse(input, &e)?;
-                    continue;
-                }
-            },
-            false => vec![input.clone()],
+            true => below(input, &limits),
+            false => vec![Below { path: input.clone(), kind: BelowKind::Input }],
         };
         let before = (lister.opened, lister.status);
-        for file in files {
-            match lister.list_file(&file) {
+        for Below { path: file, kind } in files {
+            let listed = match kind {
+                BelowKind::Input => lister.list_file(&file),
+                BelowKind::Unreadable(e) => {
+                    // it is told whatever it may be
+                    let e = anyhow::Error::new(e).context(file.display().to_string());
+                    lister.refuse(&file, &e)?;
+                    continue;
+                }
+                BelowKind::LinkedDirectory => continue,
+            };
+            match listed {
                 Ok(()) => {}
                 Err(e) if crate::commands::output::is_closed_pipe(&e) => return Err(e),
                 // below a directory, what is no checkpoint is passed over
@@ -151,9 +155,9 @@ impl Lister<'_> {
         let args = self.args;
         match input::open_or_walk(file, self.limits, args.output.quiet)? {
             Found::Checkpoint(opened) => self.list_opened(&opened),
-            Found::Archive { walk, e, .. } if args.recursive => self.list_each(walk, e),
+            Found::Archive { walk, e, .. } if args.recursive => self.list_each(file, walk, e),
             Found::Archive { name, bytes, walk, e } if args.may_be_archive() => {
-                let listing = archive_listing(name, bytes, walk, self.limits, args.output.quiet);
+                let listing = archive_listing(file, name, bytes, walk, self.limits, args.output.quiet);
                 if !listing.says_more_than_encrypted() {
                     return Err(e);
                 }
@@ -166,12 +170,12 @@ impl Lister<'_> {
     }
 
     /// With `--recursive`, an archive is gone through like a directory.
-    fn list_each(&mut self, walk: Walk, e: anyhow::Error) -> anyhow::Result<()> {
+    fn list_each(&mut self, archive: &Path, walk: Walk, e: anyhow::Error) -> anyhow::Result<()> {
         let mut is_empty = true;
         for step in walk {
             let (name, opened) = match step {
                 Step::Checkpoint(contained) => {
-                    let opened = input::open_contained(&contained, self.limits, self.args.output.quiet);
+                    let opened = input::open_contained(archive, &contained, self.limits, self.args.output.quiet);
                     (contained.name, opened)
                 }
                 Step::Encrypted(name) => {
@@ -183,7 +187,7 @@ impl Lister<'_> {
             is_empty = false;
             match opened.and_then(|opened| self.list_opened(&opened)) {
                 Err(e) if crate::commands::output::is_closed_pipe(&e) => return Err(e),
-                Err(e) => self.refuse(Path::new(&name), &e)?,
+                Err(e) => self.refuse(&input::path_of(archive, &name), &e)?,
                 Ok(()) => {}
             }
         }
@@ -273,6 +277,7 @@ impl Lister<'_> {
                 self.trouble(format_args!("{}: {}: {why}", input.name, crate::report::ls::shown_name(name)));
             }
         }
+        listed.listing.file_bytes = input.name_bytes.clone();
         Ok(Some(listed.listing))
     }
 

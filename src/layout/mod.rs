@@ -4,6 +4,7 @@
 //! [`Layout::of`] decides what a path stands for. However many files there are, what comes out is one
 //! [`Checkpoint`]: everything above sees no difference.
 
+mod below;
 mod contained;
 mod dcp;
 mod directory;
@@ -31,6 +32,7 @@ use member::Found;
 use sharded::Sharded;
 use unpacked::Unpacked;
 
+pub use below::{Below, Kind as BelowKind, below, is_called_a_checkpoint};
 pub use contained::{Contained, Spot, Step, Walk};
 pub use inside::explain;
 pub use member::{Address, address};

@@ -13,6 +13,9 @@ pub struct ArchiveListing {
     pub schema: &'static str,
     /// The input as given.
     pub file: String,
+    /// Its bytes in base64, where it is no Unicode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<String>,
     /// `zip archive`, `tar archive`, `package`.
     pub container: &'static str,
     /// Bytes on disk.
@@ -30,6 +33,9 @@ pub struct ArchivedRow {
     pub name: String,
     /// What names it on a command line: `ARCHIVE::member`.
     pub file: String,
+    /// Its bytes in base64, where it is no Unicode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<String>,
     /// As in `ckpt.ls/1`; null where it cannot be read.
     pub container: Option<&'static str>,
     /// How many tensors it has.

@@ -6,6 +6,7 @@ pub mod convert;
 pub mod diff;
 pub mod extract;
 pub mod figures;
+pub mod file_bytes;
 pub mod ls;
 pub mod ls_archive;
 pub mod refusal;

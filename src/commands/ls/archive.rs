@@ -1,5 +1,7 @@
 //! What checkpoints an archive holds, for `ckpt ls ARCHIVE`.
 
+use std::path::Path;
+
 use anyhow::Context;
 
 use crate::commands::input;
@@ -9,22 +11,31 @@ use crate::commands::output::say;
 use crate::container::zip::DECRYPT;
 use crate::layout::{Contained, Step, Walk};
 use crate::limits::Limits;
+use crate::report::file_bytes::file_bytes;
 use crate::report::ls_archive::{ArchiveListing, ArchivedRow};
 use crate::safety::glance::dangerous;
 
 /// The checkpoints of an archive, each opened for its numbers.
-pub(super) fn archive_listing(name: String, bytes: u64, walk: Walk, limits: &Limits, quiet: bool) -> ArchiveListing {
+pub(super) fn archive_listing(
+    archive: &Path,
+    name: String,
+    bytes: u64,
+    walk: Walk,
+    limits: &Limits,
+    quiet: bool,
+) -> ArchiveListing {
     let (container, members) = (walk.kind, walk.members);
     let in_archive =
         |file: &str| file.strip_prefix(&name).and_then(|rest| rest.strip_prefix("::")).unwrap_or(file).to_owned();
     let unread = |file: String, problem: String| ArchivedRow {
         name: in_archive(&file),
+        file_bytes: file_bytes(&input::path_of(archive, &file)),
         file,
         problem: Some(problem),
         ..ArchivedRow::default()
     };
     let rows = walk.map(|step| match step {
-        Step::Checkpoint(contained) => match numbers(&contained, limits, quiet) {
+        Step::Checkpoint(contained) => match numbers(archive, &contained, limits, quiet) {
             Ok(row) => ArchivedRow { name: in_archive(&contained.name), ..row },
             Err(e) => {
                 let said = e.chain().skip(1).map(ToString::to_string).collect::<Vec<_>>().join(": ");
@@ -35,11 +46,19 @@ pub(super) fn archive_listing(name: String, bytes: u64, walk: Walk, limits: &Lim
         Step::Unreadable(file, e) => unread(file, e.to_string()),
     });
     let checkpoints = rows.collect();
-    ArchiveListing { schema: ArchiveListing::SCHEMA, file: name, container, bytes, checkpoints, members }
+    ArchiveListing {
+        schema: ArchiveListing::SCHEMA,
+        file: name,
+        file_bytes: file_bytes(archive),
+        container,
+        bytes,
+        checkpoints,
+        members,
+    }
 }
 
-fn numbers(contained: &Contained, limits: &Limits, quiet: bool) -> anyhow::Result<ArchivedRow> {
-    let opened = input::open_contained(contained, limits, quiet)?;
+fn numbers(archive: &Path, contained: &Contained, limits: &Limits, quiet: bool) -> anyhow::Result<ArchivedRow> {
+    let opened = input::open_contained(archive, contained, limits, quiet)?;
     let checkpoint = &opened.checkpoint;
     let root = checkpoint.top();
     let found = checkpoint.names(&root).with_context(|| opened.name.clone())?;
@@ -52,6 +71,7 @@ fn numbers(contained: &Contained, limits: &Limits, quiet: bool) -> anyhow::Resul
     }
     Ok(ArchivedRow {
         file: opened.name,
+        file_bytes: opened.name_bytes,
         container: Some(listed.listing.container),
         tensors: Some(totals.tensors),
         parameters: Some(totals.parameters),
