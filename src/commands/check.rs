@@ -14,6 +14,7 @@ use crate::commands::{Status, progress_bar::Bar};
 use crate::error::{Error, ErrorKind};
 use crate::layout::{Below, BelowKind, below, is_called_a_checkpoint};
 use crate::limits::Limits;
+use crate::progress::Silent;
 use crate::report::check::{Check, GlobalRow, Lines, Summary, status_name, verdict};
 use crate::report::figures::counted;
 use crate::report::file_bytes::file_bytes;
@@ -222,13 +223,19 @@ fn report(file: String, path: &Path, examined: Examined) -> Check {
 fn examine_input(args: &Args, input: &Path, limits: &Limits) -> crate::error::Result<Vec<Named>> {
     let depth = Depth { data: !args.no_data, numerics: args.numerics };
     let shown = input.display().to_string();
-    let layout = match input::layout(input, limits, true) {
+    let mut layout = match input::layout(input, limits, true) {
         Ok(layout) => layout,
         Err(e) if e.kind() == ErrorKind::Unsupported && !input.is_dir() => return Err(e),
         Err(e) => return examine_refused(e).map(|examined| vec![(shown, Ok(examined))]),
     };
     if let Some(contents) = layout.contents(limits) {
-        return examine_all(input, &contents, &shown, depth);
+        return examine_all(layout.file().unwrap_or(input), &contents, &shown, depth);
+    }
+    if !input.exists() {
+        // in an archive
+        let (files, are_shards, limits) = (layout.files(), layout.shards().is_some(), layout.limits(limits));
+        let examined = examine_several(files.into_iter(), are_shards, layout.open(&limits, &Silent), &limits, depth)?;
+        return Ok(vec![(shown, Ok(examined))]);
     }
     let unpacked = layout.unpacked_files();
     let shards = layout.shards().map(|(index, shards)| (index.to_owned(), shards));

@@ -124,6 +124,11 @@ impl Archive {
         zip.iter().map(|member| plain(&member.name)).chain(tar.iter().map(|member| plain(&member.name)))
     }
 
+    /// The name of a member, without the `./` before it.
+    pub fn name(&self, index: usize) -> Option<&str> {
+        self.raw_name(index).map(plain)
+    }
+
     /// The place of the file of this name.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(plain(name)).copied().filter(|_| !name.ends_with('/'))

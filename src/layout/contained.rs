@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::vec::IntoIter;
 
+use super::grouped;
 use super::inside::{self, At, Inside, MAX_LOOKED_AT, archive_kind, checkpoints_of, kind_of_archive};
 use super::member::{Found, MAX_NESTED, SEPARATOR};
 use super::unpacked::Unpacked;
@@ -135,6 +136,9 @@ impl Walk {
         let expands = match inside.at {
             At::Member(index) if archive.is_compressed(index) => archive.size(index),
             At::Member(_) => 0,
+            At::Group(index) => {
+                grouped_bytes(archive, index, |part| if archive.is_compressed(part) { archive.size(part) } else { 0 })
+            }
             _ => archive
                 .below(&inside.name)
                 .filter(|index| archive.is_compressed(*index))
@@ -204,6 +208,10 @@ impl Iterator for Walk {
             self.count += 1;
             let (bytes, disk_bytes) = match inside.at {
                 At::Member(index) | At::Pickle(index) => (archive.size(index), archive.stored_bytes(index)),
+                At::Group(index) => (
+                    grouped_bytes(&archive, index, |part| archive.size(part)),
+                    grouped_bytes(&archive, index, |part| archive.stored_bytes(part)),
+                ),
                 At::Folder => archive.below(&inside.name).fold((0, 0), |(all, stored): (u64, u64), index| {
                     (all.saturating_add(archive.size(index)), stored.saturating_add(archive.stored_bytes(index)))
                 }),
@@ -234,15 +242,24 @@ impl Contained {
                 let starts = self.archive.below(&self.inside.name).filter_map(|index| self.archive.start(index));
                 starts.map(|at| Spot { archive: self.place.clone(), at }).collect()
             }
+            At::Group(index) => {
+                let parts = grouped::parts(&self.archive, index).into_iter();
+                let starts = parts.filter_map(|part| self.archive.start(part));
+                starts.map(|at| Spot { archive: self.place.clone(), at }).collect()
+            }
             At::Pickle(_) => Vec::new(),
         }
     }
 
     /// What it stands for.
     pub fn layout(&self) -> Result<Layout> {
-        let of = |kind| Layout { kind, limits: Some(self.limits.clone()), name: self.name.clone() };
+        let of = |kind| Layout { kind, limits: Some(self.limits.clone()), name: self.name.clone(), single: None };
         match self.inside.at {
             At::Member(index) => Ok(of(Kind::File(self.archive.contents(index)?.source))),
+            At::Group(index) => match grouped::open(&self.archive, index, &self.name, &self.limits)? {
+                Some(kind) => Ok(of(kind)),
+                None => Err(Error::not_a_checkpoint("holds no checkpoint")),
+            },
             At::Pickle(index) => match self.archive.zip() {
                 Some(zip) => Ok(of(Kind::Unpacked(Unpacked::new(Arc::clone(zip), Some(index))))),
                 None => Err(Error::not_a_checkpoint("holds no checkpoint")),
@@ -253,6 +270,10 @@ impl Contained {
             },
         }
     }
+}
+
+fn grouped_bytes(archive: &Archive, index: usize, of: impl Fn(usize) -> u64) -> u64 {
+    grouped::parts(archive, index).into_iter().fold(0, |sum, part| sum.saturating_add(of(part)))
 }
 
 /// The name of a member as the archive has it.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::grouped::groups;
 use super::member::SEPARATOR;
 use crate::container::archive::{Archive, Contents};
 use crate::container::compress::expand_left;
@@ -67,6 +68,8 @@ pub(super) enum At {
     Member(usize),
     /// The folder of this name: an unpacked archive.
     Folder,
+    /// The member of this number, which is the index of a checkpoint of several.
+    Group(usize),
     /// The pickle of this number of a torch.package archive.
     Pickle(usize),
 }
@@ -97,6 +100,17 @@ pub(super) fn checkpoints_of(archive: &Archive, most: usize) -> Vec<Inside> {
     }
     let folders: HashSet<&str> = names.iter().filter_map(|name| folder_of_pickle(name)).collect();
     let mut found = Vec::new();
+    let mut parts: HashSet<usize> = HashSet::new();
+    for group in groups(archive) {
+        let Some(name) = archive.name(group.index) else { continue };
+        let (name, kind) = match name.strip_suffix(super::DCP_INDEX) {
+            Some("") => (".", "dcp"),
+            Some(folder) => (folder.trim_end_matches('/'), "dcp"),
+            None => (name, "sharded"),
+        };
+        found.push(Inside { name: name.to_owned(), kind, at: At::Group(group.index) });
+        parts.extend(group.parts);
+    }
     let mut left_bytes = MAX_EXPANDED_BYTES;
     let looked_at = looked_at(&names, most);
     for (name, index) in names.iter().zip(0..) {
@@ -107,7 +121,7 @@ pub(super) fn checkpoints_of(archive: &Archive, most: usize) -> Vec<Inside> {
         }
         let in_folder =
             name.match_indices('/').any(|(at, _)| name.get(..at).is_some_and(|above| folders.contains(above)));
-        if name.ends_with('/') || in_folder || folders.contains("") {
+        if name.ends_with('/') || in_folder || folders.contains("") || parts.contains(&index) {
             continue;
         }
         if looked_at.as_ref().is_some_and(|looked_at| !looked_at.contains(&index)) {

@@ -91,7 +91,7 @@ fn alone(examined: Examined, walk: &Walk) -> Result<Examined> {
 }
 
 fn examine_contained(contained: &Contained, depth: Depth) -> Result<Examined> {
-    let layout = contained.layout()?;
+    let mut layout = contained.layout()?;
     let limits = layout.limits(&Limits::default());
     if let Some(contents) = layout.contents(&limits) {
         let path = Path::new(&contained.name);
@@ -102,9 +102,9 @@ fn examine_contained(contained: &Contained, depth: Depth) -> Result<Examined> {
         }
         return Ok(examined);
     }
-    let files = layout.unpacked_files().unwrap_or_default();
+    let (files, are_shards) = (layout.files(), layout.shards().is_some());
     let opened = layout.open(&limits, &Silent);
-    examine_several(files.into_iter(), false, opened, &limits, depth)
+    examine_several(files.into_iter(), are_shards, opened, &limits, depth)
 }
 
 /// Examines an archive without the members that begin at `apart`, which are examined on their own: `members` are their
