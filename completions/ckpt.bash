@@ -67,7 +67,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__check)
-            opts="-R -q -h --recursive --fail-on --numerics --no-data --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-R -v -q -h --recursive --fail-on --numerics --verbose --no-data --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

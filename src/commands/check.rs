@@ -30,8 +30,10 @@ const BATCH: usize = 256;
 /// Options of `ckpt check`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+An archive of checkpoints (zip, tar, .nemo, .mar, also compressed) has a report of its own, and one for each checkpoint \
+in it.\n\n\
 Exit status: 0 when nothing is as bad as --fail-on, 1 when something is (a damaged file included), 2 when an input is no \
-checkpoint or cannot be read.\n\n\
+checkpoint, an archive without any, or cannot be read.\n\n\
 Examples:\n  ckpt check download.pth\n  ckpt check -R --fail-on error models/\n  \
 ckpt check --json --numerics model.pth | jq .findings")]
 pub struct Args {

@@ -29,11 +29,14 @@ use crate::safety::glance::dangerous;
 /// Options of `ckpt ls`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+An archive (zip, tar, .nemo, .mar, also compressed) lists the checkpoints in it with their containers, tensors and sizes \
+(JSON: ckpt.ls-archive/1); --names, --sort and --reverse work on that list, --recursive lists what each of them holds. \
+Exit status 2 when an archive holds none, or one that cannot be read.\n\n\
 Examples:\n  ckpt ls model.pth\n  ckpt ls --tree --depth 2 model.pth\n  ckpt ls --json --hash checkpoint.tar | jq '.tensors[].name'\n  \
 ckpt ls --root optimizer_state_dict --values checkpoint.tar\n  zcat model.pth.gz | ckpt ls -\n  ckpt ls model.tar.gz::weights/model.pth")]
 pub struct Args {
     /// Files, directories of a checkpoint (shards, DCP, an unpacked zip), indexes of shards, members of archives
-    /// (`ARCHIVE::member`), `-` for standard input; with --recursive any directory
+    /// (`ARCHIVE::member`), `-` for standard input; archives of checkpoints; with --recursive any directory
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     /// Roll up by module, with parameter counts and class names
@@ -63,7 +66,7 @@ pub struct Args {
     /// Read the data: sha256 of each tensor's elements (contiguous, little-endian)
     #[arg(long, conflicts_with = "tree")]
     pub hash: bool,
-    /// List every checkpoint under each directory
+    /// List every checkpoint under each directory, and in each archive
     #[arg(short = 'R', long)]
     pub recursive: bool,
     #[command(flatten)]
