@@ -121,7 +121,7 @@ pub fn open(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result<Input> 
 #[derive(Debug)]
 pub enum Found {
     /// A checkpoint.
-    Checkpoint(Input),
+    Checkpoint(Box<Input>),
     /// An archive: its name, its bytes on disk, the way through it, and why it is no checkpoint.
     Archive {
         /// As the command line names it.
@@ -154,7 +154,8 @@ pub fn open_or_walk(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result
         }
         (opened, _) => {
             let checkpoint = opened.with_context(context)?;
-            Ok(Found::Checkpoint(Input { name: shown, name_bytes: file_bytes(name), bytes, checkpoint }))
+            let input = Input { name: shown, name_bytes: file_bytes(name), bytes, checkpoint };
+            Ok(Found::Checkpoint(Box::new(input)))
         }
     }
 }

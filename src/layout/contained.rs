@@ -53,7 +53,7 @@ pub struct Contained {
 #[derive(Debug)]
 pub enum Step {
     /// A checkpoint.
-    Checkpoint(Contained),
+    Checkpoint(Box<Contained>),
     /// A member of this name that is called like one, and encrypted.
     Encrypted(String),
     /// A member of this name that is or holds one, and cannot be read.
@@ -248,7 +248,8 @@ impl Iterator for Walk {
                 At::Member(index) if archive.is_compressed(index) => limits.of_expanded(disk_bytes),
                 _ => limits,
             };
-            return Some(Step::Checkpoint(Contained { name, bytes, archive, place, inside, limits }));
+            let found = Contained { name, bytes, archive, place, inside, limits };
+            return Some(Step::Checkpoint(Box::new(found)));
         }
     }
 }

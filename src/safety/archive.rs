@@ -58,7 +58,7 @@ pub fn examine_all(path: &Path, contents: &Contents, shown: &str, depth: Depth) 
             let examined = batch
                 .par_iter()
                 .with_max_len(1)
-                .map(|contained: &Contained| (contained.name.clone(), examine_contained(contained, depth)));
+                .map(|contained| (contained.name.clone(), examine_contained(contained, depth)));
             found.append(&mut examined.collect());
             batch.clear();
         }
