@@ -37,14 +37,14 @@ complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "check" -d 'Check that a f
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "man" -d 'Print the manual page, or write all pages into a directory'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l depth -d 'Fold what lies deeper than N levels of the tree' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l sort -d 'In which order' -r -f -a "name\t'Byte order of the names'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l sort -d 'Sort order' -r -f -a "name\t'Byte order of the names'
 size\t'Largest tensors first'
-file\t'As they stand in the file'"
+file\t'File order'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l include -d 'Only matching names: an exact name, an element with all below it, or a glob (`*` crosses dots); repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l exclude -d 'Skip matching names; repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l format -d 'How to write the result' -r -f -a "table\t'For people'
-json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l include -d 'Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
@@ -54,22 +54,22 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-entries -d 'Tensors
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tree -d 'Roll up by module, with parameter counts and class names'
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l names -d 'Only names, one on each line'
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tensors -d 'Only tensors'
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l values -d 'Only values that are no tensors'
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s r -l reverse -d 'The other way round'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l names -d 'Print only names, one per line'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tensors -d 'Show only tensors'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l values -d 'Show only non-tensor values'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s r -l reverse -d 'Reverse the sort order'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l stats -d 'Read the data: min, max, mean, std, zeros, NaN, Inf'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l hash -d 'Read the data: sha256 of each tensor\'s elements (contiguous, little-endian)'
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s R -l recursive -d 'List every checkpoint below the directories'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s R -l recursive -d 'List every checkpoint under each directory'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l json -d 'Short for --format json'
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -s o -l output -d 'Where to write; `-` is standard output' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l include -d 'Only matching names: an exact name, an element with all below it, or a glob (`*` crosses dots); repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l exclude -d 'Skip matching names; repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l format -d 'How to write the result' -r -f -a "table\t'For people'
-json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l include -d 'Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
@@ -84,7 +84,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l force -d 'Rep
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l dry-run -d 'Show old -> new and write nothing'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l if-present -d 'Ignore steps and table rows that match nothing; if none matches, pass the input through unchanged'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l json -d 'Short for --format json'
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l add-prefix -d 'Put PREFIX before every name' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l strip-prefix -d 'Remove PREFIX where a name begins with it' -r
@@ -92,10 +92,10 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l regex -d 'Rewrite b
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l map -d 'Rename by a table: two columns (old, new), or a JSON object; `-` is standard input' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s o -l output -d 'Where to write; `-` is standard output' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l include -d 'Only matching names: an exact name, an element with all below it, or a glob (`*` crosses dots); repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l exclude -d 'Skip matching names; repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l format -d 'How to write the result' -r -f -a "table\t'For people'
-json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l include -d 'Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
@@ -109,11 +109,11 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l force -d 'Replace a
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l dry-run -d 'Show old -> new and write nothing'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l if-present -d 'Ignore steps and table rows that match nothing; if none matches, pass the input through unchanged'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l json -d 'Short for --format json'
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s o -l output -d 'Where to write; `-` is standard output' -r -F
-complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l format -d 'How to write the result' -r -f -a "table\t'For people'
-json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
@@ -126,14 +126,14 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l in-place -d 'Repair
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l keep-damaged -d 'Keep tensors that may be damaged, and name them, instead of leaving them out'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l force -d 'Replace an OUTPUT that exists'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l json -d 'Short for --format json'
-complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s o -l output -d 'Where to write, as an option instead of the second argument' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l to -d 'The format to write; the default follows OUTPUT\'s extension' -r -f -a "torch\t'torch\'s zip container (torch 1.6 and newer)'
 torch-legacy\t'The stream that torch 1.5 and older read'
 safetensors\t'safetensors'
 npz\t'numpy\'s archive'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l drop -d 'Leave out an element and everything below it; a name or a glob; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l drop -d 'Leave out an element and everything below it; a name or a glob; repeatable. An element of a list or tuple leaves None where others follow it' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l dtype -d 'Cast floating weights to float16, bfloat16, float32 or float64 (or half, fp16, bf16, float, double, ...), rounding to nearest even' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l device -d 'Device to record for storages: cpu, cuda, cuda:1, mps, ... (torch formats)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l shared -d 'Tensors that share memory, in formats without sharing [default: duplicate; aliases in the __metadata__ of a safetensors input stay aliases]' -r -f -a "duplicate\t'Write every tensor in full'
@@ -143,10 +143,10 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l set-metadata -d 'A
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l save-values -d 'Write the values that a weights-only format leaves out to a JSON file' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-shard-size -d 'Write shards of at most SIZE bytes (5GB, 500MB, 2GiB) and an index into the directory OUTPUT' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l include -d 'Only matching names: an exact name, an element with all below it, or a glob (`*` crosses dots); repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l exclude -d 'Skip matching names; repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l format -d 'How to write the result' -r -f -a "table\t'For people'
-json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l include -d 'Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
@@ -159,7 +159,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Red
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l compact -d 'Write only the parts of storages that tensors use (torch formats)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l json -d 'Short for --format json'
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l rtol -d 'Relative tolerance: |a - b| <= ATOL + RTOL * |b| is equal, as in torch.allclose' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l atol -d 'Absolute tolerance' -r
@@ -168,15 +168,15 @@ requires_grad\t'Whether it wants a gradient'
 dtype\t'The types of elements; they are still compared as numbers'
 values\t'Elements of tensors, and other values of the same name'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l strip-prefix -d 'Strip this prefix from the names that have it: in both files, or in one only if more names match that way' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l root-a -d 'Of A only what is below the element of this name; names are then relative to it (`.` is the top)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l root-b -d 'The same for B' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l include -d 'Only names that match (`*` crosses dots); repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l exclude -d 'Not the names that match; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l root-a -d 'Compare only the part of A under NAME (`.` is the top); names are relative to it' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l root-b -d 'Compare only the part of B under NAME' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l include -d 'Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l exclude -d 'Skip matching names; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l sort -d 'In which order changed tensors are shown' -r -f -a "file\t'As they stand in the first file'
 change\t'Largest relative change first; a changed shape is larger than any'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l top -d 'Show only the first N entries of each section' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l format -d 'How to write the result' -r -f -a "table\t'For people'
-json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
@@ -191,7 +191,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l bitwise -d 'Equal mea
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s s -l summary -d 'One line'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l load -d 'What load_state_dict(strict=False) of A into B would say: keys and shapes of the weights only'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l json -d 'Short for --format json'
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s o -l output -d 'Where to write: FILE.npy .npz .json .csv .bin .png .safetensors .pt, a directory, or `-`' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l to -d 'The format, whatever OUTPUT is called; in a directory that of each file' -r -f -a "npy\t'One array of numpy\'s'
@@ -207,10 +207,10 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l dtype -d 'Cast flo
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l range -d 'The values that are black and white, instead of the smallest and the largest' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l scale -d 'Draw each value as N x N pixels' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l include -d 'Only matching names: an exact name, an element with all below it, or a glob (`*` crosses dots); repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l exclude -d 'Skip matching names; repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l format -d 'How to write the result' -r -f -a "table\t'For people'
-json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l include -d 'Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
@@ -223,14 +223,14 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l force -d 'Replace 
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l full -d 'Print every element, however many there are'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l diverging -d 'Blue below zero (or below the middle of --range), red above'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l json -d 'Short for --format json'
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l fail-on -d 'Exit with 1 when there is a finding this bad' -r -f -a "info\t'Worth knowing'
 warning\t'Unusual: have a look'
 error\t'Something is broken or missing'
 danger\t'Loading it would run code, or do what only an attack needs'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l format -d 'How to write the result' -r -f -a "table\t'For people'
-json\t'For programs: one object on one line for each input'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
@@ -243,7 +243,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'O
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l numerics -d 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l no-data -d 'Read no tensor data: no checksums'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l json -d 'Short for --format json'
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s q -l quiet -d 'No notes and no progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c ckpt -n "__fish_ckpt_using_subcommand man" -l dir -d 'Write all pages into this directory' -r -F
