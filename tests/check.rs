@@ -8,8 +8,8 @@
 //!
 //! - Members of `__future__` and `collections.abc`, which fickling counts as harmless because they are in the standard
 //!   library, are `unknown` here (a warning): the allow list names what checkpoints need, nothing else.
-//! - Names that the module does not have (`__future__._ssl.RAND_bytes`) are `unknown`, too: fickling calls them unsafe,
-//!   picklescan does not list them.
+//! - Names with dots in modules of Python's own (`__future__._ssl.RAND_bytes`) are dangerous, whether they are there or not:
+//!   fickling calls them unsafe, picklescan does not list them.
 //! - Pickles that only break (an unhashable key, a list that holds itself, a PROTO in the middle) are `warning` or `error`:
 //!   nothing is run by them, so `danger` would be the wrong word.
 //! - A 7-Zip archive is no checkpoint (exit status 2); picklescan unpacks it with another package.

@@ -29,9 +29,10 @@ use crate::source::{MemorySource, SharedSource};
 
 /// How deep archives, compression and pickles in pickles may nest.
 const MAX_DEPTH: usize = 12;
-/// Opcodes that may be read in all, and how many more for each byte of the file: what is read twice and more is bounded.
-const MIN_STEPS: u64 = 32 << 20;
-const STEPS_PER_BYTE: u64 = 8;
+/// Opcodes that may be read in all, and how many more for each object that the file may make: what is read twice and more
+/// is bounded.
+const MIN_STEPS: u64 = 16 << 20;
+const STEPS_PER_OBJECT: u64 = 8;
 /// What beginning to read something costs, in opcodes.
 const STEPS_EACH: u64 = 2000;
 /// Findings of one kind are told one by one up to here, then counted.
@@ -108,7 +109,7 @@ pub fn scan_row(source: &SharedSource, limits: &Limits) -> Result<Scan> {
 
 fn scan_as(source: &SharedSource, limits: &Limits, is_row: bool) -> Result<Scan> {
     let (left, left_bytes) = (limits.objects_for(source.len()), limits.expanded_for(source.len()));
-    let steps = MIN_STEPS.saturating_add(source.len().saturating_mul(STEPS_PER_BYTE));
+    let steps = MIN_STEPS.saturating_add(left.saturating_mul(STEPS_PER_OBJECT));
     let mut scanner = Scanner::new(limits, left, left_bytes, steps);
     scanner.is_row = is_row;
     scanner.file(source, "", 0)?;
