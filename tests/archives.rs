@@ -71,7 +71,8 @@ fn every_reading_command_takes_members() {
         a.sort();
         b.sort();
         assert_eq!(a, b, "{input}");
-        run(&["check", "--fail-on", "danger", input]).exits(0);
+        // the code in a package runs when torch.package loads it
+        run(&["check", "--fail-on", "danger", input]).exits(i32::from(input == "package.pt"));
     }
     run(&["diff", member, "plain.pt"]).exits(0);
     run(&["diff", "stored.zip::weights/model.pt", "agent.zip::policy.optimizer.pth"]).exits(1);
