@@ -309,7 +309,9 @@ fn honest_files_are_clean() {
     for folder in ["torch-1.0-py27", "torch-1.5-py36", "torch-1.6-py37", "torch-1.13-py311", "torch-2.15-py311"] {
         files.extend(fs::read_dir(testdata(folder)).unwrap().map(|entry| entry.unwrap().path()));
     }
-    for folder in ["frameworks", "more", "layouts", "diff", "python2", "tar"] {
+    for folder in
+        ["frameworks", "more", "layouts", "diff", "python2", "tar", "wrappers", "renames", "numbers", "weights"]
+    {
         files.extend(fs::read_dir(testdata(folder)).unwrap().map(|entry| entry.unwrap().path()));
     }
     files.retain(|path| path.is_file() && path.extension().is_none_or(|ending| ending != "json" && ending != "py"));
@@ -360,6 +362,21 @@ fn a_sound_file() {
     let rebuild =
         report["globals"].as_array().unwrap().iter().find(|row| row["name"] == "torch._utils._rebuild_tensor_v2");
     assert_eq!((&rebuild.unwrap()["status"], &rebuild.unwrap()["uses"]), (&"known".into(), &40.into()));
+}
+
+#[test]
+fn what_a_transfer_as_text_did_is_no_danger() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = changed(dir.path(), |bytes| {
+        *bytes = bytes.iter().flat_map(|b| [b"\r\n".as_slice(), &[*b]][usize::from(*b != b'\n')].to_vec()).collect()
+    });
+    let run = check(&["--json", &file]);
+    assert_eq!(run.json()["verdict"], "error", "{}", run.text());
+}
+
+#[test]
+fn meta_storages_have_no_bytes() {
+    check(&["--fail-on", "info", &path("wrappers/meta_script.pt")]).exits(0);
 }
 
 #[test]

@@ -80,6 +80,8 @@ const MAX_HOPS: usize = 8;
 
 /// Sorts a global by its module and qualified name.
 pub fn classify(module: &str, name: &str) -> Status {
+    // a transfer as text put a CR before the end of each line: nothing of that name can be imported, so what it was counts
+    let [module, name] = [module, name].map(|text| text.strip_suffix('\r').unwrap_or(text));
     let (mut module, mut name) = (module.to_owned(), name.to_owned());
     for _ in 0..MAX_HOPS {
         if name.is_empty() || module.chars().chain(name.chars()).any(char::is_control) {
@@ -246,6 +248,7 @@ mod tests {
             ("argparse", "Namespace"),
             ("__builtin__", "set"),
             ("pathlib", "PosixPath"),
+            ("torch._utils\r", "_rebuild_tensor_v2\r"),
         ] {
             assert_eq!(classify(module, name), Status::Known, "{module} {name}");
         }
@@ -255,6 +258,8 @@ mod tests {
     fn what_runs_code_is_dangerous_by_every_name() {
         for (module, name) in [
             ("os", "system"),
+            ("os\r", "system\r"),
+            ("collections\n", "OrderedDict"),
             ("posix", "system"),
             ("nt", "system"),
             ("builtins", "eval"),

@@ -11,6 +11,7 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("copyreg copy_reg", "_reconstructor __newobj__ __newobj_ex__"),
     ("_codecs", "encode"),
     ("collections", "OrderedDict Counter defaultdict deque UserDict UserList UserString ChainMap"),
+    ("_io io", "BytesIO StringIO"),
     ("datetime", "datetime date time timedelta timezone"),
     ("decimal", "Decimal"),
     ("fractions", "Fraction"),
