@@ -7,6 +7,7 @@ hashes of its tensors), or `choices` (whole sets of which somebody has to choose
 """
 import collections
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -94,6 +95,14 @@ class Agent:
         self.gamma = 0.9
 
 
+class NeuralNet:
+    """skorch's, as far as pickling goes: what depends on a device is a file of torch.save inside."""
+    def __init__(self):
+        stream = io.BytesIO()
+        torch.save({"module_": net(), "optimizer_": adam(), "criterion_": nn.NLLLoss(weight=torch.ones(2))}, stream)
+        self.lr, self.__dict__["__cuda_dependent_attributes__"] = 0.01, stream.getvalue()
+
+
 def persistent_class():
     """NVlabs' torch_utils/persistence.py, as far as pickling goes."""
     def _reconstruct_persistent_obj(meta):
@@ -155,6 +164,7 @@ def zoo():
     fake("pytorch_lightning.callbacks.model_checkpoint", ModelCheckpoint=ModelCheckpoint)
     fake("losses", CustomLoss=CustomLoss, DINOLoss=DINOLoss)
     fake("agents", Agent=Agent)
+    fake("skorch", NeuralNet=NeuralNet)
     shared = sd()
     best = torch.tensor([71.5])
     loss = torch.tensor(0.25, requires_grad=True) * 1
@@ -284,6 +294,7 @@ def zoo():
     yield "parts_of_model", {"model": {"backbone": sd(), "head": nn.Linear(2, 2).state_dict()}, "optimizer": opt()}, ["model"]
     yield "model_and_config", {"model": {"state_dict": sd(), "config": {"width": 2}}, "epoch": 1}, ["model", "state_dict"]
     yield "demucs", {"klass": Detection, "args": (), "kwargs": {}, "state": sd(), "training_args": None}, ["state"]
+    yield "skorch", NeuralNet(), ["__cuda_dependent_attributes__", "module_"]
     yield "spaces", {"net a": sd(), "net b": sd(1)}, [["net a"], ["net b"]]
     yield "pandas", {"model": sd(), "df": _pandas()}, ["model"]
 
@@ -300,6 +311,7 @@ def digest(x):
 
 def at(obj, path):
     for step in path:
+        obj = torch.load(io.BytesIO(obj), weights_only=False) if isinstance(obj, bytes) else obj
         obj = obj[step] if not hasattr(obj, "__dict__") or isinstance(obj, (dict, list)) else getattr(obj, step)
     return obj
 

@@ -153,7 +153,8 @@ impl Survey<'_> {
             let Some((node, depth, in_model)) = self.places.get(at).map(|p| (p.node, p.depth, p.in_model)) else {
                 break;
             };
-            let children = objects.children(node);
+            let file = checkpoint.tensors.embedded_in(node);
+            let children = file.map_or_else(|| objects.children(node), |root| checkpoint.embedded(root));
             visits = visits
                 .checked_sub(1 + children.len() as u64)
                 .ok_or_else(|| Error::limit("too many objects to find the weights among"))?;
@@ -231,7 +232,9 @@ impl Survey<'_> {
         let role = roles::of_container(&name);
         let has_other_role = role == Role::Never || role == Role::Beside && !in_model;
         let is_neutral = node == Graph::NONE || objects.items(node).is_some_and(|items| items.is_empty());
-        let is_leaf = tensor.is_some() || objects.is_plain_scalar(node) || objects.children(node).is_empty();
+        let is_file = checkpoint.tensors.embedded_in(node).is_some();
+        let holds_nothing = || objects.is_plain_scalar(node) || objects.children(node).is_empty();
+        let is_leaf = tensor.is_some() || !is_file && holds_nothing();
         let is_known = !is_leaf && !has_other_role && !self.seen.insert(node);
         let Some(place) = self.places.get_mut(at) else { return };
         match tensor {
@@ -251,8 +254,9 @@ impl Survey<'_> {
 
     fn add(&mut self, node: NodeId, within: Option<(usize, Element)>, role: Role) {
         let objects = self.checkpoint.objects();
+        let shown = self.checkpoint.tensors.embedded_in(node).unwrap_or(node);
         let kind = match () {
-            () if objects.items(node).is_some() => Kind::Mapping,
+            () if objects.items(shown).is_some() => Kind::Mapping,
             () if objects.elements(node).is_some() => Kind::Sequence,
             () => Kind::Object,
         };
