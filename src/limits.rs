@@ -28,6 +28,10 @@ pub struct Limits {
     /// Bytes of elements that will be read of one tensor that is larger than its storage, and of all tensors together
     /// beyond what their storages explain (`--max-read-bytes`).
     pub max_read_bytes: u64,
+    /// Opcodes that a search for pickles may read in one file, whatever its size.
+    pub max_scan_steps: u64,
+    /// How many more for each byte of the file: what is read twice and more is bounded.
+    pub scan_steps_per_byte: u64,
     /// Names listed in `shares_with`.
     pub max_shared_names: usize,
     /// Characters of a value's `repr`.
@@ -48,6 +52,8 @@ impl Default for Limits {
             max_new_name_bytes: 256 << 20,
             max_members: 4_000_000,
             max_read_bytes: 256 << 20,
+            max_scan_steps: 32 << 20,
+            scan_steps_per_byte: 8,
             max_shared_names: 100,
             max_repr_chars: 200,
         }
@@ -67,6 +73,22 @@ impl Limits {
     pub fn of_expanded(&self, disk_bytes: u64) -> Self {
         let (max_objects, max_expanded_bytes) = (self.objects_for(disk_bytes), self.expanded_for(disk_bytes));
         Limits { max_objects, objects_per_byte: 0, max_expanded_bytes, ..self.clone() }
+    }
+
+    /// The bounds on checkpoint number `count` (from 1) of an archive, of `disk_bytes` in it: what none of its bytes explain
+    /// becomes less with each, so that many small ones cost little more than one.
+    #[must_use]
+    pub fn of_one_of_many(&self, count: u64, disk_bytes: u64) -> Self {
+        let each = |most: u64, free: u64| most.saturating_mul(free) / count.max(free);
+        let objects = each(self.max_objects, 32).saturating_add(disk_bytes.saturating_mul(16));
+        // a bound that a person has set is theirs
+        let is_chosen = self.min_expanded_bytes == self.max_expanded_bytes;
+        Limits {
+            max_objects: objects.min(self.max_objects),
+            min_expanded_bytes: if is_chosen { self.min_expanded_bytes } else { each(self.min_expanded_bytes, 1) },
+            max_scan_steps: each(self.max_scan_steps, 1).saturating_add(disk_bytes.saturating_mul(64).min(4 << 20)),
+            ..self.clone()
+        }
     }
 
     /// How many tensors and values may be listed, and objects looked at for that, of a graph that holds so many objects

@@ -528,7 +528,7 @@ fn checkpoints() -> Vec<PathBuf> {
     let limits = Limits::default();
     let folders = std::fs::read_dir(testdata("")).unwrap().map(|entry| entry.unwrap().path());
     let folders = folders.filter(|folder| folder.is_dir() && !folder.ends_with("hostile"));
-    folders.flat_map(|folder| ckpt::commands::input::below(&folder, &limits).unwrap()).collect()
+    folders.flat_map(|folder| ckpt::layout::below(&folder, &limits)).map(|below| below.path).collect()
 }
 
 #[test]

@@ -7,15 +7,19 @@ use std::sync::Arc;
 use anyhow::Context;
 use rayon::prelude::*;
 
-use crate::commands::input::{self, LimitArgs};
+use crate::commands::input::{self, LimitArgs, path_of};
 use crate::commands::ls::no_checkpoint_below;
-use crate::commands::output::OutputArgs;
+use crate::commands::output::{OutputArgs, say};
 use crate::commands::{Status, progress_bar::Bar};
-use crate::error::ErrorKind;
-use crate::layout::explain;
+use crate::error::{Error, ErrorKind};
+use crate::layout::{Below, BelowKind, below, is_called_a_checkpoint};
 use crate::limits::Limits;
+use crate::progress::Silent;
 use crate::report::check::{Check, GlobalRow, Lines, Summary, status_name, verdict};
-use crate::safety::examine::{Examined, examine, examine_refused, examine_several};
+use crate::report::figures::counted;
+use crate::report::file_bytes::file_bytes;
+use crate::safety::archive::{Named, examine_all};
+use crate::safety::examine::{Examined, examine_refused, examine_several};
 use crate::safety::finding::Severity;
 use crate::safety::integrity::Depth;
 use crate::source::{FileSource, SharedSource};
@@ -34,7 +38,8 @@ pub struct Args {
     /// Files, directories of a checkpoint in several files, or members of archives (`ARCHIVE::member`); `-` is standard input
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
-    /// One line for each input, and for every file below a directory that is or hides a checkpoint
+    /// One line for each input, and for every file below a directory that is or hides a checkpoint. What is called like one
+    /// (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that may not be read is an error
     #[arg(short = 'R', long)]
     pub recursive: bool,
     /// Exit with 1 when there is a finding this bad
@@ -43,6 +48,9 @@ pub struct Args {
     /// Also look for NaN, infinities, zeros and subnormal numbers in the tensors
     #[arg(long)]
     pub numerics: bool,
+    /// With --recursive, name the files that were left aside
+    #[arg(short, long, requires = "recursive")]
+    pub verbose: bool,
     /// Read no tensor data: no checksums
     #[arg(long, conflicts_with = "numerics")]
     pub no_data: bool,
@@ -61,19 +69,22 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     if args.recursive {
         return check_many(args, &limits);
     }
-    let mut status = Status::Success;
-    for (number, input) in args.inputs.iter().enumerate() {
-        match check_input(args, input, &limits) {
-            Ok(check) => {
-                if number > 0 && !args.output.wants_json() {
-                    args.output.print(&Blank)?;
+    let (mut status, mut printed) = (Status::Success, 0_u64);
+    for input in &args.inputs {
+        for (name, checked) in check_input(args, input, &limits) {
+            match checked {
+                Ok(check) => {
+                    if printed > 0 && !args.output.wants_json() {
+                        args.output.print(&Blank)?;
+                    }
+                    args.output.print(&check)?;
+                    printed += 1;
+                    status = status.max(args.answer(&check));
                 }
-                args.output.print(&check)?;
-                status = status.max(args.answer(&check));
-            }
-            Err(e) => {
-                args.output.refuse(input, &e)?;
-                status = Status::Trouble;
+                Err(e) => {
+                    args.output.refuse(&name, &e)?;
+                    status = Status::Trouble;
+                }
             }
         }
     }
@@ -81,54 +92,85 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
 }
 
 /// The inputs, and all files below those that are directories, in parallel, one line each in the order of their names.
-/// What is below a directory and no checkpoint is passed over.
+/// What is below a directory and no checkpoint is counted, and refused where it is called like one.
 fn check_many(args: &Args, limits: &Limits) -> anyhow::Result<Status> {
-    let mut status = Status::Success;
-    let mut summary = Summary::default();
+    let mut many = Many { args, status: Status::Success, summary: Summary::default() };
     for input in &args.inputs {
         let found = match input.is_dir() {
-            true => input::below(input, limits),
-            false => Ok(vec![input.clone()]),
-        };
-        let found = match found {
-            Ok(found) => found,
-            Err(e) => {
-                args.output.refuse(input, &e)?;
-                status = Status::Trouble;
-                continue;
-            }
+            true => below(input, limits),
+            false => vec![Below { path: input.clone(), kind: BelowKind::Input }],
         };
         let mut others = 0;
         for batch in found.chunks(BATCH) {
-            let checked: Vec<anyhow::Result<Check>> =
-                batch.par_iter().with_max_len(1).map(|file| check_input(args, file, limits)).collect();
+            let checked: Vec<Vec<Checked>> =
+                batch.par_iter().with_max_len(1).map(|below| check_below(args, below, limits)).collect();
             let mut lines = Lines::default();
-            for (file, check) in batch.iter().zip(checked) {
+            for (file, check) in checked.into_iter().flatten() {
                 match check {
                     Ok(check) => {
-                        summary.add(check.verdict);
-                        status = status.max(args.answer(&check));
+                        many.summary.add(check.verdict);
+                        many.status = many.status.max(args.answer(&check));
                         lines.0.push(check);
                     }
-                    Err(e) if file != input && is_other_file(&e) => others += 1,
+                    Err(e) if file != *input && is_other_file(&e) && !is_called_a_checkpoint(&file) => {
+                        others += 1;
+                        many.left_aside(&e)?;
+                    }
                     Err(e) => {
                         args.print_lines(&mut lines)?;
-                        args.output.refuse(file, &e)?;
-                        status = Status::Trouble;
+                        many.refuse(&file, &e)?;
                     }
                 }
             }
             args.print_lines(&mut lines)?;
         }
         if others == found.len() {
-            args.output.refuse(input, &no_checkpoint_below(input))?;
-            status = Status::Trouble;
+            many.refuse(input, &no_checkpoint_below(input))?;
         }
     }
     if !args.output.wants_json() {
-        args.output.print(&summary)?;
+        args.output.print(&many.summary)?;
+    } else if many.summary.left_aside > 0 && args.verbose {
+        args.output.note("in all", counted(many.summary.left_aside, "file") + " left aside");
     }
-    Ok(status)
+    Ok(many.status)
+}
+
+/// Many files, and what they have come to so far.
+struct Many<'a> {
+    args: &'a Args,
+    status: Status,
+    summary: Summary,
+}
+
+impl Many<'_> {
+    fn refuse(&mut self, file: &Path, e: &anyhow::Error) -> std::io::Result<()> {
+        self.status = Status::Trouble;
+        self.summary.unreadable += 1;
+        self.args.output.refuse(file, e)
+    }
+
+    fn left_aside(&mut self, why: &anyhow::Error) -> std::io::Result<()> {
+        self.summary.left_aside += 1;
+        if self.args.verbose {
+            say(format_args!("left aside: {why:#}"));
+        }
+        Ok(())
+    }
+}
+
+fn check_below(args: &Args, below: &Below, limits: &Limits) -> Vec<Checked> {
+    let refused = |e: Error| {
+        let e = anyhow::Error::new(e).context(below.path.display().to_string());
+        vec![(below.path.clone(), Err(e))]
+    };
+    match &below.kind {
+        BelowKind::Input => check_input(args, &below.path, limits),
+        BelowKind::Unreadable(e) => refused(e.again()),
+        BelowKind::LinkedDirectory => {
+            refused(Error::not_a_checkpoint("is a link to a directory, which is not followed"))
+        }
+    }
 }
 
 fn is_other_file(e: &anyhow::Error) -> bool {
@@ -136,9 +178,25 @@ fn is_other_file(e: &anyhow::Error) -> bool {
     ours.is_some_and(|e| e.kind() == ErrorKind::NotACheckpoint)
 }
 
-fn check_input(args: &Args, input: &Path, limits: &Limits) -> anyhow::Result<Check> {
+/// An input, or a checkpoint in an archive, by its name.
+type Checked = (PathBuf, anyhow::Result<Check>);
+
+/// What an input comes to: one report, or one for an archive and one for each checkpoint in it.
+fn check_input(args: &Args, input: &Path, limits: &Limits) -> Vec<Checked> {
     let shown = input.display().to_string();
-    let examined = examine_input(args, input, limits).with_context(|| shown.clone())?;
+    let examined = match examine_input(args, input, limits) {
+        Ok(examined) => examined,
+        Err(e) => vec![(shown.clone(), Err(e))],
+    };
+    let named = |(name, examined): (String, crate::error::Result<Examined>)| {
+        let path = path_of(input, &name);
+        let checked = examined.with_context(|| name.clone()).map(|examined| report(name, &path, examined));
+        (path, checked)
+    };
+    examined.into_iter().map(named).collect()
+}
+
+fn report(file: String, path: &Path, examined: Examined) -> Check {
     let weights_only = examined.weights_only;
     let rows = examined.globals.into_iter().map(|global| GlobalRow {
         name: global.name,
@@ -150,34 +208,41 @@ fn check_input(args: &Args, input: &Path, limits: &Limits) -> anyhow::Result<Che
             _ => "built",
         },
     });
-    Ok(Check {
+    Check {
         schema: Check::SCHEMA,
-        file: shown,
-        container: examined.container.map(|container| container.name()),
+        file,
+        file_bytes: file_bytes(path),
+        container: examined.container.map(|container| container.name()).or(examined.archive),
         verdict: verdict(&examined.findings),
         weights_only,
         globals: rows.collect(),
         findings: examined.findings,
-    })
+    }
 }
 
-fn examine_input(args: &Args, input: &Path, limits: &Limits) -> crate::error::Result<Examined> {
+fn examine_input(args: &Args, input: &Path, limits: &Limits) -> crate::error::Result<Vec<Named>> {
     let depth = Depth { data: !args.no_data, numerics: args.numerics };
-    let layout = match input::layout(input, limits, true) {
+    let shown = input.display().to_string();
+    let mut layout = match input::layout(input, limits, true) {
         Ok(layout) => layout,
         Err(e) if e.kind() == ErrorKind::Unsupported && !input.is_dir() => return Err(e),
-        Err(e) => return examine_refused(e),
+        Err(e) => return examine_refused(e).map(|examined| vec![(shown, Ok(examined))]),
     };
     if let Some(contents) = layout.contents(limits) {
-        let examined = examine(input, &contents.source, &contents.limits, depth);
-        return examined.map_err(|e| explain(e, &contents, &input.display().to_string()));
+        return examine_all(layout.file().unwrap_or(input), &contents, &shown, depth);
+    }
+    if !input.exists() {
+        // in an archive
+        let (files, are_shards, limits) = (layout.files(), layout.shards().is_some(), layout.limits(limits));
+        let examined = examine_several(files.into_iter(), are_shards, layout.open(&limits, &Silent), &limits, depth)?;
+        return Ok(vec![(shown, Ok(examined))]);
     }
     let unpacked = layout.unpacked_files();
     let shards = layout.shards().map(|(index, shards)| (index.to_owned(), shards));
-    let bar = Bar::new(&input.display().to_string(), layout.bytes(), true);
+    let bar = Bar::new(&shown, layout.bytes(), true);
     let opened = layout.open(limits, &bar);
     let open = |dir: &Path, name: &str| FileSource::open(&dir.join(name)).map(|file| Arc::new(file) as SharedSource);
-    match (shards, unpacked) {
+    let examined = match (shards, unpacked) {
         (Some((index, shards)), _) => {
             let dir = index.parent().unwrap_or(Path::new(""));
             let parts = shards.into_iter().map(|name| (name.clone(), open(dir, &name)));
@@ -192,7 +257,8 @@ fn examine_input(args: &Args, input: &Path, limits: &Limits) -> crate::error::Re
             let names = names.iter().map(|name| name.to_string_lossy().into_owned());
             examine_several(names.map(|name| (name.clone(), open(input, &name))), false, opened, limits, depth)
         }
-    }
+    };
+    Ok(vec![(shown, Ok(examined?))])
 }
 
 impl Args {

@@ -12,9 +12,10 @@ use crate::commands::output::OfInput;
 use crate::commands::progress_bar::Bar;
 use crate::container::archive::Contents;
 use crate::container::spool::spool;
-use crate::error::Error;
-use crate::layout::{Layout, address, survey};
+use crate::error::{Error, ErrorKind};
+use crate::layout::{Contained, Layout, Walk, address};
 use crate::limits::Limits;
+use crate::report::file_bytes::file_bytes;
 use crate::source::SharedSource;
 
 /// Bounds that a person may raise for a file they trust.
@@ -59,6 +60,8 @@ impl LimitArgs {
 pub struct Input {
     /// As the command line names it.
     pub name: String,
+    /// The same where that is no Unicode ([`file_bytes`]).
+    pub name_bytes: Option<String>,
     /// Bytes on disk.
     pub bytes: u64,
     /// What is in it.
@@ -111,28 +114,72 @@ pub fn open(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result<Input> 
     let bytes = layout.bytes();
     let bar = Bar::new(&shown, bytes, quiet);
     let checkpoint = layout.open(limits, &bar).with_context(context)?;
-    Ok(Input { name: shown, bytes, checkpoint })
+    Ok(Input { name: shown, name_bytes: file_bytes(name), bytes, checkpoint })
 }
 
-/// What there is to open below a directory, in the order of the names: checkpoints of several files once, then every
-/// regular file that is no part of one. Links to directories are not followed.
-pub fn below(dir: &Path, limits: &Limits) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut open = vec![dir.to_owned()];
-    while let Some(dir) = open.pop() {
-        let context = || dir.display().to_string();
-        let survey = survey(&dir, limits).with_context(context)?;
-        for entry in std::fs::read_dir(&dir).with_context(context)? {
-            let entry = entry.with_context(context)?;
-            let kind = entry.file_type().with_context(context)?;
-            if kind.is_dir() && !survey.is_whole {
-                open.push(entry.path());
-            } else if !kind.is_dir() && entry.path().is_file() && !survey.parts.contains(&entry.file_name()) {
-                found.push(entry.path());
+/// An input that is a checkpoint, or an archive of some.
+#[derive(Debug)]
+pub enum Found {
+    /// A checkpoint.
+    Checkpoint(Input),
+    /// An archive: its name, its bytes on disk, the way through it, and why it is no checkpoint.
+    Archive {
+        /// As the command line names it.
+        name: String,
+        /// Bytes on disk.
+        bytes: u64,
+        /// The checkpoints in it.
+        walk: Walk,
+        /// What is said of it where one checkpoint is wanted.
+        e: anyhow::Error,
+    },
+}
+
+/// Opens a checkpoint, or an archive of some. Errors name the file.
+pub fn open_or_walk(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result<Found> {
+    let shown = name.display().to_string();
+    let context = || OfInput(shown.clone());
+    let layout = layout(name, limits, quiet).with_context(context)?;
+    let bytes = layout.bytes();
+    let contents = layout.contents(limits);
+    let bar = Bar::new(&shown, bytes, quiet);
+    match (layout.open(limits, &bar), contents) {
+        (Err(e), Some(contents)) if matches!(e.kind(), ErrorKind::NotACheckpoint | ErrorKind::Unsupported) => {
+            let walk = Walk::of(&contents, &shown, &bar).with_context(context)?;
+            let e = anyhow::Error::new(e).context(context());
+            match walk {
+                Some(walk) => Ok(Found::Archive { name: shown, bytes, walk, e }),
+                None => Err(e),
             }
         }
-        found.extend(survey.checkpoints);
+        (opened, _) => {
+            let checkpoint = opened.with_context(context)?;
+            Ok(Found::Checkpoint(Input { name: shown, name_bytes: file_bytes(name), bytes, checkpoint }))
+        }
     }
-    found.sort();
-    Ok(found)
+}
+
+/// Opens a checkpoint that was found in `archive`. Errors name it.
+pub fn open_contained(archive: &Path, contained: &Contained, limits: &Limits, quiet: bool) -> anyhow::Result<Input> {
+    let name = contained.name.clone();
+    let context = || OfInput(name.clone());
+    let layout = contained.layout().with_context(context)?;
+    let bytes = layout.bytes();
+    let bar = Bar::new(&name, bytes, quiet);
+    let checkpoint = layout.open(limits, &bar).with_context(context)?;
+    drop(bar);
+    let name_bytes = file_bytes(&path_of(archive, &name));
+    Ok(Input { name, name_bytes, bytes, checkpoint })
+}
+
+/// The path of an input, or of a checkpoint in it, by its name; names that are no Unicode keep their bytes.
+pub fn path_of(input: &Path, name: &str) -> PathBuf {
+    match name.strip_prefix(&*input.to_string_lossy()) {
+        Some(rest) => {
+            let mut path = input.as_os_str().to_owned();
+            path.push(rest);
+            path.into()
+        }
+        None => PathBuf::from(name),
+    }
 }

@@ -78,6 +78,7 @@ pub fn list(
     let mut listing = Listing {
         schema: Listing::SCHEMA,
         file: file.to_owned(),
+        file_bytes: None,
         container: checkpoint.container.name(),
         bytes,
         pickle_protocol: checkpoint.protocol,

@@ -1,4 +1,6 @@
-//! `ckpt ls`: what is in a checkpoint.
+//! `ckpt ls`: what is in a checkpoint, or in an archive of some.
+
+mod archive;
 
 use std::collections::HashSet;
 use std::io;
@@ -6,18 +8,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use self::archive::{archive_listing, say_danger};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::resolve::Listed;
 use crate::commands::Status;
-use crate::commands::input::{self, Input, LimitArgs};
+use crate::commands::input::{self, Found, Input, LimitArgs};
 use crate::commands::listing::{Selection, Wanted, bytes_to_read, list, read_data};
 use crate::commands::names::{Asked, Filter, NameArgs, Unmatched, root_if_there};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
-use crate::error::ErrorKind;
+use crate::container::zip::DECRYPT;
+use crate::error::{Error, ErrorKind};
+use crate::layout::{Below, BelowKind, Step, Walk, below};
 use crate::limits::Limits;
 use crate::report::ls::{Listing, Names, SortBy};
+use crate::report::ls_archive::{Addresses, ArchiveListing};
 use crate::report::tree::Tree;
+use crate::safety::glance::dangerous;
 
 /// Options of `ckpt ls`.
 #[derive(Debug, clap::Args)]
@@ -87,18 +94,22 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     for input in &args.inputs {
         let searched = args.recursive && input.is_dir();
         let files = match searched {
-            true => match input::below(input, &limits) {
-                Ok(files) => files,
-                Err(e) => {
-                    lister.refuse(input, &e)?;
-                    continue;
-                }
-            },
-            false => vec![input.clone()],
+            true => below(input, &limits),
+            false => vec![Below { path: input.clone(), kind: BelowKind::Input }],
         };
         let before = (lister.opened, lister.status);
-        for file in files {
-            match lister.list_file(&file) {
+        for Below { path: file, kind } in files {
+            let listed = match kind {
+                BelowKind::Input => lister.list_file(&file),
+                BelowKind::Unreadable(e) => {
+                    // it is told whatever it may be
+                    let e = anyhow::Error::new(e).context(file.display().to_string());
+                    lister.refuse(&file, &e)?;
+                    continue;
+                }
+                BelowKind::LinkedDirectory => continue,
+            };
+            match listed {
                 Ok(()) => {}
                 Err(e) if crate::commands::output::is_closed_pipe(&e) => return Err(e),
                 // below a directory, what is no checkpoint is passed over
@@ -142,10 +153,75 @@ impl Lister<'_> {
 
     fn list_file(&mut self, file: &Path) -> anyhow::Result<()> {
         let args = self.args;
-        let opened = input::open(file, self.limits, args.output.quiet)?;
+        match input::open_or_walk(file, self.limits, args.output.quiet)? {
+            Found::Checkpoint(opened) => self.list_opened(&opened),
+            Found::Archive { walk, e, .. } if args.recursive => self.list_each(file, walk, e),
+            Found::Archive { name, bytes, walk, e } if args.may_be_archive() => {
+                let listing = archive_listing(file, name, bytes, walk, self.limits, args.output.quiet);
+                if !listing.says_more_than_encrypted() {
+                    return Err(e);
+                }
+                self.opened += 1;
+                self.listed += 1;
+                self.print_archive(listing)
+            }
+            Found::Archive { e, .. } => Err(e),
+        }
+    }
+
+    /// With `--recursive`, an archive is gone through like a directory.
+    fn list_each(&mut self, archive: &Path, walk: Walk, e: anyhow::Error) -> anyhow::Result<()> {
+        let mut is_empty = true;
+        for step in walk {
+            let (name, opened) = match step {
+                Step::Checkpoint(contained) => {
+                    let opened = input::open_contained(archive, &contained, self.limits, self.args.output.quiet);
+                    (contained.name, opened)
+                }
+                Step::Encrypted(name) => {
+                    let e = Error::unsupported("is encrypted").advise(DECRYPT);
+                    (name.clone(), Err(anyhow::Error::new(e).context(name)))
+                }
+                Step::Unreadable(name, e) => (name.clone(), Err(anyhow::Error::new(e).context(name))),
+            };
+            is_empty = false;
+            match opened.and_then(|opened| self.list_opened(&opened)) {
+                Err(e) if crate::commands::output::is_closed_pipe(&e) => return Err(e),
+                Err(e) => self.refuse(&input::path_of(archive, &name), &e)?,
+                Ok(()) => {}
+            }
+        }
+        if is_empty { Err(e) } else { Ok(()) }
+    }
+
+    fn print_archive(&mut self, mut listing: ArchiveListing) -> anyhow::Result<()> {
+        let args = self.args;
+        if std::mem::replace(&mut self.has_printed, true) && !args.output.wants_json() && !args.names {
+            println_blank()?;
+        }
+        for row in listing.checkpoints.iter() {
+            if let Some(problem) = &row.problem {
+                self.status = Status::Trouble;
+                say(format_args!("{}: {problem}", row.file));
+            }
+        }
+        listing.sort(args.sort, args.reverse);
+        if args.names {
+            args.output.print(&Addresses(&listing))?;
+        } else {
+            args.output.print(&listing)?;
+        }
+        Ok(())
+    }
+
+    fn list_opened(&mut self, opened: &Input) -> anyhow::Result<()> {
+        let args = self.args;
         self.opened += 1;
         let context = || opened.name.clone();
-        let Some(listing) = self.chosen(&opened).with_context(context)? else { return Ok(()) };
+        if let Some((global, why)) = dangerous(&opened.checkpoint.graph) {
+            say_danger(args.output.quiet, &opened.name, &global, why);
+        }
+        let Some(listing) = self.chosen(opened).with_context(context)? else { return Ok(()) };
         self.listed += 1;
         // what is found below a directory may be too much to be kept
         if !self.unmatched.is_empty() && !args.recursive {
@@ -201,6 +277,7 @@ impl Lister<'_> {
                 self.trouble(format_args!("{}: {}: {why}", input.name, crate::report::ls::shown_name(name)));
             }
         }
+        listed.listing.file_bytes = input.name_bytes.clone();
         Ok(Some(listed.listing))
     }
 
@@ -252,6 +329,15 @@ impl Lister<'_> {
             bail!("{inputs}: {}", Asked::of(&self.args.names_chosen, &[]).nothing_left(kind));
         }
         Ok(self.status)
+    }
+}
+
+impl Args {
+    /// Whether nothing is asked for that only a checkpoint has.
+    fn may_be_archive(&self) -> bool {
+        let asks = self.tree || self.tensors || self.values || self.stats || self.hash;
+        let NameArgs { root, include, exclude } = &self.names_chosen;
+        !asks && root.is_none() && include.is_empty() && exclude.is_empty()
     }
 }
 

@@ -10,6 +10,7 @@ use crate::render::escape::escape;
 use crate::render::json::Json;
 use crate::render::table::Text;
 use crate::render::{Renderer, Report};
+use crate::report::file_bytes::file_bytes;
 use crate::report::refusal::Refusal;
 
 /// How results are written.
@@ -108,7 +109,10 @@ impl OutputArgs {
     /// With `--json`, the line for an input that cannot be read; it is said on standard error elsewhere.
     pub fn refused(&self, file: &Path, e: &anyhow::Error) -> io::Result<()> {
         match self.wants_json() {
-            true => self.print(&Refusal::new(&file.display().to_string(), e.chain())),
+            true => {
+                let refusal = Refusal::new(&file.display().to_string(), e.chain());
+                self.print(&Refusal { file_bytes: file_bytes(file), ..refusal })
+            }
             false => Ok(()),
         }
     }

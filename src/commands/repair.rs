@@ -16,10 +16,12 @@ use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bar;
 use crate::commands::rename::open_for_editing;
+use crate::container::archive::Contents;
 use crate::container::crlf::without_carriage_returns;
 use crate::container::safetensors::read_damaged;
 use crate::container::zip::tail::{Interrupted, interrupted};
 use crate::error::{ErrorKind, Result};
+use crate::layout::explain;
 use crate::limits::Limits;
 use crate::pickle::{NodeId, Scan};
 use crate::report::figures::counted;
@@ -169,7 +171,9 @@ pub fn save_rest(
         let note = "a transfer had changed each LF to CR LF; with that undone every checksum is right";
         return Ok(Some(Repair { notes: vec![note.to_owned()], ..report(name, Action::Restored) }));
     }
-    let mut checkpoint = left.context("nothing can be saved").with_context(context)?;
+    // an archive of checkpoints says how to name one of them
+    let around = |e| explain(e, &Contents { source: Arc::clone(&source), limits: limits.clone() }, name);
+    let mut checkpoint = left.map_err(around).context("nothing can be saved").with_context(context)?;
     if let Some(doubt) = checkpoint.pickle_doubt().filter(|_| !keep_damaged) {
         bail!(
             "{name}: nothing can be saved: {doubt}, so no tensor's name, type or place is sure; --keep-damaged saves \

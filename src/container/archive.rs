@@ -25,6 +25,8 @@ pub struct Archive {
     /// Places of the members by their names, the last one of several, as Python's `tarfile` has it.
     by_name: HashMap<String, usize>,
     limits: Limits,
+    /// What was expanded to read it.
+    expanded_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -47,10 +49,12 @@ impl Archive {
     pub fn open(contents: &Contents, progress: &dyn Progress) -> Result<Option<Self>> {
         let Contents { mut source, mut limits } = contents.clone();
         let mut framing = detect(source.as_ref());
+        let mut expanded_bytes = 0;
         if let Ok(Framing::Compressed(compression)) = framing {
             let disk_bytes = source.len();
             source = expand(&source, compression, &limits, progress)?;
             limits = limits.of_expanded(disk_bytes);
+            expanded_bytes = source.len();
             framing = detect(source.as_ref());
         }
         let kind = match framing {
@@ -59,7 +63,7 @@ impl Archive {
             Err(e) if e.kind() == ErrorKind::Io => return Err(e),
             _ => return Ok(None),
         };
-        let mut archive = Archive { kind, by_name: HashMap::new(), limits };
+        let mut archive = Archive { kind, by_name: HashMap::new(), limits, expanded_bytes };
         archive.by_name = archive.names().enumerate().map(|(index, name)| (name.to_owned(), index)).collect();
         archive.follow_links();
         Ok(Some(archive))
@@ -120,6 +124,11 @@ impl Archive {
         zip.iter().map(|member| plain(&member.name)).chain(tar.iter().map(|member| plain(&member.name)))
     }
 
+    /// The name of a member, without the `./` before it.
+    pub fn name(&self, index: usize) -> Option<&str> {
+        self.raw_name(index).map(plain)
+    }
+
     /// The place of the file of this name.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(plain(name)).copied().filter(|_| !name.ends_with('/'))
@@ -131,6 +140,43 @@ impl Archive {
             Kind::Zip(zip) => zip.members.get(index).map_or(0, |member| member.size),
             Kind::Tar(tar) => tar.members.get(index).map_or(0, |member| member.size),
         }
+    }
+
+    /// Bytes that a member takes in the archive.
+    pub fn stored_bytes(&self, index: usize) -> u64 {
+        match &self.kind {
+            Kind::Zip(zip) => zip.members.get(index).map_or(0, |member| member.compressed_size),
+            Kind::Tar(_) => self.size(index),
+        }
+    }
+
+    /// Where a member begins: a zip's local header, a tar member's data.
+    pub fn start(&self, index: usize) -> Option<u64> {
+        match &self.kind {
+            Kind::Zip(zip) => zip.members.get(index).map(|member| member.header_start),
+            Kind::Tar(tar) => tar.members.get(index).map(|member| member.offset),
+        }
+    }
+
+    /// A member's name as it stands in the archive, with its `./`.
+    pub fn raw_name(&self, index: usize) -> Option<&str> {
+        match &self.kind {
+            Kind::Zip(zip) => zip.members.get(index).map(|member| &*member.name),
+            Kind::Tar(tar) => tar.members.get(index).map(|member| member.name.as_str()),
+        }
+    }
+
+    /// The files below a folder.
+    pub fn below(&self, folder: &str) -> impl Iterator<Item = usize> {
+        let folder = plain(folder).trim_end_matches('/');
+        let within = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let names = self.names().enumerate();
+        names.filter(move |(_, name)| name.starts_with(&within) && !name.ends_with('/')).map(|(index, _)| index)
+    }
+
+    /// Bytes that were expanded to read the archive itself.
+    pub fn expanded_bytes(&self) -> u64 {
+        self.expanded_bytes
     }
 
     /// Whether a member must be expanded to be read.
@@ -167,6 +213,14 @@ impl Archive {
                 let source = tar.member_source(tar.members.get(index).ok_or_else(gone)?)?;
                 Ok(Contents { source, limits: self.limits.clone() })
             }
+        }
+    }
+
+    /// The archive's bytes, expanded.
+    pub fn source(&self) -> &SharedSource {
+        match &self.kind {
+            Kind::Zip(zip) => zip.source(),
+            Kind::Tar(tar) => tar.source(),
         }
     }
 

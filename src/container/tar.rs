@@ -116,6 +116,11 @@ impl Tar {
         self.members.iter().rev().find(|member| member.name == name)
     }
 
+    /// The bytes of the whole archive.
+    pub fn source(&self) -> &SharedSource {
+        &self.source
+    }
+
     /// The bytes of a member.
     pub fn member_source(&self, member: &Member) -> Result<SharedSource> {
         Window::shared(&self.source, member.offset, member.size).map_err(|e| e.in_member(&member.name))

@@ -20,7 +20,7 @@ use crate::checkpoint::tensor::{Data, Tensor, plain_tensor};
 use crate::checkpoint::{Checkpoint, Container};
 use crate::data::Elements;
 use crate::dtype::{ByteOrder, DType};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::pickle::NodeId;
 use crate::source::{SharedSource, Window};
@@ -48,6 +48,25 @@ impl Dcp {
             files.len()
         )];
         Ok(Some(Dcp { directory, metadata, bytes: directory::bytes(path)?, notes }))
+    }
+
+    /// The same of a folder of an archive, which has so many bytes; `source` is its index.
+    pub fn in_archive(directory: Directory, source: SharedSource, bytes: u64, limits: &Limits) -> Result<Self> {
+        let metadata = Metadata::read(source, limits).map_err(|e| e.in_member(DCP_INDEX))?;
+        metadata.files().try_for_each(check_name)?;
+        Ok(Dcp { directory, metadata, bytes, notes: Vec::new() })
+    }
+
+    /// The files that the index names, and their bytes.
+    pub fn files(&mut self) -> Vec<(String, Result<SharedSource>)> {
+        let mut names: Vec<String> = self.metadata.files().map(str::to_owned).collect();
+        names.sort();
+        names.dedup();
+        let file = |name: String| {
+            let opened = self.directory.file(&name).map_err(Error::malformed);
+            (name, opened)
+        };
+        names.into_iter().map(file).collect()
     }
 
     /// Reads the index of a directory.

@@ -8,22 +8,42 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use crate::container::archive::Archive;
 use crate::error::{Error, Result};
 use crate::source::{FileSource, SharedSource, Source};
 
 /// Files kept open at once, well under what a process may have; the others are opened for every read.
 const MAX_OPEN: usize = 128;
 
-/// A directory, and the files of it that were asked for.
+/// A directory, or a folder of an archive, and the files of it that were asked for.
 #[derive(Debug)]
 pub(super) struct Directory {
-    path: PathBuf,
+    place: Place,
     files: HashMap<String, Result<SharedSource, String>>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Disk(PathBuf),
+    Archive {
+        archive: Arc<Archive>,
+        /// With the slash at its end; empty for the top.
+        folder: String,
+    },
 }
 
 impl Directory {
     pub fn new(path: &Path) -> Self {
-        Directory { path: path.to_owned(), files: HashMap::new() }
+        Directory { place: Place::Disk(path.to_owned()), files: HashMap::new() }
+    }
+
+    /// A folder of an archive.
+    pub fn in_archive(archive: &Arc<Archive>, folder: &str) -> Self {
+        let folder = match folder.trim_end_matches('/') {
+            "" | "." => String::new(),
+            folder => format!("{folder}/"),
+        };
+        Directory { place: Place::Archive { archive: Arc::clone(archive), folder }, files: HashMap::new() }
     }
 
     /// The bytes of the file `name`, or why there are none: `model.bin: is missing`. Each file is opened once.
@@ -32,14 +52,26 @@ impl Directory {
             return known.clone();
         }
         let keep = self.files.len() < MAX_OPEN;
-        let opened = open(&self.path.join(name), keep).map_err(|why| format!("{name}: {why}"));
+        let opened = match &self.place {
+            Place::Disk(path) => open(&path.join(name), keep),
+            Place::Archive { archive, folder } => match archive.find(&format!("{folder}{name}")) {
+                Some(index) => archive.contents(index).map(|contents| contents.source).map_err(|e| e.to_string()),
+                None => Err("is missing".into()),
+            },
+        };
+        let opened = opened.map_err(|why| format!("{name}: {why}"));
         self.files.insert(name.to_owned(), opened.clone());
         opened
     }
 
     /// Bytes of a file, where there is one.
     pub fn bytes_of(&self, name: &str) -> u64 {
-        fs::metadata(self.path.join(name)).map_or(0, |meta| meta.len())
+        match &self.place {
+            Place::Disk(path) => fs::metadata(path.join(name)).map_or(0, |meta| meta.len()),
+            Place::Archive { archive, folder } => {
+                archive.find(&format!("{folder}{name}")).map_or(0, |index| archive.size(index))
+            }
+        }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
+use super::grouped::groups;
 use super::member::SEPARATOR;
 use crate::container::archive::{Archive, Contents};
 use crate::container::compress::expand_left;
 use crate::container::detect::{Framing, detect};
 use crate::container::legacy::is_legacy;
-use crate::container::tar::Tar;
 use crate::container::zip::{Flavor, Zip};
 use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
@@ -17,7 +17,7 @@ use crate::source::MemorySource;
 /// Members that an error lists.
 const SHOWN: usize = 6;
 /// Members that are looked at, so that an archive of millions costs no more than its directory.
-const MAX_LOOKED_AT: usize = 20_000;
+pub(super) const MAX_LOOKED_AT: usize = 20_000;
 /// How checkpoints are called, and archives.
 const ENDINGS: &[&str] = &[
     "pt",
@@ -57,11 +57,26 @@ pub struct Inside {
     pub name: String,
     /// What it is.
     pub kind: &'static str,
+    /// Where in the archive it lies.
+    pub(super) at: At,
+}
+
+/// Where in an archive a checkpoint lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// The member of this number.
+    Member(usize),
+    /// The folder of this name: an unpacked archive.
+    Folder,
+    /// The member of this number, which is the index of a checkpoint of several.
+    Group(usize),
+    /// The pickle of this number of a torch.package archive.
+    Pickle(usize),
 }
 
 /// What archives are called that may hold checkpoints.
-const ZIP_ARCHIVE: &str = "zip archive";
-const TAR_ARCHIVE: &str = "tar archive";
+pub(super) const ZIP_ARCHIVE: &str = "zip archive";
+pub(super) const TAR_ARCHIVE: &str = "tar archive";
 
 impl Inside {
     /// Whether it is an archive, not a checkpoint.
@@ -72,44 +87,72 @@ impl Inside {
 
 /// The members of an archive that are checkpoints, unpacked ones included, and archives that may hold some.
 pub fn checkpoints(archive: &Archive) -> Vec<Inside> {
+    checkpoints_of(archive, MAX_LOOKED_AT)
+}
+
+/// The same of an archive of which `most` members are looked at.
+pub(super) fn checkpoints_of(archive: &Archive, most: usize) -> Vec<Inside> {
     let names: Vec<&str> = archive.names().collect();
     if let Some(zip) = archive.zip().filter(|zip| matches!(zip.flavor(), Ok(Flavor::Package))) {
         let pickles = zip.package_pickles().unwrap_or_default().into_iter();
-        return pickles.map(|name| Inside { name: name.to_owned(), kind: "pickle" }).collect();
+        let place = |name: &str| zip.position(name).map_or(At::Folder, At::Pickle);
+        return pickles.map(|name| Inside { name: name.to_owned(), kind: "pickle", at: place(name) }).collect();
     }
     let folders: HashSet<&str> = names.iter().filter_map(|name| folder_of_pickle(name)).collect();
     let mut found = Vec::new();
+    let mut parts: HashSet<usize> = HashSet::new();
+    for group in groups(archive) {
+        let Some(name) = archive.name(group.index) else { continue };
+        let (name, kind) = match name.strip_suffix(super::DCP_INDEX) {
+            Some("") => (".", "dcp"),
+            Some(folder) => (folder.trim_end_matches('/'), "dcp"),
+            None => (name, "sharded"),
+        };
+        found.push(Inside { name: name.to_owned(), kind, at: At::Group(group.index) });
+        parts.extend(group.parts);
+    }
     let mut left_bytes = MAX_EXPANDED_BYTES;
-    let looked_at = looked_at(&names);
+    let looked_at = looked_at(&names, most);
     for (name, index) in names.iter().zip(0..) {
         if let Some(folder) = folder_of_pickle(name) {
-            found.push(Inside { name: if folder.is_empty() { "." } else { folder }.to_owned(), kind: "unpacked" });
+            let name = if folder.is_empty() { "." } else { folder }.to_owned();
+            found.push(Inside { name, kind: "unpacked", at: At::Folder });
             continue;
         }
         let in_folder =
             name.match_indices('/').any(|(at, _)| name.get(..at).is_some_and(|above| folders.contains(above)));
-        if name.ends_with('/') || in_folder || folders.contains("") {
+        if name.ends_with('/') || in_folder || folders.contains("") || parts.contains(&index) {
             continue;
         }
         if looked_at.as_ref().is_some_and(|looked_at| !looked_at.contains(&index)) {
             continue;
         }
         if let Some(kind) = kind_of(archive, index, &mut left_bytes) {
-            found.push(Inside { name: (*name).to_owned(), kind });
+            found.push(Inside { name: (*name).to_owned(), kind, at: At::Member(index) });
         }
     }
     found
 }
 
 /// Of more members than are looked at, those that are: first the ones that are called like checkpoints.
-fn looked_at(names: &[&str]) -> Option<HashSet<usize>> {
-    if names.len() <= MAX_LOOKED_AT {
+fn looked_at(names: &[&str], most: usize) -> Option<HashSet<usize>> {
+    if names.len() <= most {
         return None;
     }
-    let is_called_so = |name: &str| name.rsplit_once('.').is_some_and(|(_, ending)| ENDINGS.contains(&ending));
     let (first, then): (Vec<usize>, Vec<usize>) =
         (0..names.len()).partition(|index| names.get(*index).is_some_and(|name| is_called_so(name)));
-    Some(first.into_iter().chain(then).take(MAX_LOOKED_AT).collect())
+    Some(first.into_iter().chain(then).take(most).collect())
+}
+
+/// Whether a name ends as those of checkpoints and of archives do.
+pub(super) fn is_called_so(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, ending)| ENDINGS.contains(&ending))
+}
+
+/// Members that are called like checkpoints, and encrypted.
+pub(super) fn encrypted(archive: &Archive) -> impl Iterator<Item = &str> {
+    let members = archive.zip().map(|zip| zip.members.as_slice()).unwrap_or_default().iter();
+    members.filter(|member| member.is_encrypted() && is_called_so(&member.name)).map(|member| &*member.name)
 }
 
 /// The folder in which a `data.pkl` lies.
@@ -161,12 +204,30 @@ fn kind_of(archive: &Archive, index: usize, left_bytes: &mut u64) -> Option<&'st
 
 fn zip_kind(contents: Contents) -> &'static str {
     match Zip::open(contents.source, &contents.limits).and_then(|zip| zip.flavor()) {
-        Ok(Flavor::Torch) => "zip",
-        Ok(Flavor::TorchScript) => "torchscript",
-        Ok(Flavor::Pt2) => "pt2",
-        Ok(Flavor::Package) => "package",
-        Ok(Flavor::Npz) => "npz",
+        Ok(flavor) => flavor_kind(flavor),
         Err(_) => ZIP_ARCHIVE,
+    }
+}
+
+fn flavor_kind(flavor: Flavor) -> &'static str {
+    match flavor {
+        Flavor::Torch => "zip",
+        Flavor::TorchScript => "torchscript",
+        Flavor::Pt2 => "pt2",
+        Flavor::Package => "package",
+        Flavor::Npz => "npz",
+    }
+}
+
+/// What an archive is that is itself a checkpoint; nothing for one that at most holds some.
+pub(super) fn kind_of_archive(archive: &Archive) -> Option<&'static str> {
+    match archive.zip() {
+        // one of several pickles is none before one of them is named
+        Some(zip) => match zip.flavor().ok()? {
+            Flavor::Package if zip.package_pickles().is_ok_and(|pickles| pickles.len() != 1) => None,
+            flavor => Some(flavor_kind(flavor)),
+        },
+        None => archive.tar().filter(|tar| tar.is_torch()).map(|_| "tar"),
     }
 }
 
@@ -196,11 +257,7 @@ pub fn explain(e: Error, contents: &Contents, shown: &str) -> Error {
     }
     let Ok(Some(archive)) = Archive::open(contents, &Silent) else { return e };
     // an archive that is a checkpoint has an error of its own
-    let is_one = match (archive.zip(), archive.tar()) {
-        (Some(zip), _) => zip.flavor().is_ok_and(|flavor| flavor != Flavor::Package),
-        (_, tar) => tar.is_some_and(Tar::is_torch),
-    };
-    if is_one {
+    if kind_of_archive(&archive).is_some() {
         return e;
     }
     let what = archive_kind(&archive);
@@ -225,7 +282,7 @@ pub fn explain(e: Error, contents: &Contents, shown: &str) -> Error {
 }
 
 /// Who makes such archives, where its members say so.
-fn archive_kind(archive: &Archive) -> &'static str {
+pub(super) fn archive_kind(archive: &Archive) -> &'static str {
     let has = |name: &str| archive.find(name).is_some();
     if archive.zip().is_some_and(|zip| matches!(zip.flavor(), Ok(Flavor::Package))) {
         "a torch.package archive"
@@ -319,7 +376,7 @@ mod tests {
 
     #[test]
     fn names_that_begin_with_a_dash_are_no_options() {
-        let inside = Inside { name: "m.pt".into(), kind: "zip" };
+        let inside = Inside { name: "m.pt".into(), kind: "zip", at: At::Member(0) };
         assert_eq!(address_of("-", &inside), "-- '-::m.pt'");
         assert_eq!(address_of("-x.zip", &inside), "./-x.zip::m.pt");
     }

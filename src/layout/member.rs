@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::grouped;
 use super::inside::{self, quoted};
 use crate::container::archive::{Archive, Contents};
+use crate::container::detect::{Framing, detect};
 use crate::container::zip::{Flavor, Zip};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
@@ -15,7 +17,7 @@ use crate::source::{FileSource, SharedSource};
 /// What stands between an archive and its member.
 pub(super) const SEPARATOR: &str = "::";
 /// Archives in archives that are opened for one name.
-const MAX_NESTED: usize = 16;
+pub(super) const MAX_NESTED: usize = 16;
 
 /// A name taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +69,8 @@ fn os_str(bytes: &[u8]) -> Option<&OsStr> {
 pub(super) enum Found {
     /// A file.
     File(Contents),
+    /// The member of this number, which is the index of a checkpoint of several.
+    Group { archive: Arc<Archive>, index: usize },
     /// An archive without a file of its own, or the pickle of this number in one of torch.package.
     Archive { zip: Arc<Zip>, pickle: Option<usize>, limits: Limits },
 }
@@ -78,7 +82,13 @@ pub(super) fn find(contents: Contents, shown: &str, wanted: &str, progress: &dyn
     for _ in 0..MAX_NESTED {
         let archive = Archive::open(&contents, progress)?
             .ok_or_else(|| Error::not_a_checkpoint(format!("{} is neither a zip nor a tar archive", quoted(&shown))))?;
+        let archive = Arc::new(archive);
         let Some((index, name, after)) = longest(&archive, rest) else {
+            // the folder of an empty name is the archive itself
+            let index = if rest.is_empty() { None } else { grouped::index_of_folder(&archive, rest)? };
+            if let Some(index) = index {
+                return Ok(Found::Group { archive, index });
+            }
             return unpacked(&archive, rest)?.ok_or_else(|| inside::no_member(&archive, &shown, rest));
         };
         if after.is_none()
@@ -87,7 +97,14 @@ pub(super) fn find(contents: Contents, shown: &str, wanted: &str, progress: &dyn
             return Ok(found);
         }
         contents = archive.contents(index)?;
-        let Some(after) = after else { return Ok(Found::File(contents)) };
+        let Some(after) = after else {
+            if name.rsplit('/').next() == Some(super::DCP_INDEX)
+                || matches!(detect(contents.source.as_ref()), Ok(Framing::ShardIndex))
+            {
+                return Ok(Found::Group { archive, index });
+            }
+            return Ok(Found::File(contents));
+        };
         shown = format!("{shown}{SEPARATOR}{name}");
         rest = after;
     }
@@ -108,7 +125,7 @@ fn longest<'a>(archive: &Archive, rest: &'a str) -> Option<(usize, &'a str, Opti
 }
 
 /// A folder that is an unpacked archive.
-fn unpacked(archive: &Archive, folder: &str) -> Result<Option<Found>> {
+pub(super) fn unpacked(archive: &Archive, folder: &str) -> Result<Option<Found>> {
     if let Some(zip) = archive.zip().filter(|zip| matches!(zip.flavor(), Ok(Flavor::Package))) {
         // relative to the top folder, as torch.package names its resources
         if let Some(index) = zip.position(&format!("{}/{folder}", zip.top())) {

@@ -4,11 +4,15 @@
 //! [`Layout::of`] decides what a path stands for. However many files there are, what comes out is one
 //! [`Checkpoint`]: everything above sees no difference.
 
+mod below;
+mod contained;
 mod dcp;
 mod directory;
+mod grouped;
 mod inside;
 mod member;
 mod sharded;
+mod single;
 mod stitch;
 mod unpacked;
 
@@ -30,6 +34,8 @@ use member::Found;
 use sharded::Sharded;
 use unpacked::Unpacked;
 
+pub use below::{Below, Kind as BelowKind, below, is_called_a_checkpoint};
+pub use contained::{Contained, Spot, Step, Walk};
 pub use inside::explain;
 pub use member::{Address, address};
 
@@ -41,6 +47,17 @@ pub struct Layout {
     limits: Option<Limits>,
     /// As the command line names it.
     name: String,
+    /// Of a directory whose weights are one file.
+    single: Option<Single>,
+}
+
+/// The file with the weights of a directory.
+#[derive(Debug)]
+struct Single {
+    path: PathBuf,
+    /// Of all files of the directory.
+    bytes: u64,
+    note: Option<String>,
 }
 
 #[derive(Debug)]
@@ -62,7 +79,7 @@ const SHARD_INDEX: &str = ".index.json";
 
 impl Layout {
     fn new(kind: Kind, name: &Path) -> Self {
-        Layout { kind, limits: None, name: name.display().to_string() }
+        Layout { kind, limits: None, name: name.display().to_string(), single: None }
     }
 
     /// Looks at a file, an index of shards, a directory that holds a checkpoint, or a member of an archive
@@ -97,15 +114,16 @@ impl Layout {
         let (shown, member) = (address.file.display().to_string(), &address.member);
         let contents = Contents { source, limits: limits.clone() };
         let (kind, limits) = match member::find(contents, &shown, member, progress)? {
-            Found::File(Contents { source, .. }) if matches!(detect(source.as_ref()), Ok(Framing::ShardIndex)) => {
-                let message =
-                    "is an index of shards in an archive; unpack the archive and name the index or its folder";
-                return Err(Error::unsupported(message));
+            Found::Group { archive, index } => {
+                let limits = archive.limits().clone();
+                let name = format!("{shown}{}{member}", member::SEPARATOR);
+                let kind = grouped::open(&archive, index, &name, &limits)?;
+                (kind.ok_or_else(|| Error::not_a_checkpoint("is no index of a checkpoint"))?, limits)
             }
             Found::File(Contents { source, limits }) => (Kind::File(source), limits),
             Found::Archive { zip, pickle, limits } => (Kind::Unpacked(Unpacked::new(zip, pickle)), limits),
         };
-        Ok(Layout { kind, limits: Some(limits), name: format!("{shown}{}{member}", member::SEPARATOR) })
+        Ok(Layout { kind, limits: Some(limits), name: format!("{shown}{}{member}", member::SEPARATOR), single: None })
     }
 
     fn of_directory(path: &Path, limits: &Limits) -> Result<Self> {
@@ -120,10 +138,16 @@ impl Layout {
                     return Ok(Self::new(Kind::Unpacked(unpacked), path));
                 }
                 let ranks: Vec<&String> = names.iter().filter(|name| name.ends_with(SAFETENSORS)).collect();
-                match Dcp::of_ranks(path, &ranks, limits)? {
-                    Some(dcp) => Ok(Self::new(Kind::Dcp(dcp), path)),
-                    None => Err(Error::not_a_checkpoint(missing_index(&names))),
+                if let Some(dcp) = Dcp::of_ranks(path, &ranks, limits)? {
+                    return Ok(Self::new(Kind::Dcp(dcp), path));
                 }
+                let Some((name, note)) = single::weights(&names)? else {
+                    return Err(Error::not_a_checkpoint(missing_index(&names)));
+                };
+                let file = path.join(name);
+                let source: SharedSource = Arc::new(FileSource::open(&file)?);
+                let single = Single { path: file, bytes: directory::bytes(path)?, note };
+                Ok(Layout { single: Some(single), ..Self::new(Kind::File(source), path) })
             }
             [index] => {
                 let index = path.join(index);
@@ -138,10 +162,30 @@ impl Layout {
         }
     }
 
+    /// The file with the weights, of a directory that has but one.
+    pub fn file(&self) -> Option<&Path> {
+        self.single.as_ref().map(|single| single.path.as_path())
+    }
+
     /// The bytes and their bounds, where it is one file.
     pub fn contents(&self, limits: &Limits) -> Option<Contents> {
         let Kind::File(source) = &self.kind else { return None };
         Some(Contents { source: Arc::clone(source), limits: self.limits.clone().unwrap_or_else(|| limits.clone()) })
+    }
+
+    /// The bounds on what is in it, which are no wider than `limits`.
+    pub fn limits(&self, limits: &Limits) -> Limits {
+        self.limits.clone().unwrap_or_else(|| limits.clone())
+    }
+
+    /// The files of a checkpoint of several, by the names that its index gives them.
+    pub fn files(&mut self) -> Vec<(String, Result<SharedSource>)> {
+        match &mut self.kind {
+            Kind::File(_) => Vec::new(),
+            Kind::Sharded(sharded) => sharded.files(),
+            Kind::Dcp(dcp) => dcp.files(),
+            Kind::Unpacked(unpacked) => unpacked.files().collect(),
+        }
     }
 
     /// The files of an unpacked archive, with their names in it.
@@ -163,7 +207,7 @@ impl Layout {
     /// Bytes on disk: of the file, of all files of the directory, of the index and its shards.
     pub fn bytes(&self) -> u64 {
         match &self.kind {
-            Kind::File(source) => source.len(),
+            Kind::File(source) => self.single.as_ref().map_or(source.len(), |single| single.bytes),
             Kind::Sharded(sharded) => sharded.bytes(),
             Kind::Dcp(dcp) => dcp.bytes(),
             Kind::Unpacked(unpacked) => unpacked.bytes(),
@@ -174,8 +218,12 @@ impl Layout {
     pub fn open(self, limits: &Limits, progress: &dyn Progress) -> Result<Checkpoint> {
         let limits = self.limits.as_ref().unwrap_or(limits);
         match self.kind {
-            Kind::File(source) => Checkpoint::open(Arc::clone(&source), limits, progress)
-                .map_err(|e| explain(e, &Contents { source, limits: limits.clone() }, &self.name)),
+            Kind::File(source) => {
+                let mut checkpoint = Checkpoint::open(Arc::clone(&source), limits, progress)
+                    .map_err(|e| explain(e, &Contents { source, limits: limits.clone() }, &self.name))?;
+                checkpoint.notes.extend(self.single.and_then(|single| single.note));
+                Ok(checkpoint)
+            }
             Kind::Unpacked(unpacked) => unpacked.open(limits),
             Kind::Sharded(sharded) => sharded.open(limits, progress),
             Kind::Dcp(dcp) => dcp.open(limits),

@@ -41,6 +41,11 @@ pub(super) struct Sharded {
 impl Sharded {
     /// Reads the index at `path`. `Malformed` when it is no index or a shard's name leads out of its directory.
     pub fn of_index(path: &Path, source: &SharedSource, limits: &Limits) -> Result<Self> {
+        Self::in_directory(path, Directory::new(path.parent().unwrap_or(Path::new(""))), source, limits)
+    }
+
+    /// The same of shards that lie in `directory`.
+    pub fn in_directory(path: &Path, directory: Directory, source: &SharedSource, limits: &Limits) -> Result<Self> {
         if source.len() > limits.max_header_bytes {
             let (len, max) = (source.len(), limits.max_header_bytes);
             return Err(Error::limit(format!("an index of {len} bytes; {max} are allowed")));
@@ -50,7 +55,6 @@ impl Sharded {
             let (at, what) = json_error(&json, &e);
             Error::malformed(format!("bad index of shards: {what}")).at(at)
         })?;
-        let directory = Directory::new(path.parent().unwrap_or(Path::new("")));
         let mut sharded = Sharded { path: path.to_owned(), directory, weights: index.weight_map.0, bytes: 0 };
         let shards = sharded.shards();
         shards.iter().try_for_each(|name| check_name(name))?;
@@ -62,6 +66,16 @@ impl Sharded {
     /// The same, of a directory with so many bytes.
     pub fn with_bytes(self, bytes: u64) -> Self {
         Sharded { bytes, ..self }
+    }
+
+    /// The shards and their bytes.
+    pub fn files(&mut self) -> Vec<(String, Result<SharedSource>)> {
+        let names: Vec<String> = self.shards().into_iter().map(str::to_owned).collect();
+        let file = |name: String| {
+            let opened = self.directory.file(&name).map_err(Error::malformed);
+            (name, opened)
+        };
+        names.into_iter().map(file).collect()
     }
 
     /// Where the index is.

@@ -52,9 +52,15 @@ impl Unpacked {
         self.bytes
     }
 
-    /// The files and their bytes.
+    /// The files and their bytes; of one pickle of several only that.
     pub fn files(&self) -> impl Iterator<Item = (String, Result<SharedSource>)> {
-        let members = self.zip.members.iter().filter(|member| !member.is_dir());
+        let members = self
+            .zip
+            .members
+            .iter()
+            .zip(0..)
+            .filter(|(member, index)| !member.is_dir() && self.pickle.is_none_or(|pickle| pickle == *index));
+        let members = members.map(|(member, _)| member);
         members.map(|member| (member.name.to_string(), self.zip.member_source(member)))
     }
 

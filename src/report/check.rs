@@ -15,6 +15,9 @@ pub struct Check {
     pub schema: &'static str,
     /// The input as given.
     pub file: String,
+    /// Its bytes in base64, where it is no Unicode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<String>,
     /// The container, where it could be told.
     pub container: Option<&'static str>,
     /// The worst finding: `ok` when there is none above `info`.
@@ -194,6 +197,10 @@ pub struct Summary {
     pub error: u64,
     /// The same.
     pub danger: u64,
+    /// Inputs that could not be read.
+    pub unreadable: u64,
+    /// Files below directories that are no checkpoints.
+    pub left_aside: u64,
 }
 
 impl Summary {
@@ -213,8 +220,15 @@ impl Report for Summary {
     fn document(&self) -> Document<'_> {
         let mut document = Document::default();
         let all = self.ok + self.warning + self.error + self.danger;
+        let mut more = String::new();
+        if self.unreadable > 0 {
+            more.push_str(&format!("; {} could not be read", counted(self.unreadable, "input")));
+        }
+        if self.left_aside > 0 {
+            more.push_str(&format!("; {} left aside", counted(self.left_aside, "other file")));
+        }
         document.line(format!(
-            "{}: {} ok, {} with warnings, {} with errors, {} dangerous",
+            "{}: {} ok, {} with warnings, {} with errors, {} dangerous{more}",
             counted(all, "file"),
             self.ok,
             self.warning,

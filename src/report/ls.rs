@@ -22,6 +22,9 @@ pub struct Listing {
     pub schema: &'static str,
     /// The path as given; `-` for standard input.
     pub file: String,
+    /// Its bytes in base64, where it is no Unicode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<String>,
     /// `zip`, `legacy`, `tar`, `pickle`, `torchscript`, `pt2`, `safetensors`, `npz`, `sharded`, `dcp`.
     pub container: &'static str,
     /// Bytes on disk; of a directory the sum of its files.
@@ -324,6 +327,7 @@ mod tests {
         let listing = Listing {
             schema: Listing::SCHEMA,
             file: "checkpoint.tar".into(),
+            file_bytes: None,
             container: "zip",
             bytes: 17909,
             pickle_protocol: Some(2),

@@ -12,6 +12,9 @@ pub struct Refusal {
     pub schema: &'static str,
     /// The path as given; `-` for standard input.
     pub file: String,
+    /// Its bytes in base64, where it is no Unicode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<String>,
     /// `io`, `not_a_checkpoint`, `truncated`, `malformed`, `unsupported`, `limit`, `data`; `refused` for the rest.
     pub kind: &'static str,
     /// What is wrong, without the file and the place.
@@ -31,6 +34,7 @@ impl Refusal {
         let mut refusal = Refusal {
             schema: Self::SCHEMA,
             file: file.to_owned(),
+            file_bytes: None,
             kind: "refused",
             message: String::new(),
             member: None,

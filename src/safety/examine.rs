@@ -34,6 +34,8 @@ pub struct SortedGlobal {
 pub struct Examined {
     /// The container, where the file could be opened as one.
     pub container: Option<Container>,
+    /// What an archive is that is no checkpoint itself: `zip archive`.
+    pub archive: Option<&'static str>,
     /// Whether torch opens it with `weights_only=True`; nothing for directories.
     pub weights_only: Option<Verdict>,
     /// The worst first, then by name.
@@ -45,45 +47,80 @@ pub struct Examined {
 /// Examines one file. Fails when it cannot be read, and with `NotACheckpoint` or `Unsupported` for what is none and
 /// hides none.
 pub fn examine(name: &Path, source: &SharedSource, limits: &Limits, depth: Depth) -> Result<Examined> {
+    Ok(examine_unless(name, source, limits, depth, false)?.unwrap_or_default())
+}
+
+/// Gives nothing for archives of checkpoints where these are `apart`.
+fn examine_unless(
+    name: &Path,
+    source: &SharedSource,
+    limits: &Limits,
+    depth: Depth,
+    apart: bool,
+) -> Result<Option<Examined>> {
     match detect(source.as_ref()) {
         Ok(Framing::Compressed(kind)) => {
             let (inner, stopped) = expand_left(source, kind, limits, &Silent)?;
             let damaged = if stopped.is_some() { ", and damaged" } else { "" };
             let verdict = Verdict::container(format!("is compressed ({}){damaged}", kind.name()));
-            examine_expanded(&inner, stopped, verdict, &limits.of_expanded(source.len()), depth)
+            let limits = limits.of_expanded(source.len());
+            let mut out = Examined { weights_only: Some(verdict), ..Examined::default() };
+            Ok(out.expanded(&inner, stopped, &limits, depth, apart)?.then_some(out))
         }
-        _ => examine_expanded(source, None, weights_only(name, source, limits)?, limits, depth),
+        _ => {
+            let verdict = weights_only(name, source, limits)?;
+            let mut out = Examined { weights_only: Some(verdict), ..Examined::default() };
+            Ok(out.expanded(source, None, limits, depth, apart)?.then_some(out))
+        }
     }
 }
 
-/// `stopped` is why there are no more bytes of a compressed file.
-fn examine_expanded(
-    source: &SharedSource,
-    stopped: Option<Error>,
-    weights_only: Verdict,
-    limits: &Limits,
-    depth: Depth,
-) -> Result<Examined> {
-    let mut out = Examined { weights_only: Some(weights_only), ..Examined::default() };
-    let scanned = scan(source, limits)?;
-    match stopped.map_or_else(|| Checkpoint::open(source.clone(), limits, &Silent), Err) {
-        Ok(checkpoint) => {
-            out.container = Some(checkpoint.container);
-            out.findings.extend(or_finding(integrity::of_checkpoint(&checkpoint, depth))?);
-            out.sparse(&checkpoint)?;
-        }
-        Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-        Err(e) if is_other(&e) && scanned.is_empty() => return Err(e),
-        // a hidden pickle is told as such
-        Err(e) if e.kind() == ErrorKind::NotACheckpoint => {}
-        Err(e) => out.findings.extend(integrity::of_broken(source, &e, limits)?),
-    }
-    out.take(scanned);
-    out.finish();
-    Ok(out)
+/// The same, but nothing for an archive that is no checkpoint: those in it are to be examined.
+pub fn examine_one(name: &Path, source: &SharedSource, limits: &Limits, depth: Depth) -> Result<Option<Examined>> {
+    examine_unless(name, source, limits, depth, true)
 }
 
 impl Examined {
+    /// `stopped` is why there are no more bytes of a compressed file. False for an archive of checkpoints, where these are
+    /// `apart`.
+    fn expanded(
+        &mut self,
+        source: &SharedSource,
+        stopped: Option<Error>,
+        limits: &Limits,
+        depth: Depth,
+        apart: bool,
+    ) -> Result<bool> {
+        let mut other = None;
+        match stopped.map_or_else(|| Checkpoint::open(source.clone(), limits, &Silent), Err) {
+            Ok(checkpoint) => {
+                self.container = Some(checkpoint.container);
+                self.findings.extend(or_finding(integrity::of_checkpoint(&checkpoint, depth))?);
+                self.sparse(&checkpoint)?;
+            }
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            Err(e) if is_other(&e) => {
+                if apart && matches!(detect(source.as_ref()), Ok(Framing::Zip | Framing::Tar)) {
+                    return Ok(false);
+                }
+                other = Some(e);
+            }
+            Err(e) => self.findings.extend(integrity::of_broken(source, &e, limits)?),
+        }
+        let scanned = scan(source, limits)?;
+        match other {
+            Some(e) if scanned.is_empty() => return Err(e),
+            // a hidden pickle is told as such
+            Some(e) if e.kind() != ErrorKind::NotACheckpoint => {
+                self.findings.extend(integrity::of_broken(source, &e, limits)?);
+            }
+            _ => {}
+        }
+        self.take(scanned);
+        self.finish();
+        Ok(true)
+    }
+
     /// Sparse tensors whose indices break torch's rules, which `weights_only=True` looks at.
     fn sparse(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         // a bound on names that is met is told by what else looks at them
@@ -222,7 +259,7 @@ fn unknown_to_safetensors(tensor: &Tensor) -> Option<&str> {
 }
 
 impl Examined {
-    fn take(&mut self, scanned: Scan) {
+    pub(super) fn take(&mut self, scanned: Scan) {
         let named = |(at, global): (usize, &SortedGlobal)| (global.name.clone(), at);
         let mut known: HashMap<String, usize> = self.globals.iter().enumerate().map(named).collect();
         for ((module, name), used) in scanned.globals {
@@ -242,7 +279,7 @@ impl Examined {
         self.findings.extend(scanned.findings);
     }
 
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         self.globals.sort_by(|a, b| rank(b.status).cmp(&rank(a.status)).then_with(|| a.name.cmp(&b.name)));
         for global in &self.globals {
             let how = if global.used.called > 0 { "is called" } else { "is named" };

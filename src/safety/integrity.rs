@@ -9,7 +9,7 @@ use super::finding::{Finding, Severity};
 use super::numerics::numerics;
 use crate::checkpoint::{Checkpoint, Container, Item};
 use crate::container::detect::{Framing, detect};
-use crate::container::zip::Zip;
+use crate::container::zip::{Member, Zip};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::Silent;
@@ -182,8 +182,13 @@ fn unreferenced(checkpoint: &Checkpoint, zip: &Zip, found: &mut Vec<Finding>) {
 /// Every member's data against its CRC-32, members in parallel. `torch.serialization.set_crc32_options(False)` has 0
 /// written for it, in the directory and in the data descriptor.
 pub fn checksums(zip: &Zip, found: &mut Vec<Finding>) -> Result<()> {
-    let members: Vec<_> =
-        zip.members.iter().filter(|member| member.is_whole && !member.is_dir() && member.size > 0).collect();
+    checksums_of(zip, |_| true, found)
+}
+
+/// The same of the members that are `wanted`.
+pub fn checksums_of(zip: &Zip, wanted: impl Fn(&Member) -> bool, found: &mut Vec<Finding>) -> Result<()> {
+    let has_data = |member: &&Member| member.is_whole && !member.is_dir() && member.size > 0;
+    let members: Vec<_> = zip.members.iter().filter(has_data).filter(|member| wanted(member)).collect();
     let sums: Vec<Result<(u32, Option<u32>)>> = members
         .par_iter()
         .with_max_len(1)

@@ -166,7 +166,7 @@ pub fn convert_and_reread(bytes: &[u8], to: To) -> anyhow::Result<()> {
 }
 
 fn input(name: &str, source: SharedSource) -> Result<Input> {
-    Ok(Input { name: name.to_owned(), bytes: source.len(), checkpoint: open(source)? })
+    Ok(Input { name: name.to_owned(), name_bytes: None, bytes: source.len(), checkpoint: open(source)? })
 }
 
 /// `diff`.

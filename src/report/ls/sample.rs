@@ -57,6 +57,7 @@ pub(crate) fn listing() -> Listing {
     let mut listing = Listing {
         schema: Listing::SCHEMA,
         file: "v1.ckpt".into(),
+        file_bytes: None,
         container: "zip",
         bytes: 51_200,
         pickle_protocol: Some(2),

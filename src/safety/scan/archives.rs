@@ -27,6 +27,9 @@ impl Scanner<'_> {
                 self.code_in(&zip, place)?;
                 let mut all_read = true;
                 for member in zip.members.iter().filter(|member| !member.is_dir()) {
+                    if self.is_apart(place, member.header_start) {
+                        continue;
+                    }
                     all_read &= self.zip_member(&zip, member, place, depth)?;
                 }
                 // a flag that says "encrypted" or a wrong size does not keep every reader out
@@ -131,6 +134,9 @@ impl Scanner<'_> {
             self.tar_tables(source, &tar, place, depth)?;
         }
         for member in &tar.members {
+            if self.is_apart(place, member.offset) {
+                continue;
+            }
             let bytes = match tar.member_source(member) {
                 Ok(bytes) => bytes,
                 Err(e) => {

@@ -10,7 +10,7 @@ use crate::pickle::{Change, Construct, Graph, Node, NodeId, Object};
 use crate::safety::globals::{Condition, Status, classify, condition, is_inert_attribute};
 
 /// The conditional globals of a graph that it uses in any way but the harmless one.
-pub(super) fn loose(graph: &Graph) -> HashSet<NodeId> {
+pub(in crate::safety) fn loose(graph: &Graph) -> HashSet<NodeId> {
     let conditional: HashMap<NodeId, Condition> = graph
         .ids()
         .filter_map(|id| graph.global(id).and_then(|(module, name)| Some((id, condition(&module, &name)?))))

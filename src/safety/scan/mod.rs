@@ -15,24 +15,23 @@ mod streams;
 mod uses;
 mod walking;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+
+pub(super) use conditions::loose;
 
 use super::finding::{Finding, Severity};
 use super::globals::{Status, judge};
 use crate::container::compress::{Compression, expand_left};
 use crate::container::detect::{Framing, detect};
 use crate::error::{Error, ErrorKind, Result};
+use crate::layout::Spot;
 use crate::limits::Limits;
 use crate::progress::Silent;
 use crate::source::{MemorySource, SharedSource};
 
 /// How deep archives, compression and pickles in pickles may nest.
 const MAX_DEPTH: usize = 12;
-/// Opcodes that may be read in all, and how many more for each object that the file may make: what is read twice and more
-/// is bounded.
-const MIN_STEPS: u64 = 16 << 20;
-const STEPS_PER_OBJECT: u64 = 8;
 /// What beginning to read something costs, in opcodes.
 const STEPS_EACH: u64 = 2000;
 /// Findings of one kind are told one by one up to here, then counted.
@@ -99,19 +98,25 @@ impl Scan {
 
 /// Goes through a file. What cannot be read or understood is a finding; fails only when the file itself cannot be read.
 pub fn scan(source: &SharedSource, limits: &Limits) -> Result<Scan> {
-    scan_as(source, limits, false)
+    scan_as(source, limits, false, &HashSet::new())
+}
+
+/// The same of an archive without the members `apart`, which are looked at on their own.
+pub fn scan_without(source: &SharedSource, limits: &Limits, apart: &HashSet<Spot>) -> Result<Scan> {
+    scan_as(source, limits, false, apart)
 }
 
 /// The same for one of the files of a checkpoint, which may be many archives in a row (`torch.distributed.checkpoint`).
 pub fn scan_row(source: &SharedSource, limits: &Limits) -> Result<Scan> {
-    scan_as(source, limits, true)
+    scan_as(source, limits, true, &HashSet::new())
 }
 
-fn scan_as(source: &SharedSource, limits: &Limits, is_row: bool) -> Result<Scan> {
+fn scan_as(source: &SharedSource, limits: &Limits, is_row: bool, apart: &HashSet<Spot>) -> Result<Scan> {
     let (left, left_bytes) = (limits.objects_for(source.len()), limits.expanded_for(source.len()));
-    let steps = MIN_STEPS.saturating_add(left.saturating_mul(STEPS_PER_OBJECT));
+    let steps = limits.max_scan_steps.saturating_add(source.len().saturating_mul(limits.scan_steps_per_byte));
     let mut scanner = Scanner::new(limits, left, left_bytes, steps);
     scanner.is_row = is_row;
+    scanner.apart = Some(apart).filter(|apart| !apart.is_empty());
     scanner.file(source, "", 0)?;
     Ok(scanner.finish())
 }
@@ -131,6 +136,8 @@ struct Scanner<'a> {
     left_steps: u64,
     /// Whether archives in a row are what is expected.
     is_row: bool,
+    /// Members that are looked at elsewhere.
+    apart: Option<&'a HashSet<Spot>>,
 }
 
 fn too_many_bytes() -> Error {
@@ -145,7 +152,7 @@ fn only_io(e: Error) -> Result<Error> {
 impl<'a> Scanner<'a> {
     fn new(limits: &'a Limits, left: u64, left_bytes: u64, left_steps: u64) -> Self {
         let (scan, told) = (Scan::default(), HashMap::new());
-        Scanner { limits, scan, told, unreadable: 0, left, left_bytes, left_steps, is_row: false }
+        Scanner { limits, scan, told, unreadable: 0, left, left_bytes, left_steps, is_row: false, apart: None }
     }
 
     /// Looks at what no loader should come to, or only one that nobody has: of that only danger counts.
@@ -244,6 +251,11 @@ impl<'a> Scanner<'a> {
             self.other_directories(source, &[], place, depth)?;
         }
         Ok(())
+    }
+
+    /// Whether the member that begins at `at` of the archive at `place` is looked at elsewhere.
+    fn is_apart(&self, place: &str, at: u64) -> bool {
+        self.apart.is_some_and(|apart| apart.contains(&Spot { archive: place.to_owned(), at }))
     }
 
     /// What a compressed source expands to, as far as the bytes that are left for this file go; and why there is no more.

@@ -146,6 +146,11 @@ impl Scanner<'_> {
         {
             return Err(e.again());
         }
+        // no module has such a name, so that Python stops there: a tar whose first member is `c.pt` is no pickle
+        let first = graph.ids().find_map(|id| graph.global(id));
+        if first.is_some_and(|(module, _)| module.contains('\0')) {
+            return Ok(false);
+        }
         let dangerous = |(module, name): (Cow<'_, str>, Cow<'_, str>)| {
             matches!(classify(&module, &name), Status::Dangerous(_)) && !module.contains(' ')
         };

@@ -1,0 +1,39 @@
+//! The dangerous globals of a graph that has been read anyway, for who lists a file and does not check it.
+
+use std::collections::HashSet;
+
+use super::globals::{Status, condition, judge};
+use super::scan::loose;
+use crate::pickle::{Graph, Node, NodeId};
+
+/// A dangerous global that a pickle names: its name, and what it does.
+pub fn dangerous(graph: &Graph) -> Option<(String, &'static str)> {
+    let mut seen: HashSet<(String, String)> = HashSet::new();
+    let mut conditional: Vec<(NodeId, String, String)> = Vec::new();
+    for id in graph.ids() {
+        if !matches!(graph.node(id), Node::Global { .. }) {
+            continue;
+        }
+        let Some((module, name)) = graph.global(id) else { continue };
+        if condition(&module, &name).is_some() {
+            conditional.push((id, module.into_owned(), name.into_owned()));
+            continue;
+        }
+        let key = (module.into_owned(), name.into_owned());
+        if seen.contains(&key) {
+            continue;
+        }
+        if let Status::Dangerous(why) = judge(&key.0, &key.1, false) {
+            return Some((format!("{}.{}", key.0, key.1), why));
+        }
+        seen.insert(key);
+    }
+    // only what is used in another way than the harmless one
+    let loose = if conditional.is_empty() { HashSet::new() } else { loose(graph) };
+    conditional.into_iter().filter(|(id, ..)| loose.contains(id)).find_map(|(_, module, name)| {
+        match judge(&module, &name, false) {
+            Status::Dangerous(why) => Some((format!("{module}.{name}"), why)),
+            _ => None,
+        }
+    })
+}
