@@ -296,6 +296,16 @@ def zoo():
     yield "demucs", {"klass": Detection, "args": (), "kwargs": {}, "state": sd(), "training_args": None}, ["state"]
     yield "skorch", NeuralNet(), ["__cuda_dependent_attributes__", "module_"]
     yield "spaces", {"net a": sd(), "net b": sd(1)}, [["net a"], ["net b"]]
+    yield "mean_std", {"model": prefixed("a2c.", sd()), "reward_mean_std": {"running_mean": torch.ones(1), "running_var": torch.ones(1),
+                       "count": torch.ones(())}, "epoch": 1}, ["model"]
+    yield "model_of_two", {"model": {"generator": sd(), "discriminator": sd(1)}, "optimizer": {"generator": opt()}, "steps": 3}, [
+        ["model", "generator"], ["model", "discriminator"]]
+    yield "model_in_model", {"model": {"state_dict": sd()}, "epoch": 1}, ["model", "state_dict"]
+    yield "arrays_with_dots", {"kwargs": {"aabb": torch.ones(2, 3)}, "state_dict": {"density_plane.0": torch.ones(1, 2)},
+                               "alphaMask.shape": (2, 2), "alphaMask.aabb": torch.ones(2, 3)}, ["state_dict"]
+    yield "deep", {"run": {"best": {"fold": {"state_dict": sd()}}}}, ["run", "best", "fold", "state_dict"]
+    yield "logs_with_dots", {"model": sd(), "logs": {"val.acc": torch.ones(3), "train.acc": torch.ones(3)}}, ["model"]
+    yield "ewc", {"model": sd(), "fisher": {"0.weight": torch.ones(3, 2)}, "masks": {"0.weight": torch.ones(3, 2)}}, ["model"]
     yield "pandas", {"model": sd(), "df": _pandas()}, ["model"]
 
 

@@ -3,6 +3,7 @@
 //! Names are those that public training scripts give: `torch.save({...})` of PyTorch's tutorials and examples, Lightning,
 //! Megatron, fairseq, diffusers, timm, detectron2, mmengine and others.
 
+use crate::checkpoint::names::Element;
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::dtype::{DType, Known};
@@ -67,13 +68,21 @@ const NEVER_PHRASES: &[&[&str]] = &[
 ];
 
 const BESIDE: &[&str] = &[
+    "args",
+    "cfg",
+    "config",
     "criterion",
     "criterions",
+    "fisher",
     "grad",
     "gradients",
     "grads",
+    "history",
+    "logging",
+    "logs",
     "loss",
     "losses",
+    "masks",
     "metric",
     "metrics",
     "normalizer",
@@ -84,7 +93,7 @@ const BESIDE: &[&str] = &[
 const BESIDE_PHRASES: &[&[&str]] = &[
     &["class", "weight"],
     &["class", "weights"],
-    &["running", "mean", "std"],
+    &["mean", "std"],
     &["obs", "rms"],
     &["ret", "rms"],
     &["return", "rms"],
@@ -190,6 +199,25 @@ pub(super) fn of_container(name: &str) -> Role {
     }
 }
 
+/// Whether something on the way to a tensor, or a tensor at the top, says that it is no part of a model. `root` is where
+/// the way begins.
+pub(in crate::checkpoint) fn is_beside(root: &[Element], path: &[Element]) -> bool {
+    let above = path.len().saturating_sub(usize::from(!(root.is_empty() && path.len() == 1)));
+    let mut in_model = false;
+    for element in root.iter().chain(path.iter().take(above)) {
+        let Element::Text(name) = element else { continue };
+        match of_container(name) {
+            // the name of a layer's tensor: a model may have a part called `loss`
+            _ if name.contains('.') => {}
+            Role::Never => return true,
+            Role::Beside if !in_model => return true,
+            Role::Model => in_model = true,
+            _ => {}
+        }
+    }
+    false
+}
+
 /// What a tensor's name says.
 pub(super) fn of_tensor(name: &str) -> TensorRole {
     let leaf = name.rsplit('.').next().unwrap_or_default();
@@ -286,11 +314,37 @@ mod tests {
             ("conv1", Role::Unknown),
             ("lossless", Role::Unknown),
             ("d", Role::Unknown),
+            ("reward_mean_std", Role::Beside),
+            ("masks", Role::Beside),
+            ("mask_decoder", Role::Unknown),
             ("", Role::Unknown),
         ];
         for (name, role) in cases {
             assert_eq!(of_container(name), *role, "{name}");
         }
+    }
+
+    #[test]
+    fn what_lies_beside_a_model() {
+        let path = |names: &[&str]| -> Vec<Element> { names.iter().map(|n| Element::Text((*n).to_owned())).collect() };
+        let beside: [&[&str]; 5] = [
+            &["loss"],
+            &["metrics", "acc"],
+            &["grad_scaler", "scale"],
+            &["callbacks", "EMA", "w"],
+            &["model", "optimizer", "w"],
+        ];
+        let inside: [&[&str]; 5] = [
+            &["loss.logvar"],
+            &["model", "loss", "w"],
+            &["loss.fc.weight", "_data"],
+            &["w", "loss"],
+            &["model", "history", "w"],
+        ];
+        assert!(beside.iter().all(|names| is_beside(&[], &path(names))));
+        assert!(inside.iter().all(|names| !is_beside(&[], &path(names))));
+        assert!(is_beside(&path(&["loss"]), &path(&["w"])));
+        assert!(!is_beside(&path(&["model"]), &path(&["loss"])));
     }
 
     #[test]
