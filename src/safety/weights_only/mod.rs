@@ -6,7 +6,11 @@
 
 mod arguments;
 mod calls;
+mod constructors;
+mod encodings;
 mod graph;
+mod iterate;
+mod literals;
 mod plain;
 mod replay;
 mod states;
