@@ -1,4 +1,4 @@
-//! Python's literals of complex numbers, as `complex(text)` takes them (`complex_from_string_inner`).
+//! Numbers in texts: `complex(text)` (CPython's `complex_from_string_inner`), `int(bytes)`, and C++'s `std::stoull`.
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
@@ -21,6 +21,32 @@ pub(super) fn is_complex(text: &str) -> bool {
         Some(_) => false,
         None => is_imaginary(rest.strip_prefix(['+', '-']).unwrap_or(rest)),
     }
+}
+
+/// Whether Python's `int(bytes)` takes the bytes.
+pub(super) fn is_int(bytes: &[u8]) -> bool {
+    const MAX_DIGITS: usize = 4300;
+    let Some(ascii) = std::str::from_utf8(bytes).ok().filter(|text| text.is_ascii()) else { return false };
+    let text = ascii.trim_matches(|c| matches!(c, ' ' | '\t'..='\r'));
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    digits.split('_').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+        && digits.len() <= MAX_DIGITS
+}
+
+/// The number that the bytes begin with, as `std::stoull` reads it: blanks, a sign, digits, and then anything.
+pub(super) fn leading_number(bytes: &[u8]) -> Option<u64> {
+    let text = bytes.trim_ascii_start();
+    let (is_negative, text) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
+    let mut number = None;
+    for digit in digits {
+        number = Some(number.unwrap_or(0u64).checked_mul(10)?.checked_add(u64::from(digit - b'0'))?);
+    }
+    number.map(|number| if is_negative { number.wrapping_neg() } else { number })
 }
 
 /// Digits and blanks of all scripts as ASCII has them, and underscores between digits left out.
@@ -71,7 +97,23 @@ fn number(text: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_complex;
+    use super::*;
+
+    #[test]
+    fn integers() {
+        for text in ["64", " 64\n", "+1", "-1", "0_1", "007"] {
+            assert!(is_int(text.as_bytes()), "{text}");
+        }
+        for text in ["", "x", "0x40", "6 4", "6__4", "_6", "6_", "1.0", "\u{661}"] {
+            assert!(!is_int(text.as_bytes()), "{text}");
+        }
+        assert_eq!(leading_number(b"3\n"), Some(3));
+        assert_eq!(leading_number(b" +10abc"), Some(10));
+        assert_eq!(leading_number(b"0x3"), Some(0));
+        assert_eq!(leading_number(b"-1"), Some(u64::MAX));
+        assert_eq!(leading_number(b"x"), None);
+        assert_eq!(leading_number(b"99999999999999999999"), None);
+    }
 
     #[test]
     fn as_cpython_takes_them() {

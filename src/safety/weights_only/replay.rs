@@ -35,6 +35,8 @@ pub(super) struct Replay<'a> {
     /// Tuples that were found hashable, or told not to be.
     hashed: HashSet<Id>,
     pub items: u64,
+    /// Whether persistent ids are taken: a legacy stream has pickles where they are not.
+    pub takes_ids: bool,
     /// Bytes of memory that calls have asked for.
     pub allocated: u64,
     max_objects: u64,
@@ -76,6 +78,7 @@ impl<'a> Replay<'a> {
             told: HashSet::new(),
             hashed: HashSet::new(),
             items: 0,
+            takes_ids: false,
             allocated: 0,
             max_objects,
             at: 0,

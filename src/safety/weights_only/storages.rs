@@ -57,6 +57,10 @@ pub(super) fn element_bytes(name: &str) -> u64 {
 impl Replay<'_> {
     /// `persistent_load(pid)`.
     pub(super) fn persistent(&mut self, pid: Id) -> Value {
+        if !self.takes_ids {
+            self.refuse("persistent-id", "stands where torch takes none");
+            return Value::Unknown;
+        }
         let items = match self.value(pid) {
             Value::Tuple(items) => Rc::clone(items),
             Value::Unknown => return Value::Unknown,
@@ -85,11 +89,16 @@ impl Replay<'_> {
             return Err("is not that of a storage".into());
         }
         let legacy = self.storages.record.is_none();
-        let (class, key, numel, view) = match *items {
-            [_, class, key, _, numel] if !legacy => (class, key, numel, Self::NONE),
-            [_, class, key, _, numel, view] if legacy => (class, key, numel, view),
+        let (class, key, location, numel, view) = match *items {
+            [_, class, key, location, numel] if !legacy => (class, key, location, numel, Self::NONE),
+            [_, class, key, location, numel, view] if legacy => (class, key, location, numel, view),
             _ => return Err(format!("has {} parts", items.len())),
         };
+        if let Value::Bytes(text) = self.value(location)
+            && text.content.as_ref().is_some_and(|content| !content.is_ascii())
+        {
+            return Err("has a location that is not ASCII".into());
+        }
         let dtype = match self.value(class) {
             Value::Global("torch.storage.UntypedStorage", _) if legacy => {
                 return Err("UntypedStorage has no dtype: torch cannot read what it writes here".into());
@@ -171,15 +180,18 @@ impl Replay<'_> {
         }
     }
 
-    /// `str(key)`, as record names are made.
-    fn key_text(&self, key: Id) -> Option<Vec<u8>> {
-        match self.value(key) {
-            Value::Str(text) => text.content.as_ref().map(|text| text.to_vec()),
-            Value::Int(Some(value)) => Some(value.to_string().into_bytes()),
-            Value::Bool(value) => Some(if *value { b"True".to_vec() } else { b"False".to_vec() }),
-            Value::None => Some(b"None".to_vec()),
-            _ => None,
-        }
+    /// `str(key)`, as record names are made. A legacy stream has no records: there a number is another key than its text.
+    pub(super) fn key_text(&self, key: Id) -> Option<Vec<u8>> {
+        let legacy = self.storages.record.is_none();
+        let text = match self.value(key) {
+            Value::Str(text) => return text.content.as_ref().map(|text| text.to_vec()),
+            Value::Int(Some(value)) => value.to_string(),
+            Value::Bool(value) if legacy => i64::from(*value).to_string(),
+            Value::Bool(value) => if *value { "True" } else { "False" }.to_owned(),
+            Value::None => "None".to_owned(),
+            _ => return None,
+        };
+        Some(if legacy { format!("number {text}") } else { text }.into_bytes())
     }
 
     /// Whether the elements lie inside the storage. A legacy stream's storages grow instead, and their bytes, which come
