@@ -24,10 +24,15 @@ pub(super) fn loose(graph: &Graph) -> HashSet<NodeId> {
     let mut uses: HashMap<NodeId, u64> = HashMap::new();
     for id in graph.ids() {
         let Some(object) = graph.object(id) else { continue };
+        if let Some(class) = made_without_call(graph, object).filter(|class| conditional.contains_key(class)) {
+            *uses.entry(class).or_default() += 1;
+        }
         let Some(condition) = conditional.get(&object.callable) else { continue };
         let is_harmless = match condition {
+            // a bytearray may have been given more since
             Condition::Loads => {
-                is_reduce(object) && first(graph, object).is_some_and(|arg| byte_string(graph, arg).is_some())
+                let is_fixed = |arg: NodeId| byte_string(graph, arg).is_some() && graph.changes(arg).is_empty();
+                is_reduce(object) && first(graph, object).is_some_and(is_fixed)
             }
             Condition::Partial => is_reduce(object) && !called.contains(&id) && is_partial(graph, object, &harmless),
             Condition::Getter => {
@@ -52,20 +57,11 @@ pub(super) fn loose(graph: &Graph) -> HashSet<NodeId> {
             *references.entry(id).or_default() += 1;
         }
     });
-    let mut calls: HashMap<NodeId, u64> = HashMap::new();
-    for object in graph.ids().filter_map(|id| graph.object(id)) {
-        *calls.entry(object.callable).or_default() += 1;
-    }
     let mut loose = HashSet::new();
-    for (id, condition) in conditional {
+    for id in conditional.into_keys() {
         let uses = uses.get(&id).copied().unwrap_or_default();
         let referred = references.get(&id).copied().unwrap_or_default();
-        // a class that only reaches something when it is called may be named wherever objects are made without that
-        let counted = match condition {
-            Condition::Init(_) => calls.get(&id).copied().unwrap_or_default(),
-            _ => referred,
-        };
-        if uses < counted {
+        if uses < referred {
             loose.insert(id);
         }
     }
@@ -86,6 +82,22 @@ fn makes_no_call(graph: &Graph, object: &Object) -> bool {
         Construct::NewObj | Construct::NewObjEx => true,
         Construct::Inst | Construct::Obj => graph.sequence(object.args).is_some_and(<[NodeId]>::is_empty),
         Construct::Reduce => false,
+    }
+}
+
+/// The class whose object `copyreg` makes without calling it: `_reconstructor(cls, object, None)`, `__newobj__(cls)`. Of any
+/// other base the constructor is called.
+fn made_without_call(graph: &Graph, object: &Object) -> Option<NodeId> {
+    let (module, name) = graph.global(object.callable).filter(|_| is_reduce(object))?;
+    if !matches!(module.as_ref(), "copyreg" | "copy_reg") {
+        return None;
+    }
+    match (name.as_ref(), graph.sequence(object.args)?) {
+        ("_reconstructor", [class, base, _]) => {
+            graph.global(*base).is_some_and(|(_, base)| base == "object").then_some(*class)
+        }
+        ("__newobj__", [class]) => Some(*class),
+        _ => None,
     }
 }
 
