@@ -1,5 +1,7 @@
 //! `ckpt check`: whether a file is safe to load and sound, without loading it.
 
+mod allowing;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use rayon::prelude::*;
 
+use self::allowing::AllowArgs;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::ls::no_checkpoint_below;
 use crate::commands::output::OutputArgs;
@@ -15,6 +18,7 @@ use crate::error::ErrorKind;
 use crate::layout::explain;
 use crate::limits::Limits;
 use crate::report::check::{Check, GlobalRow, Lines, Summary, status_name, verdict};
+use crate::safety::allow::Allow;
 use crate::safety::examine::{Examined, examine, examine_refused, examine_several};
 use crate::safety::finding::Severity;
 use crate::safety::integrity::Depth;
@@ -29,6 +33,7 @@ const BATCH: usize = 256;
 Exit status: 0 when nothing is as bad as --fail-on, 1 when something is (a damaged file included), 2 when an input is no \
 checkpoint or cannot be read.\n\n\
 Examples:\n  ckpt check download.pth\n  ckpt check -R --fail-on error models/\n  \
+ckpt check --write-allow ours.txt model.pth\n  ckpt check --allow-from ours.txt --allow 'mymodels.*' model.pth\n  \
 ckpt check --json --numerics model.pth | jq .findings")]
 pub struct Args {
     /// Files, directories of a checkpoint in several files, or members of archives (`ARCHIVE::member`); `-` is standard input
@@ -46,6 +51,12 @@ pub struct Args {
     /// Read no tensor data: no checksums
     #[arg(long, conflicts_with = "numerics")]
     pub no_data: bool,
+    /// Report as an error what this asks for and a file is not
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub require: Option<Requirement>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub allow: AllowArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub output: OutputArgs,
@@ -54,16 +65,30 @@ pub struct Args {
     pub limits: LimitArgs,
 }
 
+/// What a file may be asked to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Requirement {
+    /// torch.load(weights_only=True) opens it.
+    WeightsOnly,
+}
+
 /// Checks the inputs; one that cannot be opened does not keep the others from being checked.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
     input::stdin_once(&args.inputs)?;
-    if args.recursive {
-        return check_many(args, &limits);
-    }
+    let allow = args.allow.read()?;
+    let status = match args.recursive {
+        true => check_many(args, &allow, &limits)?,
+        false => check_each(args, &allow, &limits)?,
+    };
+    args.allow.finish(&allow)?;
+    Ok(status)
+}
+
+fn check_each(args: &Args, allow: &Allow, limits: &Limits) -> anyhow::Result<Status> {
     let mut status = Status::Success;
     for (number, input) in args.inputs.iter().enumerate() {
-        match check_input(args, input, &limits) {
+        match check_input(args, allow, input, limits) {
             Ok(check) => {
                 if number > 0 && !args.output.wants_json() {
                     args.output.print(&Blank)?;
@@ -82,7 +107,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
 
 /// The inputs, and all files below those that are directories, in parallel, one line each in the order of their names.
 /// What is below a directory and no checkpoint is passed over.
-fn check_many(args: &Args, limits: &Limits) -> anyhow::Result<Status> {
+fn check_many(args: &Args, allow: &Allow, limits: &Limits) -> anyhow::Result<Status> {
     let mut status = Status::Success;
     let mut summary = Summary::default();
     for input in &args.inputs {
@@ -101,7 +126,7 @@ fn check_many(args: &Args, limits: &Limits) -> anyhow::Result<Status> {
         let mut others = 0;
         for batch in found.chunks(BATCH) {
             let checked: Vec<anyhow::Result<Check>> =
-                batch.par_iter().with_max_len(1).map(|file| check_input(args, file, limits)).collect();
+                batch.par_iter().with_max_len(1).map(|file| check_input(args, allow, file, limits)).collect();
             let mut lines = Lines::default();
             for (file, check) in batch.iter().zip(checked) {
                 match check {
@@ -136,9 +161,15 @@ fn is_other_file(e: &anyhow::Error) -> bool {
     ours.is_some_and(|e| e.kind() == ErrorKind::NotACheckpoint)
 }
 
-fn check_input(args: &Args, input: &Path, limits: &Limits) -> anyhow::Result<Check> {
+fn check_input(args: &Args, allow: &Allow, input: &Path, limits: &Limits) -> anyhow::Result<Check> {
     let shown = input.display().to_string();
-    let examined = examine_input(args, input, limits).with_context(|| shown.clone())?;
+    let mut examined = examine_input(args, input, limits).with_context(|| shown.clone())?;
+    for name in allow.apply(&mut examined) {
+        args.output.note(&shown, format_args!("{name} is dangerous: --allow takes it only under its exact name"));
+    }
+    if args.require == Some(Requirement::WeightsOnly) {
+        examined.require_weights_only();
+    }
     let weights_only = examined.weights_only;
     let rows = examined.globals.into_iter().map(|global| GlobalRow {
         name: global.name,
@@ -149,6 +180,7 @@ fn check_input(args: &Args, input: &Path, limits: &Limits) -> anyhow::Result<Che
             (_, 0) => "called",
             _ => "built",
         },
+        allowed: global.allowed,
     });
     Ok(Check {
         schema: Check::SCHEMA,
