@@ -22,10 +22,18 @@ pub(in crate::safety) fn loose(graph: &Graph) -> HashSet<NodeId> {
     // what partial, getattr and the like give here, when that is harmless
     let mut harmless = HashSet::new();
     let mut uses: HashMap<NodeId, u64> = HashMap::new();
+    let mut loose = HashSet::new();
+    let is_of_calls = |id: &NodeId| conditional.get(id).is_some_and(|condition| condition.is_of_calls());
     for id in graph.ids() {
         let Some(object) = graph.object(id) else { continue };
-        if let Some(class) = made_without_call(graph, object).filter(|class| conditional.contains_key(class)) {
+        let made = made_without_call(graph, object);
+        if let Some(class) = made.filter(|class| conditional.contains_key(class)) {
             *uses.entry(class).or_default() += 1;
+        }
+        if !is_made(object) && !keeps(graph, object) {
+            // a function may call what it is given
+            let given = graph.sequence(object.args).unwrap_or_default().iter().copied();
+            loose.extend(given.filter(|arg| Some(*arg) != made && is_of_calls(arg)));
         }
         let Some(condition) = conditional.get(&object.callable) else { continue };
         let is_harmless = match condition {
@@ -44,21 +52,23 @@ pub(in crate::safety) fn loose(graph: &Graph) -> HashSet<NodeId> {
             Condition::GetAttr => {
                 is_reduce(object) && object.changes.is_empty() && is_attribute(graph, object, &harmless)
             }
-            Condition::Init(_) => makes_no_call(graph, object),
+            Condition::TypeName => is_reduce(object) && !called.contains(&id) && names_plain_type(graph, object),
+            Condition::Init(_) | Condition::Made => makes_no_call(graph, object),
         };
         if is_harmless {
             harmless.insert(id);
             *uses.entry(object.callable).or_default() += 1;
+        } else if condition.is_of_calls() {
+            loose.insert(object.callable);
         }
     }
     let mut references: HashMap<NodeId, u64> = HashMap::new();
     graph.for_each_reference(|id| {
-        if conditional.contains_key(&id) {
+        if conditional.contains_key(&id) && !is_of_calls(&id) {
             *references.entry(id).or_default() += 1;
         }
     });
-    let mut loose = HashSet::new();
-    for id in conditional.into_keys() {
+    for id in conditional.keys().copied() {
         let uses = uses.get(&id).copied().unwrap_or_default();
         let referred = references.get(&id).copied().unwrap_or_default();
         if uses < referred {
@@ -74,6 +84,33 @@ fn is_reduce(object: &Object) -> bool {
 
 fn first(graph: &Graph, object: &Object) -> Option<NodeId> {
     graph.sequence(object.args)?.first().copied()
+}
+
+/// Python makes the object of its class, and hands the arguments to no other function.
+fn is_made(object: &Object) -> bool {
+    matches!(object.how, Construct::NewObj | Construct::NewObjEx)
+}
+
+/// Calls that keep what they are given, and at most call it later without arguments.
+fn keeps(graph: &Graph, object: &Object) -> bool {
+    graph.global(object.callable).is_some_and(|(module, name)| {
+        matches!(
+            (module.as_ref(), name.as_ref()),
+            ("functools" | "_functools", "partial")
+                | ("collections", "defaultdict" | "OrderedDict" | "deque")
+                | ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct")
+                | ("numpy", "dtype")
+                | ("builtins" | "__builtin__", "getattr" | "set" | "frozenset" | "list" | "tuple")
+        )
+    })
+}
+
+/// `_builtin_type('NoneType')`
+fn names_plain_type(graph: &Graph, object: &Object) -> bool {
+    let name = first(graph, object).and_then(|arg| graph.str(arg));
+    object.changes.is_empty()
+        && name
+            .is_some_and(|name| !matches!(classify("types", &name), Status::Dangerous(_)) && is_inert_attribute(&name))
 }
 
 /// Python makes the object without calling anything of it: `cls.__new__(cls)`.

@@ -198,9 +198,8 @@ impl Replay<'_> {
 
     /// `TypedStorage(…)`: a size, or a sequence of numbers of the default dtype.
     pub(super) fn typed_storage(&mut self, args: &[Id]) -> Made {
-        let typed = |len: Option<u64>| {
-            Value::OtherStorage(OtherStorage { is_untyped: false, dtype: Some("float32"), len })
-        };
+        let typed =
+            |len: Option<u64>| Value::OtherStorage(OtherStorage { is_untyped: false, dtype: Some("float32"), len });
         let argument = match *args {
             [] => return Ok(typed(Some(0))),
             [argument] => argument,

@@ -131,7 +131,9 @@ impl Replay<'_> {
             Value::Unknown => return Ok(Value::Unknown),
             // torch passes its data on as the number
             Value::Tensor(tensor) if !tensor.is_meta && tensor.is_differentiable() => return Ok(Value::Unknown),
-            other if known.is_none() || matches!(other, Value::Storage { .. }) => return Err(wrong("the number of elements", other)),
+            other if known.is_none() || matches!(other, Value::Storage { .. }) => {
+                return Err(wrong("the number of elements", other));
+            }
             _ => 0,
         };
         let bytes = u64::try_from(count).ok().and_then(|count| count.checked_mul(element_bytes(dtype)));
@@ -149,7 +151,9 @@ impl Replay<'_> {
         let parts = match self.value(view) {
             Value::None => return Ok(Value::Storage { dtype, place }),
             Value::Tuple(parts) if parts.len() == 3 => Rc::clone(parts),
-            Value::Unknown => return Ok(Value::OtherStorage(OtherStorage { dtype: Some(dtype), ..OtherStorage::default() })),
+            Value::Unknown => {
+                return Ok(Value::OtherStorage(OtherStorage { dtype: Some(dtype), ..OtherStorage::default() }));
+            }
             other => return Err(wrong("the view of a storage", other)),
         };
         let (Some(offset), Some(size)) = (self.int(parts.get(1)), self.int(parts.get(2))) else {
