@@ -124,8 +124,13 @@ pub fn container_reasons(zip: &Zip) -> Result<Vec<Reason>> {
         Err(e) => reasons.push(unreadable(e)?),
     }
     for text in TEXTS {
-        if let Err(e) = zip.text(text) {
-            reasons.push(unreadable(e)?);
+        match zip.text(text) {
+            Err(e) => reasons.push(unreadable(e)?),
+            // `int(…)`, whatever the archive is laid out like
+            Ok(Some(number)) if *text == ".storage_alignment" && !is_integer(&number) => {
+                reasons.push(container(format!("storage alignment {number:?} is no number")));
+            }
+            Ok(_) => {}
         }
     }
     if !last_end_record_leads_to(zip)? {
@@ -134,6 +139,12 @@ pub fn container_reasons(zip: &Zip) -> Result<Vec<Reason>> {
         reasons.push(unreadable(e)?);
     }
     Ok(reasons)
+}
+
+/// Whether Python's `int()` takes the text.
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    digits.split('_').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The verdict on a zip archive whose directory could be read.
