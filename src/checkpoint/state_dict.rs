@@ -277,7 +277,7 @@ impl<'a> StateDicts<'a> {
 
 /// What a module's `get_extra_state()` gave.
 pub(super) fn is_extra_state(name: &str) -> bool {
-    name.rsplit('.').next() == Some("_extra_state")
+    name.strip_suffix("_extra_state").is_some_and(|module| module.is_empty() || module.ends_with('.'))
 }
 
 fn is_floating(tensor: &Tensor) -> bool {
