@@ -303,6 +303,8 @@ def zoo():
     yield "model_in_model", {"model": {"state_dict": sd()}, "epoch": 1}, ["model", "state_dict"]
     yield "arrays_with_dots", {"kwargs": {"aabb": torch.ones(2, 3)}, "state_dict": {"density_plane.0": torch.ones(1, 2)},
                                "alphaMask.shape": (2, 2), "alphaMask.aabb": torch.ones(2, 3)}, ["state_dict"]
+    yield "averaged_module", torch.optim.swa_utils.AveragedModel(net()), []
+    yield "averaged_beside", {"model": net(), "swa": torch.optim.swa_utils.AveragedModel(net(1)), "swa_start": 3}, [["model"], ["swa"]]
     yield "deep", {"run": {"best": {"fold": {"state_dict": sd()}}}}, ["run", "best", "fold", "state_dict"]
     yield "logs_with_dots", {"model": sd(), "logs": {"val.acc": torch.ones(3), "train.acc": torch.ones(3)}}, ["model"]
     yield "ewc", {"model": sd(), "fisher": {"0.weight": torch.ones(3, 2)}, "masks": {"0.weight": torch.ones(3, 2)}}, ["model"]

@@ -142,6 +142,10 @@ pub(super) fn is_other_class(checkpoint: &Checkpoint, node: NodeId, is_top: bool
     let Some((module, name)) = checkpoint.objects().class(node) else { return false };
     let package = module.split('.').next().unwrap_or_default();
     let class = name.rsplit('.').next().unwrap_or_default();
+    let is_average = (&*module, class) == ("torch.optim.swa_utils", "AveragedModel");
+    if is_average {
+        return false;
+    }
     ["pandas", "sklearn", "scipy", "xgboost", "lightgbm", "catboost", "torchmetrics", "random"].contains(&package)
         || ["torch.optim", "torch.utils.data"].iter().any(|of| module.starts_with(of))
         || !is_top
