@@ -35,7 +35,7 @@ impl Replay<'_> {
     /// Whether an argument may stand for one integer: an `int` or a tensor of one, but no `bool`.
     pub(super) fn is_integer(&self, id: Id) -> bool {
         match self.value(id) {
-            Value::Int(_) | Value::HugeInt | Value::Magic | Value::Unknown => true,
+            Value::Int(_) | Value::HugeInt | Value::SomeInt | Value::Magic | Value::Unknown => true,
             Value::Tensor(tensor) => tensor.is_integer(),
             _ => false,
         }
@@ -64,7 +64,12 @@ impl Replay<'_> {
 
     /// Integers in a sequence, where a bool may stand for one but in the first place.
     pub(super) fn integers_in(&self, items: &[Id], what: &str) -> Result<Option<Vec<i64>>, String> {
+        let whole = what;
         let what = format!("an element of the {what}");
+        let numbers = items.iter().map(|item| self.value(*item));
+        if numbers.clone().any(|value| matches!(value, Value::Int(Some(..0)))) && whole == "size" {
+            return Err("a negative size".into());
+        }
         let mut known = Some(Vec::new());
         for (index, item) in items.iter().enumerate() {
             let number = match self.value(*item) {
@@ -86,6 +91,7 @@ impl Replay<'_> {
         for item in items.iter() {
             let number = match self.value(*item) {
                 Value::Bool(value) => Some(i64::from(*value)),
+                Value::Int(None) | Value::HugeInt | Value::Magic => None,
                 _ => self.integer(*item, "an element")?,
             };
             known = known.zip(number).map(|(mut known, number)| {

@@ -53,6 +53,11 @@ impl Replay<'_> {
             (Kind::TensorClass, _) if name.starts_with("torch.cuda.") => Err("needs a GPU".into()),
             (Kind::TensorClass, _) if name.starts_with("torch.sparse.") => self.legacy_sparse_tensor(name, args),
             (Kind::TensorClass, _) | (_, "torch.Tensor") => self.legacy_tensor(name, args),
+            (_, "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3" | "_rebuild_qtensor")
+                if matches!(self.value(arg(0)), Value::OtherStorage(storage) if storage.is_untyped) =>
+            {
+                Err("a storage without a dtype".into())
+            }
             (_, "_rebuild_tensor") => {
                 count(4, 4)?;
                 self.strided(args, None).map(tensor)
@@ -147,6 +152,19 @@ impl Replay<'_> {
                 count(1, 1)?;
                 self.layout(arg(0))
             }
+            (_, "torch.distributed._mesh_layout._FlatLayout") => {
+                count(1, 2)?;
+                match self.value(arg(0)) {
+                    Value::Int(_) | Value::Bool(_) | Value::Tuple(_) | Value::Size(_) | Value::Unknown => {
+                        Ok(Value::Other(name))
+                    }
+                    other => Err(wrong("the shape", other)),
+                }
+            }
+            (_, "torch.distributed._mesh_layout._MeshLayout") => {
+                count(1, 1)?;
+                self.iterate(arg(0)).map(|_| Value::Other(name))
+            }
             _ => Ok(Value::Other(name)),
         }
     }
@@ -177,6 +195,7 @@ impl Replay<'_> {
             (_, "collections.Counter") => Ok(Value::Dict(Mapping::Counter, Vec::new())),
             (_, "builtins.set") => Ok(Value::Set(Vec::new())),
             (_, "builtins.bytearray") => self.byte_array(&[]),
+            (_, _) if name.starts_with("torch.distributed.") => Ok(Value::Other(name)),
             _ => self.call(name, kind, &args),
         };
         self.told_value(name, made)

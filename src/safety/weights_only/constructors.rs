@@ -49,7 +49,7 @@ impl Replay<'_> {
                 self.allocate_tensor(&sizes, dtype.as_ref())?;
                 Ok(of(Some(sizes)))
             }
-            Value::Int(_) | Value::HugeInt | Value::Magic => {
+            Value::Int(_) | Value::HugeInt | Value::SomeInt | Value::Magic => {
                 let sizes = self.sizes_of(args, dtype.as_ref())?;
                 Ok(of(sizes))
             }
@@ -97,13 +97,13 @@ impl Replay<'_> {
                 }
                 size.first().map_or(Ok(None), |size| self.integers(*size, "size"))?
             }
-            [size] if !self.is_size(size) => self.integers(size, "size")?,
+            [size] if matches!(self.value(size), Value::Size(_) | Value::Unknown) => self.integers(size, "size")?,
             _ => self.integers_in(args, "size")?,
         };
         if sizes.iter().flatten().any(|size| *size < 0) {
             return Err("a negative size".into());
         }
-        Ok(tensor(Tensor { dtype, sizes, ..Tensor::default() }))
+        Ok(tensor(Tensor { dtype, sizes, is_sparse: true, ..Tensor::default() }))
     }
 
     fn is_size(&self, id: Id) -> bool {
@@ -146,7 +146,6 @@ impl Replay<'_> {
 
     fn is_sequence(&self, id: Id) -> bool {
         match self.value(id) {
-            Value::Tensor(tensor) => tensor.sizes.as_ref().is_some_and(|sizes| !sizes.is_empty()),
             Value::Tuple(_) | Value::List(_) | Value::Str(_) | Value::Bytes(_) | Value::ByteArray(_) => true,
             Value::Size(_) | Value::Storage { .. } | Value::OtherStorage(_) => true,
             _ => false,
@@ -155,19 +154,33 @@ impl Replay<'_> {
 
     /// Whether a value may be an element of a tensor of this dtype.
     fn scalar(&self, id: Id, dtype: Option<&DType>) -> Checked {
-        let class = dtype.and_then(DType::class);
-        let is_float = matches!(class, Some(Class::Float | Class::Complex) | None);
+        let class = dtype.and_then(DType::class).unwrap_or(Class::Float);
+        let has_parts = matches!(class, Class::Float | Class::Complex);
         match (self.value(id), class) {
-            (_, Some(Class::Bool)) => self.truth(id).map(drop),
-            (Value::Complex(_), Some(Class::Complex) | None) => Ok(()),
+            (Value::Unknown | Value::SomeInt | Value::Bool(_), _) => Ok(()),
+            (Value::Int(_) | Value::HugeInt | Value::Magic | Value::Float(_) | Value::Complex(_), Class::Bool) => Ok(()),
+            (Value::Tensor(tensor), _) if tensor.is_meta => Err("a tensor without data".into()),
+            (Value::Tensor(tensor), _) if !has_parts => match tensor.dtype.as_ref().and_then(DType::class) {
+                Some(Class::Signed | Class::Unsigned | Class::Bool) | None => one(tensor),
+                _ => Err("a tensor of another type as an integer".into()),
+            },
+            (Value::Tensor(tensor), _) => one(tensor),
+            (Value::Complex(_), Class::Complex) => Ok(()),
             (Value::HugeInt, _) => Err("a number that is too large".into()),
-            (Value::Int(None) | Value::Magic, _) if !is_float => Err("a number of more than 64 bits".into()),
-            (Value::Float(Some(value)), _) if !is_float && !value.is_finite() => {
-                Err("a number that is no integer".into())
-            }
-            (Value::Int(_) | Value::Magic | Value::Bool(_) | Value::Float(_) | Value::Unknown, _) => Ok(()),
-            (Value::Tensor(tensor), _) if !tensor.is_meta => Ok(()),
+            (Value::Int(_) | Value::Magic | Value::Float(_), _) if has_parts => Ok(()),
+            (Value::Int(Some(number)), _) if fits(*number, class, dtype) => Ok(()),
+            (Value::Int(_) | Value::Magic, _) => Err("a number that does not fit".into()),
+            (Value::Float(Some(number)), _) if !number.is_finite() => Err("a number that is no integer".into()),
+            (Value::Float(_), _) => Ok(()),
             (other, _) => Err(wrong("an element", other)),
+        }
+    }
+
+    /// Whether a list of numbers makes a tensor of one dimension and this dtype.
+    pub(super) fn numbers(&mut self, list: Id, dtype: &str) -> Checked {
+        match self.data(list, dtype_of(dtype).as_ref())? {
+            Some(sizes) if sizes.len() != 1 => Err(format!("numbers in {} dimensions", sizes.len())),
+            _ => Ok(()),
         }
     }
 
@@ -189,7 +202,7 @@ impl Replay<'_> {
         let Some(items) = self.iterate(argument)? else { return Ok(untyped(None)) };
         for item in items.iter() {
             match self.value(*item) {
-                Value::Int(Some(_)) | Value::Bool(_) | Value::Unknown => {}
+                Value::Int(Some(_)) | Value::SomeInt | Value::Bool(_) | Value::Unknown => {}
                 other => return Err(wrong("an element", other)),
             }
         }
@@ -207,7 +220,7 @@ impl Replay<'_> {
         };
         match self.value(argument) {
             Value::Bool(value) => Ok(typed(Some(u64::from(*value)))),
-            Value::Int(_) | Value::HugeInt | Value::Magic => {
+            Value::Int(_) | Value::HugeInt | Value::SomeInt | Value::Magic => {
                 let len = self.integer(argument, "the size")?;
                 self.allocate_storage(len, 4).map(typed)
             }
@@ -226,5 +239,23 @@ impl Replay<'_> {
         let len = u64::try_from(len).map_err(|_| "a negative size")?;
         self.allocate(len.checked_mul(element))?;
         Ok(Some(len))
+    }
+}
+
+fn one(tensor: &Tensor) -> Checked {
+    match tensor.count() {
+        Some(1) | None => Ok(()),
+        Some(_) => Err("a tensor of several elements as a number".into()),
+    }
+}
+
+/// Whether an integer fits; negative ones wrap around where all are positive.
+fn fits(number: i64, class: Class, dtype: Option<&DType>) -> bool {
+    let bits = 8 * u32::from(dtype.and_then(DType::size).unwrap_or(8));
+    let magnitude = number.unsigned_abs();
+    match (class, bits) {
+        (_, 64..) => true,
+        (Class::Unsigned, _) => magnitude < 1 << bits,
+        _ => number.checked_shr(bits - 1).is_some_and(|rest| rest == 0 || rest == -1),
     }
 }

@@ -20,8 +20,8 @@ impl Replay<'_> {
             Value::Tuple(items) => return self.charged(Rc::clone(items)),
             Value::List(items) => return self.charged(items.as_slice().into()),
             Value::Dict(_, entries) => return self.charged(entries.iter().map(|(key, _)| *key).collect()),
-            // the order of a set of several is not Python's here
-            Value::Set(items) if items.len() <= 1 => return self.charged(items.as_slice().into()),
+            // in an order that is not Python's
+            Value::Set(items) if self.are_different(items) => return self.charged(items.as_slice().into()),
             Value::Str(text) => match characters(text) {
                 Some(characters) => characters,
                 None => return Ok(None),
@@ -44,6 +44,7 @@ impl Replay<'_> {
                 repeated(element(Some(dtype)), self.storages.bytes(*place) / element_bytes(dtype))
             }
             Value::OtherStorage(storage) => match storage.len {
+                Some(len) if storage.is_untyped => repeated(Value::SomeInt, len),
                 Some(len) => repeated(element(storage.dtype), len),
                 None => return Ok(None),
             },
@@ -59,6 +60,17 @@ impl Replay<'_> {
         self.iterate(id).map_err(|why| format!("what is unpacked as arguments: {why}"))
     }
 
+    /// Whether values are so plain that they are known to be different.
+    fn are_different(&self, items: &[Id]) -> bool {
+        let mut seen = std::collections::HashSet::new();
+        items.len() <= 1
+            || items.iter().all(|id| match self.value(*id) {
+                Value::Str(Text { content: Some(content), .. }) => seen.insert((Some(Rc::clone(content)), None)),
+                Value::Int(Some(number)) => seen.insert((None, Some(*number))),
+                _ => false,
+            })
+    }
+
     /// Elements that were there already; they count, so that no stream makes us copy them for nothing.
     fn charged(&mut self, items: Rc<[Id]>) -> Elements {
         self.items += items.len() as u64;
@@ -68,7 +80,7 @@ impl Replay<'_> {
     /// `bool(value)`, where it is known.
     pub(super) fn truth(&self, id: Id) -> Result<Option<bool>, String> {
         Ok(match self.value(id) {
-            Value::Unknown => None,
+            Value::Unknown | Value::SomeInt => None,
             Value::None => Some(false),
             Value::Bool(value) => Some(*value),
             Value::Int(value) => Some(*value != Some(0)),
@@ -84,9 +96,8 @@ impl Replay<'_> {
             Value::OtherStorage(storage) => storage.len.map(|len| len > 0),
             Value::Tensor(tensor) if tensor.is_meta => return Err("the truth of a tensor without data".into()),
             Value::Tensor(tensor) => match tensor.count() {
-                Some(0) | None => tensor.count().map(|_| false),
-                Some(1) => None,
-                Some(_) => return Err("the truth of a tensor of several elements is ambiguous".into()),
+                None | Some(1) => None,
+                Some(_) => return Err("the truth of a tensor of several elements or none is ambiguous".into()),
             },
             _ => Some(true),
         })
@@ -153,7 +164,8 @@ fn element(dtype: Option<&str>) -> Value {
     match class {
         Some(Class::Float) => Value::Float(None),
         Some(Class::Complex) => Value::Complex(None),
-        _ => Value::Unknown,
+        Some(Class::Bool) => Value::Unknown,
+        _ => Value::SomeInt,
     }
 }
 

@@ -81,7 +81,7 @@ impl Replay<'_> {
                     continue;
                 }
                 Value::HugeInt => return Err("a number that is too large".into()),
-                Value::Bool(_) | Value::Int(_) | Value::Magic | Value::Float(_) | Value::Complex(_) => {}
+                Value::Bool(_) | Value::Int(_) | Value::SomeInt | Value::Magic | Value::Float(_) | Value::Complex(_) => {}
                 Value::Tensor(tensor) if !tensor.is_meta && tensor.count().is_none_or(|count| count == 1) => {}
                 Value::Unknown => {}
                 other => return Err(wrong("an argument", other)),
@@ -157,7 +157,7 @@ impl Replay<'_> {
             Value::Str(text) | Value::Bytes(text) => text,
             Value::Unknown => return Ok(Value::Device),
             Value::Device if index.is_none() => return Ok(Value::Device),
-            Value::Int(_) | Value::HugeInt | Value::Magic if index.is_none() => {
+            Value::Int(_) | Value::HugeInt | Value::SomeInt | Value::Magic if index.is_none() => {
                 return self.device_index(first).map(|()| Value::Device);
             }
             other => return Err(wrong("the device", other)),

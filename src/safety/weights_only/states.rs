@@ -5,30 +5,11 @@ use std::rc::Rc;
 use super::arguments::{Checked, wrong};
 use super::replay::Replay;
 use super::tables::TABLES;
-use super::value::{Id, Mapping, Tensor, Value};
+use super::value::{Id, Mapping, Tensor, Text, Value};
+use crate::dtype::{Class, DType};
 
 /// Attributes of tensors that a state cannot set.
-const READ_ONLY: &[&str] = &[
-    "shape",
-    "dtype",
-    "device",
-    "layout",
-    "is_leaf",
-    "grad_fn",
-    "ndim",
-    "T",
-    "H",
-    "mT",
-    "mH",
-    "is_cuda",
-    "is_sparse",
-    "is_quantized",
-    "is_meta",
-    "itemsize",
-    "nbytes",
-    "output_nr",
-    "_version",
-];
+const READ_ONLY: &str = "H T __cuda_array_interface__ __weakref__ _base _cdata _has_symbolic_sizes_strides _python_dispatch _version device dtype grad_fn imag is_cpu is_cuda is_ipu is_leaf is_maia is_meta is_mkldnn is_mps is_mtia is_nested is_quantized is_sparse is_sparse_csr is_vulkan is_xla is_xpu itemsize layout mH mT name nbytes ndim output_nr retains_grad shape";
 
 /// What `BUILD` and `setattr` can do with an object besides tensors.
 #[derive(PartialEq)]
@@ -107,14 +88,15 @@ impl Replay<'_> {
         }
         let Value::Dict(_, entries) = self.value(state) else { return Err(wrong("the state", self.value(state))) };
         let is_tensor = matches!(self.value(object), Value::Tensor(_));
-        for (key, _) in entries {
+        for (key, value) in entries {
             match self.value(*key) {
                 Value::Str(_) | Value::Unknown if self.attributes(object) != Attributes::Any => {
                     return Err("has no attributes".into());
                 }
-                Value::Str(text) if is_tensor && READ_ONLY.iter().any(|name| text.is(name)) => {
+                Value::Str(text) if is_tensor && READ_ONLY.split(' ').any(|name| text.is(name)) => {
                     return Err("a state that sets what cannot be set".into());
                 }
+                Value::Str(text) if is_tensor => self.tensor_attribute(object, text, *value)?,
                 Value::Str(_) | Value::Unknown => {}
                 other => return Err(wrong("an attribute's name", other)),
             }
@@ -122,12 +104,46 @@ impl Replay<'_> {
         Ok(())
     }
 
+    /// Attributes of tensors that take some values only.
+    fn tensor_attribute(&self, object: Id, name: &Text, value: Id) -> Checked {
+        let is_right = match (name.content.as_deref(), self.value(value)) {
+            (_, Value::Unknown) => true,
+            (Some(b"requires_grad"), Value::Bool(true)) => {
+                matches!(self.value(object), Value::Tensor(tensor) if tensor.is_differentiable())
+            }
+            (Some(b"requires_grad"), value) => matches!(value, Value::Bool(_)),
+            (Some(b"data"), value) => matches!(value, Value::Tensor(_)),
+            (Some(b"grad" | b"_grad"), value) => matches!(value, Value::None | Value::Tensor(_)),
+            (Some(b"__dict__"), value) => matches!(value, Value::Dict(..)),
+            (Some(b"__class__"), value) => {
+                matches!(value, Value::Global("torch.Tensor" | "torch.nn.parameter.Parameter", _))
+            }
+            (Some(b"real"), value) => matches!(
+                value,
+                Value::Bool(_) | Value::Int(Some(_)) | Value::SomeInt | Value::Float(_) | Value::Complex(_) | Value::Tensor(_)
+            ),
+            _ => true,
+        };
+        match is_right {
+            true => Ok(()),
+            false => {
+                let name = name.content.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                Err(wrong(&format!("the attribute {name}"), self.value(value)))
+            }
+        }
+    }
+
     /// `tensor.set_(*state)`.
     fn set_tensor(&mut self, tensor: &Tensor, state: Id) -> Checked {
         let Some(parts) = self.unpack(state)? else { return Ok(()) };
+        let is_quantized = tensor.dtype.as_ref().and_then(DType::class) == Some(Class::Quantized);
+        if tensor.is_sparse || is_quantized {
+            return Err("a tensor that is not dense is set".into());
+        }
         if tensor.requires_grad {
             return Err("a leaf that requires grad is set in place".into());
         }
+        let is_whole = parts.len() == 1;
         let source = match *parts {
             [] => return Ok(()),
             [source] => source,
@@ -145,7 +161,8 @@ impl Replay<'_> {
             Value::Unknown => return Ok(()),
             Value::Storage { dtype, .. } => super::arguments::dtype_of(dtype),
             Value::OtherStorage(storage) => storage.dtype.and_then(super::arguments::dtype_of),
-            Value::Tensor(source) => source.dtype.clone(),
+            Value::Tensor(source) if is_whole => source.dtype.clone(),
+            Value::Tensor(_) => None,
             other => return Err(wrong("the source", other)),
         };
         match (&tensor.dtype, dtype) {

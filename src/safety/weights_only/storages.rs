@@ -120,8 +120,8 @@ impl Replay<'_> {
         let key = match self.key_text(key) {
             Some(key) => key,
             // the name of its record depends on the tensor's value
-            None if matches!(self.value(key), Value::Unknown) || self.is_integer(key) => return Ok(Value::Unknown),
-            None if legacy => return Ok(Value::Unknown),
+            None if matches!(self.value(key), Value::Unknown) || matches!(self.value(key), Value::Tensor(tensor) if tensor.is_integer()) => return Ok(Value::Unknown),
+            None if legacy || matches!(self.value(key), Value::Str(_)) => return Ok(Value::Unknown),
             None => return Err(format!("names a record after {}", self.value(key).type_name())),
         };
         let known = self.storages.by_key.get(&key).copied();
@@ -205,7 +205,9 @@ impl Replay<'_> {
             return Ok(());
         }
         let last = sizes.iter().zip(strides).try_fold(u64::try_from(offset).ok(), |last, (size, stride)| {
-            let steps = u64::try_from(size - 1).ok()?.checked_mul(u64::try_from(*stride).ok()?)?;
+            // a single step is never taken, whatever its width
+            let stride = if *size == 1 { 0 } else { u64::try_from(*stride).ok()? };
+            let steps = u64::try_from(size - 1).ok()?.checked_mul(stride)?;
             Some(last?.checked_add(steps))
         });
         let end = last.flatten().and_then(|last| last.checked_add(1)?.checked_mul(size));

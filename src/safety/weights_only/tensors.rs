@@ -98,8 +98,9 @@ impl Replay<'_> {
                 return Err("a key of the metadata is no str".into());
             };
             // what pybind11 takes for a bool
+            self.truth(*value)?;
             match self.value(*value) {
-                Value::None | Value::Bool(_) | Value::Int(_) | Value::HugeInt | Value::Magic | Value::Unknown => {}
+                Value::None | Value::Bool(_) | Value::Int(_) | Value::SomeInt | Value::HugeInt | Value::Magic | Value::Unknown => {}
                 Value::Float(_) | Value::Complex(_) | Value::Tensor(_) => {}
                 other => return Err(wrong("a value of the metadata", other)),
             }
@@ -156,6 +157,7 @@ impl Replay<'_> {
         }
     }
 
+    /// `_rebuild_qtensor(…)`.
     pub(super) fn quantized(&mut self, args: &[Id]) -> Made {
         let [storage, _, size, _, quantizer, requires_grad, _] = *args else { return Ok(Value::Unknown) };
         if let Value::Storage { dtype, .. } = self.value(storage)
@@ -166,7 +168,7 @@ impl Replay<'_> {
         let Some(parts) = self.unpack(quantizer)? else { return Ok(Value::Unknown) };
         let scheme = parts.first().and_then(|id| self.global_of(*id));
         let number = |id: Id| match self.value(id) {
-            Value::Int(_) | Value::Magic | Value::Float(_) | Value::Bool(_) | Value::Unknown => true,
+            Value::Int(_) | Value::SomeInt | Value::Magic | Value::Float(_) | Value::Bool(_) | Value::Unknown => true,
             Value::Tensor(tensor) => tensor.sizes.as_ref().is_none_or(Vec::is_empty) && !tensor.requires_grad,
             _ => false,
         };
@@ -194,6 +196,14 @@ impl Replay<'_> {
                     let is_list = |id: &Id| matches!(self.value(*id), Value::List(_) | Value::Unknown);
                     if !(is_tensor(scales) && is_tensor(zeros) || is_list(scales) && is_list(zeros)) {
                         return Err("scales and zero points that are no two tensors or lists".into());
+                    }
+                    if is_list(scales) && is_list(zeros) {
+                        let dtypes = match scheme {
+                            Some(("torch.per_channel_affine", _)) => ("float64", "int64"),
+                            _ => ("float32", "float32"),
+                        };
+                        self.numbers(*scales, dtypes.0)?;
+                        self.numbers(*zeros, dtypes.1)?;
                     }
                     for list in [scales, zeros] {
                         if self.count_of(*list).is_some_and(|count| count != extent) {
@@ -244,11 +254,16 @@ impl Replay<'_> {
         if sizes.iter().flatten().any(|size| *size < 0) {
             return Err("a negative size".into());
         }
+        if let (false, Some(flag)) = (compressed, parts.get(3))
+            && !matches!(self.value(*flag), Value::None | Value::Bool(_) | Value::Unknown)
+        {
+            return Err(wrong("is_coalesced", self.value(*flag)));
+        }
         let dtype = parts.get(tensors - 1).and_then(|id| match self.value(*id) {
             Value::Tensor(values) => values.dtype.clone(),
             _ => None,
         });
-        Ok(tensor(Tensor { dtype, sizes, ..Tensor::default() }))
+        Ok(tensor(Tensor { dtype, sizes, is_sparse: true, ..Tensor::default() }))
     }
 
     pub(super) fn of_subclass(&mut self, callable: Id, class: Id, args: Id, state: Id) -> Made {

@@ -21,6 +21,8 @@ pub(super) enum Value {
     HugeInt,
     /// The integer that legacy streams begin with.
     Magic,
+    /// An element of a storage, which is not read.
+    SomeInt,
     /// Nothing where an element of a storage is meant, which is not read.
     Float(Option<f64>),
     Str(Text),
@@ -92,6 +94,7 @@ pub(super) struct Tensor {
     pub is_parameter: bool,
     pub requires_grad: bool,
     pub is_meta: bool,
+    pub is_sparse: bool,
 }
 
 impl Text {
@@ -113,7 +116,7 @@ impl Value {
             Value::Unknown => "object",
             Value::None => "NoneType",
             Value::Bool(_) => "bool",
-            Value::Int(_) | Value::HugeInt | Value::Magic => "int",
+            Value::Int(_) | Value::HugeInt | Value::SomeInt | Value::Magic => "int",
             Value::Float(_) => "float",
             Value::Str(_) => "str",
             Value::Bytes(_) => "bytes",
