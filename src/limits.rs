@@ -80,7 +80,7 @@ impl Limits {
     #[must_use]
     pub fn of_one_of_many(&self, count: u64, disk_bytes: u64) -> Self {
         let each = |most: u64, free: u64| most.saturating_mul(free) / count.max(free);
-        let objects = each(self.max_objects, 32).saturating_add(disk_bytes.saturating_mul(16));
+        let objects = each(self.max_objects, 1).saturating_add(disk_bytes.saturating_mul(4));
         // a bound that a person has set is theirs
         let is_chosen = self.min_expanded_bytes == self.max_expanded_bytes;
         Limits {
@@ -89,6 +89,16 @@ impl Limits {
             max_scan_steps: each(self.max_scan_steps, 1).saturating_add(disk_bytes.saturating_mul(64).min(4 << 20)),
             ..self.clone()
         }
+    }
+
+    /// How many bytes the checkpoints of an archive of `disk_bytes` may expand to in all.
+    pub fn expanded_in_all_for(&self, disk_bytes: u64) -> u64 {
+        let most = self.expanded_for(disk_bytes);
+        // a bound that a person has set is theirs
+        if self.min_expanded_bytes == self.max_expanded_bytes {
+            return most;
+        }
+        disk_bytes.saturating_mul(self.max_expansion_ratio / 4).saturating_add(self.min_expanded_bytes / 2).min(most)
     }
 
     /// How many tensors and values may be listed, and objects looked at for that, of a graph that holds so many objects

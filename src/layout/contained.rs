@@ -17,6 +17,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
 
+/// Checkpoints that an archive may hold whatever its size.
+const FREE_CHECKPOINTS: u64 = 1000;
+/// Bytes of an archive that explain one more: smaller ones come out of a bomb.
+const BYTES_OF_A_CHECKPOINT: u64 = 512;
+/// Unpacked archives, and pickles of a package, that are gone through in one archive: each looks at all its members.
+const MAX_FOLDERS: usize = 256;
+
 /// Encrypted members of one archive that are told.
 const MAX_ENCRYPTED: usize = 100;
 
@@ -68,8 +75,9 @@ pub struct Walk {
     left_members: usize,
     /// Bytes that may still be expanded.
     left_bytes: u64,
-    /// Checkpoints so far.
+    /// Checkpoints so far, and how many there may be.
     count: u64,
+    max_count: u64,
     waiting: Vec<Step>,
 }
 
@@ -101,7 +109,8 @@ impl Walk {
             outermost: Arc::clone(&archive),
             open: Vec::new(),
             left_members: MAX_LOOKED_AT,
-            left_bytes: contents.limits.expanded_for(contents.source.len()),
+            left_bytes: contents.limits.expanded_in_all_for(contents.source.len()),
+            max_count: FREE_CHECKPOINTS + contents.source.len() / BYTES_OF_A_CHECKPOINT,
             count: 0,
             waiting: Vec::new(),
         };
@@ -126,6 +135,17 @@ impl Walk {
             self.waiting.push(Step::Unreadable(shown.clone(), Error::limit(message)));
         }
         self.left_members = self.left_members.saturating_sub(files);
+        let mut folders = 0;
+        let found = found.into_iter().filter(|inside| {
+            folders += usize::from(matches!(inside.at, At::Folder | At::Pickle(_) | At::Group(_)));
+            matches!(inside.at, At::Member(_)) || folders <= MAX_FOLDERS
+        });
+        let found: Vec<Inside> = found.collect();
+        if folders > MAX_FOLDERS {
+            let message =
+                format!("holds {folders} folders that are checkpoints, of which {MAX_FOLDERS} were looked at");
+            self.waiting.push(Step::Unreadable(shown.clone(), Error::limit(message)));
+        }
         let encrypted = inside::encrypted(&archive).map(|name| Step::Encrypted(format!("{shown}{SEPARATOR}{name}")));
         self.waiting.extend(encrypted.take(MAX_ENCRYPTED));
         self.open.push(Level { archive, shown, place, left: found.into_iter() });
@@ -204,6 +224,13 @@ impl Iterator for Walk {
                     Ok(None) => {}
                     Err(e) => return Some(Step::Unreadable(name, e)),
                 }
+            }
+            if self.count >= self.max_count {
+                self.open.clear();
+                let most = self.max_count;
+                let message =
+                    format!("the archive holds more than {most} checkpoints; unpack it to look at the others");
+                return Some(Step::Unreadable(name, Error::limit(message)));
             }
             self.count += 1;
             let (bytes, disk_bytes) = match inside.at {
