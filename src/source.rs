@@ -55,6 +55,15 @@ pub fn read_vec(source: &dyn Source, offset: u64, len: u64) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// What is wrong with a path that is a URL (`https://…`, `s3://…`, `hf://…`) and not the name of a file.
+pub fn url(path: &Path) -> Option<Error> {
+    let (scheme, _) = path.to_str()?.split_once("://")?;
+    let is_scheme = scheme.len() > 1
+        && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    is_scheme.then(|| Error::unsupported("URLs are not supported yet; use a local file"))
+}
+
 /// A regular file, read with positioned reads.
 #[derive(Debug)]
 pub struct FileSource {
@@ -66,7 +75,7 @@ impl FileSource {
     /// Opens the file at `path`. Directories, sockets and devices are refused.
     pub fn open(path: &Path) -> Result<Self> {
         // asked before it is opened: opening a named pipe waits until somebody writes to it
-        let meta = std::fs::metadata(path)?;
+        let meta = std::fs::metadata(path).map_err(|e| url(path).unwrap_or_else(|| e.into()))?;
         if meta.is_dir() {
             return Err(Error::not_a_checkpoint("is a directory"));
         }

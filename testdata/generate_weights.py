@@ -7,6 +7,7 @@ hashes of its tensors), or `choices` (whole sets of which somebody has to choose
 """
 import collections
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -94,6 +95,14 @@ class Agent:
         self.gamma = 0.9
 
 
+class NeuralNet:
+    """skorch's, as far as pickling goes: what depends on a device is a file of torch.save inside."""
+    def __init__(self):
+        stream = io.BytesIO()
+        torch.save({"module_": net(), "optimizer_": adam(), "criterion_": nn.NLLLoss(weight=torch.ones(2))}, stream)
+        self.lr, self.__dict__["__cuda_dependent_attributes__"] = 0.01, stream.getvalue()
+
+
 def persistent_class():
     """NVlabs' torch_utils/persistence.py, as far as pickling goes."""
     def _reconstruct_persistent_obj(meta):
@@ -155,6 +164,7 @@ def zoo():
     fake("pytorch_lightning.callbacks.model_checkpoint", ModelCheckpoint=ModelCheckpoint)
     fake("losses", CustomLoss=CustomLoss, DINOLoss=DINOLoss)
     fake("agents", Agent=Agent)
+    fake("skorch", NeuralNet=NeuralNet)
     shared = sd()
     best = torch.tensor([71.5])
     loss = torch.tensor(0.25, requires_grad=True) * 1
@@ -284,7 +294,20 @@ def zoo():
     yield "parts_of_model", {"model": {"backbone": sd(), "head": nn.Linear(2, 2).state_dict()}, "optimizer": opt()}, ["model"]
     yield "model_and_config", {"model": {"state_dict": sd(), "config": {"width": 2}}, "epoch": 1}, ["model", "state_dict"]
     yield "demucs", {"klass": Detection, "args": (), "kwargs": {}, "state": sd(), "training_args": None}, ["state"]
+    yield "skorch", NeuralNet(), ["__cuda_dependent_attributes__", "module_"]
     yield "spaces", {"net a": sd(), "net b": sd(1)}, [["net a"], ["net b"]]
+    yield "mean_std", {"model": prefixed("a2c.", sd()), "reward_mean_std": {"running_mean": torch.ones(1), "running_var": torch.ones(1),
+                       "count": torch.ones(())}, "epoch": 1}, ["model"]
+    yield "model_of_two", {"model": {"generator": sd(), "discriminator": sd(1)}, "optimizer": {"generator": opt()}, "steps": 3}, [
+        ["model", "generator"], ["model", "discriminator"]]
+    yield "model_in_model", {"model": {"state_dict": sd()}, "epoch": 1}, ["model", "state_dict"]
+    yield "arrays_with_dots", {"kwargs": {"aabb": torch.ones(2, 3)}, "state_dict": {"density_plane.0": torch.ones(1, 2)},
+                               "alphaMask.shape": (2, 2), "alphaMask.aabb": torch.ones(2, 3)}, ["state_dict"]
+    yield "averaged_module", torch.optim.swa_utils.AveragedModel(net()), []
+    yield "averaged_beside", {"model": net(), "swa": torch.optim.swa_utils.AveragedModel(net(1)), "swa_start": 3}, [["model"], ["swa"]]
+    yield "deep", {"run": {"best": {"fold": {"state_dict": sd()}}}}, ["run", "best", "fold", "state_dict"]
+    yield "logs_with_dots", {"model": sd(), "logs": {"val.acc": torch.ones(3), "train.acc": torch.ones(3)}}, ["model"]
+    yield "ewc", {"model": sd(), "fisher": {"0.weight": torch.ones(3, 2)}, "masks": {"0.weight": torch.ones(3, 2)}}, ["model"]
     yield "pandas", {"model": sd(), "df": _pandas()}, ["model"]
 
 
@@ -300,6 +323,7 @@ def digest(x):
 
 def at(obj, path):
     for step in path:
+        obj = torch.load(io.BytesIO(obj), weights_only=False) if isinstance(obj, bytes) else obj
         obj = obj[step] if not hasattr(obj, "__dict__") or isinstance(obj, (dict, list)) else getattr(obj, step)
     return obj
 

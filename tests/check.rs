@@ -8,8 +8,8 @@
 //!
 //! - Members of `__future__` and `collections.abc`, which fickling counts as harmless because they are in the standard
 //!   library, are `unknown` here (a warning): the allow list names what checkpoints need, nothing else.
-//! - Names that the module does not have (`__future__._ssl.RAND_bytes`) are `unknown`, too: fickling calls them unsafe,
-//!   picklescan does not list them.
+//! - Names with dots in modules of Python's own (`__future__._ssl.RAND_bytes`) are dangerous, whether they are there or not:
+//!   fickling calls them unsafe, picklescan does not list them.
 //! - Pickles that only break (an unhashable key, a list that holds itself, a PROTO in the middle) are `warning` or `error`:
 //!   nothing is run by them, so `danger` would be the wrong word.
 //! - A 7-Zip archive is no checkpoint (exit status 2); picklescan unpacks it with another package.
@@ -309,7 +309,9 @@ fn honest_files_are_clean() {
     for folder in ["torch-1.0-py27", "torch-1.5-py36", "torch-1.6-py37", "torch-1.13-py311", "torch-2.15-py311"] {
         files.extend(fs::read_dir(testdata(folder)).unwrap().map(|entry| entry.unwrap().path()));
     }
-    for folder in ["frameworks", "more", "layouts", "diff", "python2", "tar"] {
+    for folder in
+        ["frameworks", "more", "layouts", "diff", "python2", "tar", "wrappers", "renames", "numbers", "weights"]
+    {
         files.extend(fs::read_dir(testdata(folder)).unwrap().map(|entry| entry.unwrap().path()));
     }
     files.retain(|path| path.is_file() && path.extension().is_none_or(|ending| ending != "json" && ending != "py"));
@@ -360,6 +362,21 @@ fn a_sound_file() {
     let rebuild =
         report["globals"].as_array().unwrap().iter().find(|row| row["name"] == "torch._utils._rebuild_tensor_v2");
     assert_eq!((&rebuild.unwrap()["status"], &rebuild.unwrap()["uses"]), (&"known".into(), &40.into()));
+}
+
+#[test]
+fn what_a_transfer_as_text_did_is_no_danger() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = changed(dir.path(), |bytes| {
+        *bytes = bytes.iter().flat_map(|b| [b"\r\n".as_slice(), &[*b]][usize::from(*b != b'\n')].to_vec()).collect()
+    });
+    let run = check(&["--json", &file]);
+    assert_eq!(run.json()["verdict"], "error", "{}", run.text());
+}
+
+#[test]
+fn meta_storages_have_no_bytes() {
+    check(&["--fail-on", "info", &path("wrappers/meta_script.pt")]).exits(0);
 }
 
 #[test]

@@ -10,7 +10,8 @@ with offsets that are calculated instead of looked up. State dicts and modules a
 weights_only=True. Modules go to safetensors, shards and back into `load_state_dict(strict=True)`. Each file is also cut off,
 gets holes of zeros, changed bits, broken headers and more behind its end, and is repaired: torch must load what is saved, and
 all of it where no tensor was touched. In every file below a folder renames/ the names of the state dicts get a prefix: torch
-must load it with everything else as it was, and the generators must take their states. Exit status 0 when all agree.
+must load it with everything else as it was, and the generators must take their states. Every set of weights
+in the files below a folder weights/ becomes a state dict with the names and elements that its script's loading code takes. Exit status 0 when all agree.
 """
 import collections
 import contextlib
@@ -203,9 +204,14 @@ def renames(binary, folder, out):
     for file, names in json.load(open(os.path.join(folder, "expected.json"))).items():
         if not names:
             continue
-        total += 1
         try:
             original = load(os.path.join(folder, file))
+            set_random_states(original)
+        except Exception as e:
+            print("not compared, this Python cannot open %s: %s" % (os.path.join(folder, file), str(e)[:100]))
+            continue
+        total += 1
+        try:
             run(binary, "rename", os.path.join(folder, file), "--add-prefix", "net.", "-o", out)
             back = load(out)
             same(with_prefix(original, names, "net."), back)
@@ -218,6 +224,67 @@ def renames(binary, folder, out):
         except Exception as e:
             print("%s renamed: %s" % (file, str(e)[:400]))
     print("%d of %d renamed files agree; %d random states resumed" % (good, total, states))
+    return good, total
+
+
+def at(value, path):
+    """What the loading code of a training script takes: the part of a checkpoint that a path of keys leads to."""
+    if path == ".":
+        return value
+    if isinstance(value, dict):
+        for key in value:
+            name = str(key)
+            if path == name or path.startswith(name + "."):
+                return at(value[key], path[len(name) + 1:] or ".")
+    head, _, rest = path.partition(".")
+    return at(value[int(head)] if isinstance(value, (list, tuple)) else getattr(value, head), rest or ".")
+
+
+def flat(value, prefix=""):
+    """The tensors in a set of weights, by name: of a module what `state_dict()` gives."""
+    import numpy
+    if isinstance(value, torch.nn.Module):
+        value = value.state_dict()
+    if isinstance(value, (torch.Tensor, numpy.ndarray)):
+        yield prefix, torch.as_tensor(value)
+    elif isinstance(value, (dict, list, tuple)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from flat(item, "%s.%s" % (prefix, key) if prefix else str(key))
+
+
+def layouts(binary, folder, out):
+    """Reduces checkpoints of training scripts to state dicts: good and total."""
+    import numpy
+    good = total = 0
+    sys.path.insert(0, os.path.dirname(folder))
+    import generate_weights  # the classes of its own
+    with contextlib.suppress(Exception):
+        next(generate_weights.zoo())  # and those of packages that need not be installed
+    if not hasattr(numpy, "_core"):  # as numpy 2 calls it
+        for name in ("", ".multiarray", ".numeric"):
+            sys.modules["numpy._core" + name] = __import__("numpy.core" + name, fromlist=["numpy"])
+    for name in dir(generate_weights):
+        setattr(sys.modules["__main__"], name, getattr(sys.modules["__main__"], name, getattr(generate_weights, name)))
+    for file, row in sorted(json.load(open(os.path.join(folder, "expected.json"))).items()):
+        path = os.path.join(folder, file)
+        for root in row.get("choices", [row["root"]] if "root" in row else []):
+            try:
+                original = dict(flat(at(load(path), root)))
+            except Exception as e:
+                print("not compared, this torch cannot open %s: %s: %s" % (path, type(e).__name__, str(e)[:100]))
+                break
+            total += 1
+            try:
+                convert(binary, path, out, "--state-dict", *(["--root", root] if "choices" in row else []))
+                back = dict(flat(torch.load(out, **({"weights_only": True} if WEIGHTS_ONLY else {}))))
+                assert list(back) == list(original), "names: %s, not %s" % (list(back)[:8], list(original)[:8])
+                for name, tensor in original.items():
+                    assert back[name].dtype == tensor.dtype and back[name].shape == tensor.shape, name
+                    assert elements(back[name]) == elements(tensor), name
+                good += 1
+            except Exception as e:
+                print("%s as a state dict: %s: %s" % (file, type(e).__name__, str(e)[:400]))
+    print("%d of %d layouts of training scripts give what their loading code takes" % (good, total))
     return good, total
 
 
@@ -377,6 +444,9 @@ def main():
         for root in roots:
             if os.path.exists(os.path.join(root, "renames", "expected.json")):
                 more = renames(binary, os.path.join(root, "renames"), out)
+                good, total = good + more[0], total + more[1]
+            if os.path.exists(os.path.join(root, "weights", "expected.json")):
+                more = layouts(binary, os.path.join(root, "weights"), out)
                 good, total = good + more[0], total + more[1]
         tried, wrong = round_trips(binary, scratch)
         total, good = total + tried, good + tried - len(wrong)

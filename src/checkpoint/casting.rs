@@ -17,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use crate::checkpoint::names::{Element, Entry, Item, join};
 use crate::checkpoint::storage::StorageId;
 use crate::checkpoint::tensor::{Kind, Tensor, TensorId};
+use crate::checkpoint::weights::roles::is_beside;
 use crate::checkpoint::{Checkpoint, Root};
 use crate::dtype::{Class, DType, Known};
 use crate::error::Result;
@@ -63,35 +64,6 @@ const NUMBER_WORDS: [&str; 21] = [
     "initialized",
     "momentum",
     "lr",
-];
-/// What trainers put beside the weights, wherever those are found to be: keys on the way to a tensor, or of one at the top.
-const BESIDE: [&str; 26] = [
-    "scaler",
-    "grad_scaler",
-    "gradscaler",
-    "loss_scaler",
-    "amp",
-    "scheduler",
-    "schedulers",
-    "lr_scheduler",
-    "lr_schedulers",
-    "rng",
-    "rng_state",
-    "rng_states",
-    "random_states",
-    "callbacks",
-    "loops",
-    "metrics",
-    "metric",
-    "loss",
-    "losses",
-    "train_loss",
-    "val_loss",
-    "best_loss",
-    "history",
-    "class_weights",
-    "class_weight",
-    "args",
 ];
 /// Names beside packed weights that say how to unpack them, besides those with `scale` in them.
 const UNPACKING: [&str; 8] =
@@ -230,14 +202,6 @@ impl Moments {
             && self.largest.get(&parent(entry)) == Some(&tensor.shape)
             && self.parameters.as_ref().is_none_or(|shapes| shapes.contains(&tensor.shape))
     }
-}
-
-fn is_beside(root: &[Element], path: &[Element]) -> bool {
-    let known =
-        |element: &Element| matches!(element, Element::Text(text) if BESIDE.contains(&text.to_lowercase().as_str()));
-    let (last, above) = path.split_last().map_or((None, path), |(last, above)| (Some(last), above));
-    let is_top = root.is_empty() && above.is_empty();
-    root.iter().chain(above).any(known) || is_top && last.is_some_and(known)
 }
 
 fn parent(entry: &Entry) -> String {

@@ -244,8 +244,11 @@ impl<'a> Planner<'a> {
             let name = name.filter(|_| self.takes.is_none_or(|takes| takes(&self.below_stem(&within, &key.name))));
             let new = match name {
                 Some(name) => {
-                    let head = key.name.get(..key.name.len() - name.len()).unwrap_or_default();
-                    Some([head, &*self.apply_steps(&within, name)?].concat())
+                    let new = self.apply_steps(&within, name)?;
+                    match key.name.get(..key.name.len() - name.len()) {
+                        None | Some([]) => Some(new),
+                        Some(head) => Some([head, &*new].concat()),
+                    }
                 }
                 None => None,
             };
@@ -310,11 +313,11 @@ impl<'a> Planner<'a> {
 
     /// The new name, with notes on which step did what. Refused are names that a forgotten dot makes.
     fn apply_steps(&mut self, within: &str, name: &[u8]) -> Result<Vec<u8>> {
-        let trace = self.rules.trace(name);
-        let last = trace.last().cloned().unwrap_or_else(|| name.to_vec());
+        let mut trace = self.rules.trace(name);
+        let last = trace.last().map_or(name, Vec::as_slice);
         if let Some(names) = &mut self.names {
-            names.push(lossy(Cow::Borrowed(&last), Encoding::Utf8).into_owned());
-            return Ok(last);
+            names.push(lossy(Cow::Borrowed(last), Encoding::Utf8).into_owned());
+            return Ok(last.to_vec());
         }
         let mut before = name;
         for ((step, after), effect) in self.rules.0.iter().zip(&trace).zip(&mut self.plan.effects) {
@@ -325,12 +328,12 @@ impl<'a> Planner<'a> {
             {
                 effect.met.insert(old.clone());
             }
-            if let Some(fault) = dots::fault(step, before, after, name, &last) {
+            if let Some(fault) = dots::fault(step, before, after, name, last) {
                 return Err(refuse(within, &fault));
             }
             before = after;
         }
-        Ok(last)
+        Ok(trace.pop().unwrap_or_else(|| name.to_vec()))
     }
 
     /// The paths of modules follow; `touched` are those of the names that changed, when not all names were meant.

@@ -21,18 +21,18 @@ impl Checkpoint {
     }
 
     /// Makes each alias a name of the top dict beside the one it stands for, one tensor under both, and no entry of
-    /// `__metadata__`.
-    pub fn restore_aliases(&mut self) -> Result<()> {
+    /// `__metadata__`. Gives the aliases and the names they stand for.
+    pub fn restore_aliases(&mut self) -> Result<Vec<(String, String)>> {
         let metadata = self.metadata();
         if metadata.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let tensors = self.top_tensors();
         let is_tensor = |name: &str| tensors.contains_key(name);
         let (aliases, rest): (Vec<_>, Vec<_>) =
             metadata.into_iter().partition(|(key, value)| is_alias(key, value, is_tensor));
         if aliases.is_empty() {
-            return Ok(());
+            return Ok(aliases);
         }
         let mut entries = self.top_entries();
         let listed = entries.pop();
@@ -49,7 +49,7 @@ impl Checkpoint {
             entries.push(Entry { value, ..listed });
         }
         self.set_top(entries);
-        Ok(())
+        Ok(aliases)
     }
 
     /// Takes the strings out of the top dict.

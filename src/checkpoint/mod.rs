@@ -18,6 +18,7 @@ pub mod numpy;
 pub mod object;
 pub mod open;
 pub mod owners;
+mod part_names;
 pub mod plain;
 pub mod prune;
 pub mod pyrepr;

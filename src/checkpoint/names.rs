@@ -284,7 +284,7 @@ impl Walk<'_> {
         if objects.is_value(node) {
             self.push_value(node, in_optimizer)?;
             return match self.checkpoint.tensors.embedded_in(node) {
-                Some(root) => self.open_file(node, self.embedded(root)),
+                Some(root) => self.open_file(node, self.checkpoint.embedded(root)),
                 None => Ok(()),
             };
         }
@@ -293,7 +293,7 @@ impl Walk<'_> {
             return self.push_value(node, in_optimizer);
         }
         if let Some(root) = self.checkpoint.tensors.embedded_in(node) {
-            children.extend(self.embedded(root));
+            children.extend(self.checkpoint.embedded(root));
             return self.open_file(node, children);
         }
         let in_optimizer = in_optimizer || self.checkpoint.is_optimizer(&children);
@@ -335,14 +335,6 @@ impl Walk<'_> {
         self.open_frame(node, children, false)?;
         self.in_state_dict = before;
         Ok(())
-    }
-
-    /// The parts of a file's object; a tensor or a module is its only one.
-    fn embedded(&self, root: NodeId) -> Vec<Child> {
-        let objects = self.checkpoint.objects();
-        let root = objects.unwrap(root);
-        let is_whole = self.checkpoint.tensors.of(root).is_some() || module::is_module(self.checkpoint, root);
-        if is_whole { vec![Child { label: Label::Index(0), node: root }] } else { objects.children(root) }
     }
 
     fn every_here(&self) -> Option<Role> {
@@ -470,6 +462,14 @@ impl Checkpoint {
             })
         };
         children.len() < 64 && has("state") && has("param_groups")
+    }
+
+    /// The parts of the object that a file inside a byte string holds; a tensor or a module is its only one.
+    pub(super) fn embedded(&self, root: NodeId) -> Vec<Child> {
+        let objects = self.objects();
+        let root = objects.unwrap(root);
+        let is_whole = self.tensors.of(root).is_some() || module::is_module(self, root);
+        if is_whole { vec![Child { label: Label::Index(0), node: root }] } else { objects.children(root) }
     }
 
     /// Whether a tensor lies anywhere below an object.

@@ -8,10 +8,10 @@ use crate::pickle::{Node, NodeId, Scan};
 
 impl Checkpoint {
     /// The keys of a mapping that directly holds tensors whose values are none, with those values. `None` for everything
-    /// else: a module, or a mapping of mappings.
+    /// else: a module, a mapping of mappings, a part of a mapping.
     pub fn values_of_plain_state_dict(&self, root: &Root) -> Result<Option<Vec<(String, NodeId)>>> {
         let objects = self.objects();
-        if root.in_optimizer || module::is_module(self, root.node) {
+        if root.in_optimizer || root.stem.is_some() || module::is_module(self, root.node) {
             return Ok(None);
         }
         let Some(items) = objects.items(root.node) else { return Ok(None) };

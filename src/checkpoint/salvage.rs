@@ -43,8 +43,18 @@ impl Checkpoint {
     /// Why names, types and places of the tensors may not be what was written.
     pub fn pickle_doubt(&self) -> Option<String> {
         let zip = self.zip.as_ref().filter(|_| matches!(self.container, Container::Zip | Container::TorchScript))?;
-        let member = ["data.pkl", "constants.pkl"].iter().filter_map(|name| zip.in_top(name));
-        member.into_iter().find_map(|member| Some(format!("{}: {}", member.name, member.doubt.as_deref()?)))
+        let member = zip.in_top("data.pkl")?;
+        Some(format!("{}: {}", member.name, member.doubt.as_deref()?))
+    }
+
+    /// The constants of TorchScript's code, where their pickle is damaged or missing.
+    pub fn lost_constants(&self) -> Option<Lost> {
+        let zip = self.zip.as_ref().filter(|_| self.container == Container::TorchScript)?;
+        let why = match zip.in_top("constants.pkl") {
+            Some(member) => format!("{}: {}", member.name, member.doubt.as_deref()?),
+            None => "constants.pkl is missing".to_owned(),
+        };
+        Some(Lost { name: "CONSTANTS".to_owned(), why })
     }
 
     /// Takes storages that may be damaged for missing, and so the tensors in them for lost.

@@ -71,7 +71,11 @@ impl Checkpoint {
                     let tensor = self.tensors.get(id);
                     let class = tensor.and_then(|tensor| tensor.class.clone()).unwrap_or_default();
                     let parts = tensor.map(|tensor| self.part_names(tensor)).unwrap_or_default();
-                    weights.by_parts.push((name, class, parts));
+                    let is_taken =
+                        |part: &String| takes(&format!("{name}{}{part}", if name.is_empty() { "" } else { "." }));
+                    if parts.iter().any(is_taken) {
+                        weights.by_parts.push((name, class, parts));
+                    }
                 }
                 Item::Tensor(id, in_state_dict)
                     if (in_state_dict || !has_state_dict)

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::checkpoint::object::{Child, Label};
+use crate::checkpoint::part_names::{Part, RandomState, part, random_state, words};
 use crate::checkpoint::{Checkpoint, Container, Tensor, module};
 use crate::pickle::{Entry, Graph, Node, NodeId};
 
@@ -36,6 +37,8 @@ pub(super) struct Place {
     maybe_values: bool,
     /// Below an attribute of an object, or what it was made with.
     attribute: bool,
+    /// Directly below a key that is a device's name.
+    device: bool,
 }
 
 /// Keys of an optimizer's state for one parameter (`torch/optim`, apex, bitsandbytes, transformers' Adafactor).
@@ -59,70 +62,8 @@ const OPTIMIZER_STATE: [&str; 18] = [
     "absmax2",
     "base_optimizer_state",
 ];
-/// Words of keys below which nothing is a name.
-const CLOSED_WORDS: [&str; 6] = ["optimizer", "optimizers", "optim", "optims", "rng", "rngs"];
-/// Words of keys below which only what torch marked, or what is called a state dict, is one.
-const VALUE_WORDS: [&str; 38] = [
-    "metric",
-    "metrics",
-    "history",
-    "callback",
-    "callbacks",
-    "loop",
-    "loops",
-    "scheduler",
-    "schedulers",
-    "scaler",
-    "scalers",
-    "arg",
-    "args",
-    "argument",
-    "arguments",
-    "config",
-    "configs",
-    "cfg",
-    "hparams",
-    "hyper",
-    "hyperparameters",
-    "sampler",
-    "samplers",
-    "dataloader",
-    "dataloaders",
-    "dataset",
-    "datasets",
-    "seed",
-    "seeds",
-    "meter",
-    "meters",
-    "log",
-    "logs",
-    "logger",
-    "loggers",
-    "scalars",
-    "replay",
-    "amp",
-];
-/// The same, unless the names have dots: a loss can be a module.
-const MAYBE_VALUE_WORDS: [&str; 12] = [
-    "loss",
-    "losses",
-    "criterion",
-    "stats",
-    "statistics",
-    "normalizer",
-    "normalizers",
-    "normalization",
-    "random",
-    "accuracy",
-    "score",
-    "scores",
-];
 /// Keys of statistics.
 const STATISTICS: [&str; 10] = ["mean", "std", "var", "variance", "count", "min", "max", "median", "q01", "q99"];
-/// Bytes of `torch.get_rng_state()`, and what it and `torch.cuda.get_rng_state()` gave in older releases.
-const RNG_BYTES: [i64; 3] = [5056, 5048, 816_016];
-/// The most bytes of a generator's state on an accelerator: 16 on CUDA and XPU, 44 on MPS.
-const MAX_DEVICE_RNG_BYTES: i64 = 64;
 /// numpy's bit generators.
 const BIT_GENERATORS: [&str; 5] = ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"];
 
@@ -134,45 +75,26 @@ impl Place {
 
     /// The place of a child; `None` where nothing below is a name.
     pub(super) fn below(self, label: Label, key: Option<&str>) -> Option<Place> {
-        let mut place = Place { inner: true, ..self };
+        let mut place = Place { inner: true, device: false, ..self };
         match label {
             Label::Index(_) => return Some(place),
             Label::Attribute(_) | Label::State => place = place.in_object(),
             Label::Key(_) => {}
         }
         let Some(key) = key else { return Some(place) };
-        let words = words(key);
-        let has = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
-        let follows = |first: &str, then: &str| words.windows(2).any(|pair| pair == [first, then]);
-        let is_optimizer = follows("opt", "state") || follows("opt", "states") || OPTIMIZER_STATE.contains(&key);
-        if has(&CLOSED_WORDS) || is_optimizer {
+        let part = part(key);
+        if OPTIMIZER_STATE.contains(&key) || matches!(part, Some(Part::Optimizer | Part::Random)) {
             return None;
         }
-        if follows("state", "dict") {
+        if words(key).windows(2).any(|pair| pair == ["state", "dict"]) {
             (place.values, place.maybe_values) = (false, false);
         } else {
-            place.values |= has(&VALUE_WORDS);
-            place.maybe_values |= has(&MAYBE_VALUE_WORDS);
+            place.values |= matches!(part, Some(Part::Bookkeeping | Part::Metric));
+            place.maybe_values |= matches!(part, Some(Part::Beside | Part::MaybeBeside));
         }
+        place.device = is_device(key);
         Some(place)
     }
-}
-
-/// The words of a key in lower case: `lrSchedulers_2` is `lr`, `schedulers`, `2`.
-fn words(key: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut before = ' ';
-    for c in key.chars() {
-        if !c.is_alphanumeric() || before.is_lowercase() && c.is_uppercase() {
-            words.push(String::new());
-        }
-        if let Some(word) = words.last_mut().filter(|_| c.is_alphanumeric()) {
-            word.extend(c.to_lowercase());
-        }
-        before = c;
-    }
-    words.retain(|word| !word.is_empty());
-    words
 }
 
 /// `cuda:1`, as a key of generators' states.
@@ -215,6 +137,10 @@ impl<'a> StateDicts<'a> {
         }
         let tensors: Vec<(&str, &Tensor)> =
             named.iter().filter_map(|(name, value)| Some((&**name, self.tensor(*value)?))).collect();
+        let may_be_random = |(_, tensor): &(&str, &Tensor)| random_state(tensor) != RandomState::No;
+        if place.device && !tensors.is_empty() && tensors.iter().all(may_be_random) {
+            return Role::Closed;
+        }
         let has_dots = tensors.iter().any(|(name, _)| name.contains('.'));
         let holds_parts = tensors.is_empty()
             || named.iter().any(|(name, value)| {
@@ -325,14 +251,17 @@ impl<'a> StateDicts<'a> {
     fn is_rng_state(&self, key: &str, value: NodeId) -> bool {
         let graph = &self.checkpoint.graph;
         if let Some(tensor) = self.tensor(value) {
-            let [bytes] = tensor.shape.as_slice() else { return false };
-            let is_bytes = tensor.dtype.as_ref().is_some_and(|dtype| dtype.name() == "uint8");
             let says_so = || {
                 let words = words(key);
                 let has = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
                 has(&["rng", "random", "seed", "generator"]) || is_device(key)
             };
-            return is_bytes && (RNG_BYTES.contains(bytes) || *bytes <= MAX_DEVICE_RNG_BYTES && says_so());
+            return match random_state(tensor) {
+                // quantized layers have parameters of bytes, in any number
+                RandomState::Likely => !key.contains('.') || says_so(),
+                RandomState::Possible => says_so(),
+                RandomState::No => false,
+            };
         }
         match graph.tuple(value) {
             // `numpy.random.get_state()`
@@ -348,7 +277,7 @@ impl<'a> StateDicts<'a> {
 
 /// What a module's `get_extra_state()` gave.
 pub(super) fn is_extra_state(name: &str) -> bool {
-    name.rsplit('.').next() == Some("_extra_state")
+    name.strip_suffix("_extra_state").is_some_and(|module| module.is_empty() || module.ends_with('.'))
 }
 
 fn is_floating(tensor: &Tensor) -> bool {
@@ -367,13 +296,6 @@ fn is_closed(named: &[(Cow<'_, str>, NodeId)]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_of_keys() {
-        assert_eq!(words("lrSchedulers_2"), ["lr", "schedulers", "2"]);
-        assert_eq!(words("EMACallback{'monitor': 1}"), ["emacallback", "monitor", "1"]);
-        assert!(words("...").is_empty());
-    }
 
     #[test]
     fn devices() {

@@ -3,9 +3,9 @@
 //! A walk from the top notes every container, and stops at what is a set of weights by its own signs: a module; a mapping
 //! on which torch left `_metadata` (`torch/nn/modules/module.py`); a mapping of tensors with dotted names. Then each
 //! container is judged by what is in it, from the bottom up: nothing but tensors and mappings of them is one tree of
-//! parameters, whole sets side by side are a choice. What has another role ([`roles`]) is never weights.
+//! parameters, whole sets side by side are a choice. What has another role (`roles.rs`) is never weights.
 
-mod roles;
+pub(super) mod roles;
 
 use std::collections::HashSet;
 
@@ -129,6 +129,8 @@ struct Place {
     small: bool,
     /// Or such that have another role.
     loose: bool,
+    /// The verdict is by its own signs, whatever lies in it.
+    is_by_own_signs: bool,
     verdict: Verdict,
 }
 
@@ -153,13 +155,17 @@ impl Survey<'_> {
             let Some((node, depth, in_model)) = self.places.get(at).map(|p| (p.node, p.depth, p.in_model)) else {
                 break;
             };
-            let children = objects.children(node);
+            let file = checkpoint.tensors.embedded_in(node);
+            let children = file.map_or_else(|| objects.children(node), |root| checkpoint.embedded(root));
             visits = visits
                 .checked_sub(1 + children.len() as u64)
                 .ok_or_else(|| Error::limit("too many objects to find the weights among"))?;
             checkpoint.graph.complete()?;
             if let Some(verdict) = self.own_signs(at, &children) {
                 self.settle(at, verdict);
+                if let Some(place) = self.places.get_mut(at) {
+                    place.is_by_own_signs = true;
+                }
                 continue;
             }
             if depth >= checkpoint.limits.max_depth {
@@ -201,7 +207,9 @@ impl Survey<'_> {
             return when_holding(Verdict::Whole);
         }
         let made_by_torch = || checkpoint.objects().attribute(place.node, "_metadata").is_some();
-        if place.kind == Kind::Mapping && (made_by_torch() || self.has_dotted_names(children)) {
+        if place.kind == Kind::Mapping
+            && (made_by_torch() || self.has_dotted_names(children) && !self.has_model(children))
+        {
             return when_holding(Verdict::Whole);
         }
         None
@@ -220,6 +228,20 @@ impl Survey<'_> {
         })
     }
 
+    /// Whether a mapping with tensors of its own is among them, which is called a model: a state dict has no such part.
+    fn has_model(&self, children: &[Child]) -> bool {
+        let checkpoint = self.checkpoint;
+        children.iter().any(|child| {
+            let Label::Key(key) = child.label else { return false };
+            let is_model = || {
+                let name = checkpoint.graph.str_or_bytes(key).unwrap_or_default();
+                !name.contains('.') && roles::of_container(&name) == Role::Model
+            };
+            let node = checkpoint.objects().unwrap(child.node);
+            checkpoint.objects().items(node).is_some() && is_model() && checkpoint.holds_tensors(node)
+        })
+    }
+
     /// Notes one thing that a container holds.
     fn child(&mut self, at: usize, in_model: bool, child: Child) {
         let checkpoint = self.checkpoint;
@@ -231,7 +253,9 @@ impl Survey<'_> {
         let role = roles::of_container(&name);
         let has_other_role = role == Role::Never || role == Role::Beside && !in_model;
         let is_neutral = node == Graph::NONE || objects.items(node).is_some_and(|items| items.is_empty());
-        let is_leaf = tensor.is_some() || objects.is_plain_scalar(node) || objects.children(node).is_empty();
+        let is_file = checkpoint.tensors.embedded_in(node).is_some();
+        let holds_nothing = || objects.is_plain_scalar(node) || objects.children(node).is_empty();
+        let is_leaf = tensor.is_some() || !is_file && holds_nothing();
         let is_known = !is_leaf && !has_other_role && !self.seen.insert(node);
         let Some(place) = self.places.get_mut(at) else { return };
         match tensor {
@@ -251,8 +275,9 @@ impl Survey<'_> {
 
     fn add(&mut self, node: NodeId, within: Option<(usize, Element)>, role: Role) {
         let objects = self.checkpoint.objects();
+        let shown = self.checkpoint.tensors.embedded_in(node).unwrap_or(node);
         let kind = match () {
-            () if objects.items(node).is_some() => Kind::Mapping,
+            () if objects.items(shown).is_some() => Kind::Mapping,
             () if objects.elements(node).is_some() => Kind::Sequence,
             () => Kind::Object,
         };
@@ -275,6 +300,7 @@ impl Survey<'_> {
             solid: false,
             small: false,
             loose: false,
+            is_by_own_signs: false,
             verdict: Verdict::Nothing,
         });
         self.open.push(at);
@@ -310,15 +336,35 @@ impl Survey<'_> {
         }
         let has_trees_of_parameters = is(|verdict| *verdict == Verdict::Tree { parameters: true });
         if is(|verdict| matches!(verdict, Verdict::Whole | Verdict::Sides)) {
-            let is_one_tree = place.parameters || has_trees_of_parameters || is(|verdict| *verdict == Verdict::Sides);
+            // what holds one thing alone adds nothing to it
+            let holds_sides = is(|verdict| *verdict == Verdict::Sides) && !self.holds_one_thing(place);
+            let is_one_tree = place.parameters || has_trees_of_parameters || holds_sides;
             let names_models = self.children(place).any(|child| child.role != Role::Unknown);
-            return if is_named_model || is_one_tree && !names_models { Verdict::Whole } else { Verdict::Sides };
+            let is_model = is_named_model && !self.holds_models(place) || is_one_tree && !names_models;
+            return if is_model { Verdict::Whole } else { Verdict::Sides };
         }
         match place.solid || place.small || !place.children.is_empty() {
             false => Verdict::Nothing,
             true if is_named_model => Verdict::Whole,
             true => Verdict::Tree { parameters: place.parameters || has_trees_of_parameters },
         }
+    }
+
+    /// Whether a mapping that is called a model holds what is: the generator and the discriminator, or a model's state
+    /// dict alone.
+    fn holds_models(&self, place: &Place) -> bool {
+        let mut several = self.children(place).filter(|child| child.role == Role::OneOfSeveral);
+        if self.holds_one_thing(place) {
+            let is_model =
+                |child: &Place| child.is_by_own_signs && matches!(child.role, Role::Model | Role::OneOfSeveral);
+            return self.children(place).all(is_model);
+        }
+        !place.parameters && several.nth(1).is_some()
+    }
+
+    fn holds_one_thing(&self, place: &Place) -> bool {
+        let has_tensors = place.parameters || place.solid || place.small || place.loose;
+        !has_tensors && !place.has_others && place.children.len() == 1
     }
 
     fn of_sequence(&self, place: &Place) -> Verdict {

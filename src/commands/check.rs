@@ -1,5 +1,7 @@
 //! `ckpt check`: whether a file is safe to load and sound, without loading it.
 
+mod allowing;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use rayon::prelude::*;
 
+use self::allowing::AllowArgs;
 use crate::commands::input::{self, LimitArgs, path_of};
 use crate::commands::ls::no_checkpoint_below;
 use crate::commands::output::{OutputArgs, say};
@@ -18,6 +21,7 @@ use crate::progress::Silent;
 use crate::report::check::{Check, GlobalRow, Lines, Summary, status_name, verdict};
 use crate::report::figures::counted;
 use crate::report::file_bytes::file_bytes;
+use crate::safety::allow::Allow;
 use crate::safety::archive::{Named, examine_all};
 use crate::safety::examine::{Examined, examine_refused, examine_several};
 use crate::safety::finding::Severity;
@@ -35,6 +39,7 @@ in it.\n\n\
 Exit status: 0 when nothing is as bad as --fail-on, 1 when something is (a damaged file included), 2 when an input is no \
 checkpoint, an archive without any, or cannot be read.\n\n\
 Examples:\n  ckpt check download.pth\n  ckpt check -R --fail-on error models/\n  \
+ckpt check --write-allow ours.txt model.pth\n  ckpt check --allow-from ours.txt --allow 'mymodels.*' model.pth\n  \
 ckpt check --json --numerics model.pth | jq .findings")]
 pub struct Args {
     /// Files, directories of a checkpoint in several files, or members of archives (`ARCHIVE::member`); `-` is standard input
@@ -56,6 +61,12 @@ pub struct Args {
     /// Read no tensor data: no checksums
     #[arg(long, conflicts_with = "numerics")]
     pub no_data: bool,
+    /// Report as an error what this asks for and a file is not
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub require: Option<Requirement>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub allow: AllowArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub output: OutputArgs,
@@ -64,16 +75,30 @@ pub struct Args {
     pub limits: LimitArgs,
 }
 
+/// What a file may be asked to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Requirement {
+    /// torch.load(weights_only=True) opens it.
+    WeightsOnly,
+}
+
 /// Checks the inputs; one that cannot be opened does not keep the others from being checked.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
     input::stdin_once(&args.inputs)?;
-    if args.recursive {
-        return check_many(args, &limits);
-    }
+    let allow = args.allow.read()?;
+    let status = match args.recursive {
+        true => check_many(args, &allow, &limits)?,
+        false => check_each(args, &allow, &limits)?,
+    };
+    args.allow.finish(&allow)?;
+    Ok(status)
+}
+
+fn check_each(args: &Args, allow: &Allow, limits: &Limits) -> anyhow::Result<Status> {
     let (mut status, mut printed) = (Status::Success, 0_u64);
     for input in &args.inputs {
-        for (name, checked) in check_input(args, input, &limits) {
+        for (name, checked) in check_input(args, allow, input, limits) {
             match checked {
                 Ok(check) => {
                     if printed > 0 && !args.output.wants_json() {
@@ -95,7 +120,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
 
 /// The inputs, and all files below those that are directories, in parallel, one line each in the order of their names.
 /// What is below a directory and no checkpoint is counted, and refused where it is called like one.
-fn check_many(args: &Args, limits: &Limits) -> anyhow::Result<Status> {
+fn check_many(args: &Args, allow: &Allow, limits: &Limits) -> anyhow::Result<Status> {
     let mut many = Many { args, status: Status::Success, summary: Summary::default() };
     for input in &args.inputs {
         let found = match input.is_dir() {
@@ -105,7 +130,7 @@ fn check_many(args: &Args, limits: &Limits) -> anyhow::Result<Status> {
         let mut others = 0;
         for batch in found.chunks(BATCH) {
             let checked: Vec<Vec<Checked>> =
-                batch.par_iter().with_max_len(1).map(|below| check_below(args, below, limits)).collect();
+                batch.par_iter().with_max_len(1).map(|below| check_below(args, allow, below, limits)).collect();
             let mut lines = Lines::default();
             for (file, check) in checked.into_iter().flatten() {
                 match check {
@@ -161,13 +186,13 @@ impl Many<'_> {
     }
 }
 
-fn check_below(args: &Args, below: &Below, limits: &Limits) -> Vec<Checked> {
+fn check_below(args: &Args, allow: &Allow, below: &Below, limits: &Limits) -> Vec<Checked> {
     let refused = |e: Error| {
         let e = anyhow::Error::new(e).context(below.path.display().to_string());
         vec![(below.path.clone(), Err(e))]
     };
     match &below.kind {
-        BelowKind::Input => check_input(args, &below.path, limits),
+        BelowKind::Input => check_input(args, allow, &below.path, limits),
         BelowKind::Unreadable(e) => refused(e.again()),
         BelowKind::LinkedDirectory => {
             refused(Error::not_a_checkpoint("is a link to a directory, which is not followed"))
@@ -184,7 +209,7 @@ fn is_other_file(e: &anyhow::Error) -> bool {
 type Checked = (PathBuf, anyhow::Result<Check>);
 
 /// What an input comes to: one report, or one for an archive and one for each checkpoint in it.
-fn check_input(args: &Args, input: &Path, limits: &Limits) -> Vec<Checked> {
+fn check_input(args: &Args, allow: &Allow, input: &Path, limits: &Limits) -> Vec<Checked> {
     let shown = input.display().to_string();
     let examined = match examine_input(args, input, limits) {
         Ok(examined) => examined,
@@ -192,10 +217,24 @@ fn check_input(args: &Args, input: &Path, limits: &Limits) -> Vec<Checked> {
     };
     let named = |(name, examined): (String, crate::error::Result<Examined>)| {
         let path = path_of(input, &name);
-        let checked = examined.with_context(|| name.clone()).map(|examined| report(name, &path, examined));
+        let checked = examined.with_context(|| name.clone()).map(|examined| {
+            let examined = as_asked(args, allow, &name, examined);
+            report(name, &path, examined)
+        });
         (path, checked)
     };
     examined.into_iter().map(named).collect()
+}
+
+/// What was found, with what is allowed and required.
+fn as_asked(args: &Args, allow: &Allow, name: &str, mut examined: Examined) -> Examined {
+    for global in allow.apply(&mut examined) {
+        args.output.note(name, format_args!("{global} is dangerous: --allow takes it only under its exact name"));
+    }
+    if args.require == Some(Requirement::WeightsOnly) {
+        examined.require_weights_only();
+    }
+    examined
 }
 
 fn report(file: String, path: &Path, examined: Examined) -> Check {
@@ -209,6 +248,7 @@ fn report(file: String, path: &Path, examined: Examined) -> Check {
             (_, 0) => "called",
             _ => "built",
         },
+        allowed: global.allowed,
     });
     Check {
         schema: Check::SCHEMA,

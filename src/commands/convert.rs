@@ -80,7 +80,8 @@ const DETAILS: &str = "\
 zero points, observers. What is not cast, and every tensor that overflows, is named.\n\n\
 __metadata__ of a safetensors file goes along to safetensors; other formats have no place for it, which is noted. Its aliases \
 ({alias: kept name}, as safetensors.torch.save_model and --shared drop write them) become tensors of their own names again: \
-shared ones in torch's formats, written twice in npz.\n\n\
+shared ones in torch's formats, written twice in npz. save_model also records parts of a tensor as aliases of it, which \
+cannot be told apart: restored, they have the shape of the whole. Each alias that is restored is named.\n\n\
 --state-dict leaves a plain state dict as it is, with its order, its _metadata and whatever \
 torch.load(weights_only=True) opens; numpy scalars in it become Python numbers.";
 
@@ -214,6 +215,9 @@ impl Args {
 /// Wrapper tensors that a note names.
 const MAX_WRAPPERS: usize = 8;
 
+/// Names of shared tensors that a note shows.
+const MAX_SHARED: usize = 8;
+
 /// What a conversion goes by.
 struct Job<'a> {
     args: &'a Args,
@@ -281,7 +285,7 @@ pub fn convert(
         left_out,
         ..Conversion::default()
     };
-    checkpoint.restore_aliases().with_context(|| name.to_owned())?;
+    let aliases = checkpoint.restore_aliases().with_context(|| name.to_owned())?;
     let metadata = checkpoint.take_metadata();
     let (filter, outputs, told) = (Filter::default(), Vec::new(), report.left_out.len());
     let mut job = Job { args, to, filter, limits, report, metadata, told, outputs, directory: None, watch: None };
@@ -292,6 +296,7 @@ pub fn convert(
     };
     let at_input = |e: anyhow::Error| if e.is::<AtOutput>() { e } else { e.context(name.to_owned()) };
     done.map_err(at_input)?;
+    job.restored(&aliases);
     job.report.doubtful = match job.watch.take() {
         Some(watch) => {
             watch.finish().and_then(|wrong| watch::named(checkpoint, &wrong)).map_err(|e| at_input(e.into()))?
@@ -376,6 +381,22 @@ impl Job<'_> {
         Ok(weights)
     }
 
+    /// Names the aliases that are tensors again: what was a part of another tensor has not its own shape.
+    fn restored(&self, aliases: &[(String, String)]) {
+        let is_dropped = |alias: &str| self.report.shared.iter().any(|shared| shared.dropped && shared.name == alias);
+        let restored = aliases.iter().filter(|(alias, _)| self.filter.takes(alias) && !is_dropped(alias));
+        let mut shown: Vec<String> = restored.map(|(alias, kept)| format!("{alias} = {kept}")).collect();
+        if shown.is_empty() {
+            return;
+        }
+        let more = shown.len().saturating_sub(MAX_SHARED);
+        shown.truncate(MAX_SHARED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let what = "restored from __metadata__, each with the shape of the tensor it stands for (if it was part of that, its \
+                    own shape is lost)";
+        self.args.report.note(&self.report.input, format_args!("{what}: {}{more}", shown.join(", ")));
+    }
+
     /// safetensors' strings have a place in safetensors only.
     fn leave_out_metadata(&mut self) {
         if self.to != To::Safetensors && !self.metadata.is_empty() {
@@ -394,7 +415,7 @@ impl Job<'_> {
         let mut object = serde_json::Map::new();
         let metadata = self.metadata.iter().filter(|_| self.to != To::Safetensors);
         object.extend(metadata.map(|(key, value)| (format!("{METADATA}.{key}"), value.as_str().into())));
-        for (name, node) in values {
+        for (name, node) in values.iter().filter(|(name, _)| self.filter.takes_whole(name)) {
             let value = checkpoint.objects().value(*node, usize::MAX);
             let type_name = checkpoint.objects().type_name(*node);
             object.insert(
@@ -461,9 +482,13 @@ impl Job<'_> {
         }
         if !report.shared.is_empty() {
             let dropped = report.shared.iter().filter(|alias| alias.dropped).count();
-            let pairs: Vec<String> =
-                report.shared.iter().take(8).map(|alias| format!("{} = {}", alias.name, alias.shares_with)).collect();
-            let more = report.shared.len().saturating_sub(8);
+            let pairs: Vec<String> = report
+                .shared
+                .iter()
+                .take(MAX_SHARED)
+                .map(|alias| format!("{} = {}", alias.name, alias.shares_with))
+                .collect();
+            let more = report.shared.len().saturating_sub(MAX_SHARED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let what = if dropped > 0 { "left out as aliases" } else { "written each, though they share memory" };
             output.note(&report.input, format!("{what}: {}{more}", pairs.join(", ")));

@@ -235,6 +235,23 @@ impl Filter {
         self.include.as_ref().is_none_or(takes) && ![&self.exclude, &self.drops].into_iter().flatten().any(takes)
     }
 
+    /// Whether a value is meant that stands under this whole name, be it below the root or beside it. What was included by
+    /// names below the root says nothing of what lies beside it.
+    pub fn takes_whole(&self, name: &str) -> bool {
+        let inner = match self.prefix.as_str() {
+            "" => Some(name),
+            prefix if name == prefix => Some(""),
+            prefix => name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')),
+        };
+        if let Some(inner) = inner {
+            return self.takes(inner);
+        }
+        let outer = |choices: &Choices| choices.outer.as_ref().map(|outer| outer.takes(name));
+        let is_refused = |choices: &Choices| choices.inner.takes(name) || outer(choices) == Some(true);
+        self.include.as_ref().and_then(outer).unwrap_or(true)
+            && ![&self.exclude, &self.drops].into_iter().flatten().any(is_refused)
+    }
+
     /// Whether every name is meant.
     pub fn takes_all(&self) -> bool {
         self.include.is_none() && self.exclude.is_none() && self.drops.is_none()

@@ -25,7 +25,7 @@ use crate::layout::{address, explain};
 use crate::report::figures::counted;
 use crate::report::rename::{Renaming, Row};
 use crate::report::shell::quoted;
-use crate::source::{FileSource, MemorySource, SharedSource};
+use crate::source::{FileSource, MemorySource, SharedSource, url};
 use crate::write::append::append;
 use crate::write::atomic::Target;
 use crate::write::interrupt::Appending;
@@ -206,9 +206,7 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, rules: &Rules, options
         return opened.nothing(&planned, rules, destination);
     }
     opened.refuse_idle_steps(&planned, rules, options)?;
-    for module in &planned.modules {
-        args.report.note(&shown, format!("{} is left as it is: a module pickled whole", or_top(module)));
-    }
+    opened.note_modules(&planned);
     let mut report = ManuallyDrop::new(opened.report(&planned));
     opened.write(&planned, destination, &mut report)?;
     let summary = opened.summary(&planned);
@@ -314,7 +312,7 @@ pub(super) fn open_for_editing(path: &Path) -> anyhow::Result<(PathBuf, File)> {
     if address(path).is_some() {
         bail!("a member of an archive cannot be edited in place; -o writes a file of its own");
     }
-    let path = fs::canonicalize(path)?;
+    let path = fs::canonicalize(path).map_err(|e| url(path).unwrap_or_else(|| e.into()))?;
     let meta = fs::metadata(&path)?;
     if !meta.is_file() {
         bail!("is not a regular file, so it cannot be edited in place");
@@ -380,6 +378,14 @@ impl Opened<'_> {
         match self.idle_step(plan, rules, options)? {
             Some(idle) => bail!("{}: {idle}; nothing written; --if-present ignores it", self.shown),
             None => Ok(()),
+        }
+    }
+
+    /// Names the modules that keep their names.
+    fn note_modules(&self, plan: &Plan) {
+        for module in &plan.modules {
+            let note = format!("{} is left unchanged: a module pickled whole", or_top(module));
+            self.args.report.note(self.shown, note);
         }
     }
 
@@ -490,7 +496,7 @@ impl Opened<'_> {
     fn nothing(&self, plan: &Plan, rules: &Rules, destination: Destination) -> anyhow::Result<Status> {
         let mut report = self.report(plan);
         if !self.args.if_present {
-            if let Some(module) = plan.modules.first() {
+            if let Some(module) = plan.modules.first().filter(|_| plan.state_dicts == 0) {
                 bail!(
                     "{}: {} is a module pickled whole, whose names come from its code; `ckpt convert --state-dict` \
                      takes the weights out first",
@@ -498,12 +504,14 @@ impl Opened<'_> {
                     or_top(module)
                 );
             }
+            self.note_modules(plan);
             say(format_args!("{}: {}", self.shown, self.why_nothing(plan, rules)?));
             if self.args.report.wants_json() {
                 self.args.report.print(&report)?;
             }
             return Ok(Status::No);
         }
+        self.note_modules(plan);
         match destination {
             Destination::Nowhere => {}
             Destination::InPlace { .. } => (report.output, report.in_place) = (Some(self.shown.to_owned()), true),

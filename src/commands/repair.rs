@@ -165,7 +165,9 @@ pub fn save_rest(
     let context = || name.to_owned();
     let bar = Bar::new(name, source.len(), quiet);
     let left = Checkpoint::open_damaged(Arc::clone(&source), limits, &bar);
-    let is_broken = left.as_ref().map_or(true, |checkpoint| checkpoint.pickle_doubt().is_some());
+    let is_doubtful =
+        |checkpoint: &Checkpoint| checkpoint.pickle_doubt().is_some() || checkpoint.lost_constants().is_some();
+    let is_broken = left.as_ref().map_or(true, is_doubtful);
     if is_broken && let Some(restored) = without_carriage_returns(&source, limits).with_context(context)? {
         copy(&restored, restored.len(), target)?;
         let note = "a transfer had changed each LF to CR LF; with that undone every checksum is right";
@@ -185,6 +187,7 @@ pub fn save_rest(
         checkpoint.distrust();
     }
     let mut lost = checkpoint.lost().with_context(context)?;
+    lost.extend(checkpoint.lost_constants());
     let mut notes = damage(&checkpoint);
     let refused = refused(&source, limits, &bar).with_context(context)?;
     if lost.is_empty() && doubtful.is_empty() && notes.is_empty() && refused.is_empty() {

@@ -25,7 +25,7 @@ pub fn find(checkpoint: &Checkpoint, option: &str) -> anyhow::Result<Root> {
         Found::Nothing => match checkpoint.tensors.iter().count() as u64 {
             0 => bail!("holds no tensors"),
             tensors => bail!(
-                "holds no weights that can be told from its other {}; {option} . takes them all",
+                "no model found among its {}: neither a module nor a state dict; {option} . takes them all",
                 counted(tensors, "tensor")
             ),
         },

@@ -41,6 +41,9 @@ pub struct GlobalRow {
     pub uses: u64,
     /// How: `called`, `built` (called, and its objects are given a state), `named`.
     pub how: &'static str,
+    /// Whether the caller vouches for it (`--allow`); not in the JSON when nobody does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allowed: bool,
 }
 
 /// The name of a status.
@@ -147,7 +150,10 @@ impl Report for Check {
                 .map(|row| {
                     vec![
                         Cell::from(row.name.as_str()),
-                        Cell::new(row.status, style(row.status)),
+                        match row.allowed {
+                            true => Cell::from("allowed"),
+                            false => Cell::new(row.status, style(row.status)),
+                        },
                         Cell::from(row.uses.to_string()),
                         Cell::from(row.how),
                     ]

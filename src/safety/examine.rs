@@ -27,6 +27,22 @@ pub struct SortedGlobal {
     pub status: Status,
     /// How it is used.
     pub used: Use,
+    /// Whether the caller vouches for it.
+    pub allowed: bool,
+}
+
+impl SortedGlobal {
+    /// What there is to say of it.
+    pub fn finding(&self) -> Option<Finding> {
+        let how = if self.used.called > 0 { "is called" } else { "is named" };
+        let shown = self.used.call.as_ref().unwrap_or(&self.name);
+        let (severity, code, message) = match self.status {
+            Status::Known => return None,
+            Status::Unknown => (Severity::Warning, "global-unknown", format!("{shown} {how}: nothing is known of it")),
+            Status::Dangerous(why) => (Severity::Danger, "global-dangerous", format!("{shown} {how}: it {why}")),
+        };
+        Some(Finding::new(severity, code, message, &self.used.place))
+    }
 }
 
 /// What one file is like.
@@ -272,31 +288,28 @@ impl Examined {
                 None => {
                     known.insert(full.clone(), self.globals.len());
                     let status = used.status(&module, &name);
-                    self.globals.push(SortedGlobal { name: full, status, used });
+                    self.globals.push(SortedGlobal { name: full, status, used, allowed: false });
                 }
             }
         }
         self.findings.extend(scanned.findings);
     }
 
+    /// Makes it a finding that torch does not open the file with `weights_only=True`.
+    pub fn require_weights_only(&mut self) {
+        if let Some(verdict) = self.weights_only.as_ref().filter(|verdict| !verdict.opens) {
+            let mut message = format!("torch {} does not open it with weights_only=True", verdict.torch);
+            if let Some(reason) = verdict.reasons.first() {
+                message.push_str(&format!(": {}", reason.detail));
+            }
+            self.findings.push(Finding::new(Severity::Error, "weights-only", message, ""));
+            self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        }
+    }
+
     pub(super) fn finish(&mut self) {
         self.globals.sort_by(|a, b| rank(b.status).cmp(&rank(a.status)).then_with(|| a.name.cmp(&b.name)));
-        for global in &self.globals {
-            let how = if global.used.called > 0 { "is called" } else { "is named" };
-            let shown = global.used.call.as_ref().unwrap_or(&global.name);
-            let (severity, code, message) = match global.status {
-                Status::Known => continue,
-                Status::Unknown => {
-                    let message = format!("{shown} {how}: nothing is known of it");
-                    (Severity::Warning, "global-unknown", message)
-                }
-                Status::Dangerous(why) => {
-                    let message = format!("{shown} {how}: it {why}");
-                    (Severity::Danger, "global-dangerous", message)
-                }
-            };
-            self.findings.push(Finding::new(severity, code, message, &global.used.place));
-        }
+        self.findings.extend(self.globals.iter().filter_map(SortedGlobal::finding));
         // the sort is stable: findings of one severity stay in their order
         self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     }

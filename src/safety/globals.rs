@@ -11,9 +11,11 @@ mod dangerous;
 mod kinds;
 mod known;
 mod reexports;
+mod vetted;
 
 use self::dangerous::{CONSTRUCTORS, DANGEROUS, NESTED, REACHES, ROADS};
 use self::known::KNOWN;
+use self::vetted::Vetted;
 use super::weights_only::is_allowed;
 use crate::checkpoint::constructors::{Constructor, constructor};
 
@@ -39,8 +41,19 @@ pub enum Condition {
     Getter,
     /// `getattr`, of a class that the file names.
     GetAttr,
+    /// `cloudpickle`'s way to a type of Python's, that is not one of code.
+    TypeName,
     /// A class whose constructor reaches something, when it is not called: why.
     Init(&'static str),
+    /// A class of which nobody has found that calling it is harmless, when it is not called.
+    Made,
+}
+
+impl Condition {
+    /// Whether only what calls the global can do harm, and not one that just keeps it.
+    pub fn is_of_calls(self) -> bool {
+        matches!(self, Condition::Partial | Condition::TypeName | Condition::Init(_) | Condition::Made)
+    }
 }
 
 /// Which condition a global is under.
@@ -52,11 +65,17 @@ pub fn condition(module: &str, name: &str) -> Option<Condition> {
         ("functools" | "_functools", "partial") => Some(Condition::Partial),
         ("operator" | "_operator", "itemgetter" | "attrgetter" | "methodcaller") => Some(Condition::Getter),
         ("builtins" | "__builtin__", "getattr") => Some(Condition::GetAttr),
+        ("cloudpickle.cloudpickle" | "cloudpickle", "_builtin_type") => Some(Condition::TypeName),
         _ => CONSTRUCTORS
             .iter()
             .find(|row| row.0.split(' ').any(|known| known == module) && holds(row.1, name))
-            .map(|row| Condition::Init(row.2)),
+            .map(|row| Condition::Init(row.2))
+            .or_else(|| is_only_made(module, name).then_some(Condition::Made)),
     }
+}
+
+fn is_only_made(module: &str, name: &str) -> bool {
+    vetted::find(module, name) == Some(Vetted::Made) && !is_known(module, name) && danger(module, name).is_none()
 }
 
 /// Sorts a global by what it is and how it is used: `is_bound` when every use of it keeps to its condition.
@@ -66,6 +85,7 @@ pub fn judge(module: &str, name: &str, is_bound: bool) -> Status {
         (Some(_), true) => Status::Known,
         (Some(Condition::Loads), false) => Status::Dangerous(NESTED),
         (Some(Condition::Init(why)), false) => Status::Dangerous(why),
+        (Some(Condition::Made), false) => classify(module, name),
         (Some(_), false) => Status::Dangerous(REACHES),
     }
 }
@@ -80,6 +100,8 @@ const MAX_HOPS: usize = 8;
 
 /// Sorts a global by its module and qualified name.
 pub fn classify(module: &str, name: &str) -> Status {
+    // a transfer as text put a CR before the end of each line: nothing of that name can be imported, so what it was counts
+    let [module, name] = [module, name].map(|text| text.strip_suffix('\r').unwrap_or(text));
     let (mut module, mut name) = (module.to_owned(), name.to_owned());
     for _ in 0..MAX_HOPS {
         if name.is_empty() || module.chars().chain(name.chars()).any(char::is_control) {
@@ -125,6 +147,9 @@ fn classify_here(module: &str, name: &str) -> Status {
     }
     if let Some(why) = danger(module, name) {
         return Status::Dangerous(why);
+    }
+    if vetted::find(module, name) == Some(Vetted::Called) {
+        return Status::Known;
     }
     // an attribute of an attribute: `torch` `serialization.os.system`
     let leads_out = name.split('.').any(|part| ROADS.contains(&part)) && name.contains('.');
@@ -246,6 +271,7 @@ mod tests {
             ("argparse", "Namespace"),
             ("__builtin__", "set"),
             ("pathlib", "PosixPath"),
+            ("torch._utils\r", "_rebuild_tensor_v2\r"),
         ] {
             assert_eq!(classify(module, name), Status::Known, "{module} {name}");
         }
@@ -255,6 +281,8 @@ mod tests {
     fn what_runs_code_is_dangerous_by_every_name() {
         for (module, name) in [
             ("os", "system"),
+            ("os\r", "system\r"),
+            ("collections\n", "OrderedDict"),
             ("posix", "system"),
             ("nt", "system"),
             ("builtins", "eval"),

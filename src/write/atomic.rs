@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::Source;
+use crate::source::{Source, url};
 use crate::write::interrupt::{self, Undo};
 use crate::write::writeback::Writeback;
 use crate::write::{holes, leftovers};
@@ -71,6 +71,9 @@ impl Target {
             return Err(fail("is no name of a file"));
         }
         let Ok(link) = fs::symlink_metadata(path) else {
+            if let Some(url) = url(path) {
+                return Err(url);
+            }
             let dir = directory(path);
             return match fs::metadata(dir) {
                 Ok(meta) if meta.is_dir() => Ok(Target::File { path: path.to_owned(), force }),

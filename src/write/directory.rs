@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::error::Result;
+use crate::source::url;
 use crate::write::atomic::{directory, held};
 use crate::write::interrupt::{self, Undo};
 use crate::write::leftovers;
@@ -23,6 +24,9 @@ pub struct NewTree {
 impl NewTree {
     /// Begins a directory for `target`, which must not be there.
     pub fn beside(target: &Path) -> Result<Self> {
+        if let Some(url) = url(target) {
+            return Err(url);
+        }
         let dir = directory(target);
         leftovers::remove(target, dir);
         let prefix = leftovers::prefix(target);
@@ -68,6 +72,9 @@ impl NewDirectory {
     pub fn make(path: &Path) -> io::Result<Option<Self>> {
         if path.is_dir() {
             return Ok(None);
+        }
+        if let Some(url) = url(path) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, url));
         }
         let ((), guard) = interrupt::guard(|| fs::create_dir(path).map(|()| ((), Undo::Directory(path.to_owned()))))?;
         Ok(Some(NewDirectory { path: path.to_owned(), _guard: guard }))

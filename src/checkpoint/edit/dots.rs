@@ -9,7 +9,11 @@ pub(super) fn fault(step: &Step, before: &[u8], after: &[u8], first: &[u8], last
     if before == after {
         return None;
     }
-    let is_empty = empty_elements(after) > empty_elements(before) && empty_elements(last) > empty_elements(first);
+    let has_more = |than: &[u8], name: &[u8]| match empty_elements(name) {
+        0 => false,
+        empty => empty > empty_elements(than),
+    };
+    let is_empty = has_more(before, after) && has_more(first, last);
     let quote = |name: &[u8]| format!("{:?}", text(name));
     let meant = |prefix: &str| format!("; did you mean {prefix:?}?");
     match step {
@@ -96,8 +100,9 @@ fn starts<'a>(name: &'a str, what: &'a str) -> impl Iterator<Item = usize> + 'a 
 
 /// The words, with their dot, that a prefix ends inside of.
 fn cut_word(step: &Step, prefix: &str, name: &[u8]) -> Option<String> {
+    // a prefix that ends in a dot ends inside of no word
+    let last = prefix.chars().next_back().filter(|last| last.is_alphanumeric())?;
     let name = text(name);
-    let last = prefix.chars().next_back()?;
     let mut places = starts(&name, prefix).filter(|at| *at == 0 || matches!(step, Step::StripAnywhere(_)));
     places.find_map(|at| {
         let rest = name.get(at + prefix.len()..)?;

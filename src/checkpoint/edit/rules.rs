@@ -38,12 +38,12 @@ impl Rules {
 
     /// What each step makes of a name, the last one's at the end.
     pub fn trace(&self, name: &[u8]) -> Vec<Vec<u8>> {
-        let mut name = name.to_vec();
-        let step = |step: &Step| {
-            name = step.rename(std::mem::take(&mut name));
-            name.clone()
-        };
-        self.0.iter().map(step).collect()
+        let mut trace: Vec<Vec<u8>> = Vec::with_capacity(self.0.len());
+        for step in &self.0 {
+            let before = trace.last().map_or(name, Vec::as_slice).to_vec();
+            trace.push(step.rename(before));
+        }
+        trace
     }
 
     /// The new path of a module (a key of `_metadata`): what becomes of the names below it. The root is empty.
@@ -53,13 +53,15 @@ impl Rules {
 }
 
 impl Step {
-    fn rename(&self, name: Vec<u8>) -> Vec<u8> {
+    fn rename(&self, mut name: Vec<u8>) -> Vec<u8> {
         match self {
             Step::AddPrefix(prefix) => [prefix.as_bytes(), &name].concat(),
-            Step::StripPrefix(prefix) => match name.strip_prefix(prefix.as_bytes()) {
-                Some(rest) => rest.to_vec(),
-                None => name,
-            },
+            Step::StripPrefix(prefix) => {
+                if name.starts_with(prefix.as_bytes()) {
+                    name.drain(..prefix.len());
+                }
+                name
+            }
             Step::StripAnywhere(prefix) => strip_anywhere(&name, prefix.as_bytes()),
             Step::Replace { pattern, with, all } => replace(&name, pattern, with.as_bytes(), *all),
             Step::Table(table) => table.get(&name).cloned().unwrap_or(name),

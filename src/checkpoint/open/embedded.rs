@@ -64,8 +64,9 @@ fn find(parts: &Parts, from: usize) -> Vec<(NodeId, TextId)> {
     let found = graph.ids().skip(from).filter_map(|node| {
         let bytes = match graph.node(node) {
             Node::Bytes(_) | Node::ByteArray(_) => node,
-            Node::Object(object) => match objects.constructor(node) {
-                Some(Constructor::Encode | Constructor::ByteArray) if is_made => node,
+            // most objects are neither made so nor have a state
+            Node::Object(object) if is_made || !object.changes.is_empty() => match objects.constructor(node) {
+                Some(Constructor::Encode | Constructor::ByteArray) => node,
                 // (bytes, position, attributes)
                 None if !object.changes.is_empty() && is_buffer(parts, node) => {
                     *graph.tuple(*objects.states(node).1.first()?)?.first()?

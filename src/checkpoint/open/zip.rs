@@ -11,13 +11,14 @@ use crate::checkpoint::storage::Bytes;
 use crate::container::zip::{Flavor, Zip};
 use crate::dtype::ByteOrder;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pickle::{Decoded, decode};
+use crate::pickle::{Decoded, Graph, decode};
 
 /// Where storages lie, by folder and ending: those of `data.pkl`, of TorchScript's constants, of a package's pickles
 /// (`torch/package/package_exporter.py`).
 const DATA: (&str, &str) = ("data", "");
 const CONSTANTS: (&str, &str) = ("constants", "");
 const PACKAGED: (&str, &str) = (".data", ".storage");
+const CONSTANTS_PICKLE: &str = "constants.pkl";
 
 impl Opener<'_> {
     pub(super) fn zip(&self, parts: &mut Parts) -> Result<Opened> {
@@ -31,6 +32,8 @@ impl Opener<'_> {
     /// Reads an archive whose directory has been read.
     pub(super) fn of_zip(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
         match zip.flavor()? {
+            // of what torch.jit wrote, only the constants are lost
+            Flavor::Torch if self.damaged && zip.has_code() => self.torchscript(zip, parts),
             Flavor::Torch => self.torch_zip(zip, parts),
             Flavor::TorchScript => self.torchscript(zip, parts),
             Flavor::Package => self.package(zip, None, parts),
@@ -63,8 +66,12 @@ impl Opener<'_> {
     fn torchscript(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
         let (byte_order, notes) = self.byte_order(&zip)?;
         let object = self.member_pickle(parts, &zip, "data.pkl", DATA, byte_order)?;
-        let constants = self.member_pickle(parts, &zip, "constants.pkl", CONSTANTS, byte_order)?;
-        let list = parts.graph.sequence(constants.root).unwrap_or_default().iter().enumerate();
+        let is_lost = self.damaged && zip.in_top(CONSTANTS_PICKLE).is_none_or(|member| member.doubt.is_some());
+        let constants = match is_lost {
+            true => Graph::NONE,
+            false => self.member_pickle(parts, &zip, CONSTANTS_PICKLE, CONSTANTS, byte_order)?.root,
+        };
+        let list = parts.graph.sequence(constants).unwrap_or_default().iter().enumerate();
         // code refers to them as CONSTANTS.c0, CONSTANTS.c1, …
         let attached = list.map(|(number, node)| (vec![Element::Text(format!("CONSTANTS.c{number}"))], *node));
         Ok(Opened {

@@ -1,11 +1,10 @@
-//! What names, classes and contents say of the part that something plays in a checkpoint.
-//!
-//! Names are those that public training scripts give: `torch.save({...})` of PyTorch's tutorials and examples, Lightning,
-//! Megatron, fairseq, diffusers, timm, detectron2, mmengine and others.
+//! What names, classes and contents say of the part that something plays in a checkpoint. Names of what is no model stand
+//! in `checkpoint/part_names.rs`.
 
+use crate::checkpoint::names::Element;
 use crate::checkpoint::object::{Child, Label};
+use crate::checkpoint::part_names::{Part, RandomState, part, random_state, without_number, words};
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::dtype::{DType, Known};
 use crate::pickle::NodeId;
 
 /// The part that a container plays, by its name.
@@ -33,63 +32,6 @@ pub(super) enum TensorRole {
     /// The name says nothing.
     Unknown,
 }
-
-/// Words that are in no model's name.
-const NEVER: &[&str] = &[
-    "callback",
-    "callbacks",
-    "dataloader",
-    "dataloaders",
-    "datamodule",
-    "hparams",
-    "hyperparameters",
-    "replay",
-    "rng",
-    "rngs",
-    "scaler",
-    "scalers",
-];
-/// Whole names.
-const NEVER_NAMES: &[&str] = &["amp", "dataset", "loops", "opt", "optG", "optD", "opt_g", "opt_d"];
-/// Words that begin like these.
-const NEVER_BEGINNINGS: &[&str] = &["optim", "sched", "gradscaler", "lrsched", "rngstate"];
-/// Names of several words.
-const NEVER_PHRASES: &[&[&str]] = &[
-    &["random", "state"],
-    &["random", "states"],
-    &["hyper", "parameters"],
-    &["exp", "avg"],
-    &["momentum", "buffer"],
-    &["grad", "scaler"],
-    &["param", "groups"],
-    &["opt", "state"],
-    &["opt", "states"],
-];
-
-const BESIDE: &[&str] = &[
-    "criterion",
-    "criterions",
-    "grad",
-    "gradients",
-    "grads",
-    "loss",
-    "losses",
-    "metric",
-    "metrics",
-    "normalizer",
-    "normalizers",
-    "statistics",
-    "stats",
-];
-const BESIDE_PHRASES: &[&[&str]] = &[
-    &["class", "weight"],
-    &["class", "weights"],
-    &["running", "mean", "std"],
-    &["obs", "rms"],
-    &["ret", "rms"],
-    &["return", "rms"],
-    &["reward", "rms"],
-];
 
 const MODELS: &[&str] = &["module", "model", "net", "network", "parameters", "params", "shadow", "weights"];
 const MODEL_PHRASES: &[&[&str]] = &[&["state", "dict"], &["shadow", "params"]];
@@ -132,33 +74,6 @@ const TENSORS_BESIDE: &[&str] = &[
     "var",
 ];
 
-/// The words of a name: `optimizerG_state` is `optimizer`, `g`, `state`.
-fn words(name: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut before_is_lower = false;
-    for c in name.chars().take(MAX_NAME_CHARS) {
-        let begins = !c.is_alphanumeric() || before_is_lower && c.is_uppercase();
-        if begins && words.last().is_some_and(|word| !word.is_empty()) {
-            words.push(String::new());
-        }
-        before_is_lower = c.is_lowercase() || c.is_ascii_digit();
-        if let (true, Some(word)) = (c.is_alphanumeric(), words.last_mut()) {
-            word.extend(c.to_lowercase());
-        }
-    }
-    words.retain(|word| !word.is_empty());
-    words
-}
-
-/// Names of roles are short.
-const MAX_NAME_CHARS: usize = 80;
-
-/// `model2` is a `model`.
-fn without_number(word: &str) -> &str {
-    let stem = word.trim_end_matches(|c: char| c.is_ascii_digit());
-    if stem.is_empty() { word } else { stem }
-}
-
 fn has_word(words: &[String], known: &[&str]) -> bool {
     words.iter().any(|word| known.contains(&without_number(word)))
 }
@@ -176,18 +91,35 @@ fn has_initial(name: &str) -> bool {
 /// What a container's name says.
 pub(super) fn of_container(name: &str) -> Role {
     let words = words(name);
-    let is_never = |word: &String| NEVER_BEGINNINGS.iter().any(|beginning| word.starts_with(beginning));
-    let is_beside = |word: &String| word.ends_with("loss");
+    match part(name) {
+        Some(Part::Optimizer | Part::Random | Part::Bookkeeping) => return Role::Never,
+        Some(Part::Metric | Part::Beside) => return Role::Beside,
+        Some(Part::MaybeBeside) | None => {}
+    }
     match () {
-        () if NEVER_NAMES.contains(&name) => Role::Never,
-        () if has_word(&words, NEVER) || has_phrase(&words, NEVER_PHRASES) || words.iter().any(is_never) => Role::Never,
-        () if has_word(&words, BESIDE) || has_phrase(&words, BESIDE_PHRASES) || words.iter().any(is_beside) => {
-            Role::Beside
-        }
         () if has_word(&words, SEVERAL) || has_initial(name) => Role::OneOfSeveral,
         () if has_word(&words, MODELS) || has_phrase(&words, MODEL_PHRASES) => Role::Model,
         () => Role::Unknown,
     }
+}
+
+/// Whether something on the way to a tensor, or a tensor at the top, says that it is no part of a model. `root` is where
+/// the way begins.
+pub(in crate::checkpoint) fn is_beside(root: &[Element], path: &[Element]) -> bool {
+    let above = path.len().saturating_sub(usize::from(!(root.is_empty() && path.len() == 1)));
+    let mut in_model = false;
+    for element in root.iter().chain(path.iter().take(above)) {
+        let Element::Text(name) = element else { continue };
+        match of_container(name) {
+            // the name of a layer's tensor: a model may have a part called `loss`
+            _ if name.contains('.') => {}
+            Role::Never => return true,
+            Role::Beside if !in_model => return true,
+            Role::Model => in_model = true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// What a tensor's name says.
@@ -210,17 +142,19 @@ pub(super) fn is_other_class(checkpoint: &Checkpoint, node: NodeId, is_top: bool
     let Some((module, name)) = checkpoint.objects().class(node) else { return false };
     let package = module.split('.').next().unwrap_or_default();
     let class = name.rsplit('.').next().unwrap_or_default();
+    let is_average = (&*module, class) == ("torch.optim.swa_utils", "AveragedModel");
+    if is_average {
+        return false;
+    }
     ["pandas", "sklearn", "scipy", "xgboost", "lightgbm", "catboost", "torchmetrics", "random"].contains(&package)
         || ["torch.optim", "torch.utils.data"].iter().any(|of| module.starts_with(of))
         || !is_top
             && ["Loss", "Criterion", "Optimizer", "Scheduler", "Sampler"].iter().any(|ending| class.ends_with(ending))
 }
 
-/// A state of torch's random numbers: bytes in the numbers that its generators on the CPU and on CUDA devices have
-/// (`torch/csrc/Generator`, old and new), which no parameters are.
+/// A state of torch's random numbers: bytes in numbers that no parameters have.
 pub(super) fn is_random_state(tensor: &Tensor) -> bool {
-    let is_bytes = tensor.dtype == Some(DType::Known(Known::UInt8));
-    is_bytes && matches!(tensor.shape.as_slice(), [16 | 816 | 5048 | 5056])
+    random_state(tensor) != RandomState::No
 }
 
 /// Dicts by the keys that only they have: optimizers, schedulers, scalers, states of Python's, numpy's and torch's
@@ -255,14 +189,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_names() {
-        assert_eq!(words("optimizerG_state-dict2"), ["optimizer", "g", "state", "dict2"]);
-        assert_eq!(words("G_ema"), ["g", "ema"]);
-        assert_eq!(words("netD"), ["net", "d"]);
-        assert_eq!(words("..").len(), 0);
-    }
-
-    #[test]
     fn names_of_containers() {
         let cases: &[(&str, Role)] = &[
             ("optimizer_states", Role::Never),
@@ -286,11 +212,37 @@ mod tests {
             ("conv1", Role::Unknown),
             ("lossless", Role::Unknown),
             ("d", Role::Unknown),
+            ("reward_mean_std", Role::Beside),
+            ("masks", Role::Beside),
+            ("mask_decoder", Role::Unknown),
             ("", Role::Unknown),
         ];
         for (name, role) in cases {
             assert_eq!(of_container(name), *role, "{name}");
         }
+    }
+
+    #[test]
+    fn what_lies_beside_a_model() {
+        let path = |names: &[&str]| -> Vec<Element> { names.iter().map(|n| Element::Text((*n).to_owned())).collect() };
+        let beside: [&[&str]; 5] = [
+            &["loss"],
+            &["metrics", "acc"],
+            &["grad_scaler", "scale"],
+            &["callbacks", "EMA", "w"],
+            &["model", "optimizer", "w"],
+        ];
+        let inside: [&[&str]; 5] = [
+            &["loss.logvar"],
+            &["model", "loss", "w"],
+            &["loss.fc.weight", "_data"],
+            &["w", "loss"],
+            &["model", "history", "w"],
+        ];
+        assert!(beside.iter().all(|names| is_beside(&[], &path(names))));
+        assert!(inside.iter().all(|names| !is_beside(&[], &path(names))));
+        assert!(is_beside(&path(&["loss"]), &path(&["w"])));
+        assert!(!is_beside(&path(&["model"]), &path(&["loss"])));
     }
 
     #[test]

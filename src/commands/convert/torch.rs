@@ -63,7 +63,7 @@ impl Job<'_> {
         let root = match plain {
             true => weights.root.node,
             false => {
-                let attributes = metadata_of(checkpoint, &weights.root)?;
+                let attributes = self.attributes(checkpoint, &weights.root)?;
                 match self.saved_values(checkpoint, &weights)? {
                     Some(named) => state_dict(checkpoint, &named, attributes)?,
                     None => self.state_dict(checkpoint, &weights.tensors, attributes)?,
@@ -87,6 +87,16 @@ impl Job<'_> {
     ) -> anyhow::Result<NodeId> {
         let named: Vec<_> = tensors.iter().map(|weight| (weight.name.clone(), weight.node, Some(weight.id))).collect();
         Ok(state_dict(checkpoint, &named, attributes)?)
+    }
+
+    /// What torch left on a state dict; what cannot stay is named.
+    fn attributes(&mut self, checkpoint: &mut Checkpoint, root: &Root) -> anyhow::Result<Option<NodeId>> {
+        let (attributes, refused) = metadata_of(checkpoint, root)?;
+        let prefix = join(&root.path);
+        let whole = |name| if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        let refused = refused.into_iter().map(|name| LeftOut { name: whole(name), tensors: None });
+        self.report.left_out.splice(self.told..self.told, refused);
+        Ok(attributes)
     }
 
     /// The weights of a module with what else its `state_dict()` has, each under its whole name; `None` where it has
@@ -164,7 +174,7 @@ impl Job<'_> {
                 self.report.left_out.push(LeftOut { name, tensors: None });
             }
         }
-        Ok(match metadata_of(checkpoint, root)? {
+        Ok(match self.attributes(checkpoint, root)? {
             Some(attributes) => {
                 let items = entries.into_iter().map(Change::Item);
                 ordered_dict(checkpoint, items.chain([Change::Build(attributes)]).collect())?
@@ -207,25 +217,43 @@ impl Job<'_> {
     }
 }
 
-/// The `_metadata` of a state dict, where it consists of plain values; of a part of one that of its modules.
-fn metadata_of(checkpoint: &mut Checkpoint, root: &Root) -> anyhow::Result<Option<NodeId>> {
+/// The attributes of a state dict that consist of plain values, `_metadata` as a rule, and the names of the others; of a part
+/// of one those of its modules.
+fn metadata_of(checkpoint: &mut Checkpoint, root: &Root) -> anyhow::Result<(Option<NodeId>, Vec<String>)> {
     let state = checkpoint.graph.changes(root.node).iter().find_map(|change| match change {
         Change::Build(state) if *state != Graph::NONE => Some(*state),
         _ => None,
     });
-    let Some(state) = state.filter(|_| checkpoint.objects().items(root.node).is_some()) else { return Ok(None) };
-    let Ok(scan) = Scan::new(&checkpoint.graph, state) else { return Ok(None) };
-    let plain = scan.order().iter().all(|node| match checkpoint.graph.node(*node) {
-        Node::Global { .. } => checkpoint
-            .graph
-            .global(*node)
-            .is_some_and(|(module, name)| module == "collections" && name == "OrderedDict"),
+    let Some(mut state) = state.filter(|_| checkpoint.objects().items(root.node).is_some()) else {
+        return Ok((None, Vec::new()));
+    };
+    let mut refused = Vec::new();
+    if !is_plain(&checkpoint.graph, state) {
+        let Node::Dict(attributes) = checkpoint.graph.node(state) else { return Ok((None, vec!["__state__".into()])) };
+        let (kept, others): (Vec<Entry>, Vec<Entry>) = attributes
+            .iter()
+            .partition(|entry| is_plain(&checkpoint.graph, entry.key) && is_plain(&checkpoint.graph, entry.value));
+        let name = |entry: &Entry| checkpoint.graph.str(entry.key).unwrap_or_default().into_owned();
+        refused = others.iter().map(name).collect();
+        if kept.is_empty() {
+            return Ok((None, refused));
+        }
+        state = checkpoint.graph.push(Node::Dict(Box::new(kept)))?;
+    }
+    Ok(match &root.stem {
+        Some(stem) => (metadata_below(checkpoint, state, stem)?, refused),
+        None => (Some(state), refused),
+    })
+}
+
+/// Whether an object consists of plain values and `OrderedDict`s.
+fn is_plain(graph: &Graph, node: NodeId) -> bool {
+    let Ok(scan) = Scan::new(graph, node) else { return false };
+    scan.order().iter().all(|node| match graph.node(*node) {
+        Node::Global { .. } => {
+            graph.global(*node).is_some_and(|(module, name)| module == "collections" && name == "OrderedDict")
+        }
         Node::Persistent(_) | Node::Foreign(_) => false,
         _ => true,
-    });
-    Ok(match &root.stem {
-        _ if !plain => None,
-        Some(stem) => metadata_below(checkpoint, state, stem)?,
-        None => Some(state),
     })
 }

@@ -14,7 +14,7 @@ use crate::checkpoint::edit::rules::Rules;
 use crate::commands::progress_bar::Bar;
 use crate::layout::{Layout, address};
 use crate::limits::Limits;
-use crate::source::{FileSource, SharedSource};
+use crate::source::{FileSource, SharedSource, url};
 use crate::write::atomic::{Output, Target};
 use crate::write::directory::NewDirectory;
 use crate::write::rewrite::rewrite;
@@ -48,6 +48,9 @@ impl Job<'_> {
         let folder = index.parent().unwrap_or(Path::new(""));
         if output.as_os_str() == "-" {
             bail!("several files do not go to standard output: name a directory with -o");
+        }
+        if let Some(url) = url(output) {
+            return Err(url).with_context(|| output.display().to_string());
         }
         let made = output.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| NewDirectory::make(output));
         let _fresh = made.with_context(|| output.display().to_string())?;

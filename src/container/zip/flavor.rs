@@ -69,6 +69,12 @@ impl Zip {
         Err(Error::not_a_checkpoint(self.contents()).at(self.source.absolute(self.central_directory_start)))
     }
 
+    /// Whether it has the code of TorchScript.
+    pub fn has_code(&self) -> bool {
+        let code = if self.top().is_empty() { "code/".to_owned() } else { format!("{}/code/", self.top()) };
+        self.members.iter().any(|member| member.name.starts_with(&code) && member.name.ends_with(".py"))
+    }
+
     /// The pickles of a torch.package archive: what is neither source code nor in `.data/`, and starts as one.
     pub fn package_pickles(&self) -> Result<Vec<&str>> {
         let mut pickles = Vec::new();

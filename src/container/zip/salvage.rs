@@ -41,8 +41,13 @@ impl Zip {
         let signatures = Signatures::find(source.as_ref(), limits.max_members)?;
         let locals = signatures.local_members(&source)?;
         let by_start = locals.iter().map(|local| (local.header_start, local)).collect();
+        let mut by_name: HashMap<&str, Vec<&LocalMember>> = HashMap::with_capacity(locals.len());
+        for local in &locals {
+            by_name.entry(&local.name).or_default().push(local);
+        }
         let budget = AtomicU64::new(source.len().saturating_mul(4).saturating_add(64 << 20));
-        let work = Salvage { source: &source, limits, signatures: &signatures, locals: &locals, by_start, budget };
+        let work =
+            Salvage { source: &source, limits, signatures: &signatures, locals: &locals, by_start, by_name, budget };
         let found = work.best()?;
         let mut zip = Zip {
             members: Vec::with_capacity(found.members.len()),
@@ -79,18 +84,11 @@ impl Zip {
         Ok(zip)
     }
 
-    /// Archives that people made by hand have no folder, one folder more, or another thing before it.
+    /// Archives that people made by hand have no folder, one folder more, or another thing before it. An archive that is
+    /// the data of a member, whose end is lost, comes after what it is in.
     fn find_top(&mut self) {
-        let folder = |member: &Member| -> Option<Box<str>> {
-            match &*member.name {
-                "data.pkl" => Some("".into()),
-                name if name.starts_with("__MACOSX/") => None,
-                name => name.strip_suffix("/data.pkl").map(Into::into),
-            }
-        };
-        let mut folders: Vec<Box<str>> = self.members.iter().filter_map(folder).collect();
-        folders.sort_by_key(|folder| folder.len());
-        let first = folders.into_iter().next();
+        let folders = self.members.iter().filter_map(|member| main_folder(&member.name));
+        let first: Option<Box<str>> = folders.min_by_key(|folder| depth(folder)).map(Into::into);
         self.top_folder = first.filter(|folder| **folder != *self.top());
     }
 }
@@ -100,6 +98,23 @@ impl Member {
     fn is_same(&self, other: &Member) -> bool {
         self.doubt.is_none() && other.doubt.is_none() && (self.crc32, self.size) == (other.crc32, other.size)
     }
+}
+
+/// The folder of an archive that a member is the main thing of: the pickle, or what torch.export writes first.
+fn main_folder(name: &str) -> Option<&str> {
+    if name.starts_with("__MACOSX/") {
+        return None;
+    }
+    let (folder, last) = name.rsplit_once('/').unwrap_or(("", name));
+    match last {
+        "data.pkl" | "archive_format" => Some(folder),
+        last if last.ends_with(".json") => folder.strip_suffix("/models"),
+        _ => None,
+    }
+}
+
+fn depth(folder: &str) -> usize {
+    folder.split('/').filter(|step| !step.is_empty()).count()
 }
 
 /// Entries that follow each other.
@@ -122,15 +137,11 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// The pickle first, then how much is right, then what was written last.
+    /// The main member first, then how much is right, then what was written last.
     fn rank(&self) -> (bool, Reverse<usize>, u64) {
-        let is_pickle = |member: &Member| {
-            member.doubt.is_none() && !member.name.starts_with("__MACOSX/") && {
-                &*member.name == "data.pkl" || member.name.ends_with("/data.pkl")
-            }
-        };
+        let is_main = |member: &Member| member.doubt.is_none() && main_folder(&member.name).is_some();
         let doubtful = self.members.iter().filter(|member| member.doubt.is_some()).count();
-        (self.members.iter().any(is_pickle), Reverse(doubtful), self.end)
+        (self.members.iter().any(is_main), Reverse(doubtful), self.end)
     }
 }
 
@@ -159,6 +170,7 @@ struct Salvage<'a> {
     signatures: &'a Signatures,
     locals: &'a [LocalMember],
     by_start: HashMap<u64, &'a LocalMember>,
+    by_name: HashMap<&'a str, Vec<&'a LocalMember>>,
     /// Bytes that may still be summed up: directories can claim the same bytes any number of times.
     budget: AtomicU64,
 }
@@ -304,9 +316,34 @@ impl Salvage<'_> {
         Ok(Candidate { members, damage, directory_start: end, end })
     }
 
+    /// The same as [`Self::judge_at`], of a member that may lie elsewhere than the directory says: where a header with its
+    /// name is, and the checksum that the directory states is right.
+    fn judge(&self, at: u64, entry: Option<&DirectoryEntry>, next: u64) -> Result<Option<(Member, Wrong)>> {
+        let found = self.judge_at(at, entry, next)?;
+        let Some(entry) = entry.filter(|_| found.as_ref().is_none_or(|(member, _)| member.doubt.is_some())) else {
+            return Ok(found);
+        };
+        let name = std::str::from_utf8(&entry.name).unwrap_or_default();
+        let elsewhere = self.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
+        if elsewhere.iter().any(|local| local.header_start == at) {
+            return Ok(found);
+        }
+        for local in elsewhere.iter().take(LOOKED_AT) {
+            let start = local.header_start;
+            if let Some((member, _)) = self.judge_at(start, Some(entry), next)?
+                && member.doubt.is_none()
+                && (member.crc32, member.size) == (entry.crc32, entry.size)
+                && (member.crc32 != 0 || elsewhere.len() == 1)
+            {
+                return Ok(Some((member, Some("the zip directory leads to another place"))));
+            }
+        }
+        Ok(found)
+    }
+
     /// What is to be thought of the member whose local header is, or was, at byte `at`; and what is wrong around data that
     /// is right. Nothing where there is neither name nor header.
-    fn judge(&self, at: u64, entry: Option<&DirectoryEntry>, next: u64) -> Result<Option<(Member, Wrong)>> {
+    fn judge_at(&self, at: u64, entry: Option<&DirectoryEntry>, next: u64) -> Result<Option<(Member, Wrong)>> {
         let there = self.by_start.get(&at).copied();
         let agreeing = there.filter(|local| entry.is_none_or(|entry| local.name.as_bytes() == entry.name));
         let name = match (entry, there) {
@@ -322,7 +359,7 @@ impl Salvage<'_> {
         let mut stated = 0;
         let mut first: Option<(u64, Claim)> = None;
         let mut unstated: Option<(u64, Claim)> = None;
-        let mut sums: Vec<(u64, u64, Option<u32>)> = Vec::new();
+        let mut sums: Vec<((u64, u64, u64), Option<u32>)> = Vec::new();
         for start in self.starts(at, agreeing, there, entry, next) {
             let claims = self.claims(start, entry, there.filter(|local| local.data_start == start), method);
             // what follows another member's data is not said of this one
@@ -336,12 +373,13 @@ impl Salvage<'_> {
                     continue;
                 }
                 stated += 1;
-                let known = sums.iter().find(|(from, stored, _)| (*from, *stored) == (start, claim.stored));
+                let bytes = (start, claim.stored, claim.size);
+                let known = sums.iter().find(|(known, _)| *known == bytes);
                 let sum = match known {
-                    Some((.., sum)) => *sum,
+                    Some((_, sum)) => *sum,
                     None => {
                         let sum = self.sum(start, claim, method)?;
-                        sums.push((start, claim.stored, sum));
+                        sums.push((bytes, sum));
                         sum
                     }
                 };
@@ -489,7 +527,7 @@ impl Salvage<'_> {
         agreeing: Option<&LocalMember>,
         there: Option<&LocalMember>,
         first: Option<(u64, Claim)>,
-        sums: &[(u64, u64, Option<u32>)],
+        sums: &[((u64, u64, u64), Option<u32>)],
         method: u16,
         flags: u16,
     ) -> Member {
@@ -499,7 +537,7 @@ impl Salvage<'_> {
             let (start, left) = cut.unwrap_or((len, 0));
             (start, Claim { stored: left, size: left, crc32: 0, by: By::Header })
         });
-        let sum = sums.iter().find_map(|(.., sum)| *sum);
+        let sum = sums.iter().find_map(|(_, sum)| *sum);
         let left = len.saturating_sub(start);
         let why = if agreeing.is_none() {
             "its local header is damaged".to_owned()

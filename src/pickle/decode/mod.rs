@@ -28,6 +28,9 @@ use crate::source::SharedSource;
 
 /// Bytes of one pickle that room is made for at once.
 const MOST_EXPECTED_BYTES: u64 = 64 << 20;
+/// Opcodes that one graph may take in all, and more for each object it may have.
+const MIN_STEPS: u64 = 16 << 20;
+const STEPS_PER_OBJECT: u64 = 16;
 /// Picklers begin a new frame once one has this many bytes (`pickle._Framer._FRAME_SIZE_TARGET`).
 const FRAME_TARGET_BYTES: u64 = 64 << 10;
 
@@ -174,6 +177,10 @@ impl<'a> Decoder<'a> {
             if STRINGS.contains(&self.code) {
                 self.trace(Does::Push);
             }
+            if self.graph.steps() > self.most_steps() {
+                let message = "the pickle has more opcodes than its size explains; --max-objects raises it";
+                return Err(Error::limit(message).at(self.source.absolute(self.at)));
+            }
             if self.held() > self.max_objects {
                 let message =
                     format!("the pickle makes more than {} objects; --max-objects raises it", self.max_objects);
@@ -213,6 +220,11 @@ impl<'a> Decoder<'a> {
     fn held(&self) -> u64 {
         let here = self.stack.len().saturating_add(self.marks.len()) as u64;
         self.graph.held().saturating_add(here).saturating_add(self.memo.len())
+    }
+
+    /// Opcodes that make nothing (`N0`) are bounded too: compressed, millions of them take no room.
+    fn most_steps(&self) -> u64 {
+        MIN_STEPS.saturating_add(self.max_objects.saturating_mul(STEPS_PER_OBJECT))
     }
 
     /// Notes what one of Python's unpicklers refuses and the other does not.

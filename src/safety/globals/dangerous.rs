@@ -84,9 +84,11 @@ pub(super) const DANGEROUS: &[(&str, &str, &str)] = &[
     ("torch.fx.experimental.symbolic_shapes torch.fx.graph torch.fx._symbolic_trace", "*", RUNS),
     (
         "torch.fx.graph_module",
-        "reduce_package_graph_module reduce_deploy_graph_module _exec_with_source _forward_from_src",
+        "reduce_graph_module reduce_package_graph_module reduce_deploy_graph_module _exec_with_source _forward_from_src",
         RUNS,
     ),
+    // the sources in the file, of images' generators
+    ("torch_utils.persistence", "*", RUNS),
     ("torch.utils.cpp_extension torch.utils.bottleneck torch.utils.collect_env torch.utils.benchmark", "*", RUNS),
     ("torch.utils._config_module torch.utils.data.datapipes.utils.decoder torch.utils.model_zoo", "*", NESTED),
     ("torch.distributed.rpc torch.distributed.elastic torch.distributed.run torch.multiprocessing", "*", STARTS),
@@ -207,6 +209,11 @@ pub(super) const DANGEROUS: &[(&str, &str, &str)] = &[
 
 /// Classes whose constructors reach something, and whose objects pickles otherwise hold: modules, names, why.
 pub(super) const CONSTRUCTORS: &[(&str, &str, &str)] = &[
+    (
+        "logging logging.handlers",
+        "FileHandler RotatingFileHandler TimedRotatingFileHandler WatchedFileHandler BaseRotatingHandler",
+        "opens the file it is given",
+    ),
     (
         "transformers.integrations.deepspeed transformers.deepspeed",
         "HfDeepSpeedConfig HfTrainerDeepSpeedConfig",

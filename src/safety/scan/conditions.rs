@@ -22,12 +22,25 @@ pub(in crate::safety) fn loose(graph: &Graph) -> HashSet<NodeId> {
     // what partial, getattr and the like give here, when that is harmless
     let mut harmless = HashSet::new();
     let mut uses: HashMap<NodeId, u64> = HashMap::new();
+    let mut loose = HashSet::new();
+    let is_of_calls = |id: &NodeId| conditional.get(id).is_some_and(|condition| condition.is_of_calls());
     for id in graph.ids() {
         let Some(object) = graph.object(id) else { continue };
+        let made = made_without_call(graph, object);
+        if let Some(class) = made.filter(|class| conditional.contains_key(class)) {
+            *uses.entry(class).or_default() += 1;
+        }
+        if !is_made(object) && !keeps(graph, object) {
+            // a function may call what it is given
+            let given = graph.sequence(object.args).unwrap_or_default().iter().copied();
+            loose.extend(given.filter(|arg| Some(*arg) != made && is_of_calls(arg)));
+        }
         let Some(condition) = conditional.get(&object.callable) else { continue };
         let is_harmless = match condition {
+            // a bytearray may have been given more since
             Condition::Loads => {
-                is_reduce(object) && first(graph, object).is_some_and(|arg| byte_string(graph, arg).is_some())
+                let is_fixed = |arg: NodeId| byte_string(graph, arg).is_some() && graph.changes(arg).is_empty();
+                is_reduce(object) && first(graph, object).is_some_and(is_fixed)
             }
             Condition::Partial => is_reduce(object) && !called.contains(&id) && is_partial(graph, object, &harmless),
             Condition::Getter => {
@@ -39,33 +52,26 @@ pub(in crate::safety) fn loose(graph: &Graph) -> HashSet<NodeId> {
             Condition::GetAttr => {
                 is_reduce(object) && object.changes.is_empty() && is_attribute(graph, object, &harmless)
             }
-            Condition::Init(_) => makes_no_call(graph, object),
+            Condition::TypeName => is_reduce(object) && !called.contains(&id) && names_plain_type(graph, object),
+            Condition::Init(_) | Condition::Made => makes_no_call(graph, object),
         };
         if is_harmless {
             harmless.insert(id);
             *uses.entry(object.callable).or_default() += 1;
+        } else if condition.is_of_calls() {
+            loose.insert(object.callable);
         }
     }
     let mut references: HashMap<NodeId, u64> = HashMap::new();
     graph.for_each_reference(|id| {
-        if conditional.contains_key(&id) {
+        if conditional.contains_key(&id) && !is_of_calls(&id) {
             *references.entry(id).or_default() += 1;
         }
     });
-    let mut calls: HashMap<NodeId, u64> = HashMap::new();
-    for object in graph.ids().filter_map(|id| graph.object(id)) {
-        *calls.entry(object.callable).or_default() += 1;
-    }
-    let mut loose = HashSet::new();
-    for (id, condition) in conditional {
+    for id in conditional.keys().copied() {
         let uses = uses.get(&id).copied().unwrap_or_default();
         let referred = references.get(&id).copied().unwrap_or_default();
-        // a class that only reaches something when it is called may be named wherever objects are made without that
-        let counted = match condition {
-            Condition::Init(_) => calls.get(&id).copied().unwrap_or_default(),
-            _ => referred,
-        };
-        if uses < counted {
+        if uses < referred {
             loose.insert(id);
         }
     }
@@ -80,12 +86,55 @@ fn first(graph: &Graph, object: &Object) -> Option<NodeId> {
     graph.sequence(object.args)?.first().copied()
 }
 
+/// Python makes the object of its class, and hands the arguments to no other function.
+fn is_made(object: &Object) -> bool {
+    matches!(object.how, Construct::NewObj | Construct::NewObjEx)
+}
+
+/// Calls that keep what they are given, and at most call it later without arguments.
+fn keeps(graph: &Graph, object: &Object) -> bool {
+    graph.global(object.callable).is_some_and(|(module, name)| {
+        matches!(
+            (module.as_ref(), name.as_ref()),
+            ("functools" | "_functools", "partial")
+                | ("collections", "defaultdict" | "OrderedDict" | "deque")
+                | ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct")
+                | ("numpy", "dtype")
+                | ("builtins" | "__builtin__", "getattr" | "set" | "frozenset" | "list" | "tuple")
+        )
+    })
+}
+
+/// `_builtin_type('NoneType')`
+fn names_plain_type(graph: &Graph, object: &Object) -> bool {
+    let name = first(graph, object).and_then(|arg| graph.str(arg));
+    object.changes.is_empty()
+        && name
+            .is_some_and(|name| !matches!(classify("types", &name), Status::Dangerous(_)) && is_inert_attribute(&name))
+}
+
 /// Python makes the object without calling anything of it: `cls.__new__(cls)`.
 fn makes_no_call(graph: &Graph, object: &Object) -> bool {
     match object.how {
         Construct::NewObj | Construct::NewObjEx => true,
         Construct::Inst | Construct::Obj => graph.sequence(object.args).is_some_and(<[NodeId]>::is_empty),
         Construct::Reduce => false,
+    }
+}
+
+/// The class whose object `copyreg` makes without calling it: `_reconstructor(cls, object, None)`, `__newobj__(cls)`. Of any
+/// other base the constructor is called.
+fn made_without_call(graph: &Graph, object: &Object) -> Option<NodeId> {
+    let (module, name) = graph.global(object.callable).filter(|_| is_reduce(object))?;
+    if !matches!(module.as_ref(), "copyreg" | "copy_reg") {
+        return None;
+    }
+    match (name.as_ref(), graph.sequence(object.args)?) {
+        ("_reconstructor", [class, base, _]) => {
+            graph.global(*base).is_some_and(|(_, base)| base == "object").then_some(*class)
+        }
+        ("__newobj__", [class]) => Some(*class),
+        _ => None,
     }
 }
 

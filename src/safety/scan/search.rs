@@ -15,8 +15,8 @@ const BLOCK: u64 = 1 << 20;
 const MAX_NAME: usize = 255;
 /// Bytes of a block that may belong to something that began before them: two names and what introduces them.
 const OVERLAP: usize = 2 * MAX_NAME + 24;
-/// Bytes in which a pickle must end that calls something by INST.
-const MAX_INST_BYTES: u64 = 4096;
+/// Bytes in which something must be called: searching stays linear.
+const MAX_CALL_BYTES: u64 = 1024;
 /// Strings that STACK_GLOBAL may take, of those before it.
 const STRINGS: usize = 8;
 
@@ -65,17 +65,12 @@ impl Scanner<'_> {
             return Ok(false);
         }
         let is_inst = read_vec(source.as_ref(), at, 1)? == [op::INST];
+        let rest = read_vec(source.as_ref(), at, (source.len() - at).min(MAX_CALL_BYTES))?;
+        // INST takes what lies above a mark: one in front of it serves
+        let mark: &[u8] = if is_inst { &[op::MARK] } else { &[] };
         let mut graph = Graph::new();
-        let decoded = if is_inst {
-            // it takes what lies above a mark: one in front of it serves
-            let rest = read_vec(source.as_ref(), at, (source.len() - at).min(MAX_INST_BYTES))?;
-            let marked: SharedSource = Arc::new(MemorySource::new([&[op::MARK], rest.as_slice()].concat()));
-            let stream = graph.add_stream(marked, "");
-            decode_as_either(&mut graph, stream, 0, self.left, &NothingInline)
-        } else {
-            let stream = graph.add_stream(Arc::clone(source), "");
-            decode_as_either(&mut graph, stream, at, self.left, &NothingInline)
-        };
+        let stream = graph.add_stream(Arc::new(MemorySource::new([mark, rest.as_slice()].concat())), "");
+        let decoded = decode_as_either(&mut graph, stream, 0, self.left, &NothingInline);
         self.spend(graph.steps());
         if let Err(e) = decoded {
             super::only_io(e)?;

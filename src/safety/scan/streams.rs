@@ -63,9 +63,6 @@ impl Scanner<'_> {
         depth: usize,
         wanted: bool,
     ) -> Result<Option<u64>> {
-        if !self.may_begin(place) {
-            return Ok(None);
-        }
         let mut graph = Graph::new();
         let stream = graph.add_stream(Arc::clone(source), "");
         let decoded = decode_as_either(&mut graph, stream, at, self.left, &Joblib);
@@ -125,6 +122,9 @@ impl Scanner<'_> {
                 continue;
             };
             let begin = at + next as u64;
+            if !self.may_begin(place) {
+                return Ok(());
+            }
             at = self.pickle(source, begin, place, depth, false)?.unwrap_or(begin + 1);
         }
         Ok(())

@@ -1,6 +1,4 @@
-//! How the rules read what calls are given: unpacked arguments, integers, sizes, dtypes, what counts as false.
-
-use std::rc::Rc;
+//! How torch's argument parser reads what calls are given: integers, sizes, dtypes.
 
 use super::replay::Replay;
 use super::tables::Kind;
@@ -12,6 +10,10 @@ pub(super) type Made = Result<Value, String>;
 /// A condition that holds or is not known to fail.
 pub(super) type Checked = Result<(), String>;
 
+/// Memory that a file may ask for by calls, in bytes. What torch answers depends on the machine; more than this counts as
+/// more than there is.
+const MAX_ALLOCATED: u64 = 8 << 30;
+
 pub(super) fn dtype_of(name: &str) -> Option<DType> {
     DType::from_torch_name(name.strip_prefix("torch.").unwrap_or(name))
 }
@@ -21,61 +23,83 @@ pub(super) fn wrong(what: &str, value: &Value) -> String {
 }
 
 impl Replay<'_> {
-    /// The elements that `*value` gives, where they are known.
-    pub(super) fn unpack(&self, id: Id) -> Result<Option<Rc<[Id]>>, String> {
+    /// Counts memory that a call asks for; nothing for more than 64 bits can say.
+    pub(super) fn allocate(&mut self, bytes: Option<u64>) -> Checked {
+        self.allocated = self.allocated.saturating_add(bytes.unwrap_or(u64::MAX));
+        match self.allocated > MAX_ALLOCATED {
+            true => Err(format!("asks for more than {} GiB of memory", MAX_ALLOCATED >> 30)),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether an argument may stand for one integer: an `int` or a tensor of one, but no `bool`.
+    pub(super) fn is_integer(&self, id: Id) -> bool {
         match self.value(id) {
-            Value::Tuple(items) => Ok(Some(Rc::clone(items))),
-            Value::List(items) => Ok(Some(items.as_slice().into())),
-            Value::Dict(_, entries) => Ok(Some(entries.iter().map(|(key, _)| *key).collect())),
-            Value::Str(text) | Value::Bytes(text) if text.is_empty => Ok(Some(Rc::new([]))),
-            Value::Str(_) | Value::Bytes(_) | Value::Unknown | Value::Set | Value::ByteArray | Value::Size(_) => {
-                Ok(None)
-            }
-            Value::Tensor(_) | Value::Storage { .. } | Value::OtherStorage | Value::Other(_) => Ok(None),
-            other => Err(wrong("what is unpacked as arguments", other)),
+            Value::Int(_) | Value::HugeInt | Value::SomeInt | Value::Magic | Value::Unknown => true,
+            Value::Tensor(tensor) => tensor.is_integer(),
+            _ => false,
+        }
+    }
+
+    /// One integer argument; nothing where its value is not known.
+    pub(super) fn integer(&self, id: Id, what: &str) -> Result<Option<i64>, String> {
+        match self.value(id) {
+            Value::Int(Some(value)) => Ok(Some(*value)),
+            Value::Int(None) | Value::HugeInt | Value::Magic => Err(format!("{what} is more than 64 bits")),
+            other if self.is_integer(id) || matches!(other, Value::Unknown) => Ok(None),
+            other => Err(wrong(what, other)),
         }
     }
 
     /// Integers in a tuple, list or `torch.Size`; nothing where they are not known.
     pub(super) fn integers(&self, id: Id, what: &str) -> Result<Option<Vec<i64>>, String> {
-        let items: &[Id] = match self.value(id) {
-            Value::Tuple(items) => items,
-            Value::List(items) => items,
-            Value::Size(sizes) => return Ok(Some(sizes.to_vec())),
-            Value::Unknown => return Ok(None),
-            other => return Err(wrong(what, other)),
-        };
-        let mut out = Vec::new();
-        for item in items {
-            match self.value(*item) {
-                Value::Int(Some(value)) => out.push(*value),
-                Value::Unknown => return Ok(None),
-                other => return Err(wrong(&format!("an element of the {what}"), other)),
-            }
+        match self.value(id) {
+            Value::Tuple(items) => self.integers_in(items, what),
+            Value::List(items) => self.integers_in(items, what),
+            Value::Size(sizes) => Ok(Some(sizes.to_vec())),
+            Value::Unknown => Ok(None),
+            other => Err(wrong(what, other)),
         }
-        Ok(Some(out))
     }
 
-    /// `torch.Size(iterable)`: booleans count as integers.
-    pub(super) fn size(&self, id: Id) -> Result<Option<Vec<i64>>, String> {
-        if let Value::Size(sizes) = self.value(id) {
-            return Ok(Some(sizes.to_vec()));
+    /// Integers in a sequence, where a bool may stand for one but in the first place.
+    pub(super) fn integers_in(&self, items: &[Id], what: &str) -> Result<Option<Vec<i64>>, String> {
+        let whole = what;
+        let what = format!("an element of the {what}");
+        let numbers = items.iter().map(|item| self.value(*item));
+        if numbers.clone().any(|value| matches!(value, Value::Int(Some(..0)))) && whole == "size" {
+            return Err("a negative size".into());
         }
-        let items = match self.value(id) {
-            Value::Str(text) if !text.is_empty => return Err("an element is str".into()),
-            _ => self.unpack(id)?,
-        };
-        let Some(items) = items else { return Ok(None) };
-        let mut out = Vec::new();
+        let mut known = Some(Vec::new());
+        for (index, item) in items.iter().enumerate() {
+            let number = match self.value(*item) {
+                Value::Bool(value) if index > 0 => Some(i64::from(*value)),
+                _ => self.integer(*item, &what)?,
+            };
+            known = known.zip(number).map(|(mut known, number)| {
+                known.push(number);
+                known
+            });
+        }
+        Ok(known)
+    }
+
+    /// `torch.Size(iterable)`: whatever Python takes for an integer.
+    pub(super) fn size(&mut self, id: Id) -> Result<Option<Vec<i64>>, String> {
+        let Some(items) = self.iterate(id)? else { return Ok(None) };
+        let mut known = Some(Vec::new());
         for item in items.iter() {
-            match self.value(*item) {
-                Value::Int(Some(value)) => out.push(*value),
-                Value::Bool(value) => out.push(i64::from(*value)),
-                Value::Unknown | Value::Tensor(_) => return Ok(None),
-                other => return Err(wrong("an element", other)),
-            }
+            let number = match self.value(*item) {
+                Value::Bool(value) => Some(i64::from(*value)),
+                Value::Int(None) | Value::HugeInt | Value::Magic => None,
+                _ => self.integer(*item, "an element")?,
+            };
+            known = known.zip(number).map(|(mut known, number)| {
+                known.push(number);
+                known
+            });
         }
-        Ok(Some(out))
+        Ok(known)
     }
 
     /// A dtype argument; `None` means torch's default.
@@ -85,18 +109,6 @@ impl Replay<'_> {
             Value::None => Ok(dtype_of("float32")),
             Value::Unknown => Ok(None),
             other => Err(wrong("the dtype", other)),
-        }
-    }
-
-    pub(super) fn is_false(&self, value: &Value) -> bool {
-        match value {
-            Value::None | Value::Bool(false) | Value::Int(Some(0)) => true,
-            Value::Str(text) | Value::Bytes(text) => text.is_empty,
-            Value::Tuple(items) => items.is_empty(),
-            Value::List(items) => items.is_empty(),
-            Value::Dict(_, entries) => entries.is_empty(),
-            Value::Size(sizes) => sizes.is_empty(),
-            _ => false,
         }
     }
 }

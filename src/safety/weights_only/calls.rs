@@ -1,6 +1,6 @@
 //! `REDUCE` and `NEWOBJ`: the allowed callables, how many arguments each takes, and the rule that answers for it.
 //!
-//! The rules themselves are in `tensors.rs` and `plain.rs`, that of `persistent_load` in `storages.rs`; each gives a
+//! The rules themselves are in `tensors.rs`, `constructors.rs` and `plain.rs`, that of `persistent_load` in `storages.rs`; each gives a
 //! value, or says why torch would raise.
 //!
 //! Sources: `torch/_utils.py` (`_rebuild_*`), `torch/serialization.py` (`persistent_load`), and what torch 2.15 answered
@@ -10,7 +10,7 @@ use super::arguments::{Made, wrong};
 use super::replay::Replay;
 use super::tables::Kind;
 use super::tensors::tensor;
-use super::value::{Id, Mapping, Tensor, Value};
+use super::value::{Id, Mapping, OtherStorage, Value};
 
 impl Replay<'_> {
     /// `REDUCE`: `callable(*args)`.
@@ -48,9 +48,16 @@ impl Replay<'_> {
             (Kind::Dtype | Kind::QScheme | Kind::Storage(Some(_)), _) if name != "torch.storage.UntypedStorage" => {
                 Err("is not callable".into())
             }
-            (Kind::Storage(_), _) => Ok(Value::OtherStorage),
+            (Kind::Storage(Some(_)), _) => self.untyped_storage(args),
+            (Kind::Storage(None), _) => self.typed_storage(args),
             (Kind::TensorClass, _) if name.starts_with("torch.cuda.") => Err("needs a GPU".into()),
-            (Kind::TensorClass, _) | (_, "torch.Tensor") => Ok(tensor(Tensor::default())),
+            (Kind::TensorClass, _) if name.starts_with("torch.sparse.") => self.legacy_sparse_tensor(name, args),
+            (Kind::TensorClass, _) | (_, "torch.Tensor") => self.legacy_tensor(name, args),
+            (_, "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3" | "_rebuild_qtensor")
+                if matches!(self.value(arg(0)), Value::OtherStorage(storage) if storage.is_untyped) =>
+            {
+                Err("a storage without a dtype".into())
+            }
             (_, "_rebuild_tensor") => {
                 count(4, 4)?;
                 self.strided(args, None).map(tensor)
@@ -67,6 +74,9 @@ impl Replay<'_> {
                 let dtype = self.dtype(arg(6))?;
                 let made = self.strided(args, Some(dtype))?;
                 let made = self.with_grad(made, arg(4), true)?;
+                if made.requires_grad {
+                    return Err("a leaf that requires grad is set in place".into());
+                }
                 self.metadata(arg(7), &made)?;
                 Ok(tensor(made))
             }
@@ -77,7 +87,7 @@ impl Replay<'_> {
             (_, "_rebuild_parameter_with_state") => {
                 count(4, 4)?;
                 let made = self.parameter(arg(0), Some(arg(1)))?;
-                self.object_state(arg(3))?;
+                self.object_state(&made, arg(3))?;
                 Ok(made)
             }
             (_, "torch.nn.parameter.Parameter") => {
@@ -142,6 +152,19 @@ impl Replay<'_> {
                 count(1, 1)?;
                 self.layout(arg(0))
             }
+            (_, "torch.distributed._mesh_layout._FlatLayout") => {
+                count(1, 2)?;
+                match self.value(arg(0)) {
+                    Value::Int(_) | Value::Bool(_) | Value::Tuple(_) | Value::Size(_) | Value::Unknown => {
+                        Ok(Value::Other(name))
+                    }
+                    other => Err(wrong("the shape", other)),
+                }
+            }
+            (_, "torch.distributed._mesh_layout._MeshLayout") => {
+                count(1, 1)?;
+                self.iterate(arg(0)).map(|_| Value::Other(name))
+            }
             _ => Ok(Value::Other(name)),
         }
     }
@@ -164,15 +187,15 @@ impl Replay<'_> {
         };
         let made = match (kind, name) {
             (Kind::Function | Kind::Dtype | Kind::QScheme, _) => Err("is no class".into()),
-            (Kind::Storage(_), "torch.storage.UntypedStorage" | "torch.storage.TypedStorage") => {
-                Ok(Value::OtherStorage)
-            }
+            (Kind::Storage(_), "torch.storage.UntypedStorage") => self.untyped_storage(&args),
+            (Kind::Storage(None), _) => Ok(Value::OtherStorage(OtherStorage::default())),
             (Kind::Storage(_), _) => Err("is no class".into()),
             // their `__new__` ignores the arguments
             (_, "collections.OrderedDict") => Ok(Value::Dict(Mapping::OrderedDict, Vec::new())),
             (_, "collections.Counter") => Ok(Value::Dict(Mapping::Counter, Vec::new())),
-            (_, "builtins.set") => Ok(Value::Set),
-            (_, "builtins.bytearray") => Ok(Value::ByteArray),
+            (_, "builtins.set") => Ok(Value::Set(Vec::new())),
+            (_, "builtins.bytearray") => self.byte_array(&[]),
+            (_, _) if name.starts_with("torch.distributed.") => Ok(Value::Other(name)),
             _ => self.call(name, kind, &args),
         };
         self.told_value(name, made)

@@ -6,8 +6,13 @@
 
 mod arguments;
 mod calls;
+mod constructors;
+mod encodings;
 mod graph;
+mod iterate;
+mod literals;
 mod plain;
+mod records;
 mod replay;
 mod states;
 mod storages;
@@ -16,6 +21,7 @@ mod tensors;
 mod value;
 
 pub use self::graph::{opens_mapping, opens_object};
+use self::records::{Records, TEXTS};
 use self::replay::Replay;
 use self::storages::{Storages, element_bytes};
 use self::tables::TABLES;
@@ -98,56 +104,63 @@ pub(super) fn is_allowed(module: &str, name: &str) -> bool {
 }
 
 /// What a legacy stream must begin with (`torch/serialization.py`, `MAGIC_NUMBER`, `PROTOCOL_VERSION`).
-const PROTOCOL_VERSION: i64 = 1001;
+const PROTOCOL_VERSION: i32 = 1001;
 /// The file format versions that torch reads (`caffe2/serialize/versions.h`).
 const FILE_VERSIONS: std::ops::RangeInclusive<u64> = 1..=10;
 
-/// Small members that torch reads where they are there (`torch/serialization.py`, `_load`;
-/// `caffe2/serialize/inline_container.cc`, `PyTorchStreamReader::init`).
-const TEXTS: &[&str] = &[".format_version", ".storage_alignment", ".data/serialization_id"];
-
 /// Why torch does not open a zip archive whose directory could be read, whatever is pickled in it.
 pub fn container_reasons(zip: &Zip) -> Result<Vec<Reason>> {
+    reasons_of(&Records::of(zip))
+}
+
+fn reasons_of(records: &Records<'_>) -> Result<Vec<Reason>> {
+    let zip = records.zip;
     let mut reasons = Vec::new();
     if let Some(first) = zip.members.first().filter(|first| !first.name.contains('/')) {
         reasons.push(container(format!("{} is in no folder, as torch wants the first member to be", first.name)));
         return Ok(reasons);
     }
-    match zip.text(".data/version").transpose().or_else(|| zip.version().transpose()).transpose() {
-        Ok(Some(text)) => {
-            let version = text.parse::<u64>().ok();
-            if !version.is_some_and(|version| FILE_VERSIONS.contains(&version)) {
+    let version = if records.find(".data/version").is_some() { ".data/version" } else { "version" };
+    match records.bytes(version) {
+        Ok(Some(bytes)) => {
+            if !literals::leading_number(&bytes).is_some_and(|version| FILE_VERSIONS.contains(&version)) {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
                 reasons.push(container(format!("file format version {text:?}, torch reads 1 to 10")));
             }
         }
         Ok(None) => reasons.push(container("no member `version`")),
         Err(e) => reasons.push(unreadable(e)?),
     }
-    for text in TEXTS {
-        if let Err(e) = zip.text(text) {
-            reasons.push(unreadable(e)?);
+    for (name, is_fine, wanted) in TEXTS {
+        match records.bytes(name) {
+            Ok(Some(bytes)) if !is_fine(&bytes) => {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                reasons.push(container(format!("{name}: {text:?} is not {wanted}")));
+            }
+            Ok(_) => {}
+            Err(e) => reasons.push(unreadable(e)?),
         }
     }
     if !last_end_record_leads_to(zip)? {
         reasons.push(container("the last end record does not lead to this directory"));
-    } else if let Err(e) = zip.byte_order() {
-        reasons.push(unreadable(e)?);
     }
     Ok(reasons)
 }
 
 /// The verdict on a zip archive whose directory could be read.
 pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
-    let mut reasons = container_reasons(zip)?;
+    let records = Records::of(zip);
+    let mut reasons = reasons_of(&records)?;
     if reasons.iter().any(|reason| reason.detail.contains("in no folder") || reason.detail.contains("last end record"))
     {
         return Ok(Verdict::of(reasons));
     }
+    // looked for in the list of names, so that this one must be spelt so
     if zip.in_top("constants.pkl").is_some() {
         reasons.push(container("a TorchScript archive"));
         return Ok(Verdict::of(reasons));
     }
-    let Some(member) = zip.in_top("data.pkl") else {
+    let Some(member) = records.find("data.pkl") else {
         reasons.push(container("no member `data.pkl`"));
         return Ok(Verdict::of(reasons));
     };
@@ -158,8 +171,9 @@ pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
             return Ok(Verdict::of(reasons));
         }
     };
-    let record = |key: &str| zip.in_top(&format!("data/{key}")).map(|member| member.size);
+    let record = |key: &str| records.find(&format!("data/{key}")).map(|member| member.size);
     let mut replay = Replay::new(Storages::new(Some(&record)), limits.objects_for(zip.source().len()));
+    replay.takes_ids = true;
     replay.load(&source, 0)?;
     reasons.extend(replay.into_reasons());
     Ok(Verdict::of(reasons))
@@ -199,31 +213,32 @@ pub fn of_stream(source: &SharedSource, limits: &Limits) -> Result<Verdict> {
 fn legacy(replay: &mut Replay<'_>, source: &SharedSource, mut at: u64) -> Result<()> {
     let mut keys = replay::Replay::NONE;
     for part in 1..5 {
+        // the objects alone may name storages
+        replay.takes_ids = part == 3;
         let Some((id, end)) = replay.load(source, at)? else { return Ok(()) };
         match (part, replay.value(id)) {
-            (1, Value::Int(Some(PROTOCOL_VERSION)) | Value::Unknown) => {}
+            (1, Value::Unknown) => {}
+            (1, Value::Int(Some(version))) if *version == i64::from(PROTOCOL_VERSION) => {}
+            (1, Value::Float(Some(version))) if *version == f64::from(PROTOCOL_VERSION) => {}
             (1, _) => replay.refuse_at(at, "container", "another protocol version than 1001"),
             _ => {}
         }
         (at, keys) = (end, id);
     }
-    let keys = match replay.value(keys) {
-        Value::List(keys) => keys.clone(),
-        Value::Tuple(keys) => keys.to_vec(),
-        Value::Unknown => return Ok(()),
-        other => {
-            let detail = format!("the storage keys are {}", other.type_name());
-            replay.refuse_at(at, "storage", detail);
+    let keys = match replay.iterate(keys) {
+        Ok(Some(keys)) => keys,
+        Ok(None) => return Ok(()),
+        Err(why) => {
+            replay.refuse_at(at, "storage", format!("the storage keys: {why}"));
             return Ok(());
         }
     };
-    for key in keys {
-        let text = match replay.value(key) {
-            Value::Str(text) => text.content.clone(),
-            Value::Unknown => return Ok(()),
-            _ => None,
-        };
-        let known = text.as_ref().and_then(|text| replay.storages.by_key.get(text.as_ref()).copied());
+    for key in keys.iter().copied() {
+        if matches!(replay.value(key), Value::Unknown) {
+            return Ok(());
+        }
+        let text = replay.key_text(key);
+        let known = text.as_ref().and_then(|text| replay.storages.by_key.get(text).copied());
         let shown = String::from_utf8_lossy(text.as_deref().unwrap_or(b"?")).into_owned();
         let Some(storage) = known else {
             replay.refuse_at(at, "storage", format!("no object names the storage {shown}"));

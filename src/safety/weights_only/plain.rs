@@ -2,9 +2,13 @@
 
 use std::rc::Rc;
 
-use super::arguments::{Checked, Made, wrong};
+use super::arguments::{Made, wrong};
+use super::literals;
 use super::replay::Replay;
-use super::value::{Id, Mapping, Text, Value};
+use super::value::{Bytes, Id, Mapping, Value};
+
+/// Content of a `bytearray` that is kept.
+const MAX_KEPT: u64 = 4096;
 
 const DEVICES: &[&str] = &[
     "cpu",
@@ -43,118 +47,142 @@ impl Replay<'_> {
     /// `OrderedDict(items)`, `Counter(items)`.
     pub(super) fn mapping(&mut self, which: Mapping, items: Option<Id>) -> Made {
         let Some(items) = items else { return Ok(Value::Dict(which, Vec::new())) };
-        if let Value::Dict(_, entries) = self.value(items) {
-            return Ok(Value::Dict(which, entries.clone()));
+        if which == Mapping::OrderedDict || matches!(self.value(items), Value::Dict(..)) {
+            let pairs = self.pairs(items)?;
+            return Ok(pairs.map_or(Value::Unknown, |pairs| Value::Dict(which, pairs)));
         }
-        if which == Mapping::Counter && matches!(self.value(items), Value::None) {
+        if matches!(self.value(items), Value::None) {
             return Ok(Value::Dict(which, Vec::new()));
         }
-        if let Value::Str(text) = self.value(items)
-            && which == Mapping::OrderedDict
-            && !text.is_empty
-        {
-            return Err("a str where pairs should be".into());
-        }
-        let Some(items) = self.unpack(items)? else { return Ok(Value::Unknown) };
-        let mut entries = Vec::new();
-        for item in items.iter() {
-            if which == Mapping::Counter {
-                self.hashable(*item);
-                entries.push((*item, Self::UNKNOWN));
-                continue;
-            }
-            match self.unpack(*item)?.as_deref() {
-                Some([key, value]) => {
-                    self.hashable(*key);
-                    entries.push((*key, *value));
-                }
-                Some(other) => return Err(format!("a pair of {} parts", other.len())),
-                None => {}
-            }
-        }
-        Ok(Value::Dict(which, entries))
+        let Some(items) = self.iterate(items)? else { return Ok(Value::Unknown) };
+        self.all_hashable(&items);
+        Ok(Value::Dict(which, items.iter().map(|item| (*item, Self::UNKNOWN)).collect()))
     }
 
     /// `set(items)`.
     pub(super) fn set(&mut self, items: Option<Id>) -> Made {
-        if let Some(items) = items {
-            self.unpack(items)?.iter().flat_map(|items| items.iter()).for_each(|id| {
-                self.hashable(*id);
-            });
-        }
-        Ok(Value::Set)
+        let Some(items) = items else { return Ok(Value::Set(Vec::new())) };
+        let Some(items) = self.iterate(items)? else { return Ok(Value::Unknown) };
+        self.all_hashable(&items);
+        Ok(Value::Set(items.to_vec()))
     }
 
     /// `complex(real, imag)`.
     pub(super) fn complex(&self, args: &[Id]) -> Made {
-        args.iter().try_for_each(|id| match self.value(*id) {
-            Value::None | Value::Tuple(_) | Value::List(_) | Value::Dict(..) | Value::Bytes(_) => {
-                Err(wrong("an argument", self.value(*id)))
+        let mut is_true = Some(false);
+        for id in args {
+            match self.value(*id) {
+                Value::Str(text) => {
+                    let content = text.content.as_deref().map(String::from_utf8_lossy);
+                    if args.len() > 1 || !content.is_some_and(|text| literals::is_complex(&text)) {
+                        return Err("a text that is no complex number".into());
+                    }
+                    is_true = None;
+                    continue;
+                }
+                Value::HugeInt => return Err("a number that is too large".into()),
+                Value::Bool(_) | Value::Int(_) | Value::SomeInt | Value::Magic | Value::Float(_) | Value::Complex(_) => {}
+                Value::Tensor(tensor) if !tensor.is_meta && tensor.count().is_none_or(|count| count == 1) => {}
+                Value::Unknown => {}
+                other => return Err(wrong("an argument", other)),
             }
-            _ => Ok(()),
-        })?;
-        Ok(Value::Complex)
+            is_true = match (is_true, self.truth(*id)?) {
+                (Some(true), _) | (_, Some(true)) => Some(true),
+                (Some(false), Some(false)) => Some(false),
+                _ => None,
+            };
+        }
+        Ok(Value::Complex(is_true))
     }
 
-    pub(super) fn byte_array(&self, args: &[Id]) -> Made {
-        let arg = |index: usize| args.get(index).map(|id| self.value(*id));
-        match (arg(0), arg(1), args.len()) {
-            (Some(Value::Str(_)), None, _) => Err("a str without an encoding".into()),
-            (Some(Value::Str(text)), Some(encoding), 2 | 3) => encodes(text, encoding).map(|()| Value::ByteArray),
-            (Some(Value::Unknown), ..) | (_, Some(Value::Unknown), _) => Ok(Value::Unknown),
-            (_, Some(_), _) => Err("an encoding without a str".into()),
-            (Some(Value::Int(Some(size))), ..) if *size < 0 => Err("a negative size".into()),
-            (Some(Value::None | Value::Float | Value::Dict(..)), ..) => {
-                Err(wrong("the source", arg(0).unwrap_or(&Value::None)))
+    /// `bytearray(source, encoding, errors)`.
+    pub(super) fn byte_array(&mut self, args: &[Id]) -> Made {
+        let array = |len: u64, content: Option<Rc<[u8]>>| Value::ByteArray(Bytes { len, content });
+        let Some(source) = args.first().copied() else { return Ok(array(0, Some(Rc::new([])))) };
+        match self.value(source) {
+            Value::Str(text) if matches!(args.len(), 2 | 3) => {
+                let is_empty = text.is_empty;
+                self.encoded_array(text, args)?;
+                return Ok(if is_empty { array(0, Some(Rc::new([]))) } else { array(1, None) });
             }
-            _ => Ok(Value::ByteArray),
+            Value::Str(_) => return Err("a text with no encoding".into()),
+            _ if args.len() > 1 => return Err("an encoding without a text".into()),
+            Value::Bytes(text) => {
+                let len = text.content.as_ref().map_or(u64::from(!text.is_empty), |content| content.len() as u64);
+                return Ok(array(len, text.content.clone()));
+            }
+            Value::ByteArray(bytes) => return Ok(Value::ByteArray(bytes.clone())),
+            Value::Bool(value) => return Ok(array(u64::from(*value), Some(vec![0; usize::from(*value)].into()))),
+            _ => {}
         }
-    }
-
-    pub(super) fn encode(&self, args: &[Id]) -> Made {
-        let arg = |index: usize| args.get(index).map(|id| self.value(*id));
-        let text = match (arg(0), args.len()) {
-            (Some(Value::Str(text)), 1..=3) => text,
-            (Some(Value::Unknown), 1..=3) => return Ok(Value::Unknown),
-            (Some(other), 1..=3) => return Err(wrong("what is encoded", other)),
-            _ => return Err(format!("takes 1 to 3 arguments, {} given", args.len())),
-        };
-        if let Some(encoding) = arg(1) {
-            encodes(text, encoding)?;
+        if self.is_integer(source) {
+            let Some(len) = self.integer(source, "the size")? else { return Ok(Value::Unknown) };
+            let len = u64::try_from(len).map_err(|_| "a negative size")?;
+            self.allocate(Some(len))?;
+            let content = usize::try_from(len).ok().filter(|_| len <= MAX_KEPT).map(|len| vec![0; len].into());
+            return Ok(array(len, content));
         }
-        Ok(Value::Bytes(Text { content: None, is_empty: text.is_empty, largest: 0 }))
+        let Some(items) = self.iterate(source)? else { return Ok(Value::Unknown) };
+        let mut content = Some(Vec::new());
+        for item in items.iter() {
+            let byte = match self.value(*item) {
+                Value::Bool(value) => Some(i64::from(*value)),
+                _ => self.integer(*item, "an element")?,
+            };
+            let byte = byte.map(|byte| u8::try_from(byte).map_err(|_| format!("an element is {byte}"))).transpose()?;
+            content = content.zip(byte).map(|(mut content, byte)| {
+                content.push(byte);
+                content
+            });
+        }
+        Ok(array(items.len() as u64, content.map(Rc::from)))
     }
 
     /// `torch.Size(items)`.
-    pub(super) fn torch_size(&self, items: Option<Id>) -> Made {
+    pub(super) fn torch_size(&mut self, items: Option<Id>) -> Made {
         match items {
             Some(items) => Ok(self.size(items)?.map_or(Value::Unknown, |sizes| Value::Size(sizes.into()))),
             None => Ok(Value::Size(Rc::new([]))),
         }
     }
 
+    /// `torch.device(device)`, `torch.device(index)`, `torch.device(name, index)`.
     pub(super) fn device(&self, args: &[Id]) -> Made {
-        let arg = |index: usize| args.get(index).map(|id| self.value(*id));
-        let name = match (arg(0), args.len()) {
-            (Some(Value::Str(text)), 1 | 2) => text,
-            (Some(Value::Int(_) | Value::Device | Value::Unknown), 1) => return Ok(Value::Device),
-            (Some(Value::Unknown), 2) => return Ok(Value::Device),
-            _ => return Err("takes a device's name and index".into()),
+        let (first, index) = match *args {
+            [first] => (first, None),
+            [first, index] => (first, Some(index)),
+            _ => return Err(format!("takes 1 to 2 arguments, {} given", args.len())),
+        };
+        let name = match self.value(first) {
+            Value::Str(text) | Value::Bytes(text) => text,
+            Value::Unknown => return Ok(Value::Device),
+            Value::Device if index.is_none() => return Ok(Value::Device),
+            Value::Int(_) | Value::HugeInt | Value::SomeInt | Value::Magic if index.is_none() => {
+                return self.device_index(first).map(|()| Value::Device);
+            }
+            other => return Err(wrong("the device", other)),
         };
         let content = name.content.clone().unwrap_or_default();
         let text = String::from_utf8_lossy(&content);
-        let (kind, index) = text.split_once(':').map_or((text.as_ref(), None), |(kind, index)| (kind, Some(index)));
-        let index_is_fine = index.is_none_or(|index| {
-            index.parse::<u16>().is_ok() && (index == "0" || !index.starts_with('0')) && args.len() == 1
+        let (kind, suffix) = text.split_once(':').map_or((text.as_ref(), None), |(kind, index)| (kind, Some(index)));
+        let suffix_is_fine = suffix.is_none_or(|text| {
+            let is_index = text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok();
+            is_index && (text == "0" || !text.starts_with('0')) && index.is_none()
         });
-        if !DEVICES.contains(&kind) || !index_is_fine {
+        if !DEVICES.contains(&kind) || !suffix_is_fine {
             return Err("an unknown device".into());
         }
-        match arg(1) {
-            None | Some(Value::Unknown | Value::None) => Ok(Value::Device),
-            Some(Value::Int(Some(index))) if *index >= 0 => Ok(Value::Device),
-            Some(Value::Int(_)) => Err("a negative index".into()),
-            Some(other) => Err(wrong("the index", other)),
+        match index.map(|index| self.value(index)) {
+            None | Some(Value::None) => {}
+            _ => self.device_index(index.unwrap_or(Self::NONE))?,
+        }
+        Ok(Value::Device)
+    }
+
+    fn device_index(&self, index: Id) -> Result<(), String> {
+        match self.integer(index, "the index")? {
+            Some(index) if index < 0 => Err("a negative index".into()),
+            _ => Ok(()),
         }
     }
 
@@ -168,25 +196,4 @@ impl Replay<'_> {
             _ => Err("an unknown layout".into()),
         }
     }
-}
-
-/// Whether a text can be encoded; encodings other than the common ones are not known here, and pass when Python might
-/// have them.
-fn encodes(text: &Text, encoding: &Value) -> Checked {
-    let name = match encoding {
-        Value::Str(name) => name.content.clone().unwrap_or_default(),
-        Value::Unknown => return Ok(()),
-        other => return Err(wrong("the encoding", other)),
-    };
-    let name = String::from_utf8_lossy(&name).to_lowercase().replace(['_', ' '], "-");
-    let most = match name.as_str() {
-        "latin1" | "latin-1" | "latin" | "l1" | "iso-8859-1" | "iso8859-1" | "8859" | "cp819" => 0xff,
-        "ascii" | "us-ascii" | "646" => 0x7f,
-        "utf8" | "utf-8" | "u8" | "utf" | "utf-16" | "utf-32" | "utf16" | "utf32" | "rot13" | "rot-13" => u32::MAX,
-        _ => return Err(format!("an encoding nobody uses here: {name:?}")),
-    };
-    if text.largest > most {
-        return Err(format!("a character that {name} does not have"));
-    }
-    Ok(())
 }

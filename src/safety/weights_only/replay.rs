@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::Reason;
 use super::storages::Storages;
 use super::tables::{Kind, TABLES};
-use super::value::{Id, Mapping, Text, Value};
+use super::value::{Bytes, Id, Mapping, Text, Value};
 use crate::error::{Error, Result};
 use crate::pickle::opcode as op;
 use crate::pickle::reader::Reader;
@@ -34,7 +34,11 @@ pub(super) struct Replay<'a> {
     told: HashSet<(&'static str, String)>,
     /// Tuples that were found hashable, or told not to be.
     hashed: HashSet<Id>,
-    items: u64,
+    pub items: u64,
+    /// Whether persistent ids are taken: a legacy stream has pickles where they are not.
+    pub takes_ids: bool,
+    /// Bytes of memory that calls have asked for.
+    pub allocated: u64,
     max_objects: u64,
     /// Where the opcode in hand lies, in the file.
     at: u64,
@@ -74,6 +78,8 @@ impl<'a> Replay<'a> {
             told: HashSet::new(),
             hashed: HashSet::new(),
             items: 0,
+            takes_ids: false,
+            allocated: 0,
             max_objects,
             at: 0,
         }
@@ -204,7 +210,7 @@ impl Machine<'_, '_, '_> {
             op::EMPTY_TUPLE => self.push(Value::Tuple(Rc::new([]))),
             op::EMPTY_LIST => self.push(Value::List(Vec::new())),
             op::EMPTY_DICT => self.push(Value::Dict(Mapping::Dict, Vec::new())),
-            op::EMPTY_SET => self.push(Value::Set),
+            op::EMPTY_SET => self.push(Value::Set(Vec::new())),
             op::BININT => {
                 let value = i32::from_le_bytes(self.reader.array()?);
                 self.push(Value::Int(Some(value.into())));
@@ -220,8 +226,8 @@ impl Machine<'_, '_, '_> {
                 self.long(len)?;
             }
             op::BINFLOAT => {
-                self.reader.array::<8>()?;
-                self.push(Value::Float);
+                let value = f64::from_be_bytes(self.reader.array()?);
+                self.push(Value::Float(Some(value)));
             }
             op::INT | op::LONG | op::FLOAT => self.number_line()?,
             op::BINUNICODE => self.text::<4>(true)?,
@@ -236,7 +242,7 @@ impl Machine<'_, '_, '_> {
             op::BYTEARRAY8 => {
                 let len = self.length::<8>()?;
                 self.reader.take(len, 0)?;
-                self.push(Value::ByteArray);
+                self.push(Value::ByteArray(Bytes { len, content: None }));
             }
             op::GLOBAL => {
                 let (module, name) = (self.line()?, self.line()?);
@@ -376,20 +382,9 @@ impl Machine<'_, '_, '_> {
     }
 
     fn long(&mut self, len: u64) -> Step {
-        let value = match self.reader.take(len, MAGIC.len() as u64)? {
-            Some(raw) if *raw == MAGIC => {
-                self.push(Value::Magic);
-                return Ok(());
-            }
-            Some(raw) if raw.len() <= 8 => {
-                let fill = if raw.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 };
-                let mut bytes = [fill; 8];
-                bytes.iter_mut().zip(raw).for_each(|(to, from)| *to = *from);
-                Some(i64::from_le_bytes(bytes))
-            }
-            _ => None,
-        };
-        self.push(Value::Int(value));
+        let raw = self.reader.take(len, MAX_KEPT_TEXT)?.map(<[u8]>::to_vec);
+        let value = raw.map_or(Value::HugeInt, |raw| long(&raw));
+        self.push(value);
         Ok(())
     }
 
@@ -399,7 +394,7 @@ impl Machine<'_, '_, '_> {
         let value = match (self.code, text.trim()) {
             (op::INT, "00") => Value::Bool(false),
             (op::INT, "01") => Value::Bool(true),
-            (op::FLOAT, _) => Value::Float,
+            (op::FLOAT, text) => Value::Float(text.parse().ok()),
             (_, digits) => Value::Int(digits.trim_end_matches('L').parse().ok()),
         };
         self.push(value);
@@ -547,6 +542,27 @@ impl Machine<'_, '_, '_> {
     }
 }
 
+/// `pickle.decode_long`: two's complement, the least byte first, as long as it may be.
+fn long(raw: &[u8]) -> Value {
+    let is_negative = raw.last().is_some_and(|last| last & 0x80 != 0);
+    let fill = if is_negative { 0xff } else { 0 };
+    let digits = raw.len() - raw.iter().rev().take_while(|byte| **byte == fill).count();
+    let digits = raw.get(..digits).unwrap_or_default();
+    if digits == MAGIC {
+        return Value::Magic;
+    }
+    let mut bytes = [fill; 8];
+    bytes.iter_mut().zip(digits).for_each(|(to, from)| *to = *from);
+    let value = i64::from_le_bytes(bytes);
+    match digits.len() {
+        0..8 => Value::Int(Some(value)),
+        8 if (value < 0) == is_negative => Value::Int(Some(value)),
+        // 1024 bits are the most that a double takes
+        8..=128 => Value::Int(None),
+        _ => Value::HugeInt,
+    }
+}
+
 fn is_valid(point: std::result::Result<char, u32>, surrogates: bool) -> bool {
     point.is_ok() || surrogates && point.is_err_and(|code| code >= 0xd800)
 }
@@ -564,7 +580,7 @@ impl Replay<'_> {
                         open.extend_from_slice(&items);
                     }
                 }
-                Value::List(_) | Value::Dict(..) | Value::Set | Value::ByteArray => {
+                Value::List(_) | Value::Dict(..) | Value::Set(_) | Value::ByteArray(_) => {
                     let detail = format!("a dict's key holds {}, which is unhashable", self.value(id).type_name());
                     self.refuse("key", detail);
                     return false;
@@ -573,6 +589,13 @@ impl Replay<'_> {
             }
         }
         true
+    }
+
+    /// Says of each element that may not be a key that it may not.
+    pub fn all_hashable(&mut self, items: &[Id]) {
+        for item in items {
+            self.hashable(*item);
+        }
     }
 
     /// The kind of an allowed global that a value is.

@@ -5,137 +5,217 @@ use std::rc::Rc;
 use super::arguments::{Checked, wrong};
 use super::replay::Replay;
 use super::tables::TABLES;
-use super::value::{Id, Mapping, Tensor, Value};
+use super::value::{Id, Mapping, Tensor, Text, Value};
+use crate::dtype::{Class, DType};
 
 /// Attributes of tensors that a state cannot set.
-const READ_ONLY: &[&str] = &[
-    "shape",
-    "dtype",
-    "device",
-    "layout",
-    "is_leaf",
-    "grad_fn",
-    "ndim",
-    "T",
-    "H",
-    "mT",
-    "mH",
-    "is_cuda",
-    "is_sparse",
-    "is_quantized",
-    "is_meta",
-    "itemsize",
-    "nbytes",
-    "output_nr",
-    "_version",
-];
+const READ_ONLY: &str = "H T __cuda_array_interface__ __weakref__ _base _cdata _has_symbolic_sizes_strides _python_dispatch _version device dtype grad_fn imag is_cpu is_cuda is_ipu is_leaf is_maia is_meta is_mkldnn is_mps is_mtia is_nested is_quantized is_sparse is_sparse_csr is_vulkan is_xla is_xpu itemsize layout mH mT name nbytes ndim output_nr retains_grad shape";
+
+/// What `BUILD` and `setattr` can do with an object besides tensors.
+#[derive(PartialEq)]
+enum Attributes {
+    /// It has a `__dict__`.
+    Any,
+    /// It has none: only states that are false pass.
+    None,
+    /// Its type is no allowed global.
+    Refused,
+}
 
 impl Replay<'_> {
+    fn attributes(&self, object: Id) -> Attributes {
+        match self.value(object) {
+            Value::Dict(Mapping::OrderedDict | Mapping::Counter, _) => Attributes::Any,
+            Value::Storage { .. } | Value::OtherStorage(_) | Value::Tensor(_) => Attributes::Any,
+            Value::Set(_) | Value::ByteArray(_) | Value::Complex(_) | Value::Size(_) | Value::Device => {
+                Attributes::None
+            }
+            Value::Other(name) if TABLES.global(name).is_some() => Attributes::Any,
+            _ => Attributes::Refused,
+        }
+    }
+
     /// `BUILD`.
     pub(super) fn build(&mut self, object: Id, state: Id) {
         let answer = match (self.value(object), self.value(state)) {
             (Value::Unknown, _) | (_, Value::Unknown) => Ok(()),
             (Value::Tensor(tensor), _) if tensor.is_parameter => self.parameter_state(&Rc::clone(tensor), state),
-            (Value::Tensor(_), _) => self.set_tensor(object, state),
-            (Value::Dict(Mapping::OrderedDict, _), _) => self.update(state),
-            (Value::Dict(Mapping::Counter, _), Value::Tuple(parts)) if parts.len() == 2 => Ok(()),
-            (Value::Dict(Mapping::Counter, _), value) if self.is_false(value) => Ok(()),
-            (Value::Dict(Mapping::Counter, _), _) => self.update(state),
-            (Value::Set | Value::ByteArray | Value::Complex | Value::Size(_) | Value::Device, value) => {
-                match self.is_false(value) {
-                    true => Ok(()),
-                    false => Err(format!("{} has no attributes", self.value(object).type_name())),
-                }
-            }
-            (Value::Storage { .. } | Value::OtherStorage, _) => Ok(()),
-            (Value::Other(name), _) if TABLES.global(name).is_some() => Ok(()),
-            (other, _) => Err(format!("of {}", other.type_name())),
+            (Value::Tensor(tensor), _) => self.set_tensor(&Rc::clone(tensor), state),
+            (Value::Dict(Mapping::OrderedDict, _), _) => self.pairs(state).map(drop),
+            _ => self.plain_state(object, state),
         };
         if let Err(why) = answer {
-            self.refuse("build", why);
+            let detail = format!("{}: {why}", self.value(object).type_name());
+            self.refuse("build", detail);
         }
     }
 
-    /// `inst.__dict__.update(state)`.
-    fn update(&self, state: Id) -> Checked {
-        match self.value(state) {
-            Value::Dict(..) => Ok(()),
-            Value::Str(text) if !text.is_empty => Err("a state that is a str".into()),
-            other => {
-                let items = self.unpack(state).map_err(|_| wrong("the state", other))?;
-                for item in items.iter().flat_map(|items| items.iter()) {
-                    let pair = match self.value(*item) {
-                        Value::Tuple(pair) => pair.len() == 2,
-                        Value::List(pair) => pair.len() == 2,
-                        Value::Str(_) | Value::Unknown => true,
-                        _ => false,
-                    };
-                    if !pair {
-                        return Err("a state that holds no pairs".into());
-                    }
+    /// What `pickle.load_build` does where there is no `__setstate__`.
+    fn plain_state(&mut self, object: Id, state: Id) -> Checked {
+        let attributes = self.attributes(object);
+        if attributes == Attributes::Refused {
+            return Err("takes no state".into());
+        }
+        let (state, slots) = match self.two(state) {
+            Some([state, slots]) => (state, slots),
+            None => (state, Self::NONE),
+        };
+        if !self.may_be_false(state)? {
+            match attributes {
+                Attributes::Any => drop(self.pairs(state)?),
+                _ => return Err("has no attributes".into()),
+            }
+        }
+        self.set_attributes(object, slots)
+    }
+
+    /// The parts of a tuple of two; a `torch.Size` is a tuple as well.
+    fn two(&mut self, id: Id) -> Option<[Id; 2]> {
+        match self.value(id) {
+            Value::Tuple(parts) => <[Id; 2]>::try_from(parts.as_ref()).ok(),
+            Value::Size(sizes) => {
+                let [first, second] = <[i64; 2]>::try_from(sizes.as_ref()).ok()?;
+                Some([self.add(Value::Int(Some(first))), self.add(Value::Int(Some(second)))])
+            }
+            _ => None,
+        }
+    }
+
+    /// `if state: for key, value in state.items(): setattr(object, key, value)`.
+    fn set_attributes(&self, object: Id, state: Id) -> Checked {
+        if self.may_be_false(state)? {
+            return Ok(());
+        }
+        let Value::Dict(_, entries) = self.value(state) else { return Err(wrong("the state", self.value(state))) };
+        let is_tensor = matches!(self.value(object), Value::Tensor(_));
+        for (key, value) in entries {
+            match self.value(*key) {
+                Value::Str(_) | Value::Unknown if self.attributes(object) != Attributes::Any => {
+                    return Err("has no attributes".into());
                 }
-                Ok(())
+                Value::Str(text) if is_tensor && READ_ONLY.split(' ').any(|name| text.is(name)) => {
+                    return Err("a state that sets what cannot be set".into());
+                }
+                Value::Str(text) if is_tensor => self.tensor_attribute(object, text, *value)?,
+                Value::Str(_) | Value::Unknown => {}
+                other => return Err(wrong("an attribute's name", other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Attributes of tensors that take some values only.
+    fn tensor_attribute(&self, object: Id, name: &Text, value: Id) -> Checked {
+        let is_right = match (name.content.as_deref(), self.value(value)) {
+            (_, Value::Unknown) => true,
+            (Some(b"requires_grad"), Value::Bool(true)) => {
+                matches!(self.value(object), Value::Tensor(tensor) if tensor.is_differentiable())
+            }
+            (Some(b"requires_grad"), value) => matches!(value, Value::Bool(_)),
+            (Some(b"data"), value) => matches!(value, Value::Tensor(_)),
+            (Some(b"grad" | b"_grad"), value) => matches!(value, Value::None | Value::Tensor(_)),
+            (Some(b"__dict__"), value) => matches!(value, Value::Dict(..)),
+            (Some(b"__class__"), value) => {
+                matches!(value, Value::Global("torch.Tensor" | "torch.nn.parameter.Parameter", _))
+            }
+            (Some(b"real"), value) => matches!(
+                value,
+                Value::Bool(_) | Value::Int(Some(_)) | Value::SomeInt | Value::Float(_) | Value::Complex(_) | Value::Tensor(_)
+            ),
+            _ => true,
+        };
+        match is_right {
+            true => Ok(()),
+            false => {
+                let name = name.content.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                Err(wrong(&format!("the attribute {name}"), self.value(value)))
             }
         }
     }
 
     /// `tensor.set_(*state)`.
-    fn set_tensor(&mut self, object: Id, state: Id) -> Checked {
-        let Some(parts) = self.unpack(state).map_err(|_| "a tensor's state that is no tuple".to_owned())? else {
-            return Ok(());
-        };
-        match parts.as_ref() {
-            [] => Ok(()),
-            [storage, _, _, _] => {
-                let made = self.strided(&parts, None)?;
-                let known = matches!(self.value(*storage), Value::Storage { .. });
-                let same = match (self.value(object), &made.dtype) {
-                    (Value::Tensor(tensor), Some(dtype)) => tensor.dtype.as_ref().is_none_or(|have| have == dtype),
-                    _ => true,
-                };
-                if known && !same { Err("a storage of another dtype".into()) } else { Ok(()) }
+    fn set_tensor(&mut self, tensor: &Tensor, state: Id) -> Checked {
+        let Some(parts) = self.unpack(state)? else { return Ok(()) };
+        let is_quantized = tensor.dtype.as_ref().and_then(DType::class) == Some(Class::Quantized);
+        if tensor.is_sparse || is_quantized {
+            return Err("a tensor that is not dense is set".into());
+        }
+        if tensor.requires_grad {
+            return Err("a leaf that requires grad is set in place".into());
+        }
+        let is_whole = parts.len() == 1;
+        let source = match *parts {
+            [] => return Ok(()),
+            [source] => source,
+            [source, offset, size] => {
+                self.set_view(&[source, offset, size, Self::NONE])?;
+                source
             }
-            [_] => Ok(()),
-            other => Err(format!("a tensor's state of {} parts", other.len())),
+            [source, offset, size, stride] => {
+                self.set_view(&[source, offset, size, stride])?;
+                source
+            }
+            _ => return Err(format!("a state of {} parts", parts.len())),
+        };
+        let dtype = match self.value(source) {
+            Value::Unknown => return Ok(()),
+            Value::Storage { dtype, .. } => super::arguments::dtype_of(dtype),
+            Value::OtherStorage(storage) => storage.dtype.and_then(super::arguments::dtype_of),
+            Value::Tensor(source) if is_whole => source.dtype.clone(),
+            Value::Tensor(_) => None,
+            other => return Err(wrong("the source", other)),
+        };
+        match (&tensor.dtype, dtype) {
+            (Some(have), Some(new)) if *have != new => Err("a source of another dtype".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// `(storage or tensor, offset, size, stride)`.
+    fn set_view(&mut self, parts: &[Id; 4]) -> Checked {
+        let [source, offset, size, stride] = *parts;
+        match self.value(source) {
+            Value::Tensor(_) => {
+                self.integer(offset, "the storage offset")?;
+                self.integers(size, "size")?;
+                if !matches!(self.value(stride), Value::None) {
+                    self.integers(stride, "stride")?;
+                }
+                Ok(())
+            }
+            _ => self.strided(parts, None).map(drop),
         }
     }
 
     /// `Parameter.__setstate__`, which is `Tensor.__setstate__`.
-    fn parameter_state(&self, tensor: &Tensor, state: Id) -> Checked {
-        let Some(parts) = self.unpack(state).map_err(|_| "a parameter's state that is no tuple".to_owned())? else {
-            return Ok(());
-        };
-        match parts.len() {
-            4 if tensor.requires_grad => Err("a parameter that requires grad is set".into()),
-            3..=5 => Ok(()),
-            other => Err(format!("a parameter's state of {other} parts")),
+    fn parameter_state(&mut self, tensor: &Tensor, state: Id) -> Checked {
+        if matches!(self.value(state), Value::Set(_)) {
+            return Err("a set as a parameter's state".into());
         }
+        let Some(parts) = self.unpack(state)? else { return Ok(()) };
+        let requires_grad = match *parts {
+            [_, _, _, _] => return self.set_tensor(tensor, state),
+            [flag, _, _] => flag,
+            [data, _, _, flag, _] => {
+                if !matches!(self.value(data), Value::Tensor(_) | Value::Unknown) {
+                    return Err(wrong("the data", self.value(data)));
+                }
+                flag
+            }
+            _ => return Err(format!("a parameter's state of {} parts", parts.len())),
+        };
+        self.with_grad(tensor.clone(), requires_grad, false).map(drop)
     }
 
     /// `_set_obj_state`: a dict of attributes, or a pair of them.
-    pub(super) fn object_state(&self, state: Id) -> Checked {
-        let parts: Vec<Id> = match self.value(state) {
-            Value::Tuple(parts) if parts.len() == 2 => parts.to_vec(),
-            Value::Tuple(_) => return Err("a state that is no pair".into()),
-            _ => vec![state],
+    pub(super) fn object_state(&mut self, object: &Value, state: Id) -> Checked {
+        let object = self.add(object.clone());
+        let pair = self.two(state);
+        let parts = match (pair, self.value(state)) {
+            (Some(pair), _) => pair,
+            (None, Value::Tuple(_) | Value::Size(_)) => return Err("a state that is no pair".into()),
+            _ => [state, Self::NONE],
         };
-        for part in parts {
-            match self.value(part) {
-                Value::Dict(_, entries) => {
-                    for (key, _) in entries {
-                        match self.value(*key) {
-                            Value::Str(text) if READ_ONLY.iter().any(|name| text.is(name)) => {
-                                return Err("a state that sets what cannot be set".into());
-                            }
-                            Value::Str(_) | Value::Unknown => {}
-                            other => return Err(wrong("an attribute's name", other)),
-                        }
-                    }
-                }
-                value if self.is_false(value) || matches!(value, Value::Unknown) => {}
-                other => return Err(wrong("the state", other)),
-            }
-        }
-        Ok(())
+        parts.into_iter().try_for_each(|part| self.set_attributes(object, part))
     }
 }

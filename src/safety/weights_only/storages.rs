@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::arguments::{Checked, Made, dtype_of, wrong};
 use super::replay::Replay;
 use super::tables::Kind;
-use super::value::{Id, Value};
+use super::value::{Id, OtherStorage, Value};
 
 /// Says how many bytes the record of a key has, if there is one.
 type RecordBytes<'a> = &'a dyn Fn(&str) -> Option<u64>;
@@ -57,6 +57,10 @@ pub(super) fn element_bytes(name: &str) -> u64 {
 impl Replay<'_> {
     /// `persistent_load(pid)`.
     pub(super) fn persistent(&mut self, pid: Id) -> Value {
+        if !self.takes_ids {
+            self.refuse("persistent-id", "stands where torch takes none");
+            return Value::Unknown;
+        }
         let items = match self.value(pid) {
             Value::Tuple(items) => Rc::clone(items),
             Value::Unknown => return Value::Unknown,
@@ -85,33 +89,51 @@ impl Replay<'_> {
             return Err("is not that of a storage".into());
         }
         let legacy = self.storages.record.is_none();
-        let (class, key, numel, view) = match *items {
-            [_, class, key, _, numel] if !legacy => (class, key, numel, Self::NONE),
-            [_, class, key, _, numel, view] if legacy => (class, key, numel, view),
+        let (class, key, location, numel, view) = match *items {
+            [_, class, key, location, numel] if !legacy => (class, key, location, numel, Self::NONE),
+            [_, class, key, location, numel, view] if legacy => (class, key, location, numel, view),
             _ => return Err(format!("has {} parts", items.len())),
         };
+        if let Value::Bytes(text) = self.value(location)
+            && text.content.as_ref().is_some_and(|content| !content.is_ascii())
+        {
+            return Err("has a location that is not ASCII".into());
+        }
         let dtype = match self.value(class) {
             Value::Global("torch.storage.UntypedStorage", _) if legacy => {
                 return Err("UntypedStorage has no dtype: torch cannot read what it writes here".into());
             }
             Value::Global(_, Kind::Storage(Some(dtype))) => *dtype,
-            // classes of tensors have a dtype as well
-            Value::Unknown | Value::Tensor(_) | Value::Storage { .. } | Value::OtherStorage => {
-                return Ok(Value::Unknown);
-            }
-            Value::Global(_, Kind::TensorClass | Kind::Type) => return Ok(Value::Unknown),
+            Value::Unknown => return Ok(Value::Unknown),
+            // they have a dtype as well
+            Value::Storage { dtype, .. } => *dtype,
+            Value::OtherStorage(storage) if !storage.is_untyped => match storage.dtype {
+                Some(dtype) => dtype,
+                None => return Ok(Value::Unknown),
+            },
+            Value::Tensor(_) | Value::Global(_, Kind::TensorClass) => return Ok(Value::Unknown),
             other => return Err(wrong("the storage's class", other)),
         };
         if !self.hashable(key) {
             return Ok(Value::Unknown);
         }
-        let Some(key) = self.key_text(key) else { return Ok(Value::Unknown) };
+        let key = match self.key_text(key) {
+            Some(key) => key,
+            // the name of its record depends on the tensor's value
+            None if matches!(self.value(key), Value::Unknown) || matches!(self.value(key), Value::Tensor(tensor) if tensor.is_integer()) => return Ok(Value::Unknown),
+            None if legacy || matches!(self.value(key), Value::Str(_)) => return Ok(Value::Unknown),
+            None => return Err(format!("names a record after {}", self.value(key).type_name())),
+        };
         let known = self.storages.by_key.get(&key).copied();
         let count = match self.value(numel) {
             Value::Int(Some(value)) => *value,
             Value::Bool(value) => i64::from(*value),
             Value::Unknown => return Ok(Value::Unknown),
-            other if known.is_none() => return Err(wrong("the number of elements", other)),
+            // torch passes its data on as the number
+            Value::Tensor(tensor) if !tensor.is_meta && tensor.is_differentiable() => return Ok(Value::Unknown),
+            other if known.is_none() || matches!(other, Value::Storage { .. }) => {
+                return Err(wrong("the number of elements", other));
+            }
             _ => 0,
         };
         let bytes = u64::try_from(count).ok().and_then(|count| count.checked_mul(element_bytes(dtype)));
@@ -129,11 +151,13 @@ impl Replay<'_> {
         let parts = match self.value(view) {
             Value::None => return Ok(Value::Storage { dtype, place }),
             Value::Tuple(parts) if parts.len() == 3 => Rc::clone(parts),
-            Value::Unknown => return Ok(Value::OtherStorage),
+            Value::Unknown => {
+                return Ok(Value::OtherStorage(OtherStorage { dtype: Some(dtype), ..OtherStorage::default() }));
+            }
             other => return Err(wrong("the view of a storage", other)),
         };
         let (Some(offset), Some(size)) = (self.int(parts.get(1)), self.int(parts.get(2))) else {
-            return Ok(Value::OtherStorage);
+            return Ok(Value::OtherStorage(OtherStorage { dtype: Some(dtype), ..OtherStorage::default() }));
         };
         // a Python slice: `storage[offset : offset + size]`, ends counted from behind when negative, and clamped
         let (whole, element) = (i128::from(self.storages.bytes(place)), i128::from(element_bytes(dtype)));
@@ -160,15 +184,18 @@ impl Replay<'_> {
         }
     }
 
-    /// `str(key)`, as record names are made.
-    fn key_text(&self, key: Id) -> Option<Vec<u8>> {
-        match self.value(key) {
-            Value::Str(text) => text.content.as_ref().map(|text| text.to_vec()),
-            Value::Int(Some(value)) => Some(value.to_string().into_bytes()),
-            Value::Bool(value) => Some(if *value { b"True".to_vec() } else { b"False".to_vec() }),
-            Value::None => Some(b"None".to_vec()),
-            _ => None,
-        }
+    /// `str(key)`, as record names are made. A legacy stream has no records: there a number is another key than its text.
+    pub(super) fn key_text(&self, key: Id) -> Option<Vec<u8>> {
+        let legacy = self.storages.record.is_none();
+        let text = match self.value(key) {
+            Value::Str(text) => return text.content.as_ref().map(|text| text.to_vec()),
+            Value::Int(Some(value)) => value.to_string(),
+            Value::Bool(value) if legacy => i64::from(*value).to_string(),
+            Value::Bool(value) => if *value { "True" } else { "False" }.to_owned(),
+            Value::None => "None".to_owned(),
+            _ => return None,
+        };
+        Some(if legacy { format!("number {text}") } else { text }.into_bytes())
     }
 
     /// Whether the elements lie inside the storage. A legacy stream's storages grow instead, and their bytes, which come
@@ -178,7 +205,9 @@ impl Replay<'_> {
             return Ok(());
         }
         let last = sizes.iter().zip(strides).try_fold(u64::try_from(offset).ok(), |last, (size, stride)| {
-            let steps = u64::try_from(size - 1).ok()?.checked_mul(u64::try_from(*stride).ok()?)?;
+            // a single step is never taken, whatever its width
+            let stride = if *size == 1 { 0 } else { u64::try_from(*stride).ok()? };
+            let steps = u64::try_from(size - 1).ok()?.checked_mul(stride)?;
             Some(last?.checked_add(steps))
         });
         let end = last.flatten().and_then(|last| last.checked_add(1)?.checked_mul(size));

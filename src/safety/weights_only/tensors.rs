@@ -21,21 +21,33 @@ fn same_length(sizes: &Option<Vec<i64>>, strides: &Option<Vec<i64>>) -> Checked 
     }
 }
 
+fn contiguous(sizes: &[i64]) -> Vec<i64> {
+    let mut stride = 1i64;
+    let mut strides: Vec<i64> = Vec::new();
+    for size in sizes.iter().rev() {
+        strides.push(stride);
+        stride = stride.saturating_mul((*size).max(1));
+    }
+    strides.reverse();
+    strides
+}
+
 impl Replay<'_> {
     /// `(storage, offset, size, stride, …)`; `dtype` is that of `_rebuild_tensor_v3`.
     pub(super) fn strided(&mut self, args: &[Id], dtype: Option<Option<DType>>) -> Result<Tensor, String> {
         let [storage, offset, size, stride, ..] = *args else { return Err("too few arguments".into()) };
         let (place, own) = match self.value(storage) {
             Value::Storage { dtype, place } => (Some(*place), dtype_of(dtype)),
-            Value::Unknown | Value::OtherStorage => (None, None),
+            Value::OtherStorage(storage) => (None, storage.dtype.and_then(dtype_of)),
+            Value::Unknown => (None, None),
             other => return Err(wrong("the storage", other)),
         };
-        let offset = match self.value(offset) {
-            Value::Int(Some(value)) => Some(*value),
-            Value::Unknown => None,
-            other => return Err(wrong("the storage offset", other)),
+        let offset = self.integer(offset, "the storage offset")?;
+        let sizes = self.integers(size, "size")?;
+        let strides = match self.value(stride) {
+            Value::None => Some(Vec::new()),
+            _ => self.integers(stride, "stride")?,
         };
-        let (sizes, strides) = (self.integers(size, "size")?, self.integers(stride, "stride")?);
         if offset.is_some_and(|offset| offset < 0) {
             return Err("a negative storage offset".into());
         }
@@ -46,6 +58,11 @@ impl Replay<'_> {
         if sizes.as_ref().is_some_and(|sizes| sizes.iter().try_fold(1i64, |n, size| n.checked_mul(*size)).is_none()) {
             return Err("more elements than 64 bits can count".into());
         }
+        // none at all mean those of a contiguous tensor
+        let strides = match (strides, &sizes) {
+            (Some(strides), Some(sizes)) if strides.is_empty() => Some(contiguous(sizes)),
+            (strides, _) => strides,
+        };
         same_length(&sizes, &strides)?;
         let dtype = dtype.unwrap_or(own);
         if let (Some(place), Some(offset), Some(sizes), Some(strides), Some(dtype)) =
@@ -72,19 +89,23 @@ impl Replay<'_> {
 
     /// `{'conj': True, 'neg': True}`, or something false.
     pub(super) fn metadata(&self, id: Id, tensor: &Tensor) -> Checked {
-        let entries = match self.value(id) {
-            Value::Dict(_, entries) => entries,
-            value if self.is_false(value) => return Ok(()),
-            Value::Unknown => return Ok(()),
-            other => return Err(wrong("the metadata", other)),
-        };
+        if self.may_be_false(id)? {
+            return Ok(());
+        }
+        let Value::Dict(_, entries) = self.value(id) else { return Err(wrong("the metadata", self.value(id))) };
         for (key, value) in entries {
-            let Value::Str(name) = self.value(*key) else { return Err("a key of the metadata is no str".into()) };
-            if !matches!(self.value(*value), Value::Bool(_) | Value::None | Value::Unknown) {
-                return Err(wrong("a value of the metadata", self.value(*value)));
+            let (Value::Str(name) | Value::Bytes(name)) = self.value(*key) else {
+                return Err("a key of the metadata is no str".into());
+            };
+            // what pybind11 takes for a bool
+            self.truth(*value)?;
+            match self.value(*value) {
+                Value::None | Value::Bool(_) | Value::Int(_) | Value::SomeInt | Value::HugeInt | Value::Magic | Value::Unknown => {}
+                Value::Float(_) | Value::Complex(_) | Value::Tensor(_) => {}
+                other => return Err(wrong("a value of the metadata", other)),
             }
             let real = tensor.dtype.as_ref().and_then(DType::class).is_some_and(|c| c != Class::Complex);
-            if name.is("conj") && real {
+            if name.is("conj") && real && !self.may_be_false(*value)? {
                 return Err("the conjugate of a real tensor".into());
             }
         }
@@ -100,6 +121,10 @@ impl Replay<'_> {
             other => return Err(wrong("the data", other)),
         };
         let made = match requires_grad {
+            // the argument parser takes classes of tensors for false
+            Some(flag) if matches!(self.global_of(flag), Some(("torch.Tensor", _) | (_, Kind::TensorClass))) => {
+                Tensor { requires_grad: false, ..from }
+            }
             Some(flag) => self.with_grad(from, flag, false)?,
             None if !from.is_differentiable() => return Err("requires_grad of a tensor of integers".into()),
             None => Tensor { requires_grad: true, ..from },
@@ -115,13 +140,14 @@ impl Replay<'_> {
             return Err("a negative size".into());
         }
         same_length(&sizes, &strides)?;
-        self.with_grad(Tensor { dtype, sizes, ..Tensor::default() }, requires_grad, true).map(tensor)
+        self.with_grad(Tensor { dtype, sizes, is_meta: true, ..Tensor::default() }, requires_grad, true).map(tensor)
     }
 
     /// `_rebuild_device_tensor_from_cpu_tensor(data, dtype, device, requires_grad)`.
     pub(super) fn device_tensor(&self, data: Id, dtype: Id, requires_grad: Id) -> Made {
         let dtype = self.dtype(dtype)?;
         match self.value(data) {
+            Value::Tensor(from) if from.is_meta => Err("a tensor without data".into()),
             Value::Tensor(from) => {
                 let made = Tensor { dtype, ..Tensor::clone(from) };
                 self.with_grad(made, requires_grad, false).map(tensor)
@@ -131,6 +157,7 @@ impl Replay<'_> {
         }
     }
 
+    /// `_rebuild_qtensor(…)`.
     pub(super) fn quantized(&mut self, args: &[Id]) -> Made {
         let [storage, _, size, _, quantizer, requires_grad, _] = *args else { return Ok(Value::Unknown) };
         if let Value::Storage { dtype, .. } = self.value(storage)
@@ -140,12 +167,17 @@ impl Replay<'_> {
         }
         let Some(parts) = self.unpack(quantizer)? else { return Ok(Value::Unknown) };
         let scheme = parts.first().and_then(|id| self.global_of(*id));
-        let number = |id: Id| matches!(self.value(id), Value::Int(_) | Value::Float | Value::Bool(_) | Value::Unknown);
+        let number = |id: Id| match self.value(id) {
+            Value::Int(_) | Value::SomeInt | Value::Magic | Value::Float(_) | Value::Bool(_) | Value::Unknown => true,
+            Value::Tensor(tensor) => tensor.sizes.as_ref().is_none_or(Vec::is_empty) && !tensor.requires_grad,
+            _ => false,
+        };
         match (scheme, parts.as_ref()) {
             (Some(("torch.per_tensor_affine", _)), [_, scale, zero]) => {
-                if !number(*scale) || !matches!(self.value(*zero), Value::Int(_) | Value::Unknown) {
-                    return Err("an odd scale or zero point".into());
+                if !number(*scale) {
+                    return Err(wrong("the scale", self.value(*scale)));
                 }
+                self.integer(*zero, "the zero point")?;
             }
             (
                 Some(("torch.per_channel_affine" | "torch.per_channel_affine_float_qparams", _)),
@@ -160,6 +192,19 @@ impl Replay<'_> {
                 if let Some(sizes) = sizes {
                     let extent = usize::try_from(axis).ok().and_then(|axis| sizes.get(axis).copied());
                     let extent = extent.ok_or("an axis out of range")?;
+                    let is_tensor = |id: &Id| matches!(self.value(*id), Value::Tensor(_) | Value::Unknown);
+                    let is_list = |id: &Id| matches!(self.value(*id), Value::List(_) | Value::Unknown);
+                    if !(is_tensor(scales) && is_tensor(zeros) || is_list(scales) && is_list(zeros)) {
+                        return Err("scales and zero points that are no two tensors or lists".into());
+                    }
+                    if is_list(scales) && is_list(zeros) {
+                        let dtypes = match scheme {
+                            Some(("torch.per_channel_affine", _)) => ("float64", "int64"),
+                            _ => ("float32", "float32"),
+                        };
+                        self.numbers(*scales, dtypes.0)?;
+                        self.numbers(*zeros, dtypes.1)?;
+                    }
                     for list in [scales, zeros] {
                         if self.count_of(*list).is_some_and(|count| count != extent) {
                             return Err("scales or zero points of another number".into());
@@ -184,7 +229,7 @@ impl Replay<'_> {
         }
     }
 
-    pub(super) fn sparse(&self, layout: Id, data: Id) -> Made {
+    pub(super) fn sparse(&mut self, layout: Id, data: Id) -> Made {
         let Some(parts) = self.unpack(data)? else { return Ok(Value::Unknown) };
         let counts: &[usize] = match self.value(layout) {
             Value::Layout(name) => match name.as_ref() {
@@ -209,11 +254,16 @@ impl Replay<'_> {
         if sizes.iter().flatten().any(|size| *size < 0) {
             return Err("a negative size".into());
         }
+        if let (false, Some(flag)) = (compressed, parts.get(3))
+            && !matches!(self.value(*flag), Value::None | Value::Bool(_) | Value::Unknown)
+        {
+            return Err(wrong("is_coalesced", self.value(*flag)));
+        }
         let dtype = parts.get(tensors - 1).and_then(|id| match self.value(*id) {
             Value::Tensor(values) => values.dtype.clone(),
             _ => None,
         });
-        Ok(tensor(Tensor { dtype, sizes, ..Tensor::default() }))
+        Ok(tensor(Tensor { dtype, sizes, is_sparse: true, ..Tensor::default() }))
     }
 
     pub(super) fn of_subclass(&mut self, callable: Id, class: Id, args: Id, state: Id) -> Made {
@@ -229,18 +279,41 @@ impl Replay<'_> {
         }
         let made = self.call(name, kind, &args)?;
         let class = match self.value(class) {
-            Value::Global(name, Kind::Type) => *name,
+            Value::Global(name, _) => *name,
             Value::Unknown => return Ok(made),
-            Value::Global(name, _) => return Err(format!("{name} is no subclass of Tensor")),
             other => return Err(wrong("the class", other)),
         };
         match &made {
+            Value::Unknown => return Ok(made),
             Value::Tensor(_) if matches!(class, "torch.Tensor" | "torch.nn.parameter.Parameter") => {}
-            Value::Unknown => {}
-            Value::Dict(Mapping::OrderedDict, _) if class == "collections.OrderedDict" => {}
-            _ => return Err(format!("{class} is no subclass of Tensor")),
+            other if class_of(other) == Some(class) => {}
+            other => return Err(format!("{class} is no subclass of {}", other.type_name())),
         }
-        self.object_state(state)?;
+        let made = match made {
+            Value::Tensor(from) => {
+                let is_parameter = class != "torch.Tensor";
+                tensor(Tensor { is_parameter, ..Tensor::clone(&from) })
+            }
+            other => other,
+        };
+        self.object_state(&made, state)?;
         Ok(made)
     }
+}
+
+/// The allowed class that a value is an instance of.
+fn class_of(value: &Value) -> Option<&'static str> {
+    Some(match value {
+        Value::Dict(Mapping::OrderedDict, _) => "collections.OrderedDict",
+        Value::Dict(Mapping::Counter, _) => "collections.Counter",
+        Value::Set(_) => "builtins.set",
+        Value::ByteArray(_) => "builtins.bytearray",
+        Value::Complex(_) => "builtins.complex",
+        Value::Size(_) => "torch.Size",
+        Value::Device => "torch.device",
+        Value::OtherStorage(storage) if storage.is_untyped => "torch.storage.UntypedStorage",
+        Value::OtherStorage(_) | Value::Storage { .. } => "torch.storage.TypedStorage",
+        Value::Other(name) => name,
+        _ => return None,
+    })
 }

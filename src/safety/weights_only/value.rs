@@ -17,18 +17,24 @@ pub(super) enum Value {
     Bool(bool),
     /// Nothing when it does not fit in 64 bits.
     Int(Option<i64>),
+    /// An integer that a double cannot hold either.
+    HugeInt,
     /// The integer that legacy streams begin with.
     Magic,
-    Float,
+    /// An element of a storage, which is not read.
+    SomeInt,
+    /// Nothing where an element of a storage is meant, which is not read.
+    Float(Option<f64>),
     Str(Text),
     Bytes(Text),
     Tuple(Rc<[Id]>),
     List(Vec<Id>),
     /// A `dict`, `OrderedDict` or `Counter`, with its assignments in order.
     Dict(Mapping, Vec<(Id, Id)>),
-    Set,
-    ByteArray,
-    Complex,
+    Set(Vec<Id>),
+    ByteArray(Bytes),
+    /// Whether it is another number than zero, where that is known.
+    Complex(Option<bool>),
     /// An allowed global.
     Global(&'static str, Kind),
     Storage {
@@ -36,14 +42,31 @@ pub(super) enum Value {
         /// Its place among the storages, which may grow.
         place: usize,
     },
-    /// A `torch.UntypedStorage` or `TypedStorage` made by a call: not looked into.
-    OtherStorage,
+    /// A storage made by a call, or a view of which little is known.
+    OtherStorage(OtherStorage),
     Tensor(Rc<Tensor>),
     Size(Rc<[i64]>),
     Device,
     Layout(Rc<[u8]>),
     /// An instance of an allowed class that no rule says more of.
     Other(&'static str),
+}
+
+/// A `bytearray`, with its content where it is short.
+#[derive(Debug, Clone)]
+pub(super) struct Bytes {
+    pub len: u64,
+    pub content: Option<Rc<[u8]>>,
+}
+
+/// A storage that no persistent id names.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct OtherStorage {
+    /// `torch.UntypedStorage`, not a `TypedStorage`.
+    pub is_untyped: bool,
+    pub dtype: Option<&'static str>,
+    /// Its elements, where their number is known.
+    pub len: Option<u64>,
 }
 
 /// Which of Python's mappings.
@@ -70,6 +93,8 @@ pub(super) struct Tensor {
     pub sizes: Option<Vec<i64>>,
     pub is_parameter: bool,
     pub requires_grad: bool,
+    pub is_meta: bool,
+    pub is_sparse: bool,
 }
 
 impl Text {
@@ -91,8 +116,8 @@ impl Value {
             Value::Unknown => "object",
             Value::None => "NoneType",
             Value::Bool(_) => "bool",
-            Value::Int(_) | Value::Magic => "int",
-            Value::Float => "float",
+            Value::Int(_) | Value::HugeInt | Value::SomeInt | Value::Magic => "int",
+            Value::Float(_) => "float",
             Value::Str(_) => "str",
             Value::Bytes(_) => "bytes",
             Value::Tuple(_) => "tuple",
@@ -100,15 +125,16 @@ impl Value {
             Value::Dict(Mapping::Dict, _) => "dict",
             Value::Dict(Mapping::OrderedDict, _) => "OrderedDict",
             Value::Dict(Mapping::Counter, _) => "Counter",
-            Value::Set => "set",
-            Value::ByteArray => "bytearray",
-            Value::Complex => "complex",
+            Value::Set(_) => "set",
+            Value::ByteArray(_) => "bytearray",
+            Value::Complex(_) => "complex",
             Value::Global(_, Kind::Dtype) => "torch.dtype",
             Value::Global(_, Kind::QScheme) => "torch.qscheme",
             Value::Global(_, Kind::Storage(Some(_))) => "StorageType",
             Value::Global(_, Kind::Function) => "function",
             Value::Global(..) => "type",
-            Value::Storage { .. } | Value::OtherStorage => "TypedStorage",
+            Value::OtherStorage(storage) if storage.is_untyped => "UntypedStorage",
+            Value::Storage { .. } | Value::OtherStorage(_) => "TypedStorage",
             Value::Tensor(tensor) if tensor.is_parameter => "Parameter",
             Value::Tensor(_) => "Tensor",
             Value::Size(_) => "torch.Size",
@@ -120,6 +146,21 @@ impl Value {
 }
 
 impl Tensor {
+    /// Whether Python may use it as an integer: an integer type, and a single element in `dimensions` dimensions.
+    pub fn is_integer(&self) -> bool {
+        let one = self.sizes.as_ref().is_some_and(Vec::is_empty);
+        one && self
+            .dtype
+            .as_ref()
+            .and_then(DType::class)
+            .is_some_and(|class| matches!(class, Class::Signed | Class::Unsigned))
+    }
+
+    /// How many elements it has, where that is known.
+    pub fn count(&self) -> Option<i64> {
+        self.sizes.as_ref()?.iter().try_fold(1i64, |count, size| count.checked_mul(*size))
+    }
+
     /// Whether its elements may require gradients, as far as is known.
     pub fn is_differentiable(&self) -> bool {
         self.dtype.as_ref().is_none_or(differentiable)
