@@ -154,8 +154,11 @@ fn classify_here(module: &str, name: &str) -> Status {
     if leads_out || module.split('.').skip(1).any(is_road) {
         return Status::Dangerous(REACHES);
     }
-    // a function that another one made cannot be found by any name
+    // a function that another one made is found by no name: loading ends there
     let is_local = name.contains('<');
+    if name.split('.').any(|part| part == "<locals>") {
+        return Status::Known;
+    }
     let is_class = |part: &str| part.trim_start_matches('_').starts_with(char::is_uppercase);
     // the methods of layers and optimizers work on tensors; those of other classes are not looked at one by one
     let is_layer = |last: &str| kinds::is_layers(module) && is_inert_attribute(last);
@@ -269,6 +272,8 @@ mod tests {
             ("argparse", "Namespace"),
             ("__builtin__", "set"),
             ("pathlib", "PosixPath"),
+            ("train", "main.<locals>.<lambda>"),
+            ("sklearn.svm._classes", "SVC"),
         ] {
             assert_eq!(classify(module, name), Status::Known, "{module} {name}");
         }
@@ -305,7 +310,6 @@ mod tests {
         for (module, name) in [
             ("models.cnn", "CNN"),
             ("torch.nn.modules.conv", "some_function"),
-            ("train", "main.<locals>.<lambda>"),
             ("torch.nn.modules", "Conv2d.forward"),
             ("utils.logging", "Logger"),
             ("ossaudio", "Mixer"),

@@ -153,6 +153,40 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("torch.torch_version", "TorchVersion"),
     ("torchvision.models torchvision.ops", "*"),
     ("omegaconf.dictconfig omegaconf.listconfig omegaconf.base omegaconf.nodes", "*"),
+    // read by hand where the bases are compiled or too much is generic for vetted.py
+    (
+        "pandas.core.indexes.base pandas.core.indexes.range pandas.core.indexes.multi pandas.core.indexes.datetimes \
+         pandas.core.indexes.timedeltas pandas.core.indexes.period pandas.core.indexes.interval \
+         pandas.core.indexes.category pandas.core.indexes.numeric pandas.core.indexes.frozen",
+        "Index RangeIndex MultiIndex DatetimeIndex TimedeltaIndex PeriodIndex IntervalIndex CategoricalIndex Int64Index \
+         UInt64Index Float64Index NumericIndex FrozenList FrozenNDArray",
+    ),
+    ("pandas.core.series", "Series"),
+    ("pandas.core.frame", "DataFrame"),
+    ("pandas.core.internals.managers pandas.core.internals.blocks pandas.core.arrays pandas.core.dtypes.dtypes", "*"),
+    ("pandas.core.flags", "Flags"),
+    ("transformers.generation.configuration_utils", "GenerationConfig"),
+    (
+        "torchmetrics.aggregation torchmetrics.metric torchmetrics.collections torchmetrics.classification \
+         torchmetrics.regression torchmetrics.retrieval torchmetrics.clustering torchmetrics.nominal \
+         torchmetrics.segmentation",
+        "*",
+    ),
+    ("sklearn.compose._column_transformer", "ColumnTransformer make_column_selector"),
+    ("fairseq.meters", "AverageMeter TimeMeter StopwatchMeter"),
+    (
+        "scipy.sparse._dia scipy.sparse.dia scipy.sparse._bsr scipy.sparse.bsr",
+        "dia_matrix dia_array bsr_matrix bsr_array",
+    ),
+    ("dgl.frame", "Frame"),
+    ("mmengine.config.config mmcv.utils.config", "ConfigDict"),
+    ("mmengine.logging.message_hub", "MessageHub"),
+    ("torch.ao.quantization.qconfig torch.quantization.qconfig", "QConfig QConfigDynamic"),
+    ("gym.spaces", "*"),
+    ("tensordict._td tensordict.tensordict", "TensorDict"),
+    ("peft.tuners.lora", "LoraConfig LoraModel"),
+    ("megatron.core.transformer.enums megatron.core.enums", "*"),
+    ("megatron.core.tensor_parallel.random", "CudaRNGStatesTracker"),
     ("omegaconf._utils", "_DEFAULT_MARKER_"),
     ("lightning_fabric.utilities.types lightning.fabric.utilities.types", "_PATH"),
     ("torch.amp.grad_scaler torch.cuda.amp.grad_scaler", "OptState _refresh_per_optimizer_state"),

@@ -66,7 +66,10 @@ mod tests {
         }
         assert!(rows > 1000, "{rows} rows");
         for module in ["", "#", "a", "torch", "timm.modelsx", "zzz", "\u{e9}"] {
-            assert!(ROWS.lines().any(|line| line.starts_with(&format!("{module} "))) || row(module).is_none(), "{module}");
+            assert!(
+                ROWS.lines().any(|line| line.starts_with(&format!("{module} "))) || row(module).is_none(),
+                "{module}"
+            );
         }
     }
 

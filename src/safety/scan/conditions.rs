@@ -109,7 +109,8 @@ fn keeps(graph: &Graph, object: &Object) -> bool {
 fn names_plain_type(graph: &Graph, object: &Object) -> bool {
     let name = first(graph, object).and_then(|arg| graph.str(arg));
     object.changes.is_empty()
-        && name.is_some_and(|name| !matches!(classify("types", &name), Status::Dangerous(_)) && is_inert_attribute(&name))
+        && name
+            .is_some_and(|name| !matches!(classify("types", &name), Status::Dangerous(_)) && is_inert_attribute(&name))
 }
 
 /// Python makes the object without calling anything of it: `cls.__new__(cls)`.
