@@ -43,6 +43,10 @@ pub enum Condition {
     GetAttr,
     /// `cloudpickle`'s way to a type of Python's, that is not one of code.
     TypeName,
+    /// `type` of None and the like.
+    TypeOf,
+    /// `operator.getitem` of what `typing` has.
+    Item,
     /// A class whose constructor reaches something, when it is not called: why.
     Init(&'static str),
     /// A class of which nobody has found that calling it is harmless, when it is not called.
@@ -64,6 +68,8 @@ pub fn condition(module: &str, name: &str) -> Option<Condition> {
     match (module, name) {
         ("functools" | "_functools", "partial") => Some(Condition::Partial),
         ("operator" | "_operator", "itemgetter" | "attrgetter" | "methodcaller") => Some(Condition::Getter),
+        ("builtins" | "__builtin__", "type") => Some(Condition::TypeOf),
+        ("operator" | "_operator", "getitem") => Some(Condition::Item),
         ("builtins" | "__builtin__", "getattr") => Some(Condition::GetAttr),
         ("cloudpickle.cloudpickle" | "cloudpickle", "_builtin_type") => Some(Condition::TypeName),
         _ => CONSTRUCTORS
