@@ -232,6 +232,10 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
         }
         'ckpt;check' {
             [CompletionResult]::new('--fail-on', '--fail-on', [CompletionResultType]::ParameterName, 'Exit with 1 when there is a finding this bad')
+            [CompletionResult]::new('--require', '--require', [CompletionResultType]::ParameterName, 'Report as an error what this asks for and a file is not')
+            [CompletionResult]::new('--allow', '--allow', [CompletionResultType]::ParameterName, 'Treat matching unknown globals as known (`*` also matches dots), and a dangerous one if this is its exact name; repeatable')
+            [CompletionResult]::new('--allow-from', '--allow-from', [CompletionResultType]::ParameterName, 'Read such globs from a file, one per line (`#` starts a comment); they need not match anything')
+            [CompletionResult]::new('--write-allow', '--write-allow', [CompletionResultType]::ParameterName, 'Write the unknown globals of all inputs to FILE, to review and use with --allow-from; never dangerous ones')
             [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'Output format')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour')
             [CompletionResult]::new('--max-objects', '--max-objects', [CompletionResultType]::ParameterName, 'Objects that pickles may make beyond what the file''s size explains (compressed files)')
@@ -243,6 +247,7 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
             [CompletionResult]::new('--recursive', '--recursive', [CompletionResultType]::ParameterName, 'One line for each input, and for every file below a directory that is or hides a checkpoint')
             [CompletionResult]::new('--numerics', '--numerics', [CompletionResultType]::ParameterName, 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors')
             [CompletionResult]::new('--no-data', '--no-data', [CompletionResultType]::ParameterName, 'Read no tensor data: no checksums')
+            [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Overwrite the file of --write-allow')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Short for --format json')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Suppress notes and progress on standard error')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Suppress notes and progress on standard error')

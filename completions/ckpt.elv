@@ -221,6 +221,10 @@ set edit:completion:arg-completer[ckpt] = {|@words|
         }
         &'ckpt;check'= {
             cand --fail-on 'Exit with 1 when there is a finding this bad'
+            cand --require 'Report as an error what this asks for and a file is not'
+            cand --allow 'Treat matching unknown globals as known (`*` also matches dots), and a dangerous one if this is its exact name; repeatable'
+            cand --allow-from 'Read such globs from a file, one per line (`#` starts a comment); they need not match anything'
+            cand --write-allow 'Write the unknown globals of all inputs to FILE, to review and use with --allow-from; never dangerous ones'
             cand --format 'Output format'
             cand --color 'When to use colour'
             cand --max-objects 'Objects that pickles may make beyond what the file''s size explains (compressed files)'
@@ -232,6 +236,7 @@ set edit:completion:arg-completer[ckpt] = {|@words|
             cand --recursive 'One line for each input, and for every file below a directory that is or hides a checkpoint'
             cand --numerics 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
             cand --no-data 'Read no tensor data: no checksums'
+            cand --force 'Overwrite the file of --write-allow'
             cand --json 'Short for --format json'
             cand -q 'Suppress notes and progress on standard error'
             cand --quiet 'Suppress notes and progress on standard error'

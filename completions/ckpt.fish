@@ -229,6 +229,10 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l fail-on -d 'Exit wit
 warning\t'Unusual: have a look'
 error\t'Something is broken or missing'
 danger\t'Loading it would run code, or do what only an attack needs'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l require -d 'Report as an error what this asks for and a file is not' -r -f -a "weights-only\t'torch.load(weights_only=True) opens it'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l allow -d 'Treat matching unknown globals as known (`*` also matches dots), and a dangerous one if this is its exact name; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l allow-from -d 'Read such globs from a file, one per line (`#` starts a comment); they need not match anything' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l write-allow -d 'Write the unknown globals of all inputs to FILE, to review and use with --allow-from; never dangerous ones' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
 json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
@@ -242,6 +246,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-read-bytes -d 'B
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'One line for each input, and for every file below a directory that is or hides a checkpoint'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l numerics -d 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l no-data -d 'Read no tensor data: no checksums'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l force -d 'Overwrite the file of --write-allow'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
