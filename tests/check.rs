@@ -315,6 +315,8 @@ fn honest_files_are_clean() {
         files.extend(fs::read_dir(testdata(folder)).unwrap().map(|entry| entry.unwrap().path()));
     }
     files.retain(|path| path.is_file() && path.extension().is_none_or(|ending| ending != "json" && ending != "py"));
+    // NVlabs' persistence runs the source code that lies in the file
+    files.retain(|path| !path.file_stem().is_some_and(|stem| stem == "stylegan" || stem == "stylegan_ema"));
     assert!(files.len() > 150);
     for path in files {
         let found = examined(&path.display().to_string(), &fs::read(&path).unwrap());

@@ -43,6 +43,10 @@ pub enum Condition {
     GetAttr,
     /// `cloudpickle`'s way to a type of Python's, that is not one of code.
     TypeName,
+    /// `type` of None and the like.
+    TypeOf,
+    /// `operator.getitem` of what `typing` has.
+    Item,
     /// A class whose constructor reaches something, when it is not called: why.
     Init(&'static str),
     /// A class of which nobody has found that calling it is harmless, when it is not called.
@@ -64,6 +68,8 @@ pub fn condition(module: &str, name: &str) -> Option<Condition> {
     match (module, name) {
         ("functools" | "_functools", "partial") => Some(Condition::Partial),
         ("operator" | "_operator", "itemgetter" | "attrgetter" | "methodcaller") => Some(Condition::Getter),
+        ("builtins" | "__builtin__", "type") => Some(Condition::TypeOf),
+        ("operator" | "_operator", "getitem") => Some(Condition::Item),
         ("builtins" | "__builtin__", "getattr") => Some(Condition::GetAttr),
         ("cloudpickle.cloudpickle" | "cloudpickle", "_builtin_type") => Some(Condition::TypeName),
         _ => CONSTRUCTORS
@@ -156,8 +162,11 @@ fn classify_here(module: &str, name: &str) -> Status {
     if leads_out || module.split('.').skip(1).any(is_road) {
         return Status::Dangerous(REACHES);
     }
-    // a function that another one made cannot be found by any name
+    // a function that another one made is found by no name: loading ends there
     let is_local = name.contains('<');
+    if name.split('.').any(|part| part == "<locals>") {
+        return Status::Known;
+    }
     let is_class = |part: &str| part.trim_start_matches('_').starts_with(char::is_uppercase);
     // the methods of layers and optimizers work on tensors; those of other classes are not looked at one by one
     let is_layer = |last: &str| kinds::is_layers(module) && is_inert_attribute(last);
@@ -272,6 +281,8 @@ mod tests {
             ("__builtin__", "set"),
             ("pathlib", "PosixPath"),
             ("torch._utils\r", "_rebuild_tensor_v2\r"),
+            ("train", "main.<locals>.<lambda>"),
+            ("sklearn.svm._classes", "SVC"),
         ] {
             assert_eq!(classify(module, name), Status::Known, "{module} {name}");
         }
@@ -310,7 +321,6 @@ mod tests {
         for (module, name) in [
             ("models.cnn", "CNN"),
             ("torch.nn.modules.conv", "some_function"),
-            ("train", "main.<locals>.<lambda>"),
             ("torch.nn.modules", "Conv2d.forward"),
             ("utils.logging", "Logger"),
             ("ossaudio", "Mixer"),

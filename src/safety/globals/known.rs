@@ -18,7 +18,7 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("uuid", "UUID SafeUUID"),
     ("argparse", "Namespace"),
     ("types", "SimpleNamespace MappingProxyType GenericAlias"),
-    ("typing", "Any Dict List Tuple Set Optional Union Sequence Mapping Iterable"),
+    ("typing", "Any Dict List Tuple Set Optional Union Sequence Mapping Iterable OrderedDict Callable Literal Type"),
     ("pathlib pathlib._local", "PosixPath WindowsPath PurePosixPath PureWindowsPath Path PurePath"),
     ("enum", "Enum IntEnum"),
     ("signal", "Signals Handlers Sigmasks"),
@@ -134,7 +134,7 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("torch.optim", "*"),
     ("torch.optim.lr_scheduler", "*"),
     ("torch.utils.hooks", "RemovableHandle"),
-    ("torch._C", "_TensorBase TensorBase Generator"),
+    ("torch._C", "_TensorBase TensorBase Generator _VariableFunctionsClass"),
     ("torch.distributed.checkpoint.metadata", "*"),
     ("torch.distributed.checkpoint.filesystem", "_StorageInfo _StoragePrefix"),
     (
@@ -154,6 +154,74 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("torch.torch_version", "TorchVersion"),
     ("torchvision.models torchvision.ops", "*"),
     ("omegaconf.dictconfig omegaconf.listconfig omegaconf.base omegaconf.nodes", "*"),
+    // read by hand where the bases are compiled or too much is generic for vetted.py
+    (
+        "pandas.core.indexes.base pandas.core.indexes.range pandas.core.indexes.multi pandas.core.indexes.datetimes \
+         pandas.core.indexes.timedeltas pandas.core.indexes.period pandas.core.indexes.interval \
+         pandas.core.indexes.category pandas.core.indexes.numeric pandas.core.indexes.frozen",
+        "Index RangeIndex MultiIndex DatetimeIndex TimedeltaIndex PeriodIndex IntervalIndex CategoricalIndex Int64Index \
+         UInt64Index Float64Index NumericIndex FrozenList FrozenNDArray",
+    ),
+    ("pandas.core.series", "Series"),
+    ("pandas.core.frame", "DataFrame"),
+    ("pandas.core.internals.managers pandas.core.internals.blocks pandas.core.arrays pandas.core.dtypes.dtypes", "*"),
+    ("pandas.core.flags", "Flags"),
+    (
+        "pandas",
+        "Categorical CategoricalDtype CategoricalIndex DataFrame DatetimeIndex DatetimeTZDtype Index Interval \
+         IntervalDtype IntervalIndex MultiIndex NA NaT Period PeriodDtype PeriodIndex RangeIndex Series StringDtype \
+         Timedelta TimedeltaIndex Timestamp",
+    ),
+    ("pandas.arrays", "*"),
+    ("pandas.core.indexes.interval", "_new_IntervalIndex"),
+    ("pandas.core.indexes.timedeltas", "_new_TimedeltaIndex"),
+    ("sklearn.pipeline", "Pipeline FeatureUnion"),
+    (
+        "sklearn.model_selection._search sklearn.model_selection._split sklearn.naive_bayes sklearn.gaussian_process.kernels",
+        "*",
+    ),
+    ("scipy.interpolate._cubic", "CubicSpline PchipInterpolator Akima1DInterpolator CubicHermiteSpline"),
+    (
+        "scipy.interpolate._interpolate scipy.interpolate.interpolate",
+        "interp1d._call_linear interp1d._call_linear_np interp1d._call_nearest interp1d._call_spline \
+         interp1d._call_previousnext interp1d._call_nan_spline",
+    ),
+    ("gymnasium.spaces", "*"),
+    ("torch_geometric.data.data", "Data BaseData"),
+    ("torch_geometric.data.batch", "Batch DataBatch HeteroDataBatch"),
+    ("torch_geometric.data.hetero_data", "HeteroData"),
+    ("torch_geometric.nn.conv torch_geometric.nn.dense torch_geometric.nn.norm torch_geometric.nn.aggr", "*"),
+    (
+        "transformers.optimization",
+        "_get_constant_lambda _get_constant_schedule_with_warmup_lr_lambda _get_linear_schedule_with_warmup_lr_lambda \
+         _get_cosine_schedule_with_warmup_lr_lambda _get_inverse_sqrt_schedule_lr_lambda \
+         _get_cosine_with_hard_restarts_schedule_with_warmup_lr_lambda \
+         _get_polynomial_decay_schedule_with_warmup_lr_lambda",
+    ),
+    ("torchvision.ops.boxes", "box_iou nms batched_nms"),
+    ("numpy", "sin cos tan tanh exp expm1 log log1p log2 log10 sqrt square abs mean median std var sum min max poly1d"),
+    ("transformers.generation.configuration_utils", "GenerationConfig"),
+    (
+        "torchmetrics.aggregation torchmetrics.metric torchmetrics.collections torchmetrics.classification \
+         torchmetrics.regression torchmetrics.retrieval torchmetrics.clustering torchmetrics.nominal \
+         torchmetrics.segmentation",
+        "*",
+    ),
+    ("sklearn.compose._column_transformer", "ColumnTransformer make_column_selector"),
+    ("fairseq.meters", "AverageMeter TimeMeter StopwatchMeter"),
+    (
+        "scipy.sparse._dia scipy.sparse.dia scipy.sparse._bsr scipy.sparse.bsr",
+        "dia_matrix dia_array bsr_matrix bsr_array",
+    ),
+    ("dgl.frame", "Frame"),
+    ("mmengine.config.config mmcv.utils.config", "ConfigDict"),
+    ("mmengine.logging.message_hub", "MessageHub"),
+    ("torch.ao.quantization.qconfig torch.quantization.qconfig", "QConfig QConfigDynamic"),
+    ("gym.spaces", "*"),
+    ("tensordict._td tensordict.tensordict", "TensorDict"),
+    ("peft.tuners.lora", "LoraConfig LoraModel"),
+    ("megatron.core.transformer.enums megatron.core.enums", "*"),
+    ("megatron.core.tensor_parallel.random", "CudaRNGStatesTracker"),
     ("omegaconf._utils", "_DEFAULT_MARKER_"),
     ("lightning_fabric.utilities.types lightning.fabric.utilities.types", "_PATH"),
     ("torch.amp.grad_scaler torch.cuda.amp.grad_scaler", "OptState _refresh_per_optimizer_state"),

@@ -1,12 +1,14 @@
 """Write the classes and functions of libraries that do nothing but make data, as data: vetted.txt, beside this script.
 
-usage: python vetted.py [-o OUT] SOURCE...
+usage: python vetted.py [-o OUT] [--add] SOURCE...
 
 A SOURCE is a wheel, or NAME==VERSION=DIR with the packages' sources below DIR; where a class is in two of them, it counts
 only if it is harmless in both. Nothing is imported: sources are parsed. A class is taken when no method that a pickle makes
 Python call reaches a file, a process, the network, code, or a function that the pickle chose; its bases are followed into
 the other SOURCEs, and an unknown base or call means that it is not taken. What stands behind `|` is harmless only as
 pickles make objects, without calling the class: its constructor was not found harmless.
+
+With --add the table stays, and modules that it does not have yet are added; SOURCEs are then those and what they build on.
 
     pip download --no-deps --only-binary :all: -d wheels torch torchvision timm transformers ...
     python vetted.py wheels/*.whl fairseq==main=checkouts/fairseq
@@ -23,7 +25,7 @@ sys.setrecursionlimit(20000)
 
 # what a pickle makes Python call of an object that it does not construct by a call
 NEW = """__new__ __setstate__ __reduce__ __reduce_ex__ __setattr__ __getattr__ __getattribute__ __hash__ __eq__ __del__
-__setitem__ __missing__ append extend add update __contains__ __len__ __bool__ __index__""".split()
+__setitem__ __missing__ append extend add __contains__ __len__ __bool__ __index__""".split()
 # and of one that it does
 INIT = ["__init__", "__post_init__", "_missing_"]
 SKIP = re.compile(r"(^|[./_])(tests?|testing|conftest|examples?|benchmarks?|scripts?|cli|commands|_inductor|_dynamo|_vendor|"
@@ -570,6 +572,8 @@ def main():
         at = args.index("-o")
         out = args[at + 1]
         del args[at : at + 2]
+    add = "--add" in args
+    args = [arg for arg in args if arg != "--add"]
     world = World([Source(spec) for spec in args])
     # 2: also when it is called; 1: as pickles make objects; 0: not
     found = {}
@@ -602,11 +606,21 @@ def main():
     for (module, name), level in found.items():
         if level:
             modules.setdefault(module, ([], []))[2 - level].append(name)
+    versions = {f"{s.name}=={s.version}" for s in world.sources}
+    rows = {}
+    for module, (called, made) in modules.items():
+        rows[module] = " ".join([module] + sorted(called) + (["|"] + sorted(made) if made else []))
+    if add:
+        with open(out, encoding="ascii") as f:
+            for line in f.read().splitlines():
+                if line.startswith("# Of: "):
+                    versions.update(line[6:].split())
+                elif not line.startswith("#"):
+                    rows[line.split(" ")[0]] = line
     lines = ["# What makes data and nothing else; written by vetted.py, do not edit. Rows are sorted: a module, its classes and",
              "# functions; behind `|` classes that do more when they are called.",
-             "# Of: " + " ".join(sorted(f"{s.name}=={s.version}" for s in world.sources))]
-    for module, (called, made) in sorted(modules.items()):
-        lines.append(" ".join([module] + sorted(called) + (["|"] + sorted(made) if made else [])))
+             "# Of: " + " ".join(sorted(versions))]
+    lines += [rows[module] for module in sorted(rows)]
     with open(out, "w", encoding="ascii", newline="\n") as f:
         f.write("\n".join(lines) + "\n")
     levels = list(found.values())

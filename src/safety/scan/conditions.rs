@@ -52,6 +52,20 @@ pub(in crate::safety) fn loose(graph: &Graph) -> HashSet<NodeId> {
             Condition::GetAttr => {
                 is_reduce(object) && object.changes.is_empty() && is_attribute(graph, object, &harmless)
             }
+            Condition::TypeOf | Condition::Item => {
+                let is_of_typing = |of: NodeId| graph.global(of).is_some_and(|(module, _)| module == "typing");
+                let is_plain = match (condition, graph.sequence(object.args)) {
+                    // the types of these have no name of their own to pickle
+                    (Condition::TypeOf, Some([of])) => {
+                        let is_constant = |name: &str| matches!(name, "Ellipsis" | "NotImplemented");
+                        matches!(graph.node(*of), Node::None)
+                            || graph.global(*of).is_some_and(|(_, name)| is_constant(&name))
+                    }
+                    (Condition::Item, Some([of, _])) => is_of_typing(*of),
+                    _ => false,
+                };
+                is_reduce(object) && is_plain && !called.contains(&id) && object.changes.is_empty()
+            }
             Condition::TypeName => is_reduce(object) && !called.contains(&id) && names_plain_type(graph, object),
             Condition::Init(_) | Condition::Made => makes_no_call(graph, object),
         };
@@ -169,7 +183,12 @@ fn is_attribute(graph: &Graph, object: &Object, harmless: &HashSet<NodeId>) -> b
                 .rsplit('.')
                 .next()
                 .is_some_and(|last| last.trim_start_matches('_').starts_with(char::is_uppercase));
-            is_class && !matches!(classify(&module, &format!("{class}.{name}")), Status::Dangerous(_))
+            if (module.as_ref(), class.as_ref()) == ("torch._C", "_VariableFunctionsClass") {
+                // how torch's own functions are pickled
+                return !matches!(classify("torch", &name), Status::Dangerous(_));
+            }
+            let full = classify(&module, &format!("{class}.{name}"));
+            full == Status::Known || is_class && !matches!(full, Status::Dangerous(_))
         }
         None => harmless.contains(of),
     }

@@ -158,7 +158,9 @@ impl Replay<'_> {
         let has_parts = matches!(class, Class::Float | Class::Complex);
         match (self.value(id), class) {
             (Value::Unknown | Value::SomeInt | Value::Bool(_), _) => Ok(()),
-            (Value::Int(_) | Value::HugeInt | Value::Magic | Value::Float(_) | Value::Complex(_), Class::Bool) => Ok(()),
+            (Value::Int(_) | Value::HugeInt | Value::Magic | Value::Float(_) | Value::Complex(_), Class::Bool) => {
+                Ok(())
+            }
             (Value::Tensor(tensor), _) if tensor.is_meta => Err("a tensor without data".into()),
             (Value::Tensor(tensor), _) if !has_parts => match tensor.dtype.as_ref().and_then(DType::class) {
                 Some(Class::Signed | Class::Unsigned | Class::Bool) | None => one(tensor),

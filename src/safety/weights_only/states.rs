@@ -120,7 +120,12 @@ impl Replay<'_> {
             }
             (Some(b"real"), value) => matches!(
                 value,
-                Value::Bool(_) | Value::Int(Some(_)) | Value::SomeInt | Value::Float(_) | Value::Complex(_) | Value::Tensor(_)
+                Value::Bool(_)
+                    | Value::Int(Some(_))
+                    | Value::SomeInt
+                    | Value::Float(_)
+                    | Value::Complex(_)
+                    | Value::Tensor(_)
             ),
             _ => true,
         };

@@ -120,7 +120,11 @@ impl Replay<'_> {
         let key = match self.key_text(key) {
             Some(key) => key,
             // the name of its record depends on the tensor's value
-            None if matches!(self.value(key), Value::Unknown) || matches!(self.value(key), Value::Tensor(tensor) if tensor.is_integer()) => return Ok(Value::Unknown),
+            None if matches!(self.value(key), Value::Unknown)
+                || matches!(self.value(key), Value::Tensor(tensor) if tensor.is_integer()) =>
+            {
+                return Ok(Value::Unknown);
+            }
             None if legacy || matches!(self.value(key), Value::Str(_)) => return Ok(Value::Unknown),
             None => return Err(format!("names a record after {}", self.value(key).type_name())),
         };

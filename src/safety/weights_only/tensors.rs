@@ -100,7 +100,13 @@ impl Replay<'_> {
             // what pybind11 takes for a bool
             self.truth(*value)?;
             match self.value(*value) {
-                Value::None | Value::Bool(_) | Value::Int(_) | Value::SomeInt | Value::HugeInt | Value::Magic | Value::Unknown => {}
+                Value::None
+                | Value::Bool(_)
+                | Value::Int(_)
+                | Value::SomeInt
+                | Value::HugeInt
+                | Value::Magic
+                | Value::Unknown => {}
                 Value::Float(_) | Value::Complex(_) | Value::Tensor(_) => {}
                 other => return Err(wrong("a value of the metadata", other)),
             }
