@@ -22,19 +22,19 @@ pub struct Cli {
 pub enum Command {
     /// List tensors and other values: names, dtypes, shapes, sizes
     Ls(ls::Args),
-    /// Remove a prefix from the names of every state dict, and change nothing else
+    /// Remove a prefix from the names in every state dict; change nothing else
     StripPrefix(strip_prefix::Args),
-    /// Rename tensors: add or remove prefixes, by pattern, by a table
+    /// Rename tensors by prefix, pattern or table
     Rename(rename::Args),
-    /// Save what is left of a damaged file; finish or undo an interrupted edit in place
+    /// Salvage a damaged file; finish or undo an interrupted edit in place
     Repair(repair::Args),
     /// Convert between torch's containers, safetensors and npz
     Convert(convert::Args),
     /// Compare two checkpoints: what changed, where, by how much
     Diff(diff::Args),
-    /// Take out tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt
+    /// Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt
     Extract(Box<extract::Args>),
-    /// Check that a file is safe to load and sound: globals, weights_only, checksums, bounds
+    /// Check that a file is safe to load and intact: globals, weights_only, checksums, bounds
     Check(check::Args),
     /// Print a shell's completion script
     Completions(completions::Args),

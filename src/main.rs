@@ -1,5 +1,6 @@
 //! The process boundary: arguments in, exit status out, errors on one line.
 
+use std::io::ErrorKind as IoErrorKind;
 use std::process::ExitCode;
 
 use ckpt::cli::{self, Cli};
@@ -14,8 +15,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) if !e.use_stderr() => {
             // --help and --version are no errors; a closed pipe is nobody's business
-            let _ = e.print();
-            return ExitCode::SUCCESS;
+            return match e.print() {
+                Err(e) if e.kind() != IoErrorKind::BrokenPipe => {
+                    output::say(format_args!("standard output: {e}"));
+                    Status::Trouble.into()
+                }
+                _ => ExitCode::SUCCESS,
+            };
         }
         Err(e) => {
             output::say(usage::message(&e, &arguments));

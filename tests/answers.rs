@@ -71,7 +71,32 @@ fn a_module_beside_a_state_dict_is_no_reason() {
     let whole = driver::run("strip-prefix module. torch-2.15-py311/dataparallel_full.pth -o out.pt").exits(2);
     assert!(whole.stderr.contains("a module pickled whole"), "{}", whole.stderr);
     let passed = driver::run("strip-prefix module. torch-2.15-py311/dataparallel_full.pth --if-present").exits(2);
-    assert!(passed.stderr.contains("say where"), "{}", passed.stderr);
+    assert!(passed.stderr.contains("no output given"), "{}", passed.stderr);
     let passed = driver::run("strip-prefix module. torch-2.15-py311/dataparallel_full.pth --if-present --dry-run");
     assert!(passed.exits(0).stderr.contains("a module pickled whole"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_named_as_standard_output() {
+    for words in [
+        format!("ls {MODEL}"),
+        format!("ls --json {MODEL}"),
+        format!("check {MODEL}"),
+        format!("diff {MODEL} answers/devices.pt"),
+        format!("extract {MODEL}"),
+        format!("extract {MODEL} --json"),
+        format!("rename {MODEL} --add-prefix net. --dry-run"),
+        format!("strip-prefix module. {MODEL} -o -"),
+        "completions bash".to_owned(),
+        "man ls".to_owned(),
+        "ls --help".to_owned(),
+        "--version".to_owned(),
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let run = driver::ckpt().args(words.split(' ')).stdout(full).output().unwrap();
+        let told = String::from_utf8(run.stderr).unwrap();
+        assert_eq!(run.status.code(), Some(2), "{words}: {told}");
+        assert!(told.starts_with("ckpt: ") && told.contains("standard output: No space left"), "{words}: {told}");
+    }
 }

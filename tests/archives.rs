@@ -171,7 +171,7 @@ fn a_member_that_is_not_there_is_an_error_with_near_names() {
     assert!(said.contains("no member `nope`"), "{said}");
     assert!(refusal(&["ls", "holds.json::x"]).contains("neither a zip nor a tar archive"));
     assert!(refusal(&["ls", "none.zip::x"]).contains("No such file"));
-    assert!(refusal(&["ls", "stored.zip::README.md"]).contains("text that starts with `Read me.`"));
+    assert!(refusal(&["ls", "stored.zip::README.md"]).contains("plain text starting with `Read me.`"));
     assert!(refusal(&["ls", "package.pt::zoo.py"]).contains("no member `zoo.py`"));
 }
 

@@ -484,20 +484,20 @@ fn refusals() {
         (&[&tensors, "scalar", "-o", &out("no/such/x.npy")], "does not exist"),
         (&[&tensors, "bfloat16", "-o", &out("x.npy")], "--dtype float32"),
         (&[&tensors, "float8_e5m2", "-o", &out("x.npz")], "--dtype float32"),
-        (&[&tensors, "complex32", "-o", &out("x.npy")], "numpy does not have"),
-        (&[&tensors, "complex128", "-o", &out("x.safetensors")], "safetensors has no complex128"),
+        (&[&tensors, "complex32", "-o", &out("x.npy")], "NumPy has no complex32"),
+        (&[&tensors, "complex128", "-o", &out("x.safetensors")], "safetensors cannot hold complex128"),
         (&[&tensors, "coo", "-o", &out("x.npy")], ".npz"),
         (&[&tensors, "qint8", "-o", &out("x.csv")], "NAME.int_repr"),
         (&[&tensors, "scalar", "scalar_int", "-o", &out("x.npy")], "2 tensors do not fit into .npy"),
         (&[&tensors, "three_dims", "-o", &out("x.csv")], "3 dimensions"),
         (&[&tensors, "meta", "-o", &out("x.npy")], "meta tensor has no data"),
-        (&[&file, "epoch", "-o", &out("x.npy")], "epoch is no tensor"),
-        (&[&file, "epoch", "-o", &out("x.npz")], "epoch is no tensor"),
-        (&[&tensors, "scalar", "-o", &out("x.docx")], "into .docx"),
+        (&[&file, "epoch", "-o", &out("x.npy")], "epoch is not a tensor"),
+        (&[&file, "epoch", "-o", &out("x.npz")], "epoch is not a tensor"),
+        (&[&tensors, "scalar", "-o", &out("x.docx")], "extension .docx"),
         (&[&tensors, "scalar", "-o", "-"], "--to"),
         (&[&tensors, "scalar", "-o", "-", "--to", "npy", "--json"], "--json"),
-        (&[&tensors, "scalar", "-o", &out("dir/"), "--to", "npz"], "one file for each"),
-        (&[&tensors, "int64", "--dtype", "float32"], "only floating tensors"),
+        (&[&tensors, "scalar", "-o", &out("dir/"), "--to", "npz"], "one file per tensor"),
+        (&[&tensors, "int64", "--dtype", "float32"], "only floating-point tensors"),
         (&[&tensors, "float32", "--dtype", "int64"], "float16, bfloat16, float32, float64"),
         (&[&tensors, "scalar", "--force"], "--output"),
         (&[&tensors, "scalar", "--full", "-o", &out("x.npy")], "cannot be used with"),
@@ -526,7 +526,7 @@ fn bounds_and_overflows() {
     for (form, name) in [("npy", "out.npy"), ("pt", "out.pt"), ("csv", "out.csv")] {
         let output = ckpt(&[&tensors, "whole_large", "--dtype", "float16", "-o", &path(&dir, name)]);
         let note = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success() && note.contains("2 elements overflow float16"), "{form}: {note}");
+        assert!(output.status.success() && note.contains("2 values overflowed float16"), "{form}: {note}");
     }
 }
 

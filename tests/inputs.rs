@@ -134,7 +134,7 @@ fn base64_text_is_told() {
         assert!(said.contains("is base64 text of a checkpoint") && said.contains("base64 -d"), "{file}: {said}");
     }
     let said = refusal(base64(b"only some words of text, and then more of them").as_bytes(), "f.txt");
-    assert!(said.contains("text that starts with"), "{said}");
+    assert!(said.contains("plain text starting with"), "{said}");
 }
 
 #[test]
@@ -184,5 +184,5 @@ fn a_keras_model_is_named() {
         std::io::Write::write_all(&mut writer, b"{}").unwrap();
     }
     let said = refusal(&writer.finish().unwrap().into_inner(), "m.keras");
-    assert!(said.contains("is a Keras model"), "{said}");
+    assert!(said.contains("not a checkpoint: a Keras model"), "{said}");
 }

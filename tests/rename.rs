@@ -66,7 +66,7 @@ fn changes_are_made_in_the_order_of_the_command_line() {
     let other = new_names(&[&other[..], &["--if-present"]].concat());
     assert!(other[0].starts_with("c.") && !other[0].contains("b."), "{other:?}");
     let undone = rename(&[LAYER, "--add-prefix", "a.", "--strip-prefix", "a.", "--dry-run"]).exits(1);
-    assert!(undone.stderr.contains("no name would change"), "{}", undone.stderr);
+    assert!(undone.stderr.contains("nothing to rename: the steps undo each other"), "{}", undone.stderr);
     rename(&[LAYER, "--add-prefix", "a.", "--strip-prefix", "a.", "--dry-run", "--if-present"]).exits(0);
 }
 
@@ -153,12 +153,12 @@ fn what_is_refused() {
         let run = rename(args).exits(2);
         assert!(run.stderr.contains(why), "{args:?}: {}", run.stderr);
     };
-    says(&[LAYER, "--dry-run"], "required");
+    says(&[LAYER, "--dry-run"], "nothing to change; use --add-prefix");
     says(&[LAYER, "--dry-run", "--add-prefix", ""], "--add-prefix is empty");
     says(&[LAYER, "--dry-run", "--regex", "s/(/x/"], "regular expression");
     says(&[LAYER, "--dry-run", "--regex", "s/.*/x/"], "would both become x");
     says(&[LAYER, "--dry-run", "--map", "nowhere.json"], "nowhere.json: No such file");
-    says(&["-", "--dry-run", "--map", "-"], "both the file and the table");
+    says(&["-", "--dry-run", "--map", "-"], "both INPUT and the --map table");
     says(&[LAYER, "--add-prefix", "x.", "--in-place", "-o", "x"], "cannot be used with");
     says(&[LAYER, "--add-prefix", "x.", "-o", "no/such/dir/x"], "does not exist");
 }

@@ -210,7 +210,7 @@ fn what_is_refused() {
         assert!(run.stderr.contains(why), "{words}: {}", run.stderr);
         assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
     };
-    says(&format!("module. {STATE}"), "-o OUTPUT, or --in-place");
+    says(&format!("module. {STATE}"), "use -o OUTPUT or --in-place");
     says("module. torch-2.15-py311/dataparallel_full.pth --dry-run", "convert --state-dict");
     says("module. torch-2.15-py311/scripted.pt --dry-run", "convert --state-dict");
     says("module. - --in-place", "standard input");

@@ -68,7 +68,9 @@ impl Checkpoint {
     pub fn plan_renames(&self, root: &Root, rules: &Rules, takes: Option<&dyn Fn(&str) -> bool>) -> Result<Plan> {
         if matches!(self.container, Container::TorchScript | Container::Pt2) {
             let what = "names in a TorchScript or torch.export archive are part of its code";
-            return Err(Error::unsupported(format!("{what}; `ckpt convert --state-dict` takes the weights out first")));
+            return Err(Error::unsupported(format!(
+                "{what}; extract the weights first with `ckpt convert --state-dict`"
+            )));
         }
         let mut planner = Planner::new(self, rules, takes, root.stem.as_deref());
         planner.walk(root)?;

@@ -36,8 +36,6 @@ const BATCH: usize = 256;
 #[command(after_help = "\
 An archive of checkpoints (zip, tar, .nemo, .mar, also compressed) has a report of its own, and one for each checkpoint \
 in it.\n\n\
-Exit status: 0 when nothing is as bad as --fail-on, 1 when something is (a damaged file included), 2 when an input is no \
-checkpoint, an archive without any, or cannot be read.\n\n\
 Examples:\n  ckpt check download.pth\n  ckpt check -R --fail-on error models/\n  \
 ckpt check --write-allow ours.txt model.pth\n  ckpt check --allow-from ours.txt --allow 'mymodels.*' model.pth\n  \
 ckpt check --json --numerics model.pth | jq .findings")]
@@ -45,11 +43,11 @@ pub struct Args {
     /// Files, directories of a checkpoint in several files, or members of archives (`ARCHIVE::member`); `-` is standard input
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
-    /// One line for each input, and for every file below a directory that is or hides a checkpoint. What is called like one
-    /// (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that may not be read is an error
+    /// Check directories recursively; print one line per file that is, or contains, a checkpoint. What is named like one
+    /// (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that cannot be read is an error
     #[arg(short = 'R', long)]
     pub recursive: bool,
-    /// Exit with 1 when there is a finding this bad
+    /// Exit with status 1 if any finding is at least this severe
     #[arg(long, value_enum, default_value = "warning", value_name = "SEVERITY")]
     pub fail_on: Severity,
     /// Also look for NaN, infinities, zeros and subnormal numbers in the tensors

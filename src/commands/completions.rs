@@ -1,11 +1,12 @@
 //! `ckpt completions SHELL`: what `completions/` holds.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use clap_complete::Shell;
 
 use crate::cli;
 use crate::commands::Status;
+use crate::commands::output::stdout;
 
 /// Options of `ckpt completions`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,8 @@ pub fn script(shell: Shell) -> Vec<u8> {
 
 /// Prints the script.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
-    io::stdout().lock().write_all(&script(args.shell))?;
+    let mut out = stdout();
+    out.write_all(&script(args.shell))?;
+    out.flush()?;
     Ok(Status::Success)
 }

@@ -205,7 +205,7 @@ impl Args {
         }
         To::of_extension(self.output()).with_context(|| {
             format!(
-                "{}: the extension says no format; --to torch|torch-legacy|safetensors|npz does",
+                "{}: cannot tell the output format from the extension; add --to torch|torch-legacy|safetensors|npz",
                 self.output().display()
             )
         })
@@ -242,7 +242,7 @@ struct Job<'a> {
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let to = args.target_format()?;
     if args.output().as_os_str() == "-" && args.report.wants_json() {
-        bail!("standard output cannot take the file and the report: name an OUTPUT");
+        bail!("--json and OUTPUT `-` both write to standard output; name a file");
     }
     let from_file = (args.input.as_os_str() != "-").then_some(args.input.as_path());
     let at_output = || args.output().display().to_string();
@@ -372,7 +372,7 @@ impl Job<'_> {
         let mut seen = std::collections::HashSet::new();
         for weight in &weights.tensors {
             if !seen.insert(weight.name.as_str()) {
-                bail!("two tensors would have the name {}; choose with --root or --exclude", weight.name);
+                bail!("two tensors would have the name {}; choose one with --root or --exclude", weight.name);
             }
         }
         self.report
@@ -439,7 +439,7 @@ impl Job<'_> {
     fn check_room(&self, target: &Target, bytes: u64) -> anyhow::Result<()> {
         match target.free_bytes() {
             Some(free) if free < bytes => {
-                let message = format!("needs {bytes} bytes, {free} are free on this disk");
+                let message = format!("not enough space: {bytes} bytes needed, {free} free");
                 Err(anyhow::anyhow!(message).context(AtOutput(self.args.output().to_owned())))
             }
             _ => Ok(()),

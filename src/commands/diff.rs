@@ -38,8 +38,7 @@ their scales; sparse ones by their parts as stored. Values like `epoch` are equa
 for plain floats too. When one file has a format for weights only (safetensors, npz, npy, pt2, shards) the weights are compared, by \
 name, dtype, shape and elements only; a name that the __metadata__ of a safetensors file records as an alias ({alias: kept name}) \
 counts as a tensor there. A module against a mapping is compared by what its state_dict() gives.\n\n\
-Exit status: 0 equal; 1 different; 2 trouble: a file or a tensor could not be read. With --quiet nothing is printed and the \
-first difference ends the comparison.\n\n\
+With --quiet nothing is printed and the first difference ends the comparison.\n\n\
 Examples:\n  ckpt diff before.pth after.pth\n  ckpt diff -q model.pth model.safetensors && echo same\n  \
 ckpt diff --rtol 1e-5 --atol 1e-8 run1.ckpt run2.ckpt\n  ckpt diff --sort change --top 10 base.pth tuned.pth\n  \
 ckpt diff --root-a model_state_dict --strip-prefix module. checkpoint.tar model.pth")]
@@ -47,25 +46,25 @@ pub struct Args {
     /// The first file, directory or `ARCHIVE::member`, `-` for standard input
     #[arg(value_name = "A")]
     pub a: PathBuf,
-    /// The second file; relative differences are relative to it
+    /// The second file; relative differences are relative to its values
     #[arg(value_name = "B")]
     pub b: PathBuf,
-    /// Names, shapes, dtypes and other values only: read no tensor's data
+    /// Compare names, shapes, dtypes and other values only; read no tensor data
     #[arg(long)]
     pub structure: bool,
     /// Relative tolerance: |a - b| <= ATOL + RTOL * |b| is equal, as in torch.allclose
-    #[arg(long, value_name = "RTOL", default_value_t = 0.0, value_parser = tolerance)]
+    #[arg(long, value_name = "RTOL", default_value_t = 0.0, value_parser = tolerance, allow_negative_numbers = true)]
     pub rtol: f64,
     /// Absolute tolerance
-    #[arg(long, value_name = "ATOL", default_value_t = 0.0, value_parser = tolerance)]
+    #[arg(long, value_name = "ATOL", default_value_t = 0.0, value_parser = tolerance, allow_negative_numbers = true)]
     pub atol: f64,
-    /// NaN does not equal NaN
+    /// Treat NaN as different from NaN
     #[arg(long)]
     pub nan_differs: bool,
-    /// Equal means the same bits: 0.0 differs from -0.0, a NaN from other NaNs
+    /// Compare bits: 0.0 differs from -0.0, and a NaN from other NaNs
     #[arg(long, conflicts_with_all = ["rtol", "atol", "nan_differs"])]
     pub bitwise: bool,
-    /// What does not count (`values`: elements and other values), separated by commas
+    /// Ignore differences in these properties, separated by commas (`values`: elements and other values)
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     pub ignore: Vec<Ignore>,
     /// Strip this prefix from the names that have it: in both files, or in one only if more names match that way
@@ -77,22 +76,22 @@ pub struct Args {
     /// Compare only the part of B under NAME
     #[arg(long, value_name = "NAME", help_heading = "Names")]
     pub root_b: Option<String>,
-    /// Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable
+    /// Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable
     #[arg(long, value_name = "NAME|GLOB", help_heading = "Names")]
     pub include: Vec<String>,
     /// Skip matching names; repeatable
     #[arg(long, value_name = "NAME|GLOB", help_heading = "Names")]
     pub exclude: Vec<String>,
-    /// In which order changed tensors are shown
+    /// Sort order of changed tensors
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
     pub sort: SortBy,
     /// Show only the first N entries of each section
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
-    /// One line
+    /// Print a one-line summary
     #[arg(short, long, conflicts_with = "load")]
     pub summary: bool,
-    /// What load_state_dict(strict=False) of A into B would say: keys and shapes of the weights only
+    /// Report what load_state_dict(strict=False) of A into B would: keys and shapes of the weights only
     #[arg(long)]
     pub load: bool,
     #[command(flatten)]
@@ -107,11 +106,11 @@ pub struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum Ignore {
-    /// On which device a tensor was.
+    /// Device.
     Device,
-    /// Whether it wants a gradient.
+    /// requires_grad flag.
     RequiresGrad,
-    /// The types of elements; they are still compared as numbers.
+    /// Data type; elements are still compared as numbers.
     Dtype,
     /// Elements of tensors, and other values of the same name.
     Values,
@@ -219,7 +218,7 @@ fn nothing_left(args: &Args, weights: bool, inputs: [&Input; 2]) -> anyhow::Resu
         if !names.entries.is_empty() {
             bail!(
                 "nothing to compare: {}",
-                if weights { "there are no weights on either side" } else { "no names below the roots" }
+                if weights { "no weights on either side" } else { "no names below the roots" }
             );
         }
     }

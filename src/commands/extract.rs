@@ -7,7 +7,7 @@ mod parts;
 mod show;
 mod write_out;
 
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::checkpoint::{Entry, Item};
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
-use crate::commands::output::OutputArgs;
+use crate::commands::output::{OutputArgs, stdout};
 use crate::data::Elements;
 use crate::data::recast::Recast;
 use crate::data::subscript::Subscript;
@@ -40,26 +40,26 @@ pub struct Args {
     /// The checkpoint: a file, a directory, `ARCHIVE::member`, or `-` for standard input
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
-    /// What to take: a name, an element with all below it, or a glob over whole names (`*` also matches dots); everything
-    /// without one
+    /// What to extract: a name, an element with everything below it, or a glob over whole names (`*` also matches dots);
+    /// default: everything
     #[arg(value_name = "NAME|GLOB")]
     pub names: Vec<String>,
     /// Where to write: FILE.npy .npz .json .csv .bin .png .safetensors .pt, a directory, or `-`
     #[arg(short, long, value_name = "OUTPUT")]
     pub output: Option<PathBuf>,
-    /// The format, whatever OUTPUT is called; in a directory that of each file
+    /// Output format (default: from OUTPUT's extension); for a directory, the format of each file
     #[arg(long, value_enum, value_name = "FORMAT", requires = "output")]
     pub to: Option<Form>,
-    /// Replace what exists
+    /// Overwrite existing files
     #[arg(long, requires = "output")]
     pub force: bool,
-    /// Print every element, however many there are
+    /// Print every element
     #[arg(long, conflicts_with = "output")]
     pub full: bool,
     /// Take a part of each tensor, in Python's syntax: `0:2,:`, `-1`, `...,::-1`
     #[arg(long, value_name = "SLICE", allow_hyphen_values = true)]
     pub slice: Option<Subscript>,
-    /// Cast floating tensors to float16, bfloat16, float32 or float64
+    /// Cast floating-point tensors to float16, bfloat16, float32 or float64
     #[arg(long, value_name = "DTYPE", value_parser = crate::data::cast::target)]
     pub dtype: Option<DType>,
     #[command(flatten)]
@@ -86,7 +86,7 @@ ckpt extract checkpoint.tar --root optimizer_state_dict -o opt.pt";
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Pictures")]
 pub struct PictureArgs {
-    /// The values that are black and white, instead of the smallest and the largest
+    /// Values mapped to black and white (default: minimum and maximum)
     #[arg(long, value_name = "LO,HI", value_parser = parse_range, allow_hyphen_values = true, requires = "output")]
     pub range: Option<(f64, f64)>,
     /// Blue below zero (or below the middle of --range), red above
@@ -101,7 +101,7 @@ fn parse_range(text: &str) -> std::result::Result<(f64, f64), String> {
     let bounds =
         text.split_once(',').and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
     let bounds = bounds.filter(|(low, high): &(f64, f64)| low.is_finite() && high.is_finite() && low < high);
-    bounds.ok_or_else(|| "two numbers are wanted, the smaller one first: -1,1".to_owned())
+    bounds.ok_or_else(|| "expected two numbers, the smaller one first: -1,1".to_owned())
 }
 
 /// Prints or writes what was chosen.
@@ -121,7 +121,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let watched = watch(&input.checkpoint, &chosen);
     let part = show::Part { subscript: args.slice.as_ref(), dtype: args.dtype.as_ref() };
     let shown = if args.report.wants_json() {
-        let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+        let mut out = stdout();
         let written = show::write_json(&input.checkpoint, &chosen, part, &mut out);
         written.and_then(|()| Ok(out.flush()?))
     } else {
@@ -173,8 +173,8 @@ fn check_cast(args: &Args, checkpoint: &crate::checkpoint::Checkpoint, entries: 
     });
     let dtypes: Vec<DType> = dtypes.collect();
     match dtypes.as_slice() {
-        [one] if !is_castable(one) => bail!("{one} is not cast to {wanted}: only floating tensors are"),
-        many if !many.iter().any(is_castable) => bail!("--dtype {wanted}: there is no floating tensor to cast"),
+        [one] if !is_castable(one) => bail!("cannot cast {one} to {wanted}: only floating-point tensors can be cast"),
+        many if !many.iter().any(is_castable) => bail!("--dtype {wanted}: no floating-point tensor to cast"),
         _ => Ok(()),
     }
 }

@@ -20,21 +20,21 @@ use crate::source::SharedSource;
 
 /// Bounds that a person may raise for a file they trust.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Limits against hostile files")]
+#[command(next_help_heading = "Limits on hostile files")]
 pub struct LimitArgs {
-    /// Objects that pickles may make beyond what the file's size explains (compressed files)
+    /// Maximum objects a compressed pickle may create beyond what its size accounts for
     #[arg(long, value_name = "N", hide_short_help = true)]
     max_objects: Option<u64>,
-    /// How deep objects may nest
+    /// Maximum nesting depth of objects
     #[arg(long, value_name = "N", hide_short_help = true)]
     max_depth: Option<usize>,
-    /// Tensors and values that may be listed
+    /// Maximum tensors and values to list
     #[arg(long, value_name = "N", hide_short_help = true)]
     max_entries: Option<u64>,
-    /// Bytes that compressed input or standard input may take once expanded
+    /// Maximum bytes of compressed input or standard input once expanded
     #[arg(long, value_name = "BYTES", hide_short_help = true)]
     max_expanded_bytes: Option<u64>,
-    /// Bytes that will be read of tensors that are larger than what the file stores of them
+    /// Maximum bytes to read from tensors whose declared size exceeds their stored data
     #[arg(long, value_name = "BYTES", hide_short_help = true)]
     max_read_bytes: Option<u64>,
 }
@@ -71,9 +71,9 @@ pub struct Input {
 /// The bytes that `name` stands for, and the bounds on what is in them. Fails for what is more than one file.
 pub fn contents(name: &Path, limits: &Limits) -> crate::error::Result<Contents> {
     let layout = layout(name, limits, true)?;
-    layout.contents(limits).ok_or_else(|| {
-        Error::unsupported("is not one file; `ckpt convert` makes one of it, and ls, diff, extract and check read it")
-    })
+    layout
+        .contents(limits)
+        .ok_or_else(|| Error::unsupported("made of several files; merge them first with `ckpt convert`"))
 }
 
 /// Whether `name` is standard input, or a member of an archive that comes from there.

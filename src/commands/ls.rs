@@ -237,7 +237,7 @@ impl Lister<'_> {
         self.print(listing)
     }
 
-    /// What is to be listed of an input; nothing when it has none of the names that were asked for.
+    /// What is to be listed of an input; nothing when it has no matching names.
     fn chosen(&mut self, input: &Input) -> anyhow::Result<Option<Listing>> {
         let args = self.args;
         let checkpoint: &Checkpoint = &input.checkpoint;
@@ -268,7 +268,7 @@ impl Lister<'_> {
         let selection = Selection { root: &root, filter: &filter, tensors: !args.values, values: !args.tensors };
         let mut listed = list(checkpoint, found, &input.name, input.bytes, &selection)?;
         if !asked.is_empty() && listed.listing.tensors.is_empty() && listed.listing.values.is_empty() {
-            self.pass_over(input, "none of the names that were asked for");
+            self.pass_over(input, "no matching names");
             return Ok(None);
         }
         let wanted = Wanted { hash: args.hash, stats: args.stats };
@@ -351,7 +351,7 @@ fn println_blank() -> io::Result<()> {
 
 /// What is wrong with a directory in which nothing was found.
 pub(super) fn no_checkpoint_below(dir: &Path) -> anyhow::Error {
-    let none = crate::error::Error::not_a_checkpoint("no checkpoint in this directory");
+    let none = crate::error::Error::not_a_checkpoint("no checkpoints in this directory");
     anyhow::Error::new(none).context(dir.display().to_string())
 }
 

@@ -8,6 +8,7 @@ use clap_mangen::Man;
 
 use crate::cli;
 use crate::commands::Status;
+use crate::commands::output::stdout;
 
 /// Options of `ckpt man`.
 #[derive(Debug, clap::Args)]
@@ -53,6 +54,8 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
             pages.iter().filter_map(|(page, _)| page.strip_prefix("ckpt-")?.strip_suffix(".1")).collect();
         bail!("no manual page {wanted}; there is one for each of {}", known.join(", "));
     };
-    io::stdout().lock().write_all(text)?;
+    let mut out = stdout();
+    out.write_all(text)?;
+    out.flush()?;
     Ok(Status::Success)
 }

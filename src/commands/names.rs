@@ -16,7 +16,7 @@ pub struct NameArgs {
     /// Start at this element (`.` is the top); names are shown relative to it
     #[arg(long, value_name = "NAME")]
     pub root: Option<String>,
-    /// Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable
+    /// Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable
     #[arg(long, value_name = "NAME|GLOB")]
     pub include: Vec<String>,
     /// Skip matching names, values as well as tensors; repeatable

@@ -76,7 +76,7 @@ impl OutputArgs {
 
     /// Writes a report to standard output.
     pub fn print(&self, report: &dyn Report) -> io::Result<()> {
-        let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+        let mut out = stdout();
         self.renderer().render(report, &mut out)?;
         out.flush()
     }
@@ -86,6 +86,30 @@ impl OutputArgs {
         if !self.quiet {
             say(format_args!("{file}: {note}"));
         }
+    }
+}
+
+/// Standard output, buffered, with its name in whatever goes wrong there.
+pub fn stdout() -> BufWriter<impl Write> {
+    BufWriter::with_capacity(64 << 10, Stdout(io::stdout().lock()))
+}
+
+struct Stdout(io::StdoutLock<'static>);
+
+impl Stdout {
+    fn named<T>(result: io::Result<T>) -> io::Result<T> {
+        // an interrupted call is made again by who looks at its kind
+        result.map_err(|e| io::Error::new(e.kind(), format!("standard output: {e}")))
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Self::named(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Self::named(self.0.flush())
     }
 }
 

@@ -34,11 +34,10 @@ use crate::write::rewrite::{pickle_member, rewrite, spliced};
 /// Options of `ckpt rename`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The steps apply in the order given, each to the names that the one before it left. Each has to change a name, and each row \
-of a table has to match one; --if-present ignores those that do not. Only keys of state dicts are names: those of optimizers, \
-random number states, schedulers, metrics and other dicts of values never change. A prefix without its dot that would leave an \
-empty element (`.conv1.weight`) or make one word of two (`backbonefc1`) is refused.\n\n\
-Exit status: 0 renamed; 1 nothing to rename, nothing written; 2 error.\n\n\
+Steps apply in the order given, each to the names left by the one before it. Every step must change a name, and every row \
+of a table must match one; --if-present ignores those that do not. Only keys of state dicts change, never those of optimizers, \
+random number states, schedulers, metrics and other dicts of values. A prefix without its dot that would leave an empty \
+element (`.conv1.weight`) or join two words (`backbonefc1`) is refused.\n\n\
 Examples:\n  ckpt rename model.pth --add-prefix backbone. -o with_prefix.pth\n  \
 ckpt rename model.pth --strip-prefix module. --regex 's/^encoder\\.(\\d+)/layers.$1/' --in-place\n  \
 ckpt rename model.safetensors --map names.tsv --dry-run")]
@@ -60,16 +59,16 @@ pub struct EditArgs {
     /// Where to write; `-` is standard output
     #[arg(short, long, value_name = "OUTPUT", conflicts_with = "in_place")]
     pub output: Option<PathBuf>,
-    /// Edit the file itself: a zip gets a new pickle and directory appended, any other file is replaced as a whole
+    /// Edit the file itself: append a new pickle and directory to a zip, replace any other file as a whole
     #[arg(long)]
     pub in_place: bool,
-    /// Replace an OUTPUT that exists
+    /// Overwrite an existing OUTPUT
     #[arg(long, conflicts_with = "in_place")]
     pub force: bool,
     /// Show old -> new and write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Ignore steps and table rows that match nothing; if none matches, pass the input through unchanged
+    /// Ignore steps and table rows that match nothing; if none match, write the input unchanged
     #[arg(long)]
     pub if_present: bool,
     #[command(flatten)]
@@ -160,7 +159,7 @@ fn table(path: &Path) -> anyhow::Result<Step> {
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let stdin_twice = args.changes.0.iter().any(|(name, value)| *name == "map" && value == "-");
     if stdin_twice && input::is_stdin(&args.input) {
-        bail!("standard input cannot be both the file and the table");
+        bail!("standard input cannot be both INPUT and the --map table");
     }
     let options: Vec<String> =
         args.changes.0.iter().map(|(name, value)| format!("--{name} {}", quoted(value))).collect();
@@ -230,7 +229,7 @@ fn edit_several(
 ) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
     if args.in_place {
-        bail!("{}: is made of several files, which cannot be edited in place as one; -o writes others", name.display());
+        bail!("{}: made of several files, which cannot be edited in place; use -o", name.display());
     }
     let mut input = input::open(name, &limits, args.report.quiet)?;
     input.checkpoint.restore_aliases().with_context(|| input.name.clone())?;
@@ -250,7 +249,7 @@ fn edit_several(
                 opened.convert(&plan, &target, to)?
             }
             (None, Some(_)) if args.names.root.is_some() => {
-                bail!("--root does not go with shards, which have one level")
+                bail!("--root cannot be used with shards, which have one level")
             }
             (None, Some(shards)) => {
                 let filter = opened.root_and_filter()?.map(|(_, filter)| filter).unwrap_or_default();
@@ -260,11 +259,13 @@ fn edit_several(
                 let job = shards::Job { rules, takes, names: &names, force: args.force, limits: &limits, bar: &bar };
                 job.write(shards, output)?
             }
-            (None, None) => bail!("{}: cannot be renamed in; -o x.pt merges it into one file", input.name),
+            (None, None) => {
+                bail!("{}: cannot rename inside this layout; use -o FILE.pt to merge it into one file", input.name)
+            }
         });
         report.output = Some(output.display().to_string());
     } else if !args.dry_run {
-        bail!("say where to write: -o DIRECTORY; --dry-run shows what would change");
+        bail!("no output given; use -o DIRECTORY, or --dry-run to see what would change");
     }
     match report.output {
         Some(_) if !args.report.wants_json() => args.report.note(&input.name, opened.summary(&plan)),
@@ -294,11 +295,11 @@ impl EditArgs {
         let output = match &self.output {
             Some(output) => output.as_path(),
             None if from_stdin => Path::new("-"),
-            None => bail!("say where to write: -o OUTPUT, or --in-place; --dry-run shows what would change"),
+            None => bail!("no output given; use -o OUTPUT or --in-place, or --dry-run to see what would change"),
         };
         let to_stdout = output.as_os_str() == "-";
         if to_stdout && self.report.wants_json() {
-            bail!("the file goes to standard output, so the report cannot: name a file with -o");
+            bail!("--json and `-o -` both write to standard output; use -o FILE");
         }
         let shown = if to_stdout { "standard output".to_owned() } else { output.display().to_string() };
         let target = Target::new(output, self.force, Some(input).filter(|_| !from_stdin));
@@ -310,7 +311,7 @@ impl EditArgs {
 /// those with several names: an edit would change them all, or part them.
 pub(super) fn open_for_editing(path: &Path) -> anyhow::Result<(PathBuf, File)> {
     if address(path).is_some() {
-        bail!("a member of an archive cannot be edited in place; -o writes a file of its own");
+        bail!("a member of an archive cannot be edited in place; use -o FILE");
     }
     let path = fs::canonicalize(path).map_err(|e| url(path).unwrap_or_else(|| e.into()))?;
     let meta = fs::metadata(&path)?;
@@ -320,10 +321,10 @@ pub(super) fn open_for_editing(path: &Path) -> anyhow::Result<(PathBuf, File)> {
     #[cfg(unix)]
     if std::os::unix::fs::MetadataExt::nlink(&meta) > 1 {
         let links = std::os::unix::fs::MetadataExt::nlink(&meta);
-        bail!("has {links} names (hard links), which an edit in place would change or part; -o writes another file");
+        bail!("has {links} hard links, which an edit in place would change or break; use -o FILE");
     }
     let file = OpenOptions::new().read(true).write(true).open(&path);
-    let file = file.context("cannot be written, so it is not edited in place; -o writes another file")?;
+    let file = file.context("cannot be written, so it cannot be edited in place; use -o FILE")?;
     Ok((path, file))
 }
 
@@ -376,7 +377,7 @@ impl Opened<'_> {
             return Ok(());
         }
         match self.idle_step(plan, rules, options)? {
-            Some(idle) => bail!("{}: {idle}; nothing written; --if-present ignores it", self.shown),
+            Some(idle) => bail!("{}: {idle}; nothing written; --if-present ignores such steps", self.shown),
             None => Ok(()),
         }
     }
@@ -425,7 +426,11 @@ impl Opened<'_> {
             Destination::Nowhere => {}
             Destination::InPlace { path, mut file } => {
                 if let Some(compression) = self.checkpoint.compression {
-                    bail!("{}: is compressed ({}); -o writes it uncompressed", self.shown, compression.name());
+                    bail!(
+                        "{}: is compressed ({}), so it cannot be edited in place; use -o FILE to write it uncompressed",
+                        self.shown,
+                        compression.name()
+                    );
                 }
                 report.in_place = true;
                 report.output = Some(self.shown.to_owned());
@@ -498,8 +503,8 @@ impl Opened<'_> {
         if !self.args.if_present {
             if let Some(module) = plan.modules.first().filter(|_| plan.state_dicts == 0) {
                 bail!(
-                    "{}: {} is a module pickled whole, whose names come from its code; `ckpt convert --state-dict` \
-                     takes the weights out first",
+                    "{}: {} is a module pickled whole, whose names come from its code; extract the weights first \
+                     with `ckpt convert --state-dict`",
                     self.shown,
                     or_top(module)
                 );

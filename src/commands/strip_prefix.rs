@@ -12,16 +12,15 @@ use crate::report::shell::quoted;
 /// Options of `ckpt strip-prefix`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Only keys of state dicts are names: those of optimizers, random number states and other dicts of values never change. A \
+Only keys of state dicts change, never those of optimizers, random number states and other dicts of values. A \
 prefix without its dot is refused where it would leave an empty element (`.conv1.weight`).\n\n\
-Exit status: 0 renamed; 1 no name has the prefix, nothing written; 2 error.\n\n\
 Examples:\n  ckpt strip-prefix module. model.pth -o clean.pth\n  ckpt strip-prefix module. --in-place model.pth\n  \
 ckpt strip-prefix --anywhere _orig_mod. --dry-run model.pth\n  ckpt strip-prefix module. < model.pth > clean.pth")]
 pub struct Args {
     /// Prefix to remove, including the dot: `module.`
     #[arg(value_name = "PREFIX")]
     pub prefix: String,
-    /// The file; without it standard input is read and standard output written
+    /// The file; without it, read standard input and write standard output
     #[arg(value_name = "INPUT")]
     pub input: Option<PathBuf>,
     /// Remove it inside names too, wherever an element begins with it (`model._orig_mod.fc` becomes `model.fc`)
@@ -35,7 +34,7 @@ pub struct Args {
 /// Strips the prefix.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     if args.prefix.is_empty() {
-        bail!("the prefix is empty: say what to remove, `module.` for example");
+        bail!("the prefix is empty; name what to remove, for example `module.`");
     }
     refuse_swapped(args)?;
     let prefix = args.prefix.clone();
@@ -62,6 +61,6 @@ fn refuse_swapped(args: &Args) -> anyhow::Result<()> {
         None if edit.in_place || edit.dry_run => {}
         None => words.push("-o OUTPUT".into()),
     }
-    let what = if args.input.is_some() { "is a file: the prefix comes first" } else { "is a file, not a prefix" };
+    let what = if args.input.is_some() { "is a file; the prefix comes first" } else { "is a file, not a prefix" };
     bail!("{}: {what}: `{}`", args.prefix, words.join(" "));
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli;
+use crate::report::shell::quoted;
 
 /// What people call the subcommands who know other programs.
 const OTHER_NAMES: &[(&str, &str)] = &[
@@ -58,6 +59,11 @@ pub fn message(error: &clap::Error, arguments: &[OsString]) -> String {
         if text.starts_with("Usage:") || text.starts_with("For more information") {
             break;
         }
+        // nobody wants `-o` to be the name of a file
+        let is_value = text.starts_with("tip: to pass '-") && !text.starts_with("tip: to pass '--");
+        if is_value {
+            continue;
+        }
         let text = text.strip_prefix("error: ").or_else(|| text.strip_prefix("tip: ")).unwrap_or(&text);
         parts.extend((!text.is_empty()).then(|| text.replace(" tip: ", "; ")));
     }
@@ -101,6 +107,16 @@ fn special(error: &clap::Error, words: &[String], subcommand: Option<&str>) -> O
             });
             is_known.then(|| format!("options follow the command: `ckpt ls {}`", words.join(" ")))
         }
+        ErrorKind::UnknownArgument if matches!(subcommand, Some("strip-prefix" | "rename" | "repair")) => {
+            let argument = context(error, ContextKind::InvalidArg).filter(|argument| !argument.starts_with('-'))?;
+            Some(format!("unexpected argument `{argument}`; to write to it: `-o {}`", quoted(argument)))
+        }
+        ErrorKind::MissingRequiredArgument if subcommand == Some("rename") => {
+            let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) else { return None };
+            let is_change = missing.iter().any(|argument| argument.contains("--add-prefix"));
+            (is_change && missing.len() == 1)
+                .then(|| "nothing to change; use --add-prefix, --strip-prefix, --regex or --map".to_owned())
+        }
         ErrorKind::InvalidValue if subcommand == Some("convert") => {
             let option = context(error, ContextKind::InvalidArg)?;
             let value = context(error, ContextKind::InvalidValue)?;
@@ -138,6 +154,13 @@ mod tests {
             ("ckpt ls --names --tree a", &["--names", "--tree", "cannot be used with"]),
             ("ckpt convert a b --format safetensors", &["`--to safetensors`"]),
             ("ckpt help nonsense", &["'nonsense'"]),
+            ("ckpt strip-prefix module. a.pt b.pt", &["`b.pt`", "`-o b.pt`"]),
+            ("ckpt rename a.pt b.pt --add-prefix net.", &["`b.pt`", "`-o b.pt`"]),
+            ("ckpt repair a.pt b.pt", &["`-o b.pt`"]),
+            ("ckpt rename a.pt -o b.pt", &["--add-prefix, --strip-prefix, --regex or --map"]),
+            ("ckpt rename", &["<INPUT>"]),
+            ("ckpt diff a b --rtol -1", &["'-1'", "must be finite and not negative"]),
+            ("ckpt ls a.pt -o b", &["'-o'", "`ckpt ls --help`"]),
         ] {
             let text = said(words);
             for part in parts {

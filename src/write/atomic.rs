@@ -63,12 +63,12 @@ impl Target {
     pub fn new(path: &Path, force: bool, input: Option<&Path>) -> Result<Self> {
         if path.as_os_str() == "-" {
             if io::stdout().is_terminal() {
-                return Err(fail("a checkpoint is not written to a terminal; redirect it or name a file"));
+                return Err(fail("refusing to write a checkpoint to a terminal; redirect it or name a file"));
             }
             return Ok(Target::Stdout);
         }
         if path.file_name().is_none() {
-            return Err(fail("is no name of a file"));
+            return Err(fail("is not a file name"));
         }
         let Ok(link) = fs::symlink_metadata(path) else {
             if let Some(url) = url(path) {
@@ -77,7 +77,7 @@ impl Target {
             let dir = directory(path);
             return match fs::metadata(dir) {
                 Ok(meta) if meta.is_dir() => Ok(Target::File { path: path.to_owned(), force }),
-                Ok(_) => Err(fail(format!("{} is no directory", dir.display()))),
+                Ok(_) => Err(fail(format!("{} is not a directory", dir.display()))),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     Err(fail(format!("the directory {} does not exist", dir.display())))
                 }
@@ -527,7 +527,7 @@ mod tests {
         let say = |path: &Path| Target::new(path, true, None).unwrap_err().to_string();
         assert!(say(&dir.path().join("no/out.pt")).contains("does not exist"));
         assert_eq!(say(dir.path()), "is a directory");
-        assert!(say(Path::new("..")).contains("no name of a file"));
+        assert!(say(Path::new("..")).contains("not a file name"));
         #[cfg(unix)]
         assert!(say(Path::new("/dev/null")).contains("not a regular file"));
     }

@@ -98,7 +98,7 @@ fn header(
         let dtype = tensor.dtype();
         let dtype = dtype
             .safetensors()
-            .ok_or_else(|| Error::unsupported(format!("{}: safetensors has no {dtype}", tensor.name)))?;
+            .ok_or_else(|| Error::unsupported(format!("{}: safetensors cannot hold {dtype}", tensor.name)))?;
         tensor.check_shape()?;
         let end = tensor.content().bytes(limits)?.checked_add(at).ok_or_else(|| Error::limit("too many bytes"))?;
         let (name, shape) = (json!(tensor.name), json!(tensor.elements.shape));

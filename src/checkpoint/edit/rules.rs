@@ -180,7 +180,7 @@ pub fn parse_substitution(text: &str) -> Result<Step, String> {
         match flag {
             'g' => all = true,
             'i' => any_case = true,
-            other => return Err(format!("has the flag {other:?}; g and i are known")),
+            other => return Err(format!("has the unknown flag {other:?}; use g or i")),
         }
     }
     // what matches text matches bytes, but not the other way round: `(?-u:.)` would cut characters
@@ -189,7 +189,10 @@ pub fn parse_substitution(text: &str) -> Result<Step, String> {
     // the message shows the pattern over several lines; its last one says what is wrong
     let pattern = pattern.map_err(|e| {
         let text = e.to_string();
-        format!("is no regular expression: {}", text.lines().last().unwrap_or_default().trim_start_matches("error: "))
+        format!(
+            "is not a valid regular expression: {}",
+            text.lines().last().unwrap_or_default().trim_start_matches("error: ")
+        )
     })?;
     let with = replacement(to, &pattern)?;
     Ok(Step::Replace { pattern, with, all })
@@ -234,7 +237,7 @@ fn replacement(to: &str, pattern: &Regex) -> Result<String, String> {
             Err(_) => pattern.capture_names().flatten().any(|name| name == group),
         };
         if !known {
-            return Err(format!("refers to the group {group:?}, which the pattern does not have"));
+            return Err(format!("refers to group {group:?}, which is not in the pattern"));
         }
         out.push_str(&format!("${{{group}}}"));
     }
@@ -251,9 +254,9 @@ pub fn parse_table(text: &str) -> Result<Step, String> {
     };
     if text.trim_start().starts_with('{') {
         let object: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(text).map_err(|e| format!("is no JSON object of names: {e}"))?;
+            serde_json::from_str(text).map_err(|e| format!("is not a JSON object of names: {e}"))?;
         for (old, new) in &object {
-            add(old, new.as_str().ok_or_else(|| format!("gives {old:?} a new name that is no string"))?)?;
+            add(old, new.as_str().ok_or_else(|| format!("maps {old:?} to something other than a string"))?)?;
         }
         return Ok(Step::Table(table));
     }
@@ -268,7 +271,7 @@ pub fn parse_table(text: &str) -> Result<Step, String> {
             () => line.split_whitespace().collect(),
         };
         let [old, new] = columns.as_slice() else {
-            return Err(format!("has no two columns in line {number}"));
+            return Err(format!("line {number} does not have two columns"));
         };
         add(old, new)?;
     }
@@ -358,7 +361,9 @@ mod tests {
             let table = parse_table(text).unwrap();
             assert_eq!((run(&table, "a"), run(&table, "c"), run(&table, "x")), ("b".into(), "d".into(), "x".into()));
         }
-        for (bad, why) in [("a b c", "line 1"), ("a b\na c", "twice"), ("{\"a\": 1}", "no string"), ("{", "JSON")] {
+        for (bad, why) in
+            [("a b c", "line 1"), ("a b\na c", "twice"), ("{\"a\": 1}", "other than a string"), ("{", "JSON")]
+        {
             assert!(parse_table(bad).unwrap_err().contains(why), "{bad}");
         }
     }

@@ -27,7 +27,7 @@ impl Opener<'_> {
             let shown = names.get(..names.len().min(6)).unwrap_or_default().join(", ");
             let more = names.len().saturating_sub(6);
             let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-            return Err(Error::not_a_checkpoint(format!("not a checkpoint: is a tar archive of {shown}{rest}")));
+            return Err(Error::not_a_checkpoint(format!("not a checkpoint: a tar archive of {shown}{rest}")));
         }
         let described = self.tar_tables(&tar, parts)?;
         let Parts { graph, storages, tensors } = parts;

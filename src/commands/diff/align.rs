@@ -57,7 +57,7 @@ pub fn without_prefix<'a>(
         bail!("{}", faults.take(1).collect::<String>());
     };
     let said = |side: &Side<'_>| {
-        let what = format!("{prefix:?} is stripped from this file only: more names match that way");
+        let what = format!("{prefix:?} stripped from this file only, so that more names match");
         Some((side.name.to_owned(), what))
     };
     let note = match choice {

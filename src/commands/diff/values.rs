@@ -77,7 +77,7 @@ fn shorten(reprs: &[String; 2]) -> [String; 2] {
         format!("{head}{window}{tail}")
     });
     if shown[0] == shown[1] {
-        shown[1].push_str(" (not the same)");
+        shown[1].push_str(" (not identical)");
     }
     shown
 }
@@ -93,7 +93,7 @@ mod tests {
         let text = |middle: &str| format!("'{}{middle}{}'", "x".repeat(100), "y".repeat(100));
         let want = |middle: &str| format!("...{}{middle}{}...", "x".repeat(12), "y".repeat(47));
         assert_eq!(shorten(&[text("1"), text("2")]), [want("1"), want("2")]);
-        assert_eq!(shorten(&["<a>".into(), "<a>".into()]), ["<a>", "<a> (not the same)"]);
+        assert_eq!(shorten(&["<a>".into(), "<a>".into()]), ["<a>", "<a> (not identical)"]);
         // one ends where the other goes on
         let [a, b] = shorten(&["x".repeat(100), "x".repeat(90)]);
         assert_eq!((a.as_str(), b.as_str()), ("...xxxxxxxxxxxxxxxxxxxxxx", "...xxxxxxxxxxxx"));

@@ -76,7 +76,7 @@ pub fn place(output: &Path, to: Option<Form>, single: bool) -> anyhow::Result<Pl
     if output.as_os_str() == "-" {
         return match to {
             Some(form) => Ok(Place::File(form)),
-            None => bail!("-o - needs --to, which says in what format"),
+            None => bail!("-o - needs --to FORMAT"),
         };
     }
     let separated = output.as_os_str().as_encoded_bytes().last().is_some_and(|b| std::path::is_separator((*b).into()));
@@ -91,7 +91,7 @@ pub fn place(output: &Path, to: Option<Form>, single: bool) -> anyhow::Result<Pl
         (None, None) => Ok(Place::Directory(F::Npy)),
         (None, Some(extension)) => {
             let all: Vec<String> = EXTENSIONS.iter().map(|(extension, _)| format!(".{extension}")).collect();
-            bail!("what is to be written into .{extension}? Known are {}; --to says it too", all.join(" "))
+            bail!("unknown output extension .{extension}; use one of {}, or --to FORMAT", all.join(" "))
         }
     }
 }

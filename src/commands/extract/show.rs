@@ -1,12 +1,13 @@
 //! Printing to standard output: tensors as torch prints them, values as Python does, everything as JSON when asked.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 
 use serde_json::Value as Json;
 
 use crate::checkpoint::{Checkpoint, Entry, Item};
 use crate::commands::extract::choose::Chosen;
 use crate::commands::extract::parts::{self, Taken};
+use crate::commands::output::stdout;
 use crate::data::subscript::Subscript;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -29,7 +30,7 @@ pub struct Part<'a> {
 
 /// Prints a single entry as it is, others with their names.
 pub fn as_text(checkpoint: &Checkpoint, chosen: &Chosen, part: Part<'_>, full: bool) -> anyhow::Result<()> {
-    let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let mut out = stdout();
     if chosen.whole && checkpoint.objects().is_of_stdlib(chosen.root.node) {
         // one thing to people, however many attributes it has
         writeln!(out, "{}", escape(&checkpoint.objects().repr(chosen.root.node, usize::MAX)))?;
@@ -82,7 +83,7 @@ fn value_text(checkpoint: &Checkpoint, entry: &Entry, several: bool) -> Result<S
     match checkpoint.graph.node(entry.node) {
         Node::Str(id) if !several => {
             if checkpoint.graph.stored_len(*id) > MAX_STRING_BYTES {
-                return Err(Error::limit(format!("a string of more than {MAX_STRING_BYTES} bytes is not printed")));
+                return Err(Error::limit(format!("cannot print a string of more than {MAX_STRING_BYTES} bytes")));
             }
             Ok(checkpoint.graph.text_lossy(*id)?.into_owned())
         }

@@ -57,7 +57,7 @@ pub fn run(args: &Args, input: &mut Input, chosen: &Chosen, output: &Path) -> an
     let (Place::File(form) | Place::Directory(form)) = place;
     check_options(args, form)?;
     if output.as_os_str() == "-" && args.report.wants_json() {
-        bail!("--json tells on standard output what was written, where -o - writes");
+        bail!("--json and `-o -` both write to standard output; use -o FILE");
     }
     let input_name = input.name.clone();
     let of_input = || input_name.clone();
@@ -116,7 +116,7 @@ fn check_options(args: &Args, form: Form) -> anyhow::Result<()> {
         (picture.scale.is_some(), "--scale"),
     ];
     match given.iter().find(|(given, _)| *given) {
-        Some((_, option)) if form != Form::Png => bail!("{option} is for pictures (.png)"),
+        Some((_, option)) if form != Form::Png => bail!("{option} is only for pictures (.png)"),
         _ => Ok(()),
     }
 }
@@ -134,7 +134,7 @@ impl Plan {
             );
         }
         if !one_only && matches!(place, Place::Directory(_)) && form != Form::Json && form.is_collection() {
-            bail!("a directory gets one file for each tensor: --to npy, csv, bin, png or json");
+            bail!("a directory takes one file per tensor; use --to npy, csv, bin, png or json");
         }
         let whole = form == Form::Torch && args.slice.is_none();
         let entries: Vec<_> = match whole {
@@ -168,13 +168,13 @@ impl Plan {
         }
         if plan.pieces.is_empty() && plan.values.is_empty() && plan.objects.is_empty() {
             let name = plan.left_out.first().cloned().unwrap_or_default();
-            bail!("{name} is no tensor: .json and .pt hold values, and without -o they are printed");
+            bail!("{name} is not a tensor; write .json or .pt, or leave out -o to print it");
         }
         if matches!(form, Form::Npz | Form::Safetensors | Form::Json) && matches!(place, Place::File(_)) {
             let mut names = HashSet::new();
             let twice = plan.pieces.iter().map(|piece| &piece.name).find(|name| !names.insert(name.as_str()));
             if let Some(name) = twice {
-                bail!("two tensors would be named {name}; --root or --include choose one");
+                bail!("two tensors would be named {name}; choose one with --root or --include");
             }
         }
         Ok(plan)
@@ -191,7 +191,7 @@ impl Plan {
         let needed = self.bytes(limits)?;
         match target.free_bytes() {
             Some(free) if free < needed && !matches!(form, Form::Png | Form::Csv | Form::Json) => {
-                bail!("{needed} bytes are to be written and {free} are free")
+                bail!("not enough space: {needed} bytes needed, {free} free")
             }
             _ => Ok(()),
         }
@@ -356,7 +356,7 @@ impl Plan {
         let counted = self.pieces.iter().filter_map(|piece| piece.cast.as_ref()).map(|cast| cast.overflows());
         let overflows = counted.fold(overflows, u64::saturating_add);
         if let (Some(dtype), 1..) = (&args.dtype, overflows) {
-            args.report.note(&input.name, format_args!("{overflows} elements overflow {dtype} and are infinite now"));
+            args.report.note(&input.name, format_args!("{overflows} values overflowed {dtype} and became infinite"));
         }
     }
 }
@@ -384,7 +384,7 @@ fn target_inside(dir: &Path, file: &str, force: bool) -> anyhow::Result<Target> 
     let path = dir.join(file);
     let shown = path.display().to_string();
     if path.is_symlink() {
-        bail!("{shown}: is a link, which may lead out of the directory");
+        bail!("{shown}: is a symbolic link, which may lead outside the directory");
     }
     Target::new(&path, force, None).context(shown)
 }
@@ -416,7 +416,7 @@ impl Piece {
             Form::Json => Ok(numeric(&self.elements.dtype).map(|_| ())?),
             Form::Png => Ok(self.picture(args).map(|_| ())?),
             Form::Safetensors if self.elements.dtype.safetensors().is_none() => {
-                bail!("safetensors has no {}", self.elements.dtype)
+                bail!("safetensors cannot hold {}", self.elements.dtype)
             }
             Form::Bin | Form::Safetensors | Form::Torch => Ok(()),
         }
@@ -454,8 +454,8 @@ fn check_numpy(dtype: &DType) -> Result<(), Error> {
     match dtype.numpy() {
         Some(_) => Ok(()),
         None if is_castable(dtype) => {
-            Err(Error::unsupported(format!("is {dtype}, which numpy does not have: --dtype float32 casts it")))
+            Err(Error::unsupported(format!("NumPy has no {dtype}; use --dtype float32 to cast it")))
         }
-        None => Err(Error::unsupported(format!("is {dtype}, which numpy does not have: .bin takes its bytes"))),
+        None => Err(Error::unsupported(format!("NumPy has no {dtype}; write its bytes to .bin"))),
     }
 }

@@ -47,7 +47,7 @@ impl Job<'_> {
         let Job { rules, takes, names, force, limits, bar } = *self;
         let folder = index.parent().unwrap_or(Path::new(""));
         if output.as_os_str() == "-" {
-            bail!("several files do not go to standard output: name a directory with -o");
+            bail!("cannot write several files to standard output; name a directory with -o");
         }
         if let Some(url) = url(output) {
             return Err(url).with_context(|| output.display().to_string());

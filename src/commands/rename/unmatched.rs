@@ -64,7 +64,7 @@ impl Opened<'_> {
         let before = self.names_before(&Rules::default(), 0)?;
         let alone = Rules(vec![step.clone()]);
         let would = before.iter().find(|name| alone.rename(name.as_bytes()) != name.as_bytes());
-        let would = would.map(|name| format!("; it matches {name:?}, as the name was before")).unwrap_or_default();
+        let would = would.map(|name| format!("; it would match the original name {name:?}")).unwrap_or_default();
         Ok(format!("; the steps before it leave names like {example:?}{would}"))
     }
 
@@ -90,7 +90,7 @@ impl Opened<'_> {
     /// Says that nothing matched, and what would.
     pub(super) fn why_nothing(&self, plan: &Plan, rules: &Rules) -> anyhow::Result<String> {
         if plan.state_dicts == 0 {
-            return Ok("no state dict to rename in (no mapping of names to tensors)".into());
+            return Ok("no state dict found (no mapping of names to tensors)".into());
         }
         let names = self.names_before(rules, 0)?;
         match rules.0.as_slice() {
@@ -101,7 +101,7 @@ impl Opened<'_> {
             }
             [step] => self.why_idle(step, &names, true),
             _ => match plan.effects.iter().position(|effect| effect.changed > 0) {
-                Some(_) => Ok("no name would change: the steps undo each other".to_owned()),
+                Some(_) => Ok("nothing to rename: the steps undo each other".to_owned()),
                 None => {
                     Ok(format!("no name would change; names look like {:?}", names.first().map_or("", String::as_str)))
                 }
@@ -117,8 +117,8 @@ impl Opened<'_> {
         };
         let (what, prefix) = match step {
             Step::StripPrefix(prefix) => (format!("no name begins with {prefix:?}"), Some(prefix)),
-            Step::StripAnywhere(prefix) => (format!("no name has {prefix:?} in it"), None),
-            Step::Replace { .. } => ("no name matches".to_owned(), None),
+            Step::StripAnywhere(prefix) => (format!("no name contains {prefix:?}"), None),
+            Step::Replace { .. } => ("no name matches the pattern".to_owned(), None),
             _ => ("no name would change".to_owned(), None),
         };
         let mut hints = Vec::new();

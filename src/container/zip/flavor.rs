@@ -96,12 +96,12 @@ impl Zip {
         let short = |name: &&str| name.chars().take(MAX_NAME_CHARS).flat_map(char::escape_debug).collect::<String>();
         let shown: Vec<_> = names.iter().take(NAMES_SHOWN).map(short).collect();
         if let Some((_, what)) = OTHERS.iter().find(|(marker, _)| self.find(marker).is_some()) {
-            return format!("not a checkpoint: is {what}");
+            return format!("not a checkpoint: {what}");
         }
         match names.len() - shown.len() {
-            _ if names.is_empty() => "not a checkpoint: is an empty zip archive".to_owned(),
-            0 => format!("not a checkpoint: is a zip archive of {}", shown.join(", ")),
-            more => format!("not a checkpoint: is a zip archive of {} and {more} more", shown.join(", ")),
+            _ if names.is_empty() => "not a checkpoint: an empty zip archive".to_owned(),
+            0 => format!("not a checkpoint: a zip archive of {}", shown.join(", ")),
+            more => format!("not a checkpoint: a zip archive of {} and {more} more", shown.join(", ")),
         }
     }
 

@@ -151,12 +151,12 @@ impl Listing {
         let sharing = self.tensors.iter().filter(|row| row.shares_with.others() > 0).count() as u64;
         if sharing > 0 {
             let spared = totals.tensor_bytes.saturating_sub(totals.storage_bytes);
-            let spared = if spared > 0 { format!(", which spares {}", size(spared)) } else { String::new() };
-            document.prose(format!("{} share storage with others{spared}", counted(sharing, "tensor")));
+            let spared = if spared > 0 { format!(" ({} saved)", size(spared)) } else { String::new() };
+            document.prose(format!("{} share storage{spared}", counted(sharing, "tensor")));
         }
         let broken = self.tensors.iter().filter(|row| row.problem.is_some()).count() as u64;
         if broken > 0 {
-            let text = format!("{} cannot be trusted, see the remarks", counted(broken, "tensor"));
+            let text = format!("{} cannot be trusted; see the remarks", counted(broken, "tensor"));
             document.prose(Cell::new(text, Style::Bad));
         }
     }
@@ -212,7 +212,7 @@ epoch           int   96
 evil\\n\\u{202e}  str   'x'
 
 5 tensors, 11,880 parameters, 77 buffers, 47.2 KiB (storages 47.0 KiB on disk), 2 values
-2 tensors share storage with others, which spares 160 B
+2 tensors share storage (160 B saved)
 ";
 
     #[test]
@@ -244,7 +244,7 @@ evil\\n\\u{202e}  str   'x'
 
 5 tensors, 11,880 parameters, 77 buffers, 47.2 KiB (storages 47.0 KiB on disk),
     2 values
-2 tensors share storage with others, which spares 160 B
+2 tensors share storage (160 B saved)
 "
         );
     }
@@ -323,7 +323,7 @@ evil\\n\\u{202e}  str   'x'
         listing.tensors[1].problem = Some("member data/1 is missing".into());
         let text = draw(&listing, None);
         assert!(text.contains("45.0 KiB  member data/1 is missing\n"), "{text}");
-        assert!(text.ends_with("\n1 tensor cannot be trusted, see the remarks\n"), "{text}");
+        assert!(text.ends_with("\n1 tensor cannot be trusted; see the remarks\n"), "{text}");
     }
 
     #[test]
