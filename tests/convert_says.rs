@@ -104,3 +104,13 @@ fn restored_aliases_are_named() {
         run.text()
     );
 }
+
+#[test]
+fn an_option_without_effect_is_told() {
+    let dir = TempDir::new().unwrap();
+    for how in ["drop", "duplicate", "error"] {
+        let run = convert(&dir, "round_trips/tied.pt", "x.pt", &["--shared", how]);
+        assert!(run.stderr.contains("--shared has no effect on torch's formats"), "{}", run.stderr);
+    }
+    assert_eq!(convert(&dir, "round_trips/tied.pt", "x.pt", &[]).stderr, "");
+}

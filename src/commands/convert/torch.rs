@@ -31,6 +31,10 @@ impl Job<'_> {
         target: Option<&Target>,
         values: Option<&Target>,
     ) -> anyhow::Result<()> {
+        if self.args.shared.is_some() {
+            let kept = "--shared has no effect on torch's formats, in which tensors that share memory go on sharing it";
+            self.args.report.note(&self.report.input, kept);
+        }
         // TorchScript's classes exist in its archive only
         let reduced = self.args.state_dict || checkpoint.container == Container::TorchScript || target.is_none();
         if let (false, Some(target)) = (reduced, target) {
