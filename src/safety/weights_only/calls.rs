@@ -53,9 +53,7 @@ impl Replay<'_> {
             (Kind::TensorClass, _) if name.starts_with("torch.cuda.") => Err("needs a GPU".into()),
             (Kind::TensorClass, _) if name.starts_with("torch.sparse.") => self.legacy_sparse_tensor(name, args),
             (Kind::TensorClass, _) | (_, "torch.Tensor") => self.legacy_tensor(name, args),
-            (_, "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3" | "_rebuild_qtensor")
-                if matches!(self.value(arg(0)), Value::OtherStorage(storage) if storage.is_untyped) =>
-            {
+            (_, "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3" | "_rebuild_qtensor") if matches!(self.value(arg(0)), Value::OtherStorage(storage) if storage.is_untyped) => {
                 Err("a storage without a dtype".into())
             }
             (_, "_rebuild_tensor") => {

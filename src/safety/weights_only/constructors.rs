@@ -17,18 +17,18 @@ const MAX_DIMENSIONS: usize = 128;
 const MAX_ELEMENTS: u64 = 1 << 16;
 
 /// The dtype of `torch.FloatTensor` and the like; `torch.Tensor` makes the default one.
-fn class_dtype(class: &str) -> Option<DType> {
+pub(super) fn class_dtype(class: &str) -> &'static str {
     let name = class.strip_suffix("Tensor").unwrap_or(class).replace("sparse.", "");
     match TABLES.global(&format!("{name}Storage")) {
-        Some((_, Kind::Storage(Some(dtype)))) => dtype_of(dtype),
-        _ => dtype_of("float32"),
+        Some((_, Kind::Storage(Some(dtype)))) => dtype,
+        _ => "float32",
     }
 }
 
 impl Replay<'_> {
     /// `torch.Tensor(…)` and `torch.FloatTensor(…)`: a storage, a tensor, sizes, or data.
     pub(super) fn legacy_tensor(&mut self, class: &str, args: &[Id]) -> Made {
-        let dtype = class_dtype(class);
+        let dtype = dtype_of(class_dtype(class));
         let of = |sizes: Option<Vec<i64>>| tensor(Tensor { dtype: dtype.clone(), sizes, ..Tensor::default() });
         let [argument] = *args else {
             let sizes = self.sizes_of(args, dtype.as_ref())?;
@@ -80,7 +80,7 @@ impl Replay<'_> {
 
     /// `torch.sparse.FloatTensor(…)`: sizes, or indices and values with or without a size.
     pub(super) fn legacy_sparse_tensor(&mut self, class: &str, args: &[Id]) -> Made {
-        let dtype = class_dtype(class);
+        let dtype = dtype_of(class_dtype(class));
         let sizes = match *args {
             [] => Some(vec![0]),
             [indices, values, ref size @ ..] if size.len() <= 1 && !self.is_size(indices) => {
@@ -158,7 +158,9 @@ impl Replay<'_> {
         let has_parts = matches!(class, Class::Float | Class::Complex);
         match (self.value(id), class) {
             (Value::Unknown | Value::SomeInt | Value::Bool(_), _) => Ok(()),
-            (Value::Int(_) | Value::HugeInt | Value::Magic | Value::Float(_) | Value::Complex(_), Class::Bool) => Ok(()),
+            (Value::Int(_) | Value::HugeInt | Value::Magic | Value::Float(_) | Value::Complex(_), Class::Bool) => {
+                Ok(())
+            }
             (Value::Tensor(tensor), _) if tensor.is_meta => Err("a tensor without data".into()),
             (Value::Tensor(tensor), _) if !has_parts => match tensor.dtype.as_ref().and_then(DType::class) {
                 Some(Class::Signed | Class::Unsigned | Class::Bool) | None => one(tensor),
@@ -211,9 +213,8 @@ impl Replay<'_> {
 
     /// `TypedStorage(…)`: a size, or a sequence of numbers of the default dtype.
     pub(super) fn typed_storage(&mut self, args: &[Id]) -> Made {
-        let typed = |len: Option<u64>| {
-            Value::OtherStorage(OtherStorage { is_untyped: false, dtype: Some("float32"), len })
-        };
+        let typed =
+            |len: Option<u64>| Value::OtherStorage(OtherStorage { is_untyped: false, dtype: Some("float32"), len });
         let argument = match *args {
             [] => return Ok(typed(Some(0))),
             [argument] => argument,

@@ -100,10 +100,16 @@ impl Codec {
         }
         let Some(content) = &text.content else {
             // of a long text only the largest code point is known, and most codecs have all that are smaller
-            return if self.has(text.largest) || is_lenient(errors) { Ok(()) } else { Err("a character it lacks".into()) };
+            return if self.has(text.largest) || is_lenient(errors) {
+                Ok(())
+            } else {
+                Err("a character it lacks".into())
+            };
         };
-        let lacking: Vec<u32> =
-            code_points(content).map(|point| point.map_or_else(|code| code, u32::from)).filter(|p| !self.has(*p)).collect();
+        let lacking: Vec<u32> = code_points(content)
+            .map(|point| point.map_or_else(|code| code, u32::from))
+            .filter(|p| !self.has(*p))
+            .collect();
         let is_handled = match errors {
             "surrogatepass" => matches!(self, Codec::Unicode),
             "surrogateescape" => lacking.iter().all(|point| (0xdc80..0xdd00).contains(point)),
@@ -226,7 +232,8 @@ mod tests {
 
     #[test]
     fn names_as_python_takes_them() {
-        for name in ["utf-8", "UTF8", "U8", "latin 1", "ISO-8859-1", "iso8859-15", "mac-roman", "hex", "cp1252", "8859"] {
+        for name in ["utf-8", "UTF8", "U8", "latin 1", "ISO-8859-1", "iso8859-15", "mac-roman", "hex", "cp1252", "8859"]
+        {
             assert!(Codec::named(name).is_some(), "{name}");
         }
         for name in ["", "nope", "mbcs", "string-escape", "encodings.utf_8", "utf-8\0"] {

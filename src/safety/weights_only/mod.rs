@@ -237,9 +237,9 @@ fn legacy(replay: &mut Replay<'_>, source: &SharedSource, mut at: u64) -> Result
         if matches!(replay.value(key), Value::Unknown) {
             return Ok(());
         }
-        let text = replay.key_text(key);
+        let text = replay.key(key);
         let known = text.as_ref().and_then(|text| replay.storages.by_key.get(text).copied());
-        let shown = String::from_utf8_lossy(text.as_deref().unwrap_or(b"?")).into_owned();
+        let shown = String::from_utf8_lossy(text.as_deref().unwrap_or(b"?")).replace('\0', "");
         let Some(storage) = known else {
             replay.refuse_at(at, "storage", format!("no object names the storage {shown}"));
             return Ok(());

@@ -81,7 +81,12 @@ impl Replay<'_> {
                     continue;
                 }
                 Value::HugeInt => return Err("a number that is too large".into()),
-                Value::Bool(_) | Value::Int(_) | Value::SomeInt | Value::Magic | Value::Float(_) | Value::Complex(_) => {}
+                Value::Bool(_)
+                | Value::Int(_)
+                | Value::SomeInt
+                | Value::Magic
+                | Value::Float(_)
+                | Value::Complex(_) => {}
                 Value::Tensor(tensor) if !tensor.is_meta && tensor.count().is_none_or(|count| count == 1) => {}
                 Value::Unknown => {}
                 other => return Err(wrong("an argument", other)),

@@ -120,7 +120,12 @@ impl Replay<'_> {
             }
             (Some(b"real"), value) => matches!(
                 value,
-                Value::Bool(_) | Value::Int(Some(_)) | Value::SomeInt | Value::Float(_) | Value::Complex(_) | Value::Tensor(_)
+                Value::Bool(_)
+                    | Value::Int(Some(_))
+                    | Value::SomeInt
+                    | Value::Float(_)
+                    | Value::Complex(_)
+                    | Value::Tensor(_)
             ),
             _ => true,
         };
@@ -161,6 +166,9 @@ impl Replay<'_> {
             Value::Unknown => return Ok(()),
             Value::Storage { dtype, .. } => super::arguments::dtype_of(dtype),
             Value::OtherStorage(storage) => storage.dtype.and_then(super::arguments::dtype_of),
+            Value::Tensor(source) if source.is_meta != tensor.is_meta => {
+                return Err("a source on another device".into());
+            }
             Value::Tensor(source) if is_whole => source.dtype.clone(),
             Value::Tensor(_) => None,
             other => return Err(wrong("the source", other)),

@@ -149,7 +149,11 @@ impl Tensor {
     /// Whether Python may use it as an integer: an integer type, and a single element in `dimensions` dimensions.
     pub fn is_integer(&self) -> bool {
         let one = self.sizes.as_ref().is_some_and(Vec::is_empty);
-        one && self.dtype.as_ref().and_then(DType::class).is_some_and(|class| matches!(class, Class::Signed | Class::Unsigned))
+        one && self
+            .dtype
+            .as_ref()
+            .and_then(DType::class)
+            .is_some_and(|class| matches!(class, Class::Signed | Class::Unsigned))
     }
 
     /// How many elements it has, where that is known.
