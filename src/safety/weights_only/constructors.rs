@@ -145,11 +145,17 @@ impl Replay<'_> {
     }
 
     fn is_sequence(&self, id: Id) -> bool {
-        match self.value(id) {
-            Value::Tuple(_) | Value::List(_) | Value::Str(_) | Value::Bytes(_) | Value::ByteArray(_) => true,
-            Value::Size(_) | Value::Storage { .. } | Value::OtherStorage(_) => true,
-            _ => false,
-        }
+        matches!(
+            self.value(id),
+            Value::Tuple(_)
+                | Value::List(_)
+                | Value::Str(_)
+                | Value::Bytes(_)
+                | Value::ByteArray(_)
+                | Value::Size(_)
+                | Value::Storage { .. }
+                | Value::OtherStorage(_)
+        )
     }
 
     /// Whether a value may be an element of a tensor of this dtype.
@@ -253,7 +259,7 @@ fn one(tensor: &Tensor) -> Checked {
 
 /// Whether an integer fits; negative ones wrap around where all are positive.
 fn fits(number: i64, class: Class, dtype: Option<&DType>) -> bool {
-    let bits = 8 * u32::from(dtype.and_then(DType::size).unwrap_or(8));
+    let bits = 8 * dtype.and_then(DType::size).unwrap_or(8);
     let magnitude = number.unsigned_abs();
     match (class, bits) {
         (_, 64..) => true,

@@ -2,7 +2,8 @@
 //!
 //! The unpickler's rules are replayed (opcodes in `replay.rs`, calls in `calls.rs`, states in `states.rs`) with its own
 //! tables (`tables.txt`), and the rules of the containers around it. Devices do not count: the question is put with
-//! `map_location="cpu"`.
+//! `map_location="cpu"`, after `import torch` and nothing else: torch allows DTensors once `torch.distributed.tensor` is
+//! imported.
 
 mod arguments;
 mod calls;
