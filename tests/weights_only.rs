@@ -1,9 +1,11 @@
 //! The weights-only verdict against torch's own: every file of testdata, and hundreds of them with bytes changed.
 //!
-//! `testdata/weights_only.json` holds torch's answers; `generate_weights_only.py` beside it asks. `CKPT_WEIGHTS_ONLY`
+//! `testdata/weights_only.json` holds torch's answers; `generate_weights_only.py` beside it asks, and
+//! `generate_weights_only_calls.py` about generated calls (`weights_only_calls.json`). `CKPT_WEIGHTS_ONLY`
 //! names another file of answers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,4 +59,40 @@ fn mutated_pickles_as_torch_says() {
         }
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), mutated.len(), wrong.join("\n"));
+}
+
+/// The archive that `generate_weights_only_calls.py` makes around a pickle.
+fn archive(pickle: &[u8]) -> Vec<u8> {
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let members: [(&str, &[u8]); 3] =
+        [("a/data.pkl", &[b"\x80\x02", pickle, b"."].concat()), ("a/data/0", &[0; 16]), ("a/version", b"3")];
+    for (name, bytes) in members {
+        zip.start_file(name, stored).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// Calls that no checkpoint holds, so that only the generated ones tell what torch makes of them.
+#[test]
+fn generated_calls_as_torch_says() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/weights_only_calls.json");
+    let answers: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let fragment = |name: &str| -> Vec<u8> {
+        let hex = answers["fragments"][name].as_str().unwrap().as_bytes();
+        hex.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    };
+    let calls = answers["calls"].as_array().unwrap();
+    assert!(calls.len() >= 5000);
+    let mut wrong = Vec::new();
+    for call in calls {
+        let names = call[0].as_str().unwrap();
+        let pickle: Vec<u8> = names.split(' ').flat_map(fragment).collect();
+        let (opens, why) = opens(Path::new("a.pt"), archive(&pickle));
+        if opens != call[1].as_bool().unwrap() {
+            wrong.push(format!("{names}: torch says {}; {why}", call[1]));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), calls.len(), wrong.join("\n"));
 }

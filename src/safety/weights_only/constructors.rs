@@ -17,18 +17,18 @@ const MAX_DIMENSIONS: usize = 128;
 const MAX_ELEMENTS: u64 = 1 << 16;
 
 /// The dtype of `torch.FloatTensor` and the like; `torch.Tensor` makes the default one.
-fn class_dtype(class: &str) -> Option<DType> {
+pub(super) fn class_dtype(class: &str) -> &'static str {
     let name = class.strip_suffix("Tensor").unwrap_or(class).replace("sparse.", "");
     match TABLES.global(&format!("{name}Storage")) {
-        Some((_, Kind::Storage(Some(dtype)))) => dtype_of(dtype),
-        _ => dtype_of("float32"),
+        Some((_, Kind::Storage(Some(dtype)))) => dtype,
+        _ => "float32",
     }
 }
 
 impl Replay<'_> {
     /// `torch.Tensor(…)` and `torch.FloatTensor(…)`: a storage, a tensor, sizes, or data.
     pub(super) fn legacy_tensor(&mut self, class: &str, args: &[Id]) -> Made {
-        let dtype = class_dtype(class);
+        let dtype = dtype_of(class_dtype(class));
         let of = |sizes: Option<Vec<i64>>| tensor(Tensor { dtype: dtype.clone(), sizes, ..Tensor::default() });
         let [argument] = *args else {
             let sizes = self.sizes_of(args, dtype.as_ref())?;
@@ -80,7 +80,7 @@ impl Replay<'_> {
 
     /// `torch.sparse.FloatTensor(…)`: sizes, or indices and values with or without a size.
     pub(super) fn legacy_sparse_tensor(&mut self, class: &str, args: &[Id]) -> Made {
-        let dtype = class_dtype(class);
+        let dtype = dtype_of(class_dtype(class));
         let sizes = match *args {
             [] => Some(vec![0]),
             [indices, values, ref size @ ..] if size.len() <= 1 && !self.is_size(indices) => {
@@ -145,11 +145,17 @@ impl Replay<'_> {
     }
 
     fn is_sequence(&self, id: Id) -> bool {
-        match self.value(id) {
-            Value::Tuple(_) | Value::List(_) | Value::Str(_) | Value::Bytes(_) | Value::ByteArray(_) => true,
-            Value::Size(_) | Value::Storage { .. } | Value::OtherStorage(_) => true,
-            _ => false,
-        }
+        matches!(
+            self.value(id),
+            Value::Tuple(_)
+                | Value::List(_)
+                | Value::Str(_)
+                | Value::Bytes(_)
+                | Value::ByteArray(_)
+                | Value::Size(_)
+                | Value::Storage { .. }
+                | Value::OtherStorage(_)
+        )
     }
 
     /// Whether a value may be an element of a tensor of this dtype.
@@ -253,7 +259,7 @@ fn one(tensor: &Tensor) -> Checked {
 
 /// Whether an integer fits; negative ones wrap around where all are positive.
 fn fits(number: i64, class: Class, dtype: Option<&DType>) -> bool {
-    let bits = 8 * u32::from(dtype.and_then(DType::size).unwrap_or(8));
+    let bits = 8 * dtype.and_then(DType::size).unwrap_or(8);
     let magnitude = number.unsigned_abs();
     match (class, bits) {
         (_, 64..) => true,

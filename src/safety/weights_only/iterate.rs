@@ -160,7 +160,7 @@ fn repeated(value: Value, count: u64) -> Vec<Value> {
 
 /// An element of a storage, which is not read.
 fn element(dtype: Option<&str>) -> Value {
-    let class = dtype.and_then(|name| DType::from_torch_name(name)).and_then(|dtype| dtype.class());
+    let class = dtype.and_then(DType::from_torch_name).and_then(|dtype| dtype.class());
     match class {
         Some(Class::Float) => Value::Float(None),
         Some(Class::Complex) => Value::Complex(None),

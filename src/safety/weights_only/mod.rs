@@ -2,7 +2,8 @@
 //!
 //! The unpickler's rules are replayed (opcodes in `replay.rs`, calls in `calls.rs`, states in `states.rs`) with its own
 //! tables (`tables.txt`), and the rules of the containers around it. Devices do not count: the question is put with
-//! `map_location="cpu"`.
+//! `map_location="cpu"`, after `import torch` and nothing else: torch allows DTensors once `torch.distributed.tensor` is
+//! imported.
 
 mod arguments;
 mod calls;
@@ -237,9 +238,9 @@ fn legacy(replay: &mut Replay<'_>, source: &SharedSource, mut at: u64) -> Result
         if matches!(replay.value(key), Value::Unknown) {
             return Ok(());
         }
-        let text = replay.key_text(key);
+        let text = replay.key(key);
         let known = text.as_ref().and_then(|text| replay.storages.by_key.get(text).copied());
-        let shown = String::from_utf8_lossy(text.as_deref().unwrap_or(b"?")).into_owned();
+        let shown = String::from_utf8_lossy(text.as_deref().unwrap_or(b"?")).replace('\0', "");
         let Some(storage) = known else {
             replay.refuse_at(at, "storage", format!("no object names the storage {shown}"));
             return Ok(());

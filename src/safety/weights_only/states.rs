@@ -166,6 +166,9 @@ impl Replay<'_> {
             Value::Unknown => return Ok(()),
             Value::Storage { dtype, .. } => super::arguments::dtype_of(dtype),
             Value::OtherStorage(storage) => storage.dtype.and_then(super::arguments::dtype_of),
+            Value::Tensor(source) if source.is_meta != tensor.is_meta => {
+                return Err("a source on another device".into());
+            }
             Value::Tensor(source) if is_whole => source.dtype.clone(),
             Value::Tensor(_) => None,
             other => return Err(wrong("the source", other)),

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::arguments::{Checked, Made, dtype_of, wrong};
+use super::constructors::class_dtype;
 use super::replay::Replay;
-use super::tables::Kind;
+use super::tables::{Kind, TABLES};
 use super::value::{Id, OtherStorage, Value};
 
 /// Says how many bytes the record of a key has, if there is one.
@@ -111,23 +112,26 @@ impl Replay<'_> {
                 Some(dtype) => dtype,
                 None => return Ok(Value::Unknown),
             },
-            Value::Tensor(_) | Value::Global(_, Kind::TensorClass) => return Ok(Value::Unknown),
+            Value::Global(name, Kind::TensorClass) => class_dtype(name),
+            Value::Tensor(tensor) => match tensor.dtype.as_ref().and_then(|dtype| TABLES.dtype(dtype.name())) {
+                Some(dtype) => dtype,
+                None => return Ok(Value::Unknown),
+            },
             other => return Err(wrong("the storage's class", other)),
         };
         if !self.hashable(key) {
             return Ok(Value::Unknown);
         }
-        let key = match self.key_text(key) {
-            Some(key) => key,
-            // the name of its record depends on the tensor's value
-            None if matches!(self.value(key), Value::Unknown)
-                || matches!(self.value(key), Value::Tensor(tensor) if tensor.is_integer()) =>
-            {
-                return Ok(Value::Unknown);
-            }
-            None if legacy || matches!(self.value(key), Value::Str(_)) => return Ok(Value::Unknown),
-            None => return Err(format!("names a record after {}", self.value(key).type_name())),
+        let Some(record) = self.record_name(key) else {
+            return match self.value(key) {
+                // the name of its record depends on the tensor's value
+                Value::Tensor(tensor) if tensor.is_integer() => Ok(Value::Unknown),
+                Value::Str(_) | Value::Unknown => Ok(Value::Unknown),
+                _ if legacy => Ok(Value::Unknown),
+                other => Err(format!("names a record after {}", other.type_name())),
+            };
         };
+        let Some(key) = self.key(key) else { return Ok(Value::Unknown) };
         let known = self.storages.by_key.get(&key).copied();
         let count = match self.value(numel) {
             Value::Int(Some(value)) => *value,
@@ -147,7 +151,7 @@ impl Replay<'_> {
             Some(_) if legacy => self.storages.add(0, true),
             _ => {
                 let bytes = bytes.ok_or_else(|| format!("announces {count} elements"))?;
-                self.fits_record(&key, bytes)?;
+                self.fits_record(&record, bytes)?;
                 self.storages.add(bytes, legacy)
             }
         };
@@ -188,18 +192,26 @@ impl Replay<'_> {
         }
     }
 
-    /// `str(key)`, as record names are made. A legacy stream has no records: there a number is another key than its text.
-    pub(super) fn key_text(&self, key: Id) -> Option<Vec<u8>> {
-        let legacy = self.storages.record.is_none();
-        let text = match self.value(key) {
-            Value::Str(text) => return text.content.as_ref().map(|text| text.to_vec()),
-            Value::Int(Some(value)) => value.to_string(),
-            Value::Bool(value) if legacy => i64::from(*value).to_string(),
-            Value::Bool(value) => if *value { "True" } else { "False" }.to_owned(),
-            Value::None => "None".to_owned(),
+    /// `str(key)`, as record names are made.
+    fn record_name(&self, key: Id) -> Option<Vec<u8>> {
+        Some(match self.value(key) {
+            Value::Str(text) => text.content.as_ref()?.to_vec(),
+            Value::Int(Some(value)) => value.to_string().into_bytes(),
+            Value::Bool(value) => if *value { "True" } else { "False" }.into(),
+            Value::None => "None".into(),
             _ => return None,
-        };
-        Some(if legacy { format!("number {text}") } else { text }.into_bytes())
+        })
+    }
+
+    /// What a dict tells keys apart by: a number is another key than its text.
+    pub(super) fn key(&self, key: Id) -> Option<Vec<u8>> {
+        Some(match self.value(key) {
+            Value::Str(text) => text.content.as_ref()?.to_vec(),
+            Value::Int(Some(value)) => format!("\0{value}").into_bytes(),
+            Value::Bool(value) => format!("\0{}", i64::from(*value)).into_bytes(),
+            Value::None => "\0None".into(),
+            _ => return None,
+        })
     }
 
     /// Whether the elements lie inside the storage. A legacy stream's storages grow instead, and their bytes, which come

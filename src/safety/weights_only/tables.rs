@@ -75,6 +75,12 @@ impl Tables {
         }
     }
 
+    /// The name of a dtype, without `torch.`.
+    pub fn dtype(&self, name: &str) -> Option<&'static str> {
+        let (name, kind) = self.global(&format!("torch.{name}"))?;
+        name.strip_prefix("torch.").filter(|_| kind == Kind::Dtype)
+    }
+
     /// The allowed global of this full name.
     pub fn global(&self, full_name: &str) -> Option<(&'static str, Kind)> {
         self.globals.get(full_name).copied()

@@ -111,7 +111,7 @@ impl Replay<'_> {
                 other => return Err(wrong("a value of the metadata", other)),
             }
             let real = tensor.dtype.as_ref().and_then(DType::class).is_some_and(|c| c != Class::Complex);
-            if name.is("conj") && real && !self.may_be_false(*value)? {
+            if name.is("conj") && real {
                 return Err("the conjugate of a real tensor".into());
             }
         }
@@ -281,6 +281,9 @@ impl Replay<'_> {
         let Some(args) = self.unpack(args)? else { return Ok(Value::Unknown) };
         // a function may be called with itself as an argument, but torch's own call nothing in turn
         if name == "torch._tensor._rebuild_from_type_v2" {
+            if args.len() != 4 {
+                return Err(format!("takes 4 arguments, {} given", args.len()));
+            }
             return Ok(Value::Unknown);
         }
         let made = self.call(name, kind, &args)?;
