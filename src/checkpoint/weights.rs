@@ -3,7 +3,7 @@
 //! A walk from the top notes every container, and stops at what is a set of weights by its own signs: a module; a mapping
 //! on which torch left `_metadata` (`torch/nn/modules/module.py`); a mapping of tensors with dotted names. Then each
 //! container is judged by what is in it, from the bottom up: nothing but tensors and mappings of them is one tree of
-//! parameters, whole sets side by side are a choice. What has another role ([`roles`]) is never weights.
+//! parameters, whole sets side by side are a choice. What has another role (`roles`) is never weights.
 
 mod roles;
 
