@@ -221,6 +221,7 @@ pub(super) const CONSTRUCTORS: &[(&str, &str, &str)] = &[
     ),
     ("accelerate.utils.dataclasses accelerate.utils", "DeepSpeedPlugin MegatronLMPlugin", "reads the file it is given"),
     ("accelerate.state accelerate", "PartialState AcceleratorState GradientState", "starts distributed processing"),
+    ("torch.utils.data.dataloader torch.utils.data", "DataLoader", "starts processes"),
     ("torch.distributed.device_mesh", "DeviceMesh", "starts distributed processing"),
 ];
 
