@@ -119,7 +119,7 @@ pub type Doubted = (StoredAt, Option<&'static str>);
 /// Finds the storages of a damaged stream, by what the pickle says of each: where its count does not stand before a
 /// storage, something else was written there. Gives the storages that there are, each with what casts doubt on it, and
 /// where the last one ends. Zeros around a lost count are a hole (a failed block of a download), so the storages that they
-/// reach into are doubtful.
+/// reach into are doubtful; so is the storage before other bytes.
 pub fn locate_damaged(
     source: &SharedSource,
     legacy: &Legacy,
@@ -135,8 +135,17 @@ pub fn locate_damaged(
         let Some(left) = source.len().checked_sub(at).and_then(|left| left.checked_sub(8)) else { break };
         let head = read_vec(source.as_ref(), at, 8)?;
         let is_right = head == count.to_le_bytes();
-        if !is_right && head.iter().all(|byte| *byte == 0) && holes.last().is_none_or(|hole| hole.end < at + 8) {
+        let is_zero = head.iter().all(|byte| *byte == 0);
+        if !is_right && is_zero && holes.last().is_none_or(|hole| hole.end < at + 8) {
             holes.push(zeros_around(source.as_ref(), at)?);
+        }
+        // one changed byte is its own affair; more of them were overwritten, or bytes before them inserted or lost
+        let changed = head.iter().zip(count.to_le_bytes()).filter(|(byte, right)| **byte != *right).count();
+        if changed > 1
+            && !is_zero
+            && let Some((_, doubt)) = found.last_mut()
+        {
+            doubt.get_or_insert("other bytes follow its bytes than were written there");
         }
         let bytes = Window::shared(source, at + 8, len.min(left))?;
         let doubt = match (len <= left, is_right) {

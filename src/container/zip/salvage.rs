@@ -161,6 +161,9 @@ enum By {
     Header,
 }
 
+/// Where data begins, how many bytes it has, and how many inflated; and its CRC-32, where it has one.
+type Sum = ((u64, u64, u64), Option<u32>);
+
 /// What is wrong around a member's data.
 type Wrong = Option<&'static str>;
 
@@ -359,7 +362,7 @@ impl Salvage<'_> {
         let mut stated = 0;
         let mut first: Option<(u64, Claim)> = None;
         let mut unstated: Option<(u64, Claim)> = None;
-        let mut sums: Vec<((u64, u64, u64), Option<u32>)> = Vec::new();
+        let mut sums: Vec<Sum> = Vec::new();
         for start in self.starts(at, agreeing, there, entry, next) {
             let claims = self.claims(start, entry, there.filter(|local| local.data_start == start), method);
             // what follows another member's data is not said of this one
@@ -527,7 +530,7 @@ impl Salvage<'_> {
         agreeing: Option<&LocalMember>,
         there: Option<&LocalMember>,
         first: Option<(u64, Claim)>,
-        sums: &[((u64, u64, u64), Option<u32>)],
+        sums: &[Sum],
         method: u16,
         flags: u16,
     ) -> Member {
