@@ -27,13 +27,13 @@ end
 complete -c ckpt -n "__fish_ckpt_needs_command" -s h -l help -d 'Print help'
 complete -c ckpt -n "__fish_ckpt_needs_command" -s V -l version -d 'Print version'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "ls" -d 'List tensors and other values: names, dtypes, shapes, sizes'
-complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "strip-prefix" -d 'Remove a prefix from the names of every state dict, and change nothing else'
-complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "rename" -d 'Rename tensors: add or remove prefixes, by pattern, by a table'
-complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "repair" -d 'Save what is left of a damaged file; finish or undo an interrupted edit in place'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "strip-prefix" -d 'Remove a prefix from the names in every state dict; change nothing else'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "rename" -d 'Rename tensors by prefix, pattern or table'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "repair" -d 'Salvage a damaged file; finish or undo an interrupted edit in place'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "convert" -d 'Convert between torch\'s containers, safetensors and npz'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "diff" -d 'Compare two checkpoints: what changed, where, by how much'
-complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "extract" -d 'Take out tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
-complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "check" -d 'Check that a file is safe to load and sound: globals, weights_only, checksums, bounds'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "extract" -d 'Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "check" -d 'Check that a file is safe to load and intact: globals, weights_only, checksums, bounds'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "man" -d 'Print the manual page, or write all pages into a directory'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l depth -d 'Fold what lies deeper than N levels of the tree' -r
@@ -41,18 +41,18 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l sort -d 'Sort order' -r
 size\t'Largest tensors first'
 file\t'File order'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l include -d 'Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l include -d 'Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
 json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-depth -d 'How deep objects may nest' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-entries -d 'Tensors and values that may be listed' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-objects -d 'Maximum objects a compressed pickle may create beyond what its size accounts for' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-depth -d 'Maximum nesting depth of objects' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-entries -d 'Maximum tensors and values to list' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tree -d 'Roll up by module, with parameter counts and class names'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l names -d 'Print only names, one per line'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tensors -d 'Show only tensors'
@@ -66,23 +66,23 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s q -l quiet -d 'Suppress
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -s o -l output -d 'Where to write; `-` is standard output' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l include -d 'Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l include -d 'Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
 json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-depth -d 'How deep objects may nest' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-entries -d 'Tensors and values that may be listed' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-objects -d 'Maximum objects a compressed pickle may create beyond what its size accounts for' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-depth -d 'Maximum nesting depth of objects' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-entries -d 'Maximum tensors and values to list' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l anywhere -d 'Remove it inside names too, wherever an element begins with it (`model._orig_mod.fc` becomes `model.fc`)'
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l in-place -d 'Edit the file itself: a zip gets a new pickle and directory appended, any other file is replaced as a whole'
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l force -d 'Replace an OUTPUT that exists'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l in-place -d 'Edit the file itself: append a new pickle and directory to a zip, replace any other file as a whole'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l force -d 'Overwrite an existing OUTPUT'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l dry-run -d 'Show old -> new and write nothing'
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l if-present -d 'Ignore steps and table rows that match nothing; if none matches, pass the input through unchanged'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l if-present -d 'Ignore steps and table rows that match nothing; if none match, write the input unchanged'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -92,22 +92,22 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l regex -d 'Rewrite b
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l map -d 'Rename by a table: two columns (old, new), or a JSON object; `-` is standard input' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s o -l output -d 'Where to write; `-` is standard output' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l include -d 'Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l include -d 'Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
 json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-depth -d 'How deep objects may nest' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-entries -d 'Tensors and values that may be listed' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l in-place -d 'Edit the file itself: a zip gets a new pickle and directory appended, any other file is replaced as a whole'
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l force -d 'Replace an OUTPUT that exists'
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-objects -d 'Maximum objects a compressed pickle may create beyond what its size accounts for' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-depth -d 'Maximum nesting depth of objects' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-entries -d 'Maximum tensors and values to list' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l in-place -d 'Edit the file itself: append a new pickle and directory to a zip, replace any other file as a whole'
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l force -d 'Overwrite an existing OUTPUT'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l dry-run -d 'Show old -> new and write nothing'
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l if-present -d 'Ignore steps and table rows that match nothing; if none matches, pass the input through unchanged'
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l if-present -d 'Ignore steps and table rows that match nothing; if none match, write the input unchanged'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -117,11 +117,11 @@ json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-depth -d 'How deep objects may nest' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-entries -d 'Tensors and values that may be listed' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-objects -d 'Maximum objects a compressed pickle may create beyond what its size accounts for' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-depth -d 'Maximum nesting depth of objects' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-entries -d 'Maximum tensors and values to list' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l in-place -d 'Repair the file itself'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l keep-damaged -d 'Keep tensors that may be damaged, and name them, instead of leaving them out'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l force -d 'Replace an OUTPUT that exists'
@@ -143,18 +143,18 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l set-metadata -d 'A
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l save-values -d 'Write the values that a weights-only format leaves out to a JSON file' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-shard-size -d 'Write shards of at most SIZE bytes (5GB, 500MB, 2GiB) and an index into the directory OUTPUT' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l include -d 'Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l include -d 'Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
 json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-depth -d 'How deep objects may nest' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-entries -d 'Tensors and values that may be listed' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-objects -d 'Maximum objects a compressed pickle may create beyond what its size accounts for' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-depth -d 'Maximum nesting depth of objects' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-entries -d 'Maximum tensors and values to list' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l compact -d 'Write only the parts of storages that tensors use (torch formats)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files'
@@ -163,16 +163,16 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s q -l quiet -d 'Sup
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l rtol -d 'Relative tolerance: |a - b| <= ATOL + RTOL * |b| is equal, as in torch.allclose' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l atol -d 'Absolute tolerance' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l ignore -d 'What does not count (`values`: elements and other values), separated by commas' -r -f -a "device\t'On which device a tensor was'
-requires_grad\t'Whether it wants a gradient'
-dtype\t'The types of elements; they are still compared as numbers'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l ignore -d 'Ignore differences in these properties, separated by commas (`values`: elements and other values)' -r -f -a "device\t'Device'
+requires_grad\t'requires_grad flag'
+dtype\t'Data type; elements are still compared as numbers'
 values\t'Elements of tensors, and other values of the same name'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l strip-prefix -d 'Strip this prefix from the names that have it: in both files, or in one only if more names match that way' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l root-a -d 'Compare only the part of A under NAME (`.` is the top); names are relative to it' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l root-b -d 'Compare only the part of B under NAME' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l include -d 'Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l include -d 'Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l exclude -d 'Skip matching names; repeatable' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l sort -d 'In which order changed tensors are shown' -r -f -a "file\t'As they stand in the first file'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l sort -d 'Sort order of changed tensors' -r -f -a "file\t'As they stand in the first file'
 change\t'Largest relative change first; a changed shape is larger than any'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l top -d 'Show only the first N entries of each section' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
@@ -180,21 +180,21 @@ json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-depth -d 'How deep objects may nest' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-entries -d 'Tensors and values that may be listed' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l structure -d 'Names, shapes, dtypes and other values only: read no tensor\'s data'
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l nan-differs -d 'NaN does not equal NaN'
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l bitwise -d 'Equal means the same bits: 0.0 differs from -0.0, a NaN from other NaNs'
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s s -l summary -d 'One line'
-complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l load -d 'What load_state_dict(strict=False) of A into B would say: keys and shapes of the weights only'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-objects -d 'Maximum objects a compressed pickle may create beyond what its size accounts for' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-depth -d 'Maximum nesting depth of objects' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-entries -d 'Maximum tensors and values to list' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l structure -d 'Compare names, shapes, dtypes and other values only; read no tensor data'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l nan-differs -d 'Treat NaN as different from NaN'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l bitwise -d 'Compare bits: 0.0 differs from -0.0, and a NaN from other NaNs'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s s -l summary -d 'Print a one-line summary'
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l load -d 'Report what load_state_dict(strict=False) of A into B would: keys and shapes of the weights only'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s o -l output -d 'Where to write: FILE.npy .npz .json .csv .bin .png .safetensors .pt, a directory, or `-`' -r -F
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l to -d 'The format, whatever OUTPUT is called; in a directory that of each file' -r -f -a "npy\t'One array of numpy\'s'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l to -d 'Output format (default: from OUTPUT\'s extension); for a directory, the format of each file' -r -f -a "npy\t'One array of numpy\'s'
 npz\t'Arrays by name, for numpy'
 json\t'Lists in lists, values too'
 csv\t'A table of one or two dimensions'
@@ -203,29 +203,29 @@ png\t'A picture'
 safetensors\t'Tensors by name'
 torch\t'torch\'s zip, every kind of object kept'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l slice -d 'Take a part of each tensor, in Python\'s syntax: `0:2,:`, `-1`, `...,::-1`' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l dtype -d 'Cast floating tensors to float16, bfloat16, float32 or float64' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l range -d 'The values that are black and white, instead of the smallest and the largest' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l dtype -d 'Cast floating-point tensors to float16, bfloat16, float32 or float64' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l range -d 'Values mapped to black and white (default: minimum and maximum)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l scale -d 'Draw each value as N x N pixels' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l include -d 'Only matching names: a name, an element with all below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l include -d 'Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
 json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-depth -d 'How deep objects may nest' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-entries -d 'Tensors and values that may be listed' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l force -d 'Replace what exists'
-complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l full -d 'Print every element, however many there are'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-objects -d 'Maximum objects a compressed pickle may create beyond what its size accounts for' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-depth -d 'Maximum nesting depth of objects' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-entries -d 'Maximum tensors and values to list' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l force -d 'Overwrite existing files'
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l full -d 'Print every element'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l diverging -d 'Blue below zero (or below the middle of --range), red above'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l fail-on -d 'Exit with 1 when there is a finding this bad' -r -f -a "info\t'Worth knowing'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l fail-on -d 'Exit with status 1 if any finding is at least this severe' -r -f -a "info\t'Worth knowing'
 warning\t'Unusual: have a look'
 error\t'Something is broken or missing'
 danger\t'Loading it would run code, or do what only an attack needs'"
@@ -238,12 +238,12 @@ json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-objects -d 'Objects that pickles may make beyond what the file\'s size explains (compressed files)' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-depth -d 'How deep objects may nest' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-entries -d 'Tensors and values that may be listed' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-expanded-bytes -d 'Bytes that compressed input or standard input may take once expanded' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-read-bytes -d 'Bytes that will be read of tensors that are larger than what the file stores of them' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'One line for each input, and for every file below a directory that is or hides a checkpoint. What is called like one (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that may not be read is an error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-objects -d 'Maximum objects a compressed pickle may create beyond what its size accounts for' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-depth -d 'Maximum nesting depth of objects' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-entries -d 'Maximum tensors and values to list' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'Check directories recursively; print one line per file that is, or contains, a checkpoint. What is named like one (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that cannot be read is an error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l numerics -d 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s v -l verbose -d 'With --recursive, name the files that were left aside'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l no-data -d 'Read no tensor data: no checksums'
