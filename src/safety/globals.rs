@@ -14,7 +14,7 @@ mod reexports;
 mod vetted;
 
 use self::dangerous::{CONSTRUCTORS, DANGEROUS, NESTED, REACHES, ROADS};
-use self::known::KNOWN;
+use self::known::{KNOWN, MADE};
 use self::vetted::Vetted;
 use super::weights_only::is_allowed;
 use crate::checkpoint::constructors::{Constructor, constructor};
@@ -81,7 +81,9 @@ pub fn condition(module: &str, name: &str) -> Option<Condition> {
 }
 
 fn is_only_made(module: &str, name: &str) -> bool {
-    vetted::find(module, name) == Some(Vetted::Made) && !is_known(module, name) && danger(module, name).is_none()
+    (vetted::find(module, name) == Some(Vetted::Made) || TABLES.made.has(module, name))
+        && !is_known(module, name)
+        && danger(module, name).is_none()
 }
 
 /// Sorts a global by what it is and how it is used: `is_bound` when every use of it keeps to its condition.
@@ -196,10 +198,7 @@ fn is_road(part: &str) -> bool {
 }
 
 fn is_known(module: &str, name: &str) -> bool {
-    let bare = name.strip_prefix('_').unwrap_or(name);
-    let is_class = bare.starts_with(|c: char| c.is_ascii_uppercase()) && !name.contains('.');
-    let of_all = is_class && !module.starts_with("transformers.models.rag");
-    is_listed(module, name) || of_all && parents(module).any(|part| TABLES.known_parts.contains(part))
+    is_listed(module, name) || TABLES.known.has(module, name)
 }
 
 /// Known by its own name, not only as one of many.
@@ -207,7 +206,7 @@ fn is_listed(module: &str, name: &str) -> bool {
     // TorchScript's classes: there is no such module, and torch.jit makes them without Python
     let scripted =
         module == "__torch__" || module.starts_with("__torch__.") || (module, name) == ("torch", "ScriptObject");
-    TABLES.known.contains(&(module, name))
+    TABLES.known.names.contains(&(module, name))
         || is_allowed(module, name)
         || scripted
         || (module == "torch" || module == "torch.cuda" || module == "torch.sparse")
@@ -221,25 +220,45 @@ fn danger(module: &str, name: &str) -> Option<&'static str> {
     named.chain(of_all).min_by_key(|(row, _)| *row).map(|(_, why)| *why)
 }
 
+/// Globals by module and name, and parts of packages of which all classes are meant.
+#[derive(Default)]
+struct Listed {
+    names: HashSet<(&'static str, &'static str)>,
+    parts: HashSet<&'static str>,
+}
+
+impl Listed {
+    fn of(rows: &[(&'static str, &'static str)]) -> Self {
+        let mut listed = Listed::default();
+        for (modules, names) in rows {
+            for module in modules.split_ascii_whitespace() {
+                match *names {
+                    "*" => drop(listed.parts.insert(module)),
+                    names => listed.names.extend(names.split_ascii_whitespace().map(|name| (module, name))),
+                }
+            }
+        }
+        listed
+    }
+
+    fn has(&self, module: &str, name: &str) -> bool {
+        let bare = name.strip_prefix('_').unwrap_or(name);
+        let is_class = bare.starts_with(|c: char| c.is_ascii_uppercase()) && !name.contains('.');
+        let of_all = is_class && !module.starts_with("transformers.models.rag");
+        self.names.contains(&(module, name)) || of_all && parents(module).any(|part| self.parts.contains(part))
+    }
+}
+
 /// The tables by module and name; of rows for whole parts of packages, by the part.
 struct Tables {
-    known: HashSet<(&'static str, &'static str)>,
-    known_parts: HashSet<&'static str>,
+    known: Listed,
+    made: Listed,
     /// With the number of the row: the first one counts.
     dangerous: HashMap<(&'static str, &'static str), (usize, &'static str)>,
     dangerous_parts: HashMap<&'static str, (usize, &'static str)>,
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| {
-    let (mut known, mut known_parts) = (HashSet::new(), HashSet::new());
-    for (modules, names) in KNOWN {
-        for module in modules.split_ascii_whitespace() {
-            match *names {
-                "*" => drop(known_parts.insert(module)),
-                names => known.extend(names.split_ascii_whitespace().map(|name| (module, name))),
-            }
-        }
-    }
     let (mut dangerous, mut dangerous_parts) = (HashMap::new(), HashMap::new());
     for (row, (modules, names, why)) in DANGEROUS.iter().enumerate() {
         for module in modules.split_ascii_whitespace() {
@@ -251,7 +270,7 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
             }
         }
     }
-    Tables { known, known_parts, dangerous, dangerous_parts }
+    Tables { known: Listed::of(KNOWN), made: Listed::of(MADE), dangerous, dangerous_parts }
 });
 
 /// A module and the packages that it lies in.

@@ -53,37 +53,21 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
         "csr_matrix csc_matrix coo_matrix csr_array csc_array coo_array",
     ),
     ("scipy.sparse.lil scipy.sparse._lil scipy.sparse.dok scipy.sparse._dok", "lil_matrix dok_matrix"),
-    // compiled: read in their Cython and C++ sources
-    ("numpy.random.bit_generator", "SeedSequence SeedlessSeedSequence __pyx_unpickle_SeedSequence"),
-    ("numpy.random._generator numpy.random.mtrand", "Generator RandomState"),
-    ("pandas._libs.internals", "_unpickle_block BlockPlacement Block BlockManager"),
-    ("pandas._libs.arrays", "NDArrayBacked __pyx_unpickle_NDArrayBacked"),
-    ("pandas._libs.tslibs.timestamps pandas._libs.tslib", "_unpickle_timestamp Timestamp"),
-    ("pandas._libs.tslibs.timedeltas", "_timedelta_unpickle Timedelta"),
-    ("pandas._libs.tslibs.period pandas._libs.period", "Period PeriodDtypeBase"),
-    ("pandas._libs.tslibs.nattype pandas._libs.tslibs", "_nat_unpickle NaTType"),
-    ("pandas._libs.tslibs.offsets", "*"),
-    ("pandas._libs.missing", "NAType"),
-    ("pandas._libs.interval", "Interval"),
-    ("pandas._libs.index", "*"),
-    // `cls.__new__(cls, **kwargs)`, as NEWOBJ_EX does
+    // functions that their pickles call: they set fields of the object that they make, or are `cls.__new__(cls, **kwargs)`,
+    // as NEWOBJ_EX is
+    ("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"),
+    ("pandas._libs.internals", "_unpickle_block"),
+    ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"),
+    ("pandas._libs.tslibs.timestamps pandas._libs.tslib", "_unpickle_timestamp"),
+    ("pandas._libs.tslibs.timedeltas", "_timedelta_unpickle"),
+    ("pandas._libs.tslibs.nattype pandas._libs.tslibs", "_nat_unpickle"),
     ("pandas.core.indexes.base", "_new_Index"),
     ("pandas.core.indexes.datetimes", "_new_DatetimeIndex"),
     ("pandas.core.indexes.period", "_new_PeriodIndex"),
-    ("scipy.spatial._ckdtree scipy.spatial.ckdtree scipy.spatial._kdtree", "cKDTree cKDTreeNode KDTree"),
-    ("scipy.spatial.transform._rotation scipy.spatial.transform.rotation", "Rotation Slerp"),
-    ("scipy.interpolate._interpolate scipy.interpolate.interpolate", "interp1d"),
-    ("scipy.interpolate._ppoly scipy.interpolate._bspl", "*"),
-    ("scipy.stats._distn_infrastructure", "rv_frozen rv_continuous_frozen rv_discrete_frozen"),
-    ("sklearn.tree._tree sklearn.tree.tree", "Tree TreeBuilder"),
-    ("sklearn.neighbors._kd_tree sklearn.neighbors._ball_tree", "*"),
+    ("pandas.core.indexes.interval", "_new_IntervalIndex"),
+    ("pandas.core.indexes.timedeltas", "_new_TimedeltaIndex"),
     ("sklearn.neighbors._kd_tree sklearn.neighbors._ball_tree sklearn.metrics._dist_metrics", "newObj"),
-    ("sklearn.metrics._dist_metrics sklearn._loss._loss sklearn.linear_model._sgd_fast", "*"),
     ("sklearn._loss._loss", "__pyx_unpickle_CyHalfBinomialLoss __pyx_unpickle_CyHalfSquaredError"),
-    ("sklearn.ensemble._hist_gradient_boosting.common", "*"),
-    ("spacy.vocab", "Vocab"),
-    ("spacy.strings", "StringStore"),
-    ("torch_geometric.typing torch_sparse.tensor", "SparseTensor"),
     ("joblib.numpy_pickle sklearn.externals.joblib.numpy_pickle", "NumpyArrayWrapper NDArrayWrapper"),
     (
         "torch",
@@ -154,43 +138,6 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("torch.torch_version", "TorchVersion"),
     ("torchvision.models torchvision.ops", "*"),
     ("omegaconf.dictconfig omegaconf.listconfig omegaconf.base omegaconf.nodes", "*"),
-    // read by hand where the bases are compiled or too much is generic for vetted.py
-    (
-        "pandas.core.indexes.base pandas.core.indexes.range pandas.core.indexes.multi pandas.core.indexes.datetimes \
-         pandas.core.indexes.timedeltas pandas.core.indexes.period pandas.core.indexes.interval \
-         pandas.core.indexes.category pandas.core.indexes.numeric pandas.core.indexes.frozen",
-        "Index RangeIndex MultiIndex DatetimeIndex TimedeltaIndex PeriodIndex IntervalIndex CategoricalIndex Int64Index \
-         UInt64Index Float64Index NumericIndex FrozenList FrozenNDArray",
-    ),
-    ("pandas.core.series", "Series"),
-    ("pandas.core.frame", "DataFrame"),
-    ("pandas.core.internals.managers pandas.core.internals.blocks pandas.core.arrays pandas.core.dtypes.dtypes", "*"),
-    ("pandas.core.flags", "Flags"),
-    (
-        "pandas",
-        "Categorical CategoricalDtype CategoricalIndex DataFrame DatetimeIndex DatetimeTZDtype Index Interval \
-         IntervalDtype IntervalIndex MultiIndex NA NaT Period PeriodDtype PeriodIndex RangeIndex Series StringDtype \
-         Timedelta TimedeltaIndex Timestamp",
-    ),
-    ("pandas.arrays", "*"),
-    ("pandas.core.indexes.interval", "_new_IntervalIndex"),
-    ("pandas.core.indexes.timedeltas", "_new_TimedeltaIndex"),
-    ("sklearn.pipeline", "Pipeline FeatureUnion"),
-    (
-        "sklearn.model_selection._search sklearn.model_selection._split sklearn.naive_bayes sklearn.gaussian_process.kernels",
-        "*",
-    ),
-    ("scipy.interpolate._cubic", "CubicSpline PchipInterpolator Akima1DInterpolator CubicHermiteSpline"),
-    (
-        "scipy.interpolate._interpolate scipy.interpolate.interpolate",
-        "interp1d._call_linear interp1d._call_linear_np interp1d._call_nearest interp1d._call_spline \
-         interp1d._call_previousnext interp1d._call_nan_spline",
-    ),
-    ("gymnasium.spaces", "*"),
-    ("torch_geometric.data.data", "Data BaseData"),
-    ("torch_geometric.data.batch", "Batch DataBatch HeteroDataBatch"),
-    ("torch_geometric.data.hetero_data", "HeteroData"),
-    ("torch_geometric.nn.conv torch_geometric.nn.dense torch_geometric.nn.norm torch_geometric.nn.aggr", "*"),
     (
         "transformers.optimization",
         "_get_constant_lambda _get_constant_schedule_with_warmup_lr_lambda _get_linear_schedule_with_warmup_lr_lambda \
@@ -200,30 +147,6 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ),
     ("torchvision.ops.boxes", "box_iou nms batched_nms"),
     ("numpy", "sin cos tan tanh exp expm1 log log1p log2 log10 sqrt square abs mean median std var sum min max poly1d"),
-    ("transformers.generation.configuration_utils", "GenerationConfig"),
-    (
-        "torchmetrics.aggregation torchmetrics.metric torchmetrics.collections torchmetrics.classification \
-         torchmetrics.regression torchmetrics.retrieval torchmetrics.clustering torchmetrics.nominal \
-         torchmetrics.segmentation",
-        "*",
-    ),
-    ("sklearn.compose._column_transformer", "ColumnTransformer make_column_selector"),
-    ("fairseq.meters", "AverageMeter TimeMeter StopwatchMeter"),
-    (
-        "scipy.sparse._dia scipy.sparse.dia scipy.sparse._bsr scipy.sparse.bsr",
-        "dia_matrix dia_array bsr_matrix bsr_array",
-    ),
-    ("dgl.frame", "Frame"),
-    ("mmengine.config.config mmcv.utils.config", "ConfigDict"),
-    ("mmengine.logging.message_hub", "MessageHub"),
-    ("torch.ao.quantization.qconfig torch.quantization.qconfig", "QConfig QConfigDynamic"),
-    ("gym.spaces", "*"),
-    ("tensordict._td tensordict.tensordict", "TensorDict"),
-    ("peft.tuners.lora", "LoraConfig LoraModel"),
-    ("megatron.core.transformer.enums megatron.core.enums", "*"),
-    ("megatron.core.tensor_parallel.random", "CudaRNGStatesTracker"),
-    ("omegaconf._utils", "_DEFAULT_MARKER_"),
-    ("lightning_fabric.utilities.types lightning.fabric.utilities.types", "_PATH"),
     ("torch.amp.grad_scaler torch.cuda.amp.grad_scaler", "OptState _refresh_per_optimizer_state"),
     ("easydict", "EasyDict"),
     ("yacs.config", "CfgNode"),
@@ -248,4 +171,91 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
          CustomDtype TorchDynamoPlugin GradientAccumulationPlugin DataLoaderConfiguration ProjectConfiguration",
     ),
     ("simpletransformers.config.model_args", "*"),
+];
+
+/// Classes whose objects hold data. Nobody went through all that calling them does, so that they are known only where the
+/// pickle makes its objects as pickles do, without a call of the class.
+pub(super) const MADE: &[(&str, &str)] = &[
+    ("numpy.random.bit_generator", "SeedSequence SeedlessSeedSequence"),
+    ("numpy.random._generator numpy.random.mtrand", "Generator RandomState"),
+    ("pandas._libs.internals", "BlockPlacement Block BlockManager"),
+    ("pandas._libs.arrays", "NDArrayBacked"),
+    ("pandas._libs.tslibs.timestamps pandas._libs.tslib", "Timestamp"),
+    ("pandas._libs.tslibs.timedeltas", "Timedelta"),
+    ("pandas._libs.tslibs.period pandas._libs.period", "Period PeriodDtypeBase"),
+    ("pandas._libs.tslibs.nattype pandas._libs.tslibs", "NaTType"),
+    ("pandas._libs.tslibs.offsets", "*"),
+    ("pandas._libs.missing", "NAType"),
+    ("pandas._libs.interval", "Interval"),
+    ("pandas._libs.index", "*"),
+    ("scipy.spatial._ckdtree scipy.spatial.ckdtree scipy.spatial._kdtree", "cKDTree cKDTreeNode KDTree"),
+    ("scipy.spatial.transform._rotation scipy.spatial.transform.rotation", "Rotation Slerp"),
+    ("scipy.interpolate._interpolate scipy.interpolate.interpolate", "interp1d"),
+    ("scipy.interpolate._ppoly scipy.interpolate._bspl", "*"),
+    ("scipy.stats._distn_infrastructure", "rv_frozen rv_continuous_frozen rv_discrete_frozen"),
+    ("sklearn.tree._tree sklearn.tree.tree", "Tree TreeBuilder"),
+    ("sklearn.neighbors._kd_tree sklearn.neighbors._ball_tree", "*"),
+    ("sklearn.metrics._dist_metrics sklearn._loss._loss sklearn.linear_model._sgd_fast", "*"),
+    ("sklearn.ensemble._hist_gradient_boosting.common", "*"),
+    ("spacy.vocab", "Vocab"),
+    ("spacy.strings", "StringStore"),
+    ("torch_geometric.typing torch_sparse.tensor", "SparseTensor"),
+    (
+        "pandas.core.indexes.base pandas.core.indexes.range pandas.core.indexes.multi pandas.core.indexes.datetimes \
+         pandas.core.indexes.timedeltas pandas.core.indexes.period pandas.core.indexes.interval \
+         pandas.core.indexes.category pandas.core.indexes.numeric pandas.core.indexes.frozen",
+        "Index RangeIndex MultiIndex DatetimeIndex TimedeltaIndex PeriodIndex IntervalIndex CategoricalIndex Int64Index \
+         UInt64Index Float64Index NumericIndex FrozenList FrozenNDArray",
+    ),
+    ("pandas.core.series", "Series"),
+    ("pandas.core.frame", "DataFrame"),
+    ("pandas.core.internals.managers pandas.core.internals.blocks pandas.core.arrays pandas.core.dtypes.dtypes", "*"),
+    ("pandas.core.flags", "Flags"),
+    (
+        "pandas",
+        "Categorical CategoricalDtype CategoricalIndex DataFrame DatetimeIndex DatetimeTZDtype Index Interval \
+         IntervalDtype IntervalIndex MultiIndex NA NaT Period PeriodDtype PeriodIndex RangeIndex Series StringDtype \
+         Timedelta TimedeltaIndex Timestamp",
+    ),
+    ("pandas.arrays", "*"),
+    ("sklearn.pipeline", "Pipeline FeatureUnion"),
+    (
+        "sklearn.model_selection._search sklearn.model_selection._split sklearn.naive_bayes sklearn.gaussian_process.kernels",
+        "*",
+    ),
+    ("scipy.interpolate._cubic", "CubicSpline PchipInterpolator Akima1DInterpolator CubicHermiteSpline"),
+    (
+        "scipy.interpolate._interpolate scipy.interpolate.interpolate",
+        "interp1d._call_linear interp1d._call_linear_np interp1d._call_nearest interp1d._call_spline \
+         interp1d._call_previousnext interp1d._call_nan_spline",
+    ),
+    ("gymnasium.spaces", "*"),
+    ("torch_geometric.data.data", "Data BaseData"),
+    ("torch_geometric.data.batch", "Batch DataBatch HeteroDataBatch"),
+    ("torch_geometric.data.hetero_data", "HeteroData"),
+    ("torch_geometric.nn.conv torch_geometric.nn.dense torch_geometric.nn.norm torch_geometric.nn.aggr", "*"),
+    ("transformers.generation.configuration_utils", "GenerationConfig"),
+    (
+        "torchmetrics.aggregation torchmetrics.metric torchmetrics.collections torchmetrics.classification \
+         torchmetrics.regression torchmetrics.retrieval torchmetrics.clustering torchmetrics.nominal \
+         torchmetrics.segmentation",
+        "*",
+    ),
+    ("sklearn.compose._column_transformer", "ColumnTransformer make_column_selector"),
+    ("fairseq.meters", "AverageMeter TimeMeter StopwatchMeter"),
+    (
+        "scipy.sparse._dia scipy.sparse.dia scipy.sparse._bsr scipy.sparse.bsr",
+        "dia_matrix dia_array bsr_matrix bsr_array",
+    ),
+    ("dgl.frame", "Frame"),
+    ("mmengine.config.config mmcv.utils.config", "ConfigDict"),
+    ("mmengine.logging.message_hub", "MessageHub"),
+    ("torch.ao.quantization.qconfig torch.quantization.qconfig", "QConfig QConfigDynamic"),
+    ("gym.spaces", "*"),
+    ("tensordict._td tensordict.tensordict", "TensorDict"),
+    ("peft.tuners.lora", "LoraConfig LoraModel"),
+    ("megatron.core.transformer.enums megatron.core.enums", "*"),
+    ("megatron.core.tensor_parallel.random", "CudaRNGStatesTracker"),
+    ("omegaconf._utils", "_DEFAULT_MARKER_"),
+    ("lightning_fabric.utilities.types lightning.fabric.utilities.types", "_PATH"),
 ];
