@@ -192,9 +192,9 @@ def no_checkpoints():
         "a zip that is no checkpoint", words=["zip"])
     put("empty.zip", zipped([]), "a zip without members", words=["zip"])
     put("archive.tar", tar_of([("model_config.yaml", b"name: m\n"), ("model_weights.ckpt", torch_zip(STATE))]),
-        "an ordinary tar that holds a checkpoint: its members are named", words=["model_weights.ckpt"])
+        "an ordinary tar that holds a checkpoint: it is listed, or its members are named", exit=[0, 2])
     put("archive.nemo", gz(tar_of([("model_config.yaml", b"name: m\n"), ("model_weights.ckpt", torch_zip(STATE))])),
-        "the same, gzipped", words=["model_weights.ckpt"])
+        "the same, gzipped", exit=[0, 2])
 
 
 def truncated():

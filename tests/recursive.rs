@@ -112,7 +112,7 @@ fn an_archive_without_a_checkpoint_is_an_error() {
     for archive in ["a.tar", "a.zip"] {
         for args in [&["check"][..], &["check", "-R"], &["ls"], &["ls", "--json"]] {
             let got = run_in(dir.path(), &[args, &[archive]].concat()).exits(2);
-            assert!(got.stderr.contains("is a") && got.stderr.contains("readme.md"), "{}", got.stderr);
+            assert!(got.stderr.contains("not a checkpoint: a ") && got.stderr.contains("readme.md"), "{}", got.stderr);
         }
         let refused = objects(&run_in(dir.path(), &["check", "--json", archive]).exits(2));
         assert_eq!((&refused[0]["schema"], refused.len()), (&"ckpt.error/1".into(), 1));

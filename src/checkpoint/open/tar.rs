@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 use crate::pickle::{Graph, Node, NodeId, NothingInline, StreamId, decode};
 use crate::source::{SharedSource, Window};
 
+/// Members that an error lists.
+const NAMES_SHOWN: usize = 6;
 /// Dimensions of a tensor: numpy and torch stop at 64.
 const MAX_DIMS: i32 = 64;
 
@@ -23,9 +25,9 @@ impl Opener<'_> {
     pub(super) fn tar(&self, parts: &mut Parts) -> Result<Opened> {
         let tar = Tar::open(Arc::clone(&self.source), self.limits)?;
         if !tar.is_torch() {
-            let names: Vec<&str> = tar.members.iter().map(|member| member.name.as_str()).collect();
-            let shown = names.get(..names.len().min(6)).unwrap_or_default().join(", ");
-            let more = names.len().saturating_sub(6);
+            let names = tar.members.iter().map(|member| member.name.escape_debug().to_string());
+            let shown = names.take(NAMES_SHOWN).collect::<Vec<_>>().join(", ");
+            let more = tar.members.len().saturating_sub(NAMES_SHOWN);
             let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
             return Err(Error::not_a_checkpoint(format!("not a checkpoint: a tar archive of {shown}{rest}")));
         }
