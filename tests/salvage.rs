@@ -119,8 +119,8 @@ fn an_archive_in_an_archive() {
     let inner = testdata(FILE);
     let numel = i32::try_from(inner.len()).unwrap().to_le_bytes();
     let mut pickle = b"\x80\x02}(X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n\
-        FloatStorage\nX\x01\0\0\00X\x03\0\0\0cpuK\x01tQK\0K\x01\x85K\x01\x85\x89}tRX\x01\0\0\0bctorch._utils\n\
-        _rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nByteStorage\nX\x01\0\0\01X\x03\0\0\0cpuJ"
+        FloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x01tQK\0K\x01\x85K\x01\x85\x89}tRX\x01\0\0\0bctorch._utils\n\
+        _rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nByteStorage\nX\x01\0\0\x001X\x03\0\0\0cpuJ"
         .to_vec();
     pickle.extend(numel);
     pickle.extend(b"tQK\0J");
