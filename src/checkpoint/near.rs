@@ -11,6 +11,8 @@ const MAX_SHOWN: usize = 3;
 const MAX_NAME_BYTES: usize = 1024;
 /// Bytes of all names that are looked at.
 const MAX_BYTES: usize = 64 << 20;
+/// Words of a name that are tried for its beginning.
+const MAX_WORDS: usize = 3;
 /// Cells of distance tables that are filled.
 const MAX_CELLS: usize = 16 << 20;
 
@@ -108,6 +110,13 @@ impl Search {
         if let Some(edits) = self.edits(candidate, most) {
             return Some(1 + edits);
         }
+        // or its first words: `optimzer` of `optimizer_state_dict`
+        let tail = end.unwrap_or(candidate);
+        for head in tail.match_indices('_').take(MAX_WORDS).filter_map(|(at, _)| tail.get(..at)) {
+            if let Some(edits) = self.edits(head, fewer) {
+                return Some(3 + edits);
+            }
+        }
         let wanted = self.wanted.as_str();
         let contains = (3..candidate.len()).contains(&wanted.len())
             && memchr::memmem::find(candidate.as_bytes(), wanted.as_bytes()).is_some();
@@ -176,13 +185,16 @@ fn near_globs<'a>(glob: &str, names: impl Iterator<Item = &'a str> + Clone) -> V
             if starts.len() < at + parts {
                 break;
             }
-            let Some(window) = name.get(*start..end).filter(|window| window.len() < 2 * run.len() + 2) else {
+            let Some(window) = name.get(*start..end).filter(|window| window.len() < 4 * run.len()) else {
                 continue;
             };
             search.hold_against(window);
         }
     }
-    let globs = search.found.into_iter().map(|(_, found)| glob.replacen(run, &found, 1));
+    // a glob is long enough to say which of several was meant
+    let nearest = search.found.first().map_or(0, |found| found.0);
+    let found = search.found.into_iter().filter(|(distance, _)| *distance <= nearest + 1);
+    let globs = found.map(|(_, found)| glob.replacen(run, &found, 1));
     let matching = globs.filter(|glob| {
         Matcher::of_glob(glob, Reach::Names).is_ok_and(|matcher| names.clone().any(|name| matcher.matches(name)))
     });
@@ -221,6 +233,8 @@ mod tests {
         assert_eq!(of("modle", &names), ["model"]);
         assert_eq!(of("model.conv2", &names), ["model.conv1"]);
         assert_eq!(of("optimizer", &names), ["optimizer_state_dict", "optimizer_state_dict.lr"]);
+        assert_eq!(of("optimzer", &names), ["optimizer_state_dict"]);
+        assert_eq!(of("modle", &["model_state_dict.fc.weight"]), ["model_state_dict"]);
         assert_eq!(of("state_dict.model.fc.bias", &names), ["model.fc.bias"]);
         assert_eq!(of("", &names), [""; 0]);
         assert_eq!(of("x", &["y", "z"]), [""; 0]);
@@ -235,6 +249,7 @@ mod tests {
         assert_eq!(of("*.wieght", &names), ["*.weight"]);
         assert_eq!(of("*.fk.*", &names), ["*.fc.*"]);
         assert_eq!(of("Model.FC.*", &names), ["model.fc.*"]);
+        assert_eq!(of("optimzer*", &["optimizer_state_dict.lr"]), ["optimizer_state_dict*"]);
         assert_eq!(of("*zzzz*", &names), [""; 0]);
         assert_eq!(of("[", &names), [""; 0]);
     }

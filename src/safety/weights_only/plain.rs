@@ -6,32 +6,11 @@ use super::arguments::{Made, wrong};
 use super::literals;
 use super::replay::Replay;
 use super::value::{Bytes, Id, Mapping, Value};
+use crate::checkpoint::device::DEVICE_TYPES;
 
 /// Content of a `bytearray` that is kept.
 const MAX_KEPT: u64 = 4096;
 
-const DEVICES: &[&str] = &[
-    "cpu",
-    "cuda",
-    "ipu",
-    "xpu",
-    "mkldnn",
-    "opengl",
-    "opencl",
-    "ideep",
-    "hip",
-    "ve",
-    "fpga",
-    "maia",
-    "xla",
-    "lazy",
-    "vulkan",
-    "mps",
-    "meta",
-    "hpu",
-    "mtia",
-    "privateuseone",
-];
 const LAYOUTS: &[&str] = &[
     "torch.strided",
     "torch.sparse_coo",
@@ -174,7 +153,7 @@ impl Replay<'_> {
             let is_index = text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok();
             is_index && (text == "0" || !text.starts_with('0')) && index.is_none()
         });
-        if !DEVICES.contains(&kind) || !suffix_is_fine {
+        if !DEVICE_TYPES.contains(&kind) || !suffix_is_fine {
             return Err("an unknown device".into());
         }
         match index.map(|index| self.value(index)) {
