@@ -232,3 +232,25 @@ fn files_of_torch_that_are_values_list_what_they_hold() {
     assert_eq!(names_of(&list(&out)["tensors"]), ["w"]);
     assert!(run.stderr.contains("bytes") && !run.stderr.contains("bytes.a"), "{}", run.stderr);
 }
+
+#[test]
+fn meta_storages_move_to_no_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let script = std::fs::read(file("meta_script.pt")).unwrap();
+    // the same as a zip of torch.save's: without constants it is no TorchScript
+    let (old, new) = (b"constants.pkl", b"constantz.pkl");
+    let mut plain = script.clone();
+    let places: Vec<usize> = (0..plain.len() - old.len()).filter(|at| plain[*at..].starts_with(old)).collect();
+    assert_eq!(places.len(), 2);
+    places.iter().for_each(|at| plain[*at..*at + new.len()].copy_from_slice(new));
+    std::fs::write(at("plain.pt"), plain).unwrap();
+    for input in [file("meta_script.pt"), at("plain.pt")] {
+        for options in [&["--device", "cpu"][..], &["--device", "cpu", "--state-dict", "--root", "."]] {
+            ckpt(["convert", "--force", &input, &at("out.pt")].iter().chain(options)).exits(0);
+            let rows = list(&at("out.pt"))["tensors"].clone();
+            let rows = rows.as_array().unwrap();
+            assert!(!rows.is_empty() && rows.iter().all(|row| row["device"] == "meta" && row["problem"].is_null()));
+        }
+    }
+}

@@ -226,7 +226,9 @@ impl Work<'_> {
             }
             _ => class,
         };
-        let location = self.options.device.as_deref().unwrap_or(&found.location);
+        // on another device there would have to be bytes
+        let device = self.options.device.as_deref().filter(|_| &*found.location != "meta");
+        let location = device.unwrap_or(&found.location);
         let location = self.shared_text(location)?;
         let key = self.checkpoint.graph.push_str(&self.planned.len().to_string())?;
         Ok(Planned { key, class, location, stored })
