@@ -5,11 +5,14 @@
 use std::fmt;
 use std::io;
 
+use crate::message::{Message, Setting, Voice, fields};
+
 /// The result of everything in the core.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What sort of trouble an [`Error`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ErrorKind {
     /// The operating system refused a read or a write.
     Io,
@@ -25,56 +28,89 @@ pub enum ErrorKind {
     Limit,
     /// A tensor's elements cannot be read: outside their storage, or the storage is missing.
     Data,
+    /// What was asked for cannot be done with this checkpoint: a name that is not there, a choice among several.
+    Refused,
 }
 
-/// An error with its place: the member (of an archive) and the byte offset within it.
+/// An error with its place: the file, the member (of an archive) and the byte offset within it.
 #[derive(Debug, thiserror::Error)]
 pub struct Error(Box<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     kind: ErrorKind,
-    message: String,
+    message: Message,
+    /// Innermost first.
+    subjects: Vec<Subject>,
     member: Option<String>,
     offset: Option<u64>,
     source: Option<io::Error>,
-    advice: Option<&'static str>,
+    advice: Option<Message>,
+}
+
+/// What an error is about, in the order in which it is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Subject {
+    /// An input, by the name that its reader was given.
+    Input(String),
+    /// An output.
+    Output(String),
+    /// A tensor, value or other part.
+    Part(String),
+}
+
+impl Subject {
+    fn name(&self) -> &str {
+        match self {
+            Subject::Input(name) | Subject::Output(name) | Subject::Part(name) => name,
+        }
+    }
 }
 
 impl Error {
     /// An error of `kind` that says `message`, without a place yet.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, message: message.into(), member: None, offset: None, source: None, advice: None }))
+    pub fn new(kind: ErrorKind, message: impl Into<Message>) -> Self {
+        Self::of(kind, message.into(), None)
+    }
+
+    fn of(kind: ErrorKind, message: Message, source: Option<io::Error>) -> Self {
+        let subjects = Vec::new();
+        Error(Box::new(Inner { kind, message, subjects, member: None, offset: None, source, advice: None }))
     }
 
     /// The bytes are no checkpoint.
-    pub fn not_a_checkpoint(message: impl Into<String>) -> Self {
+    pub fn not_a_checkpoint(message: impl Into<Message>) -> Self {
         Self::new(ErrorKind::NotACheckpoint, message)
     }
 
     /// The file ends early.
-    pub fn truncated(message: impl Into<String>) -> Self {
+    pub fn truncated(message: impl Into<Message>) -> Self {
         Self::new(ErrorKind::Truncated, message)
     }
 
     /// The bytes break their format's rules.
-    pub fn malformed(message: impl Into<String>) -> Self {
+    pub fn malformed(message: impl Into<Message>) -> Self {
         Self::new(ErrorKind::Malformed, message)
     }
 
     /// Valid, but not handled.
-    pub fn unsupported(message: impl Into<String>) -> Self {
+    pub fn unsupported(message: impl Into<Message>) -> Self {
         Self::new(ErrorKind::Unsupported, message)
     }
 
-    /// A bound was met; the message says which option raises it.
-    pub fn limit(message: impl Into<String>) -> Self {
+    /// A bound was met; [`Error::allowed_by`] says which.
+    pub fn limit(message: impl Into<Message>) -> Self {
         Self::new(ErrorKind::Limit, message)
     }
 
     /// A tensor's elements cannot be read.
-    pub fn data(message: impl Into<String>) -> Self {
+    pub fn data(message: impl Into<Message>) -> Self {
         Self::new(ErrorKind::Data, message)
+    }
+
+    /// What was asked for cannot be done.
+    pub fn refused(message: impl Into<Message>) -> Self {
+        Self::new(ErrorKind::Refused, message)
     }
 
     /// Says at which byte, unless a deeper layer has said so already.
@@ -91,22 +127,68 @@ impl Error {
         self
     }
 
+    /// Says which input it is about, unless a deeper layer has named an input or output already.
+    #[must_use]
+    pub fn of_input(mut self, name: &str) -> Self {
+        if !self.0.subjects.iter().any(|subject| matches!(subject, Subject::Input(_) | Subject::Output(_))) {
+            self.0.subjects.push(Subject::Input(name.to_owned()));
+        }
+        self
+    }
+
+    /// Says which output it is about, unless a deeper layer has named an input or output already.
+    #[must_use]
+    pub fn of_output(mut self, name: &str) -> Self {
+        if !self.0.subjects.iter().any(|subject| matches!(subject, Subject::Input(_) | Subject::Output(_))) {
+            self.0.subjects.push(Subject::Output(name.to_owned()));
+        }
+        self
+    }
+
+    /// Says which tensor, value or other part it is about.
+    #[must_use]
+    pub fn of_part(mut self, name: &str) -> Self {
+        self.0.subjects.push(Subject::Part(name.to_owned()));
+        self
+    }
+
     /// Says what to do about it; no part of the message.
     #[must_use]
-    pub fn advise(mut self, advice: &'static str) -> Self {
-        self.0.advice = Some(advice);
+    pub fn advise(mut self, advice: impl Into<Message>) -> Self {
+        self.0.advice = Some(advice.into());
         self
+    }
+
+    /// Says which setting lifts the bound that was met.
+    #[must_use]
+    pub fn allowed_by(self, setting: Setting) -> Self {
+        self.advise(setting.then(" allows more"))
+    }
+
+    /// The same trouble with another message, which `say` makes of the old one; without its place.
+    #[must_use]
+    pub fn reworded(self, say: impl FnOnce(&str) -> String) -> Self {
+        let mut message = self.0.message.to_string();
+        message.extend(self.0.source.as_ref().map(ToString::to_string));
+        let mut new = Error::new(self.0.kind, say(&message));
+        new.0.advice = self.0.advice;
+        new
     }
 
     /// The same once more, for telling it in a second place.
     #[must_use]
     pub fn again(&self) -> Self {
-        let mut message = self.0.message.clone();
-        if let Some(source) = &self.0.source {
-            message.push_str(&source.to_string());
-        }
-        let (kind, member, offset) = (self.0.kind, self.0.member.clone(), self.0.offset);
-        Error(Box::new(Inner { kind, message, member, offset, source: None, advice: self.0.advice }))
+        let Inner { kind, message, subjects, member, offset, source, advice } = &*self.0;
+        let message = source.iter().fold(message.clone(), |message, source| message.text(source.to_string()));
+        Error(Box::new(Inner {
+            kind: *kind,
+            message,
+            subjects: subjects.clone(),
+            member: member.clone(),
+            offset: *offset,
+            source: None,
+            advice: advice.clone(),
+        }))
     }
 
     /// What sort of trouble it is.
@@ -120,21 +202,65 @@ impl Error {
     }
 
     /// The message without its place.
-    pub fn message(&self) -> &str {
-        &self.0.message
+    pub fn message(&self) -> String {
+        self.0.message.to_string()
     }
 
-    /// The message with what the operating system said and what to do about it, without its place.
-    pub fn text(&self) -> String {
-        let mut text = self.0.message.clone();
+    /// What to do about it.
+    pub fn advice(&self) -> Option<&Message> {
+        self.0.advice.as_ref()
+    }
+
+    /// The message with what the operating system said and what to do about it, without its place and without the name of
+    /// the input; settings as `voice` calls them.
+    pub fn text(&self, voice: Voice) -> String {
+        let mut text = String::new();
+        for subject in self.0.subjects.iter().rev().filter(|subject| !matches!(subject, Subject::Input(_))) {
+            text.push_str(subject.name());
+            text.push_str(": ");
+        }
+        text.push_str(&self.0.message.spoken(voice));
         text.extend(self.0.source.as_ref().map(ToString::to_string));
-        text.extend(self.0.advice.map(|advice| format!("; {advice}")));
+        text.extend(self.0.advice.iter().map(|advice| format!("; {}", advice.spoken(voice))));
+        text
+    }
+
+    /// All of it on one line, settings as `voice` calls them.
+    pub fn spoken(&self, voice: Voice) -> String {
+        let mut text = self.without_advice(voice);
+        text.extend(self.0.advice.iter().map(|advice| format!("; {}", advice.spoken(voice))));
+        text
+    }
+
+    /// What is wrong and where, but not what to do about it.
+    pub fn without_advice(&self, voice: Voice) -> String {
+        let mut text = String::new();
+        for subject in self.0.subjects.iter().rev() {
+            text.push_str(subject.name());
+            text.push_str(": ");
+        }
+        text.push_str(&self.0.message.spoken(voice));
+        text.extend(self.0.source.as_ref().map(ToString::to_string));
+        text.extend(match (&self.0.member, self.0.offset) {
+            (Some(member), Some(offset)) => Some(format!(" (in {member}, byte {offset})")),
+            (Some(member), None) => Some(format!(" (in {member})")),
+            (None, Some(offset)) => Some(format!(" (byte {offset})")),
+            (None, None) => None,
+        });
         text
     }
 
     /// What the operating system said, if it refused something.
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         self.0.source.as_ref().map(io::Error::kind)
+    }
+
+    /// The input that it is about, where that has been said.
+    pub fn input(&self) -> Option<&str> {
+        self.0.subjects.iter().find_map(|subject| match subject {
+            Subject::Input(name) => Some(name.as_str()),
+            _ => None,
+        })
     }
 
     /// The member of the archive, if the trouble is inside one.
@@ -145,17 +271,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
-        if let Some(source) = &self.0.source {
-            write!(f, "{source}")?;
-        }
-        match (&self.0.member, self.0.offset) {
-            (Some(member), Some(offset)) => write!(f, " (in {member}, byte {offset})"),
-            (Some(member), None) => write!(f, " (in {member})"),
-            (None, Some(offset)) => write!(f, " (byte {offset})"),
-            (None, None) => Ok(()),
-        }?;
-        self.0.advice.map_or(Ok(()), |advice| write!(f, "; {advice}"))
+        f.write_str(&self.spoken(fields))
     }
 }
 
@@ -169,14 +285,7 @@ impl From<io::Error> for Error {
             return Error::new(ErrorKind::Io, "reading failed");
         }
         let kind = if e.kind() == io::ErrorKind::UnexpectedEof { ErrorKind::Truncated } else { ErrorKind::Io };
-        Error(Box::new(Inner {
-            kind,
-            message: String::new(),
-            member: None,
-            offset: None,
-            source: Some(e),
-            advice: None,
-        }))
+        Error::of(kind, Message::default(), Some(e))
     }
 }
 
@@ -194,6 +303,15 @@ mod tests {
     fn the_deepest_place_wins() {
         let e = Error::malformed("bad opcode 0xff").at(7).at(99).in_member("a/data.pkl").in_member("outer");
         assert_eq!(e.to_string(), "bad opcode 0xff (in a/data.pkl, byte 7)");
+    }
+
+    #[test]
+    fn the_input_is_named_once_and_apart_from_the_message() {
+        let e = Error::data("is missing").of_part("fc.weight").of_input("a.pt").of_input("b.pt").of_output("c.pt");
+        assert_eq!(e.to_string(), "a.pt: fc.weight: is missing");
+        assert_eq!((e.text(fields).as_str(), e.input()), ("fc.weight: is missing", Some("a.pt")));
+        let e = Error::limit("too deep").at(3).allowed_by(Setting::MaxDepth).again();
+        assert_eq!(e.spoken(|setting| setting.name().to_uppercase()), "too deep (byte 3); MAX_DEPTH allows more");
     }
 
     #[test]

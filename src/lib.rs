@@ -35,7 +35,9 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "cli")]
 pub mod commands;
 pub mod container;
 pub mod data;
@@ -43,6 +45,8 @@ pub mod dtype;
 pub mod error;
 pub mod layout;
 pub mod limits;
+pub mod message;
+pub mod operations;
 pub mod pickle;
 pub mod progress;
 pub mod render;

@@ -4,7 +4,7 @@ use std::io::ErrorKind as IoErrorKind;
 use std::process::ExitCode;
 
 use ckpt::cli::{self, Cli};
-use ckpt::commands::{self, Status, output, usage};
+use ckpt::commands::{self, Status, output, usage, wording};
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Ok(status) => status.into(),
         Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            output::say(format_args!("{e:#}"));
+            output::say(wording::worded(&e));
             Status::Trouble.into()
         }
     }

@@ -6,7 +6,7 @@
 use ckpt::checkpoint::Checkpoint;
 use ckpt::checkpoint::edit::rules::{Rules, Step, parse_substitution, parse_table};
 use ckpt::commands::extract::file_names::FileNames;
-use ckpt::commands::names::NameArgs;
+use ckpt::operations::select::Select;
 use ckpt::container::zip::check_name;
 use ckpt::limits::Limits;
 use ckpt::progress::Silent;
@@ -29,7 +29,8 @@ fn run(text: &str) {
     steps.extend(parse_substitution(substitution).ok());
     steps.extend(parse_table(&table).ok());
     let rules = Rules(steps);
-    let chosen = NameArgs { root: Some(root), include: vec![include], exclude: vec![exclude] };
+    let mut chosen = Select::default();
+    (chosen.root, chosen.include, chosen.exclude) = (Some(root), vec![include], vec![exclude]);
     let mut files = FileNames::default();
     for name in &names {
         let renamed = rules.rename(name.as_bytes());

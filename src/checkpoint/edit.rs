@@ -19,6 +19,7 @@ use crate::checkpoint::state_dict::{Place, Role, StateDicts, is_extra_state};
 use crate::checkpoint::{Checkpoint, Container, Root, module};
 use crate::container::safetensors::METADATA;
 use crate::error::{Error, Result};
+use crate::message::{Message, Setting};
 use crate::pickle::splice::{Edit, Edits};
 use crate::pickle::text::{Encoding, lossy};
 use crate::pickle::{Change, Entry, Node, NodeId, StreamId, TextId};
@@ -62,15 +63,18 @@ pub struct Effect {
     pub met: HashSet<Vec<u8>>,
 }
 
+/// What to do where names are part of code.
+pub fn weights_first() -> Message {
+    Message::from("extract the weights first with `ckpt convert ").setting(Setting::StateDict).text("`")
+}
+
 impl Checkpoint {
     /// Decides what `rules` make of the names below `root`; `takes` says which whole names are meant, `None` all.
     /// Two keys of one state dict that would become one are `Unsupported`.
     pub fn plan_renames(&self, root: &Root, rules: &Rules, takes: Option<&dyn Fn(&str) -> bool>) -> Result<Plan> {
         if matches!(self.container, Container::TorchScript | Container::Pt2) {
             let what = "names in a TorchScript or torch.export archive are part of its code";
-            return Err(Error::unsupported(format!(
-                "{what}; extract the weights first with `ckpt convert --state-dict`"
-            )));
+            return Err(Error::unsupported(what).advise(weights_first()));
         }
         let mut planner = Planner::new(self, rules, takes, root.stem.as_deref());
         planner.walk(root)?;
@@ -188,7 +192,7 @@ impl<'a> Planner<'a> {
             }
             if path.len() >= checkpoint.limits.max_depth {
                 let depth = checkpoint.limits.max_depth;
-                return Err(Error::limit(format!("objects nest more than {depth} deep; --max-depth raises it")));
+                return Err(Error::limit(format!("objects nest more than {depth} deep")).allowed_by(Setting::MaxDepth));
             }
             let is_mapping = assignments.is_some();
             let entries = assignments.unwrap_or_else(|| self.items_of_subclass(node));

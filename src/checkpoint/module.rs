@@ -11,6 +11,7 @@ use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::role::Role;
 use crate::checkpoint::tensor::TensorId;
 use crate::error::{Error, Result};
+use crate::message::Setting;
 use crate::pickle::{Graph, Node, NodeId, Scan};
 
 /// One tensor of a module.
@@ -169,7 +170,7 @@ pub(super) fn walk(checkpoint: &Checkpoint, root: NodeId, budget: &mut Budget) -
         }
         if depth >= checkpoint.limits.max_depth {
             let max = checkpoint.limits.max_depth;
-            return Err(Error::limit(format!("modules nest more than {max} deep; --max-depth raises it")));
+            return Err(Error::limit(format!("modules nest more than {max} deep")).allowed_by(Setting::MaxDepth));
         }
         open.push(node);
         let own = own(checkpoint, node);
@@ -234,7 +235,7 @@ fn hold(
             continue;
         }
         if path.len() >= checkpoint.limits.max_depth {
-            return Err(Error::limit("a module's attributes nest too deep; --max-depth raises it"));
+            return Err(Error::limit("a module's attributes nest too deep").allowed_by(Setting::MaxDepth));
         }
         for child in objects.children(node).into_iter().rev() {
             // what holds no more objects needs no path

@@ -13,6 +13,7 @@ use crate::checkpoint::value::MAX_JSON_ITEMS;
 use crate::checkpoint::{Checkpoint, Root};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::message::Setting;
 use crate::pickle::{Graph, Node, NodeId};
 
 /// One step from an object to a part of it, as it is shown.
@@ -140,7 +141,7 @@ impl Budget {
     }
 
     fn spent(&self, on: &str) -> Error {
-        Error::limit(format!("more {on} than {} entries allow for; --max-entries raises it", self.max_visits))
+        Error::limit(format!("more {on} than {} entries allow for", self.max_visits)).allowed_by(Setting::MaxEntries)
     }
 }
 
@@ -303,7 +304,7 @@ impl Walk<'_> {
     fn open_frame(&mut self, node: NodeId, children: Vec<Child>, in_optimizer: bool) -> Result<()> {
         if self.frames.len() >= self.checkpoint.limits.max_depth {
             let depth = self.checkpoint.limits.max_depth;
-            return Err(Error::limit(format!("objects nest more than {depth} deep; --max-depth raises it")));
+            return Err(Error::limit(format!("objects nest more than {depth} deep")).allowed_by(Setting::MaxDepth));
         }
         self.open.insert(node);
         let is_named = matches!(self.path.last(), Some(Element::Text(key)) if names_optimizer(key));

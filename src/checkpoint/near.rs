@@ -4,6 +4,7 @@
 //! and distances are computed as long as there is a budget.
 
 use crate::checkpoint::resolve::{Matcher, Reach};
+use crate::message::{Message, Setting};
 
 /// Names that are shown.
 const MAX_SHOWN: usize = 3;
@@ -201,16 +202,21 @@ fn near_globs<'a>(glob: &str, names: impl Iterator<Item = &'a str> + Clone) -> V
     matching.collect()
 }
 
-/// Says that there is nothing of a name: `no element named `nope` (--root); did you mean `node`?`.
-pub fn not_there(argument: &str, option: Option<&str>, near: &[String]) -> String {
-    let option = option.map(|option| format!(" ({option})")).unwrap_or_default();
+/// Says that there is nothing of a name: `no element named `nope` (root); did you mean `node`?`.
+pub fn not_there(what: &str, argument: &str, setting: Option<Setting>, near: &[String]) -> Message {
+    let with_setting = |text: String| match setting {
+        Some(setting) => Message::from(format!("{text} (")).setting(setting).text(")"),
+        None => Message::from(text),
+    };
     if let Err(why) = Matcher::of_glob(argument, Reach::Names) {
-        return format!("invalid glob {argument:?}{option}: {why}");
+        return with_setting(format!("invalid glob {argument:?}")).text(format!(": {why}"));
     }
-    let what = if argument.contains(META) { "nothing matches" } else { "no element named" };
+    let message = match argument.contains(META) {
+        true => with_setting(format!("nothing matches `{argument}`")),
+        false => with_setting(format!("no {what} named `{argument}`")),
+    };
     let near: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
-    let hint = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) };
-    format!("{what} `{argument}`{option}{hint}")
+    if near.is_empty() { message } else { message.text(format!("; did you mean {}?", near.join(" or "))) }
 }
 
 #[cfg(test)]
@@ -271,13 +277,20 @@ mod tests {
 
     #[test]
     fn what_is_said() {
-        assert_eq!(not_there("nope", None, &[]), "no element named `nope`");
+        assert_eq!(not_there("element", "nope", None, &[]).to_string(), "no element named `nope`");
         let near = ["node".to_owned(), "note".to_owned()];
         assert_eq!(
-            not_there("nope", Some("--root"), &near),
-            "no element named `nope` (--root); did you mean `node` or `note`?"
+            not_there("element", "nope", Some(Setting::Root), &near).to_string(),
+            "no element named `nope` (root); did you mean `node` or `note`?"
         );
-        assert_eq!(not_there("n*", None, &near[..1]), "nothing matches `n*`; did you mean `node`?");
-        assert!(not_there("[", Some("--include"), &[]).starts_with(r#"invalid glob "[" (--include): "#));
+        assert_eq!(
+            not_there("element", "n*", None, &near[..1]).to_string(),
+            "nothing matches `n*`; did you mean `node`?"
+        );
+        assert!(
+            not_there("element", "[", Some(Setting::Include), &[])
+                .to_string()
+                .starts_with(r#"invalid glob "[" (include): "#)
+        );
     }
 }

@@ -7,6 +7,7 @@ use crate::checkpoint::names::{Budget, Element, join};
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::{Checkpoint, Item, Root, module};
 use crate::error::{Error, ErrorKind, Result};
+use crate::message::Setting;
 use crate::pickle::{Change, Entry, Graph, Node, NodeId};
 
 /// What was taken out: the outermost thing of which nothing stays.
@@ -86,7 +87,7 @@ impl Checkpoint {
             }
         }
         for (node, (labels, name)) in removals.into_iter().filter(|(_, (labels, _))| !labels.is_empty()) {
-            self.remove(node, &labels).map_err(|e| Error::new(e.kind(), format!("{name}: {}", e.message())))?;
+            self.remove(node, &labels).map_err(|e| e.reworded(|why| format!("{name}: {why}")))?;
         }
         Ok(removed)
     }
@@ -167,14 +168,14 @@ impl Walk<'_> {
             return Ok(self.leaf(0));
         }
         if module::is_module(self.checkpoint, node) {
-            return self.visit_whole(node, "a module; --state-dict can leave it out");
+            return self.visit_whole(node, "a module, which only its state dict can leave out");
         }
         let children = if objects.is_value(node) { Vec::new() } else { objects.children(node) };
         if children.is_empty() {
             return Ok(self.leaf(0));
         }
         if self.frames.len() >= self.checkpoint.limits.max_depth {
-            return Err(Error::limit("objects nest too deep; --max-depth raises it"));
+            return Err(Error::limit("objects nest too deep").allowed_by(Setting::MaxDepth));
         }
         let (removed_before, decided_before) = (self.removed.len(), self.decided.len());
         let (going, tensors) = (Vec::new(), 0);

@@ -14,6 +14,7 @@ use crate::checkpoint::storage::Storages;
 use crate::checkpoint::tensor::{Tensor, TensorId};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::message::Setting;
 use crate::pickle::{Construct, Graph, Node, NodeId};
 
 const MAX_PASSES: usize = 8;
@@ -136,7 +137,7 @@ impl Tensors {
                         tensor.inspect(storages);
                         bytes = bytes.saturating_add(tensor.bytes().unwrap_or(0));
                         left = left.checked_sub(OBJECTS_A_TENSOR + 2 * tensor.shape.len() as u64).ok_or_else(|| {
-                            Error::limit("has more tensors than its pickle explains; --max-objects raises the bound")
+                            Error::limit("has more tensors than its pickle explains").allowed_by(Setting::MaxObjects)
                         })?;
                         self.add(id, tensor)?;
                     }

@@ -13,6 +13,7 @@ use self::allowing::AllowArgs;
 use crate::commands::input::{self, LimitArgs, path_of};
 use crate::commands::ls::no_checkpoint_below;
 use crate::commands::output::{OutputArgs, say};
+use crate::commands::wording::{flag, worded};
 use crate::commands::{Status, progress_bar::Bar};
 use crate::error::{Error, ErrorKind};
 use crate::layout::{Below, BelowKind, below, is_called_a_checkpoint};
@@ -24,7 +25,7 @@ use crate::report::file_bytes::file_bytes;
 use crate::safety::allow::Allow;
 use crate::safety::archive::{Named, examine_all};
 use crate::safety::examine::{Examined, examine_refused, examine_several};
-use crate::safety::finding::Severity;
+use crate::safety::finding::{Finding, Severity};
 use crate::safety::integrity::Depth;
 use crate::source::{FileSource, SharedSource};
 
@@ -74,7 +75,7 @@ pub struct Args {
 }
 
 /// What a file may be asked to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requirement {
     /// torch.load(weights_only=True) opens it.
     WeightsOnly,
@@ -178,7 +179,7 @@ impl Many<'_> {
     fn left_aside(&mut self, why: &anyhow::Error) -> std::io::Result<()> {
         self.summary.left_aside += 1;
         if self.args.verbose {
-            say(format_args!("left aside: {why:#}"));
+            say(format_args!("left aside: {}", worded(why)));
         }
         Ok(())
     }
@@ -256,8 +257,16 @@ fn report(file: String, path: &Path, examined: Examined) -> Check {
         verdict: verdict(&examined.findings),
         weights_only,
         globals: rows.collect(),
-        findings: examined.findings,
+        findings: examined.findings.into_iter().map(advised).collect(),
     }
+}
+
+/// With what to do about it, in the words of the command line.
+fn advised(mut finding: Finding) -> Finding {
+    if let Some(advice) = finding.advice.take() {
+        finding.message = format!("{}; {}", finding.message, advice.spoken(flag));
+    }
+    finding
 }
 
 fn examine_input(args: &Args, input: &Path, limits: &Limits) -> crate::error::Result<Vec<Named>> {

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clap::ValueEnum;
 
 use crate::checkpoint::casting::{Casting, Kept};
 use crate::checkpoint::resolve::Listed;
@@ -17,47 +16,27 @@ use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Root, TensorId, device};
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
-use crate::commands::names::{Asked, Filter, NameArgs};
+use crate::commands::names::NameArgs;
 use crate::commands::output::OutputArgs;
-use crate::commands::weights;
+use crate::commands::values::formats;
 use crate::container::safetensors::METADATA;
 use crate::data::cast;
 use crate::dtype::{Class, DType};
+use crate::error::Error;
 use crate::limits::Limits;
+use crate::message::Setting;
+use crate::operations::select::{self, Asked, Filter, Select, find_weights};
 use crate::pickle::{NodeId, Scan};
 use crate::report::convert::{Conversion, LeftOut, Overflowed, Written};
 use crate::report::figures::counted;
 use crate::write::atomic::{Output, Target};
 use crate::write::content::Overflow;
 use crate::write::directory::NewDirectory;
+use crate::write::format::Format;
 use crate::write::watch::{self, Watch};
 
-/// What can be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum To {
-    /// torch's zip container (torch 1.6 and newer)
-    Torch,
-    /// The stream that torch 1.5 and older read
-    TorchLegacy,
-    /// safetensors
-    Safetensors,
-    /// numpy's archive
-    Npz,
-}
-
-impl To {
-    fn name(self) -> &'static str {
-        match self {
-            To::Torch => "torch",
-            To::TorchLegacy => "torch-legacy",
-            To::Safetensors => "safetensors",
-            To::Npz => "npz",
-        }
-    }
-}
-
 /// What to do with tensors that share memory, in formats without sharing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Shared {
     /// Write every tensor in full
     #[default]
@@ -98,8 +77,8 @@ pub struct Args {
     #[arg(id = "to_output", short = 'o', long = "output", value_name = "OUTPUT", conflicts_with = "output")]
     pub output_option: Option<PathBuf>,
     /// The format to write; the default follows OUTPUT's extension
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub to: Option<To>,
+    #[arg(long, value_parser = formats(&Format::OF_CHECKPOINTS), value_name = "FORMAT")]
+    pub to: Option<Format>,
     /// Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)
     #[arg(long)]
     pub state_dict: bool,
@@ -144,25 +123,6 @@ pub struct Args {
     pub limits: LimitArgs,
 }
 
-const EXTENSIONS: &[(&str, To)] = &[
-    ("safetensors", To::Safetensors),
-    ("npz", To::Npz),
-    ("pt", To::Torch),
-    ("pth", To::Torch),
-    ("pkl", To::Torch),
-    ("tar", To::Torch),
-    ("ckpt", To::Torch),
-    ("bin", To::Torch),
-];
-
-impl To {
-    /// The format that a file's extension stands for.
-    pub(super) fn of_extension(path: &Path) -> Option<Self> {
-        let extension = path.extension()?.to_string_lossy().to_lowercase();
-        EXTENSIONS.iter().find(|(known, _)| extension == *known).map(|(_, to)| *to)
-    }
-}
-
 fn key_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -199,11 +159,11 @@ impl Args {
         self.output.as_deref().or(self.output_option.as_deref()).unwrap_or(Path::new(""))
     }
 
-    fn target_format(&self) -> anyhow::Result<To> {
+    fn target_format(&self) -> anyhow::Result<Format> {
         if let Some(to) = self.to {
             return Ok(to);
         }
-        To::of_extension(self.output()).with_context(|| {
+        Format::of_checkpoint(self.output()).with_context(|| {
             format!(
                 "{}: cannot tell the output format from the extension; add --to torch|torch-legacy|safetensors|npz",
                 self.output().display()
@@ -221,7 +181,8 @@ const MAX_SHARED: usize = 8;
 /// What a conversion goes by.
 struct Job<'a> {
     args: &'a Args,
-    to: To,
+    to: Format,
+    select: Select,
     /// Of names below the root, as soon as that is known.
     filter: Filter,
     limits: Limits,
@@ -262,13 +223,13 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
 /// Writes an open input in the format `to`: into `target`, or into the shards that `args` asks for.
 pub fn convert(
     args: &Args,
-    to: To,
+    to: Format,
     name: &str,
     checkpoint: &mut Checkpoint,
     target: Option<&Target>,
     values: Option<&Target>,
 ) -> anyhow::Result<Status> {
-    if to != To::Safetensors && !args.set_metadata.is_empty() {
+    if to != Format::Safetensors && !args.set_metadata.is_empty() {
         bail!("--set-metadata is for safetensors; {} has no metadata", to.name());
     }
     let limits = args.limits.limits();
@@ -288,11 +249,24 @@ pub fn convert(
     let aliases = checkpoint.restore_aliases().with_context(|| name.to_owned())?;
     let metadata = checkpoint.take_metadata();
     let (filter, outputs, told) = (Filter::default(), Vec::new(), report.left_out.len());
-    let mut job = Job { args, to, filter, limits, report, metadata, told, outputs, directory: None, watch: None };
+    let mut job = Job {
+        args,
+        to,
+        select: args.names.select(),
+        filter,
+        limits,
+        report,
+        metadata,
+        told,
+        outputs,
+        directory: None,
+        watch: None,
+    };
     job.leave_out_metadata();
     let done = match to {
-        To::Torch | To::TorchLegacy => job.torch(checkpoint, target, values),
-        To::Safetensors | To::Npz => job.arrays(checkpoint, target, values),
+        Format::Torch | Format::TorchLegacy => job.torch(checkpoint, target, values),
+        Format::Safetensors | Format::Npz => job.arrays(checkpoint, target, values),
+        other => bail!("{other} holds no whole checkpoint"),
     };
     let at_input = |e: anyhow::Error| if e.is::<AtOutput>() { e } else { e.context(name.to_owned()) };
     done.map_err(at_input)?;
@@ -322,7 +296,8 @@ impl Job<'_> {
     /// Resolves what was asked for among the names below `root`; where that is the weights, which nobody named, among all
     /// names of the file too.
     fn choose(&mut self, checkpoint: &Checkpoint, root: &Root) -> anyhow::Result<()> {
-        let asked = Asked::of(&self.args.names, &self.args.drop);
+        let select = self.select.clone();
+        let asked = Asked::of(&select, &self.args.drop);
         if asked.is_empty() {
             return Ok(());
         }
@@ -343,8 +318,8 @@ impl Job<'_> {
     /// The weights, for formats that hold nothing else.
     fn weights(&mut self, checkpoint: &Checkpoint) -> anyhow::Result<Weights> {
         let root = match self.args.names.root {
-            Some(_) => self.args.names.find_root(checkpoint)?,
-            None => weights::find(checkpoint, "--root")?,
+            Some(_) => self.select.find_root(checkpoint)?,
+            None => find_weights(checkpoint, Setting::Root)?,
         };
         self.choose(checkpoint, &root)?;
         let weights = checkpoint.select_weights(root, &|name| self.filter.takes(name))?;
@@ -359,15 +334,15 @@ impl Job<'_> {
             let written = format!("written as the tensors that they wrap: {}{more}", shown.join(", "));
             self.args.report.note(&self.report.input, written);
         }
-        let asked = Asked::of(&self.args.names, &self.args.drop);
+        let asked = Asked::of(&self.select, &self.args.drop);
         if weights.tensors.is_empty() {
             match asked.is_empty() {
                 true => bail!("no tensors selected; nothing written"),
-                false => bail!("{}; nothing written", asked.nothing_left("tensors")),
+                false => return Err(Error::refused(asked.nothing_left("tensors").text("; nothing written")).into()),
             }
         }
         if self.args.names.root.is_none() {
-            self.report.weights = Some(weights::shown(&weights.root));
+            self.report.weights = Some(select::shown(&weights.root));
         }
         let mut seen = std::collections::HashSet::new();
         for weight in &weights.tensors {
@@ -399,7 +374,7 @@ impl Job<'_> {
 
     /// safetensors' strings have a place in safetensors only.
     fn leave_out_metadata(&mut self) {
-        if self.to != To::Safetensors && !self.metadata.is_empty() {
+        if self.to != Format::Safetensors && !self.metadata.is_empty() {
             self.report.left_out.push(LeftOut { name: METADATA.to_owned(), tensors: None });
         }
     }
@@ -413,7 +388,7 @@ impl Job<'_> {
     ) -> anyhow::Result<()> {
         let (Some(target), Some(path)) = (target, &self.args.save_values) else { return Ok(()) };
         let mut object = serde_json::Map::new();
-        let metadata = self.metadata.iter().filter(|_| self.to != To::Safetensors);
+        let metadata = self.metadata.iter().filter(|_| self.to != Format::Safetensors);
         object.extend(metadata.map(|(key, value)| (format!("{METADATA}.{key}"), value.as_str().into())));
         for (name, node) in values.iter().filter(|(name, _)| self.filter.takes_whole(name)) {
             let value = checkpoint.objects().value(*node, usize::MAX);
@@ -522,7 +497,7 @@ impl Job<'_> {
     }
 
     fn root(&self, checkpoint: &Checkpoint) -> anyhow::Result<Root> {
-        self.args.names.find_root(checkpoint)
+        Ok(self.select.find_root(checkpoint)?)
     }
 }
 

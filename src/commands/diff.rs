@@ -16,11 +16,12 @@ use anyhow::{Context, bail};
 use crate::checkpoint::Root;
 use crate::checkpoint::resolve::Listed;
 use crate::commands::Status;
-use crate::commands::input::{self, Input, LimitArgs};
-use crate::commands::names::{Asked, Filter, NameArgs, find_root};
+use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
-use crate::commands::weights;
+use crate::message::Setting;
+use crate::operations::Input;
+use crate::operations::select::{Asked, Filter, Select, find_root, find_weights, shown};
 use crate::report::diff::{Diff, OneSided, Problem, SortBy, StripPrefix, View};
 use crate::report::figures::counted;
 use crate::report::ls::shown_name;
@@ -103,8 +104,7 @@ pub struct Args {
 }
 
 /// What may be left out of account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ignore {
     /// Device.
     Device,
@@ -242,15 +242,15 @@ impl<'a> Comparing<'a> {
     fn of(args: &'a Args, a: &'a Input, b: &'a Input) -> anyhow::Result<Self> {
         let holds_only_weights = |input: &Input| input.checkpoint.container.holds_only_weights();
         let only_weights = args.load || holds_only_weights(a) || holds_only_weights(b);
-        let names = NameArgs { root: None, include: args.include.clone(), exclude: args.exclude.clone() };
-        let side = |input: &Input, root: &Option<String>, option: &'static str| -> anyhow::Result<Root> {
+        let names = Select { root: None, include: args.include.clone(), exclude: args.exclude.clone() };
+        let side = |input: &Input, root: &Option<String>, setting: Setting| -> anyhow::Result<Root> {
             match root {
-                None if only_weights => weights::find(&input.checkpoint, option),
-                _ => find_root(&input.checkpoint, root.as_deref(), option),
+                None if only_weights => find_weights(&input.checkpoint, setting),
+                _ => find_root(&input.checkpoint, root.as_deref(), setting),
             }
             .with_context(|| input.name.clone())
         };
-        let (root_a, root_b) = (side(a, &args.root_a, "--root-a")?, side(b, &args.root_b, "--root-b")?);
+        let (root_a, root_b) = (side(a, &args.root_a, Setting::RootA)?, side(b, &args.root_b, Setting::RootB)?);
         // one holds a module, the other what its state_dict() gave, which says nothing of gradients
         let state_dict = only_weights || a.checkpoint.is_module(&root_a) != b.checkpoint.is_module(&root_b);
         let all = Filter::default();
@@ -279,8 +279,7 @@ impl<'a> Comparing<'a> {
         if left.is_empty() && right.is_empty() {
             nothing_left(args, only_weights, [a, b])?;
         }
-        let chosen =
-            |root: &Root, given: &Option<String>| (only_weights && given.is_none()).then(|| weights::shown(root));
+        let chosen = |root: &Root, given: &Option<String>| (only_weights && given.is_none()).then(|| shown(root));
         let roots = [chosen(&root_a, &args.root_a), chosen(&root_b, &args.root_b)];
         Ok(Comparing { args, left, right, roots, note, rules: Rules::new(args, only_weights, state_dict) })
     }

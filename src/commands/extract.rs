@@ -18,14 +18,15 @@ use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::{OutputArgs, stdout};
+use crate::commands::values::formats;
 use crate::data::Elements;
 use crate::data::recast::Recast;
 use crate::data::subscript::Subscript;
 use crate::dtype::{Class, DType};
 use crate::error::Result;
 use crate::limits::Limits;
+use crate::write::format::Format;
 use crate::write::watch::{self, Watch};
-use form::Form;
 
 /// Options of `ckpt extract`.
 #[derive(Debug, clap::Args)]
@@ -48,8 +49,8 @@ pub struct Args {
     #[arg(short, long, value_name = "OUTPUT")]
     pub output: Option<PathBuf>,
     /// Output format (default: from OUTPUT's extension); for a directory, the format of each file
-    #[arg(long, value_enum, value_name = "FORMAT", requires = "output")]
-    pub to: Option<Form>,
+    #[arg(long, value_parser = formats(&Format::OF_PARTS), value_name = "FORMAT", requires = "output")]
+    pub to: Option<Format>,
     /// Overwrite existing files
     #[arg(long, requires = "output")]
     pub force: bool,
@@ -110,7 +111,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let mut input = input::open(&args.input, &limits, args.report.quiet)?;
     let input_name = input.name.clone();
     let context = || input_name.clone();
-    let chosen = choose::choose(&input.checkpoint, &args.names, &args.names_chosen).with_context(context)?;
+    let chosen = choose::choose(&input.checkpoint, &args.names, &args.names_chosen.select()).with_context(context)?;
     for note in &input.checkpoint.notes {
         args.report.note(&input.name, note);
     }

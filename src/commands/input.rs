@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use crate::checkpoint::Checkpoint;
 use crate::commands::output::OfInput;
 use crate::commands::progress_bar::Bar;
 use crate::container::archive::Contents;
@@ -15,6 +14,7 @@ use crate::container::spool::spool;
 use crate::error::{Error, ErrorKind};
 use crate::layout::{Contained, Layout, Walk, address};
 use crate::limits::Limits;
+use crate::operations::Input;
 use crate::report::file_bytes::file_bytes;
 use crate::source::SharedSource;
 
@@ -53,19 +53,6 @@ impl LimitArgs {
         }
         limits
     }
-}
-
-/// An open input.
-#[derive(Debug)]
-pub struct Input {
-    /// As the command line names it.
-    pub name: String,
-    /// The same where that is no Unicode ([`file_bytes`]).
-    pub name_bytes: Option<String>,
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// What is in it.
-    pub checkpoint: Checkpoint,
 }
 
 /// The bytes that `name` stands for, and the bounds on what is in them. Fails for what is more than one file.

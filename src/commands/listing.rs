@@ -9,12 +9,12 @@ use crate::checkpoint::names::Element;
 use crate::checkpoint::owners::owners;
 use crate::checkpoint::tensor::{Data, View};
 use crate::checkpoint::{Checkpoint, Item, Names, Role, Root, StorageId, Tensor, TensorId};
-use crate::commands::names::Filter;
 use crate::data::hash::{hex, sha256};
 use crate::data::number::Number;
 use crate::data::stats::{self, stats};
 use crate::dtype::DType;
 use crate::error::Result;
+use crate::operations::select::Filter;
 use crate::progress::Progress;
 use crate::report::ls::{Listing, PathElement, Sharing, Stats, TensorRow, Totals, ValueRow};
 

@@ -6,21 +6,23 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use self::archive::{archive_listing, say_danger};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::resolve::Listed;
 use crate::commands::Status;
-use crate::commands::input::{self, Found, Input, LimitArgs};
+use crate::commands::input::{self, Found, LimitArgs};
 use crate::commands::listing::{Selection, Wanted, bytes_to_read, list, read_data};
-use crate::commands::names::{Asked, Filter, NameArgs, Unmatched, root_if_there};
+use crate::commands::names::NameArgs;
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
 use crate::container::zip::DECRYPT;
 use crate::error::{Error, ErrorKind};
 use crate::layout::{Below, BelowKind, Step, Walk, below};
 use crate::limits::Limits;
+use crate::operations::Input;
+use crate::operations::select::{Asked, Filter, Select, Unmatched, root_if_there};
 use crate::report::ls::{Listing, Names, SortBy};
 use crate::report::ls_archive::{Addresses, ArchiveListing};
 use crate::report::tree::Tree;
@@ -84,10 +86,12 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let limits = args.limits.limits();
     input::stdin_once(&args.inputs)?;
+    let select = args.names_chosen.select();
     let mut lister = Lister {
         args,
+        select: &select,
         limits: &limits,
-        unmatched: Unmatched::of(&args.names_chosen),
+        unmatched: Unmatched::of(&select),
         waiting: Vec::new(),
         status: Status::Success,
         opened: 0,
@@ -130,6 +134,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
 /// Who lists one input after the other.
 struct Lister<'a> {
     args: &'a Args,
+    select: &'a Select,
     limits: &'a Limits,
     unmatched: Unmatched<'a>,
     /// Listings that are not shown before every argument has matched in some input.
@@ -241,7 +246,7 @@ impl Lister<'_> {
     fn chosen(&mut self, input: &Input) -> anyhow::Result<Option<Listing>> {
         let args = self.args;
         let checkpoint: &Checkpoint = &input.checkpoint;
-        let names = &args.names_chosen;
+        let names = self.select;
         let root = match &names.root {
             None => checkpoint.top(),
             Some(name) => match root_if_there(checkpoint, name)? {
@@ -262,7 +267,7 @@ impl Lister<'_> {
             let resolved = asked.resolve(&files)?;
             let missing: HashSet<_> = resolved.missing().collect();
             let [listed] = &files;
-            self.unmatched.look_at(listed, |option, argument| missing.contains(&(option, argument)));
+            self.unmatched.look_at(listed, |setting, argument| missing.contains(&(setting, argument)));
             filter = resolved.filter()?;
         }
         let selection = Selection { root: &root, filter: &filter, tensors: !args.values, values: !args.tensors };
@@ -318,7 +323,7 @@ impl Lister<'_> {
             several => format!("{} inputs", several.len()),
         };
         if let Some(said) = self.unmatched.said() {
-            bail!("{inputs}: {said}");
+            return Err(anyhow::Error::new(Error::refused(said)).context(inputs));
         }
         for listing in std::mem::take(&mut self.waiting) {
             self.print(listing)?;
@@ -329,7 +334,8 @@ impl Lister<'_> {
                 (_, true) => "values",
                 _ => "names",
             };
-            bail!("{inputs}: {}", Asked::of(&self.args.names_chosen, &[]).nothing_left(kind));
+            let nothing = Asked::of(self.select, &[]).nothing_left(kind);
+            return Err(anyhow::Error::new(Error::refused(nothing)).context(inputs));
         }
         Ok(self.status)
     }

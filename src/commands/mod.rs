@@ -17,7 +17,8 @@ pub mod rename;
 pub mod repair;
 pub mod strip_prefix;
 pub mod usage;
-pub mod weights;
+pub mod values;
+pub mod wording;
 
 use std::path::Path;
 use std::process::ExitCode;

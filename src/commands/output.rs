@@ -6,6 +6,8 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 
+use crate::commands::wording::{flag, worded};
+use crate::error::Error;
 use crate::render::escape::escape;
 use crate::render::json::Json;
 use crate::render::table::Text;
@@ -126,7 +128,7 @@ impl Display for OfInput {
 impl OutputArgs {
     /// Says on standard error why an input cannot be read, and with `--json` on standard output too.
     pub fn refuse(&self, file: &Path, e: &anyhow::Error) -> io::Result<()> {
-        say(format_args!("{e:#}"));
+        say(worded(e));
         self.refused(file, e)
     }
 
@@ -134,7 +136,7 @@ impl OutputArgs {
     pub fn refused(&self, file: &Path, e: &anyhow::Error) -> io::Result<()> {
         match self.wants_json() {
             true => {
-                let refusal = Refusal::new(&file.display().to_string(), e.chain());
+                let refusal = Refusal::new(&file.display().to_string(), e.chain(), flag);
                 self.print(&Refusal { file_bytes: file_bytes(file), ..refusal })
             }
             false => Ok(()),
@@ -145,6 +147,9 @@ impl OutputArgs {
     /// `input`, the only one there is.
     pub fn ended_with(&self, input: Option<&Path>, e: &anyhow::Error) -> io::Result<()> {
         if let Some(OfInput(file)) = e.downcast_ref::<OfInput>() {
+            return self.refused(Path::new(file), e);
+        }
+        if let Some(file) = e.chain().find_map(|cause| cause.downcast_ref::<Error>()?.input()) {
             return self.refused(Path::new(file), e);
         }
         let Some(input) = input else { return Ok(()) };

@@ -15,19 +15,22 @@ use crate::checkpoint::edit::Plan;
 use crate::checkpoint::edit::rules::{Rules, Step, parse_substitution, parse_table};
 use crate::checkpoint::{Checkpoint, Container, Root};
 use crate::commands::Status;
-use crate::commands::convert::{self, To};
+use crate::commands::convert;
 use crate::commands::input::{self, LimitArgs};
-use crate::commands::names::{Filter, NameArgs, root_if_there};
+use crate::commands::names::NameArgs;
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bar;
+use crate::commands::wording::flag;
 use crate::container::archive::Contents;
 use crate::layout::{address, explain};
+use crate::operations::select::{Filter, root_if_there};
 use crate::report::figures::counted;
 use crate::report::rename::{Renaming, Row};
 use crate::report::shell::quoted;
 use crate::source::{FileSource, MemorySource, SharedSource, url};
 use crate::write::append::append;
 use crate::write::atomic::Target;
+use crate::write::format::Format;
 use crate::write::interrupt::Appending;
 use crate::write::rewrite::{pickle_member, rewrite, spliced};
 
@@ -243,7 +246,7 @@ fn edit_several(
     opened.refuse_idle_steps(&plan, rules, options)?;
     let mut report = opened.report(&plan);
     if let (false, Some(output)) = (args.dry_run, &args.output) {
-        report.bytes = Some(match (To::of_extension(output), shards) {
+        report.bytes = Some(match (Format::of_checkpoint(output), shards) {
             (Some(to), _) => {
                 let target = Target::new(output, args.force, None).with_context(|| output.display().to_string())?;
                 opened.convert(&plan, &target, to)?
@@ -345,7 +348,7 @@ impl Opened<'_> {
 
     /// Where to rename and which names; nothing where `--if-present` lets a `--root` pass that is not there.
     fn root_and_filter(&self) -> anyhow::Result<Option<(Root, Filter)>> {
-        let names = &self.args.names;
+        let names = &self.args.names.select();
         let found = || -> anyhow::Result<Option<(Root, Filter)>> {
             let root = match &names.root {
                 Some(name) if self.args.if_present => root_if_there(&self.checkpoint, name)?,
@@ -356,7 +359,7 @@ impl Opened<'_> {
             let entries = if asks { self.checkpoint.names(&root)?.entries } else { Vec::new() };
             let (filter, missing) = names.filter_if_there(&entries)?;
             match missing {
-                Err(e) if self.args.if_present => self.args.report.note(self.shown, e),
+                Err(e) if self.args.if_present => self.args.report.note(self.shown, e.spoken(flag)),
                 missing => missing?,
             }
             Ok(Some((root, filter)))
@@ -473,19 +476,19 @@ impl Opened<'_> {
     }
 
     /// The format that the output's name asks for, when it is not the input's.
-    fn other_format(&self) -> Option<To> {
-        let to = To::of_extension(self.args.output.as_deref()?)?;
+    fn other_format(&self) -> Option<Format> {
+        let to = Format::of_checkpoint(self.args.output.as_deref()?)?;
         let same = match self.checkpoint.container {
-            Container::Safetensors => to == To::Safetensors,
-            Container::Npz => to == To::Npz,
+            Container::Safetensors => to == Format::Safetensors,
+            Container::Npz => to == Format::Npz,
             // all of torch's containers have the same extensions
-            _ => to == To::Torch,
+            _ => to == Format::Torch,
         };
         (!same).then_some(to)
     }
 
     /// Writes another container, as `ckpt convert` does after the renaming.
-    fn convert(&mut self, plan: &Plan, target: &Target, to: To) -> anyhow::Result<u64> {
+    fn convert(&mut self, plan: &Plan, target: &Target, to: Format) -> anyhow::Result<u64> {
         self.checkpoint.apply(plan).with_context(|| self.shown.to_owned())?;
         let output = self.args.output.clone().unwrap_or_default();
         let args = convert::Args {

@@ -193,7 +193,7 @@ fn zeros_around(source: &dyn Source, at: u64) -> Result<std::ops::Range<u64>> {
 impl Located {
     fn next(&mut self, source: &SharedSource, key: &str, element_bytes: Option<u64>) -> Result<()> {
         let at = source.absolute(self.end);
-        let here = |e: Error| Error::new(e.kind(), format!("the bytes of storage {key}: {}", e.message())).at(at);
+        let here = |e: Error| e.reworded(|why| format!("the bytes of storage {key}: {why}")).at(at);
         let mut count = [0; 8];
         source.read_at(self.end, &mut count).map_err(here)?;
         let count = u64::try_from(i64::from_le_bytes(count))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
+use crate::message::Setting;
 use crate::source::{FileSource, MemorySource, SharedSource};
 
 /// Bytes that stay in memory; what grows beyond them goes to a temporary file.
@@ -83,7 +84,7 @@ impl Spool {
 
 /// What is said when data expands to more than `bound` bytes.
 pub fn over(bound: u64) -> Error {
-    Error::limit(format!("expands to more than {bound} bytes; --max-expanded-bytes allows more"))
+    Error::limit(format!("expands to more than {bound} bytes")).allowed_by(Setting::MaxExpandedBytes)
 }
 
 /// Takes a stream of unknown length (standard input) whole, up to [`Limits::max_expanded_bytes`].

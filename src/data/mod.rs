@@ -23,6 +23,7 @@ use std::ops::Range;
 use crate::dtype::{ByteOrder, DType};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::message::Setting;
 use crate::source::SharedSource;
 
 /// Where the elements of one strided tensor lie. Sizes and strides are in elements.
@@ -108,9 +109,9 @@ impl Elements {
         }
         if bytes > self.source.len() && bytes > limits.max_read_bytes {
             let (len, max) = (self.source.len(), limits.max_read_bytes);
-            return Err(Error::limit(format!(
-                "{bytes} bytes of elements in a storage of {len} bytes: more than --max-read-bytes {max}"
-            )));
+            let message =
+                format!("{bytes} bytes of elements in a storage of {len} bytes: more than {max} are not read");
+            return Err(Error::limit(message).allowed_by(Setting::MaxReadBytes));
         }
         let span = self.offset * size as u64..(furthest + 1) * size as u64;
         Ok(Extent { element_size: size, elements, bytes, span })
@@ -204,7 +205,7 @@ pub(crate) mod tests {
         assert_eq!(good.validate(&limits).unwrap().span, 0..40);
         let outside = Elements { offset: 3, ..good.clone() };
         let e = outside.validate(&limits).unwrap_err();
-        assert_eq!((e.kind(), e.message()), (ErrorKind::Data, "element 12 of storage with 10 elements"));
+        assert_eq!((e.kind(), e.message().as_str()), (ErrorKind::Data, "element 12 of storage with 10 elements"));
         let empty = Elements { shape: vec![u64::MAX, 0, u64::MAX], stride: vec![u64::MAX; 3], ..outside };
         assert_eq!(empty.validate(&limits).unwrap().elements, 0);
         let huge = Elements { shape: vec![1 << 33, 1 << 33], ..good.clone() };
@@ -225,7 +226,7 @@ pub(crate) mod tests {
         let expanded = Elements { shape: vec![100, 10], stride: vec![0, 1], ..stored };
         let e = expanded.validate(&limits).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Limit);
-        assert!(e.message().contains("--max-read-bytes"), "{e}");
+        assert!(e.to_string().ends_with("; max_read_bytes allows more"), "{e}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::container::archive::{Archive, Contents};
 use crate::container::zip::Flavor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
+use crate::message::Setting;
 use crate::progress::Progress;
 
 /// Checkpoints that an archive may hold whatever its size.
@@ -166,7 +167,7 @@ impl Walk {
                 .sum(),
         };
         self.left_bytes = self.left_bytes.checked_sub(expands).ok_or_else(|| {
-            Error::limit("the archive expands to too many bytes in all; --max-expanded-bytes allows more")
+            Error::limit("the archive expands to too many bytes in all").allowed_by(Setting::MaxExpandedBytes)
         })?;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 pub mod escape;
 pub mod json;
+#[cfg(feature = "cli")]
 pub mod table;
 pub mod tensor_print;
 

@@ -195,7 +195,7 @@ pub enum View {
 }
 
 /// By what changed tensors are sorted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SortBy {
     /// As they stand in the first file.
     #[default]

@@ -244,7 +244,7 @@ impl Serialize for Sharing {
 }
 
 /// By what `ckpt ls` sorts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SortBy {
     /// Byte order of the names.
     Name,

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use crate::error::{Error, ErrorKind};
+use crate::message::Voice;
 use crate::render::{Document, Report, json};
 
 /// What is wrong with an input, and where.
@@ -30,7 +31,12 @@ impl Refusal {
     pub const SCHEMA: &'static str = "ckpt.error/1";
 
     /// Of an error, outer causes first, that was met while `file` was read; causes that only name the file are left out.
-    pub fn new<'e>(file: &str, causes: impl Iterator<Item = &'e (dyn std::error::Error + 'static)>) -> Self {
+    /// Settings are called as `voice` has them.
+    pub fn new<'e>(
+        file: &str,
+        causes: impl Iterator<Item = &'e (dyn std::error::Error + 'static)>,
+        voice: Voice,
+    ) -> Self {
         let mut refusal = Refusal {
             schema: Self::SCHEMA,
             file: file.to_owned(),
@@ -46,7 +52,7 @@ impl Refusal {
                 refusal.kind = name_of(ours.kind());
                 refusal.member = ours.member().map(str::to_owned);
                 refusal.offset = ours.offset();
-                said.push(ours.text());
+                said.push(ours.text(voice));
                 break;
             }
             if cause.is::<io::Error>() {
@@ -69,6 +75,7 @@ fn name_of(kind: ErrorKind) -> &'static str {
         ErrorKind::Unsupported => "unsupported",
         ErrorKind::Limit => "limit",
         ErrorKind::Data => "data",
+        ErrorKind::Refused => "refused",
     }
 }
 
@@ -87,6 +94,7 @@ impl Report for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::fields;
 
     #[test]
     fn the_place_is_apart_from_the_message() {
@@ -94,7 +102,7 @@ mod tests {
         let outer = io::Error::other("fc.weight");
         let name = io::Error::other("model.pt");
         let causes: [&(dyn std::error::Error + 'static); 3] = [&name, &outer, &e];
-        let refusal = Refusal::new("model.pt", causes.into_iter());
+        let refusal = Refusal::new("model.pt", causes.into_iter(), fields);
         assert_eq!((refusal.kind, refusal.offset), ("malformed", Some(7)));
         assert_eq!(refusal.member.as_deref(), Some("a/data.pkl"));
         assert_eq!(refusal.message, "fc.weight: bad opcode 0xff; `ckpt repair` may help");

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::figures::{count, size};
 use super::ls::{Listing, PathElement, TensorRow};
 use crate::error::{Error, Result};
+use crate::message::{Message, Setting};
 use crate::render::{Cell, Column, Document, Fit, Report, Table, json};
 
 // parts of a longer name stay together in the deepest node; real models nest some twenty deep
@@ -101,9 +102,11 @@ impl<'a> Tree<'a> {
                 count_in(&mut buds, at, row, &mut counted);
             }
             if buds.len() as u64 > max_nodes {
-                return Err(Error::limit(format!(
-                    "more than {max_nodes} nodes in the tree: fold it with --depth, or raise --max-entries"
-                )));
+                let advice = Message::from("fold it with ")
+                    .setting(Setting::Depth)
+                    .text(", or raise ")
+                    .setting(Setting::MaxEntries);
+                return Err(Error::limit(format!("more than {max_nodes} nodes in the tree")).advise(advice));
             }
         }
         Ok(Tree { listing, nodes: in_order(buds) })

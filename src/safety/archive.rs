@@ -15,6 +15,7 @@ use crate::container::zip::Flavor;
 use crate::error::{Error, Result};
 use crate::layout::{Contained, Spot, Step, Walk};
 use crate::limits::Limits;
+use crate::message::Setting;
 use crate::progress::Silent;
 
 /// What compiled code is called.
@@ -138,9 +139,9 @@ fn sums(archive: &Archive) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     let all = zip.members.iter().fold(0u64, |sum, member| sum.saturating_add(member.size));
     if all > archive.limits().expanded_for(zip.source().len()) {
-        let message = "expands to too many bytes: the checksums of its members were not looked at; --max-expanded-bytes \
-                       allows more";
-        return Ok(vec![Finding::new(Severity::Error, "limit", message, "")]);
+        let message = "expands to too many bytes: the checksums of its members were not looked at";
+        let e = Error::limit(message).allowed_by(Setting::MaxExpandedBytes);
+        return Ok(vec![Finding::of_error(Severity::Error, "limit", &e, "")]);
     }
     // what cannot be read is told as such
     checksums_of(zip, |member| !member.is_encrypted() && matches!(member.method, 0 | 8), &mut found)?;

@@ -178,10 +178,9 @@ pub fn examine_several(
     for (name, source) in parts {
         let mut scanned = match source {
             Ok(source) => part(&source, are_shards, limits, depth)?,
-            Err(e) => Scan {
-                findings: vec![Finding::new(Severity::Error, "unreadable", e.to_string(), "")],
-                ..Scan::default()
-            },
+            Err(e) => {
+                Scan { findings: vec![Finding::of_error(Severity::Error, "unreadable", &e, "")], ..Scan::default() }
+            }
         };
         let within = |place: &str| if place.is_empty() { name.clone() } else { format!("{name}, {place}") };
         for finding in &mut scanned.findings {
@@ -221,7 +220,7 @@ fn refused(e: Error) -> Result<Finding> {
     if matches!(e.kind(), ErrorKind::Io | ErrorKind::NotACheckpoint) {
         return Err(e);
     }
-    Ok(Finding::new(Severity::Error, integrity::code(e.kind()), e.to_string(), ""))
+    Ok(Finding::of_error(Severity::Error, integrity::code(e.kind()), &e, ""))
 }
 
 /// What is no checkpoint, or of a kind that is not read.
@@ -233,7 +232,7 @@ fn is_other(e: &Error) -> bool {
 fn or_finding(found: Result<Vec<Finding>>) -> Result<Vec<Finding>> {
     match found {
         Err(e) if e.kind() == ErrorKind::Io => Err(e),
-        Err(e) => Ok(vec![Finding::new(Severity::Error, "unreadable", e.to_string(), "")]),
+        Err(e) => Ok(vec![Finding::of_error(Severity::Error, "unreadable", &e, "")]),
         found => found,
     }
 }

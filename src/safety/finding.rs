@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use crate::error::Error;
+use crate::message::{Message, fields};
+
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing.
@@ -46,11 +49,20 @@ pub struct Finding {
     /// The member, the byte, the tensor; null for the whole file.
     #[serde(rename = "where")]
     pub place: Option<String>,
+    /// What to do about it, apart from the message: it names settings.
+    #[serde(skip)]
+    pub advice: Option<Message>,
 }
 
 impl Finding {
     /// A finding at `place`; an empty place is the whole file.
     pub fn new(severity: Severity, code: &'static str, message: impl Into<String>, place: &str) -> Self {
-        Finding { severity, code, message: message.into(), place: (!place.is_empty()).then(|| place.to_owned()) }
+        let place = (!place.is_empty()).then(|| place.to_owned());
+        Finding { severity, code, message: message.into(), place, advice: None }
+    }
+
+    /// What an error says, at `place`.
+    pub fn of_error(severity: Severity, code: &'static str, e: &Error, place: &str) -> Self {
+        Finding { advice: e.advice().cloned(), ..Finding::new(severity, code, e.without_advice(fields), place) }
     }
 }

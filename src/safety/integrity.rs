@@ -64,7 +64,7 @@ pub fn of_broken(source: &SharedSource, e: &Error, limits: &Limits) -> Result<Ve
         (None, None) => String::new(),
     };
     let code = code(e.kind());
-    let mut message = e.message().to_owned();
+    let mut message = e.message();
     if let Some((whole, all)) = or_nothing(left(source, limits))?.filter(|(_, all)| *all > 0) {
         message.push_str(&match whole {
             0 => "; no tensor is whole".to_owned(),
@@ -72,7 +72,7 @@ pub fn of_broken(source: &SharedSource, e: &Error, limits: &Limits) -> Result<Ve
             whole => format!("; {whole} of {all} tensors are whole, `ckpt repair` saves them"),
         });
     }
-    Ok(vec![Finding::new(Severity::Error, code, message, &place)])
+    Ok(vec![Finding { advice: e.advice().cloned(), ..Finding::new(Severity::Error, code, message, &place) }])
 }
 
 /// How many tensors of a damaged file are whole, and how many it had.
@@ -207,7 +207,7 @@ pub fn checksums_of(zip: &Zip, wanted: impl Fn(&Member) -> bool, found: &mut Vec
                 wrong.push((member.name.to_string(), message));
             }
             Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-            Err(e) => unreadable.push((member.name.to_string(), e.message().to_owned())),
+            Err(e) => unreadable.push((member.name.to_string(), e.message())),
         }
     }
     if unused > 0 {
@@ -240,7 +240,7 @@ fn parts(checkpoint: &Checkpoint, depth: Depth, found: &mut Vec<Finding>) -> Res
             match Zip::open(Arc::clone(saved), &checkpoint.limits) {
                 Ok(zip) => checksums(&zip, &mut found)?,
                 Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-                Err(e) => found.push(Finding::new(Severity::Error, code(e.kind()), e.to_string(), "")),
+                Err(e) => found.push(Finding::of_error(Severity::Error, code(e.kind()), &e, "")),
             }
             for finding in &mut found {
                 let begins = format!("{file}, the archive at byte {}", saved.absolute(0));

@@ -37,7 +37,7 @@ fn of_tensor(checkpoint: &Checkpoint, name: &str, id: TensorId) -> Result<Vec<Fi
     let elements = match tensor.readable(&checkpoint.storages) {
         Ok(elements) => elements,
         Err(e) if e.kind() == ErrorKind::Limit => {
-            return Ok(vec![Finding::new(Severity::Warning, "numerics-unread", e.to_string(), name)]);
+            return Ok(vec![Finding::of_error(Severity::Warning, "numerics-unread", &e, name)]);
         }
         Err(e) if e.kind() == ErrorKind::Io => return Err(e),
         // it has no elements of its own
@@ -47,7 +47,7 @@ fn of_tensor(checkpoint: &Checkpoint, name: &str, id: TensorId) -> Result<Vec<Fi
         Ok(Some(numbers)) => numbers,
         Ok(None) => return Ok(Vec::new()),
         Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-        Err(e) => return Ok(vec![Finding::new(Severity::Error, "tensor-unreadable", e.to_string(), name)]),
+        Err(e) => return Ok(vec![Finding::of_error(Severity::Error, "tensor-unreadable", &e, name)]),
     };
     let mut found = Vec::new();
     let mut tell = |severity, code, count: u64, what: &str| {

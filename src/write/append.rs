@@ -11,6 +11,7 @@ use crate::container::zip::Zip;
 use crate::container::zip::directory::{Directory, end_records};
 use crate::container::zip::tail::{Interrupted, Mark, crc32_of};
 use crate::error::{Error, Result};
+use crate::message::{Message, Setting};
 use crate::source::{Source, read_vec};
 
 const BLOCK_BYTES: u64 = 1 << 20;
@@ -58,10 +59,11 @@ pub fn append(medium: &mut dyn Medium, zip: &Zip, position: usize, content: &dyn
     let written = write(medium, old_len, &planned, content);
     written.map_err(|e| match medium.set_len(old_len).and_then(|()| medium.sync_all()) {
         Ok(()) => e,
-        Err(undo) => Error::new(
-            e.kind(),
-            format!("{e}; what was written cannot be cut off ({undo}): `ckpt repair --in-place` mends the file"),
-        ),
+        Err(undo) => {
+            let message = format!("{e}; what was written cannot be cut off ({undo})");
+            let advice = Message::from("`ckpt repair ").setting(Setting::InPlace).text("` mends the file");
+            Error::new(e.kind(), message).advise(advice)
+        }
     })
 }
 

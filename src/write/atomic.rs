@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Message, Setting};
 use crate::source::{Source, url};
 use crate::write::interrupt::{self, Undo};
 use crate::write::writeback::Writeback;
@@ -95,10 +96,11 @@ impl Target {
         }
         if !force {
             let same = input.is_some_and(|input| is_same_file(input, &path));
-            return Err(fail(match same {
-                true => "is the input itself; --force replaces it once the new file is complete",
-                false => "exists already; --force replaces it",
-            }));
+            return Err(match same {
+                true => fail("is the input itself")
+                    .advise(Setting::Force.then(" replaces it once the new file is complete")),
+                false => exists(),
+            });
         }
         Ok(Target::File { path, force })
     }
@@ -120,8 +122,12 @@ impl Target {
     }
 }
 
-fn fail(message: impl Into<String>) -> Error {
+fn fail(message: impl Into<Message>) -> Error {
     Error::new(ErrorKind::Io, message)
+}
+
+fn exists() -> Error {
+    fail("exists already").advise(Setting::Force.then(" replaces it"))
 }
 
 /// The directory that holds a file.
@@ -238,7 +244,7 @@ impl Temporary {
             false => self.file.persist_noclobber(&self.target),
         };
         persisted.map_err(|e| match e.error.kind() {
-            io::ErrorKind::AlreadyExists => fail("exists already; --force replaces it"),
+            io::ErrorKind::AlreadyExists => exists(),
             _ => Error::from(e.error),
         })?;
         sync_directory(directory(&self.target))

@@ -8,14 +8,15 @@ use crate::data::number::{Number, numeric};
 use crate::dtype::{DType, Known};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::message::Setting;
 use crate::write::numerals;
 
 /// Fails when a tensor is no table: more than two dimensions, or elements that are no numbers.
 pub fn check(elements: &Elements) -> Result<()> {
     let rank = elements.shape.len();
     if rank > 2 {
-        let what = format!("a tensor of {rank} dimensions is no table; --slice takes a part of two or fewer for .csv");
-        return Err(Error::unsupported(what));
+        let what = format!("a tensor of {rank} dimensions is no table");
+        return Err(Error::unsupported(what).advise(Setting::Slice.then(" takes a part of two or fewer for .csv")));
     }
     numeric(&elements.dtype).map(|_| ())
 }

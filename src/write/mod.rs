@@ -5,6 +5,7 @@ pub mod atomic;
 pub mod content;
 pub mod csv;
 pub mod directory;
+pub mod format;
 mod holes;
 pub mod interrupt;
 pub mod json;

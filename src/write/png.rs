@@ -10,6 +10,7 @@ use crate::data::number::ToF64;
 use crate::dtype::{Class, DType, Known};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::message::{Message, Setting};
 
 /// Pixels of a side, at most.
 const MAX_SIDE: u64 = 65_535;
@@ -78,7 +79,8 @@ impl Picture {
             plain.checked_mul(options.scale).filter(|side| *side <= MAX_SIDE).and_then(|side| u32::try_from(side).ok())
         };
         let (Some(width), Some(height)) = (side(columns, wide), side(rows, high)) else {
-            return refuse(format!("the picture would be larger than {MAX_SIDE} pixels; --slice takes a part"));
+            let message = format!("the picture would be larger than {MAX_SIDE} pixels");
+            return Err(Error::unsupported(message).advise(take_part()));
         };
         Ok(Picture { planes, dtype, rgb, tiles, columns, options, width, height })
     }
@@ -192,6 +194,10 @@ impl Picture {
     }
 }
 
+fn take_part() -> Message {
+    Setting::Slice.then(" takes a part")
+}
+
 /// A tensor's dimensions as N x C x H x W; only strides change.
 fn planes(elements: &Elements) -> Result<Elements> {
     let is_colour = |channels: u64| channels == 1 || channels == 3;
@@ -204,10 +210,8 @@ fn planes(elements: &Elements) -> Result<Elements> {
         [n, h, w] => [n, one, h, w],
         [n, c, h, w] => [n, c, h, w],
         ref other => {
-            return Err(Error::unsupported(format!(
-                "a tensor of {} dimensions is no picture (2 to 4 are); --slice takes a part",
-                other.len()
-            )));
+            let message = format!("a tensor of {} dimensions is no picture (2 to 4 are)", other.len());
+            return Err(Error::unsupported(message).advise(take_part()));
         }
     };
     let (shape, stride) = dims.into_iter().unzip();

@@ -10,14 +10,14 @@ use std::sync::{Arc, LazyLock};
 use ckpt::checkpoint::edit::rules::{Rules, Step};
 use ckpt::checkpoint::{Checkpoint, Container};
 use ckpt::cli::{Cli, Command};
-use ckpt::commands::convert::{self, To};
+use ckpt::commands::convert;
 use ckpt::commands::diff;
-use ckpt::commands::input::Input;
 use ckpt::commands::listing::{Selection, Wanted, list, read_data};
-use ckpt::commands::names::Filter;
 use ckpt::commands::repair::save_rest;
 use ckpt::error::{ErrorKind, Result};
 use ckpt::limits::Limits;
+use ckpt::operations::Input;
+use ckpt::operations::select::Filter;
 use ckpt::progress::Silent;
 use ckpt::report::diff::Diff;
 use ckpt::report::ls::{Listing, TensorRow};
@@ -26,11 +26,12 @@ use ckpt::safety::integrity::Depth;
 use ckpt::source::{MemorySource, SharedSource};
 use ckpt::write::append::{Medium, append};
 use ckpt::write::atomic::{Memory, Target};
+use ckpt::write::format::Format;
 use ckpt::write::rewrite::{pickle_member, rewrite, spliced};
 use clap::Parser;
 
 /// Every format that can be written.
-pub const FORMATS: [To; 4] = [To::Torch, To::TorchLegacy, To::Safetensors, To::Npz];
+pub const FORMATS: [Format; 4] = [Format::Torch, Format::TorchLegacy, Format::Safetensors, Format::Npz];
 
 pub fn memory(bytes: Vec<u8>) -> SharedSource {
     Arc::new(MemorySource::new(bytes))
@@ -65,7 +66,7 @@ pub fn check(source: &SharedSource) -> Result<String> {
 }
 
 /// `convert --to`; the new file.
-pub fn convert(source: SharedSource, to: To) -> anyhow::Result<Vec<u8>> {
+pub fn convert(source: SharedSource, to: Format) -> anyhow::Result<Vec<u8>> {
     let mut checkpoint = open(source)?;
     let target = Memory::default();
     let mut args = convert::Args::of(PathBuf::from("in"), PathBuf::from("out"));
@@ -97,7 +98,7 @@ pub fn convert_with(source: SharedSource, number: usize) -> anyhow::Result<()> {
     let (options, args) = (OPTIONS[number % OPTIONS.len()], &ARGS[number % OPTIONS.len()]);
     let target = Memory::default();
     let mut checkpoint = open(source)?;
-    let to = if options.contains(&"torch-legacy") { To::TorchLegacy } else { To::Torch };
+    let to = if options.contains(&"torch-legacy") { Format::TorchLegacy } else { Format::Torch };
     convert::convert(args, to, "in", &mut checkpoint, Some(&Target::Memory(target.clone())), None)?;
     reread(target.take(), &options);
     Ok(())
@@ -131,7 +132,7 @@ pub fn repair(source: SharedSource) -> anyhow::Result<Option<Listing>> {
 }
 
 /// Converts, and reads what was written: the tensors of the input, each with its elements.
-pub fn convert_and_reread(bytes: &[u8], to: To) -> anyhow::Result<()> {
+pub fn convert_and_reread(bytes: &[u8], to: Format) -> anyhow::Result<()> {
     let written = convert(memory(bytes.to_vec()), to)?;
     let mut checkpoint = open(memory(bytes.to_vec()))?;
     // names that safetensors records as aliases are tensors again
@@ -142,7 +143,7 @@ pub fn convert_and_reread(bytes: &[u8], to: To) -> anyhow::Result<()> {
     let row = |row: &ckpt::report::ls::TensorRow, name: &str| {
         (name.to_owned(), row.dtype.clone(), row.shape.clone(), row.sha256.clone())
     };
-    let whole = matches!(to, To::Torch | To::TorchLegacy) && checkpoint.container != Container::TorchScript;
+    let whole = matches!(to, Format::Torch | Format::TorchLegacy) && checkpoint.container != Container::TorchScript;
     if whole {
         let rows = |listing: &Listing| {
             let kept = listing.tensors.iter().filter(|row| checkpoint.container != Container::Pt2 || row.in_state_dict);

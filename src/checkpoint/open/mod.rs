@@ -190,8 +190,8 @@ impl Opener<'_> {
         if let Framing::Compressed(kind) = framing {
             self.source = expand(&self.source, kind, self.limits, progress)?;
             compression = Some(kind);
-            framing = detect(self.source.as_ref())
-                .map_err(|e| Error::new(e.kind(), format!("inside {}: {}", kind.name(), e.message())))?;
+            framing =
+                detect(self.source.as_ref()).map_err(|e| e.reworded(|why| format!("inside {}: {why}", kind.name())))?;
         }
         let from = parts.graph.len();
         let mut opened = match framing {

@@ -7,6 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::names::join;
 use crate::checkpoint::object::Label;
 use crate::error::{Error, Result};
+use crate::message::Setting;
 use crate::pickle::{NodeId, Scan};
 
 /// Refuses, by its name below `root`, what torch would read wrongly or not at all: nested tensors (sizes are read at
@@ -17,9 +18,9 @@ pub(super) fn refuse(checkpoint: &Checkpoint, root: NodeId, order: &[NodeId]) ->
     };
     let name = name_of(checkpoint, root, node).unwrap_or_default();
     let name = if name.is_empty() { ".".to_owned() } else { name };
-    Err(Error::unsupported(format!(
-        "{name}: torch's legacy format cannot hold {what}; --to torch can, --drop or --exclude leaves it out"
-    )))
+    let advice = Setting::To.then(" torch can, ").setting(Setting::Drop).text(" or ").setting(Setting::Exclude);
+    let message = format!("{name}: torch's legacy format cannot hold {what}");
+    Err(Error::unsupported(message).advise(advice.text(" leaves it out")))
 }
 
 fn cannot(checkpoint: &Checkpoint, node: NodeId) -> Option<&'static str> {

@@ -6,6 +6,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::tensor::{Data, Kind, STRIDED, Tensor, TensorId};
 use crate::error::{Error, Result};
+use crate::message::{Message, Setting};
 use crate::pickle::{Change, Construct, Entry, Graph, Node, NodeId, Object};
 
 /// What `BUILD` gives a state dict that is made of a part of another: the `_metadata` of the modules below `stem`, whose
@@ -83,9 +84,8 @@ pub fn state_dict(
             }
             _ if tensor.wraps || tensor.is_nested() => {
                 let what = if tensor.is_nested() { "nested tensor" } else { "wrapper of other tensors" };
-                let message =
-                    format!("{name}: torch opens no {what} with weights_only=True; leave it out with --exclude");
-                return Err(Error::unsupported(message));
+                let message = format!("{name}: torch opens no {what} with weights_only=True");
+                return Err(Error::unsupported(message).advise(leave_out()));
             }
             _ => plain_call(checkpoint, *node, tensor)?,
         };
@@ -111,12 +111,18 @@ fn plain_call(checkpoint: &mut Checkpoint, mut node: NodeId, tensor: Tensor) -> 
     Ok(made)
 }
 
+/// What to do about a tensor that cannot be written.
+pub(super) fn leave_out() -> Message {
+    Message::from("leave it out with ").setting(Setting::Exclude)
+}
+
 /// torch packs weights of quantized recurrent layers in objects that it does not open with `weights_only=True`.
 fn refuse_packed(checkpoint: &Checkpoint, name: &str, node: NodeId) -> Result<()> {
     match checkpoint.objects().class(node) {
-        Some((_, class)) if class == "ScriptObject" => Err(Error::unsupported(format!(
-            "{name}: torch does not open packed parameters with weights_only=True; leave it out with --exclude"
-        ))),
+        Some((_, class)) if class == "ScriptObject" => {
+            let message = format!("{name}: torch does not open packed parameters with weights_only=True");
+            Err(Error::unsupported(message).advise(leave_out()))
+        }
         _ => Ok(()),
     }
 }

@@ -12,6 +12,7 @@ use crate::data::Elements;
 use crate::dtype::{ByteOrder, Class, DType};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::message::{Message, Setting};
 use crate::pickle::{Graph, Node, NodeId};
 use crate::source::SharedSource;
 
@@ -90,6 +91,12 @@ pub(super) struct Use {
     dtype: DType,
 }
 
+/// What to do about tensors that cannot be written: `them` as the object of a sentence.
+fn leave_out(them: &str) -> Message {
+    let message = Message::from(format!("leave {them} out with ")).setting(Setting::Exclude);
+    message.text(" or ").setting(Setting::Drop)
+}
+
 impl Work<'_> {
     pub(super) fn look(&mut self, order: &[NodeId]) -> Result<()> {
         // only storages are copied: how often their elements are looked at does not matter
@@ -99,8 +106,7 @@ impl Work<'_> {
             let Some(tensor_id) = self.checkpoint.tensors.of(*node) else { continue };
             let Some(tensor) = self.checkpoint.tensors.get(tensor_id) else { continue };
             if let Some(problem) = &tensor.problem {
-                let message = format!("a tensor {problem}; leave it out with --exclude or --drop");
-                return Err(Error::data(message));
+                return Err(Error::data(format!("a tensor {problem}")).advise(leave_out("it")));
             }
             for argument in tensor.quantizer.iter().flat_map(|quantizer| &quantizer.arguments) {
                 let argument = self.checkpoint.tensors.of(*argument).and_then(|id| self.checkpoint.tensors.get(id));
@@ -167,7 +173,7 @@ impl Work<'_> {
             return Ok(None);
         }
         if seen.iter().any(|use_| use_.dtype != *first) {
-            return Err(Error::unsupported("tensors of different types share a storage: --dtype cannot cast them"));
+            return Err(Error::unsupported("tensors of different types share a storage, which cannot be cast"));
         }
         Ok(Some(to.clone()))
     }
@@ -242,9 +248,7 @@ impl Work<'_> {
                 Error::unsupported(format!("the size of a {}'s elements is not known", storage.class))
             })?);
         // a storage that nobody looks at may be missing: it stays empty
-        let bytes = storage
-            .source()
-            .map_err(|e| Error::data(format!("{}; leave its tensors out with --exclude or --drop", e.message())))?;
+        let bytes = storage.source().map_err(|e| Error::data(e.message()).advise(leave_out("its tensors")))?;
         let all = bytes.len().min(storage.numel.saturating_mul(size));
         let (start, end) = (range.start.min(all), range.end.min(all));
         let uses = self.uses.get(&id).map(Vec::as_slice).unwrap_or_default();

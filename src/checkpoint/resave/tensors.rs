@@ -2,6 +2,7 @@
 //! torch's constructors for what no pickle described.
 
 use super::Work;
+use super::state_dict::leave_out;
 use super::storages::Home;
 use crate::checkpoint::Container;
 use crate::checkpoint::constructors::Constructor;
@@ -9,6 +10,7 @@ use crate::checkpoint::storage::StorageId;
 use crate::checkpoint::tensor::{Data, Tensor, TensorId, contiguous};
 use crate::dtype::{DType, Known};
 use crate::error::{Error, Result};
+use crate::message::Setting;
 use crate::pickle::{Change, Entry, Graph, Node, NodeId};
 
 impl Work<'_> {
@@ -30,8 +32,8 @@ impl Work<'_> {
     pub(super) fn edit_tensor(&mut self, node: NodeId, tensor: &Tensor) -> Result<()> {
         if let (Some(_), true) = (&self.options.cast, tensor.wraps) {
             let class = tensor.class.as_deref().unwrap_or("a wrapper");
-            let message = format!("{class} wraps tensors and cannot be cast; --state-dict takes its parts");
-            return Err(Error::unsupported(message));
+            let message = format!("{class} wraps tensors and cannot be cast");
+            return Err(Error::unsupported(message).advise(Setting::StateDict.then(" takes its parts")));
         }
         let Data::Storage { id, offset } = tensor.data else { return Ok(()) };
         let Some(view) = self.view_of(node) else { return Ok(()) };
@@ -154,7 +156,7 @@ impl Work<'_> {
     pub(super) fn make(&mut self, node: NodeId, id: TensorId, tensor: &Tensor) -> Result<()> {
         let dtype = tensor.dtype.clone().ok_or_else(|| Error::data("a tensor of unknown type"))?;
         let DType::Known(_) = dtype else {
-            return Err(Error::unsupported(format!("torch has no {dtype}; leave it out with --exclude")));
+            return Err(Error::unsupported(format!("torch has no {dtype}")).advise(leave_out()));
         };
         let (home, offset, stride) = match &tensor.data {
             // a storage of torch has one type

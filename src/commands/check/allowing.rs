@@ -8,6 +8,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::checkpoint::near::{near, not_there};
+use crate::commands::wording::flag;
+use crate::message::Setting;
 use crate::safety::allow::Allow;
 use crate::write::atomic::Target;
 
@@ -87,5 +89,5 @@ impl AllowArgs {
 }
 
 fn idle_glob(glob: &str, near: &[String]) -> String {
-    not_there(glob, Some("--allow"), near).replace("no element named", "no global named")
+    not_there("global", glob, Some(Setting::Allow), near).spoken(flag)
 }

@@ -9,7 +9,7 @@ use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::storage::StorageId;
 use crate::checkpoint::tensor::{Tensor, TensorId};
 use crate::checkpoint::{Checkpoint, Container};
-use crate::commands::convert::{Casts, Job, Shared, To, at_output};
+use crate::commands::convert::{Casts, Job, Shared, at_output};
 use crate::commands::progress_bar::Bar;
 use crate::container::safetensors::FORMAT;
 use crate::data::Elements;
@@ -17,6 +17,7 @@ use crate::dtype::{Class, DType};
 use crate::progress::Progress;
 use crate::report::convert::Alias;
 use crate::write::atomic::Target;
+use crate::write::format::Format;
 use crate::write::safetensors::NamedTensor;
 use crate::write::{npz, safetensors};
 
@@ -80,7 +81,7 @@ impl Job<'_> {
         let paced = self.watch.as_ref().map(|watch| watch.paced(&bar));
         let progress: &dyn Progress = paced.as_ref().map_or(&bar, |paced| paced);
         let written = match self.to {
-            To::Npz => npz::write(target, tensors, &self.limits, progress),
+            Format::Npz => npz::write(target, tensors, &self.limits, progress),
             _ => safetensors::write(target, tensors, metadata, &self.limits, progress),
         };
         drop(bar);
@@ -124,7 +125,7 @@ impl Job<'_> {
         let cast = cast.filter(|to| elements.dtype.class() == Some(Class::Float) && elements.dtype != **to).cloned();
         let dtype = cast.as_ref().unwrap_or(&elements.dtype);
         let holds = match self.to {
-            To::Npz => dtype.numpy().is_some(),
+            Format::Npz => dtype.numpy().is_some(),
             _ => dtype.safetensors().is_some(),
         };
         if !holds {
@@ -164,7 +165,7 @@ impl Job<'_> {
                 None => {
                     let first = *same.entry(weight.id).or_insert(rank);
                     // aliases of a safetensors input stay what they are unless the user says otherwise
-                    let stays = self.to == To::Safetensors && self.args.shared.is_none();
+                    let stays = self.to == Format::Safetensors && self.args.shared.is_none();
                     (Some(first).filter(|first| *first != rank), stays)
                 }
             };
@@ -187,7 +188,7 @@ impl Job<'_> {
                 ),
             }
         }
-        if self.to == To::Npz && !dropped.is_empty() {
+        if self.to == Format::Npz && !dropped.is_empty() {
             bail!("npz has no place to record aliases; --shared duplicate");
         }
         let mut index = 0..;

@@ -7,9 +7,10 @@ use anyhow::bail;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::selection::{Weight, Weights};
-use crate::commands::convert::{AtOutput, Job, To, at_output};
+use crate::commands::convert::{AtOutput, Job, at_output};
 use crate::write::atomic::Target;
 use crate::write::directory::NewDirectory;
+use crate::write::format::Format;
 use crate::write::safetensors::{NamedTensor, shard_index};
 
 const UNITS: &[(&str, u64)] = &[
@@ -90,7 +91,7 @@ impl Job<'_> {
         metadata: &BTreeMap<String, String>,
         aliases: &BTreeMap<String, String>,
     ) -> anyhow::Result<()> {
-        if self.to == To::Npz {
+        if self.to == Format::Npz {
             bail!("--max-shard-size is for safetensors and torch");
         }
         const INDEX: &str = "model.safetensors.index.json";
@@ -115,7 +116,7 @@ impl Job<'_> {
 
     pub(super) fn torch_shards(&mut self, checkpoint: &mut Checkpoint, weights: &Weights) -> anyhow::Result<()> {
         const INDEX: &str = "pytorch_model.bin.index.json";
-        if self.to == To::TorchLegacy {
+        if self.to == Format::TorchLegacy {
             bail!("--max-shard-size is for safetensors and torch");
         }
         // who shares a storage goes into the shard of the first that does

@@ -9,13 +9,15 @@ use crate::checkpoint::prune::Removed;
 use crate::checkpoint::resave::{Resave, metadata_below, ordered_dict, resave, state_dict};
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Container, Item, Root, TensorId};
-use crate::commands::convert::{Casts, Job, To, at_output};
-use crate::commands::names::Asked;
+use crate::commands::convert::{Casts, Job, at_output};
 use crate::commands::progress_bar::Bar;
+use crate::error::Error;
+use crate::operations::select::Asked;
 use crate::pickle::{Change, Entry, Graph, Node, NodeId, Scan};
 use crate::report::convert::LeftOut;
 use crate::write::atomic::Target;
 use crate::write::content::Content;
+use crate::write::format::Format;
 use crate::write::{torch_legacy, torch_zip};
 
 /// What headers, directory and alignment add for each storage, at most.
@@ -144,8 +146,8 @@ impl Job<'_> {
         if !self.filter.takes_all() {
             let entries = checkpoint.names(&root)?.entries;
             if !entries.iter().any(|entry| self.filter.takes(&entry.name())) {
-                let asked = Asked::of(&self.args.names, &self.args.drop);
-                bail!("{}; nothing written", asked.nothing_left("names"));
+                let asked = Asked::of(&self.select, &self.args.drop);
+                return Err(Error::refused(asked.nothing_left("names").text("; nothing written")).into());
             }
         }
         if !root.path.is_empty() {
@@ -195,7 +197,7 @@ impl Job<'_> {
         target: &Target,
         path: std::path::PathBuf,
     ) -> anyhow::Result<()> {
-        let legacy = self.to == To::TorchLegacy;
+        let legacy = self.to == Format::TorchLegacy;
         let (cast, uncast) = (self.args.dtype.clone(), casts.kept);
         let options = Resave { legacy, cast, uncast, device: self.args.device.clone(), compact: self.args.compact };
         let storages = resave(checkpoint, root, &options)?;

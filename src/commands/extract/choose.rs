@@ -1,10 +1,9 @@
 //! Which tensors, values and subtrees the command line means.
 
-use anyhow::bail;
-
 use crate::checkpoint::resolve::{Ambiguous, Choice, Listed, Meaning, Reach, meaning};
 use crate::checkpoint::{Checkpoint, Entry, Item, Place, Root};
-use crate::commands::names::{NameArgs, ambiguous, find_root, missing_in};
+use crate::error::Error;
+use crate::operations::select::{Asked, Select, ambiguous, missing_in};
 
 /// What was chosen.
 #[derive(Debug)]
@@ -38,8 +37,8 @@ impl Chosen {
 
 /// Finds what is meant by `names` below `--root`, restricted by `--include` and `--exclude`. Each of `names` is an exact
 /// name of a tensor or value, else a subtree, else a glob over whole names. One that matches nothing is an error.
-pub fn choose(checkpoint: &Checkpoint, names: &[String], args: &NameArgs) -> anyhow::Result<Chosen> {
-    let mut root = find_root(checkpoint, args.root.as_deref(), "--root")?;
+pub fn choose(checkpoint: &Checkpoint, names: &[String], select: &Select) -> anyhow::Result<Chosen> {
+    let mut root = select.find_root(checkpoint)?;
     let mut entries = checkpoint.names(&root)?.entries;
     let mut names = names;
     if let [name] = names
@@ -66,11 +65,11 @@ pub fn choose(checkpoint: &Checkpoint, names: &[String], args: &NameArgs) -> any
         }
     }
     let mut chosen: Vec<Entry> = entries.iter().zip(&wanted).filter(|(_, w)| **w).map(|(e, _)| e.clone()).collect();
-    let filter = args.filter(&entries)?;
+    let filter = select.filter(&entries)?;
     chosen.extend(unlisted);
     chosen.retain(|entry| filter.takes_all() || filter.takes(&entry.name()));
     if chosen.is_empty() {
-        bail!("no names left after --include/--exclude");
+        return Err(Error::refused(Asked::of(select, &[]).nothing_left("names")).into());
     }
     let whole = chosen.len() == entries.len() && root.stem.is_none();
     Ok(Chosen { entries: chosen, root, whole, single })
@@ -79,7 +78,7 @@ pub fn choose(checkpoint: &Checkpoint, names: &[String], args: &NameArgs) -> any
 /// A tensor with parts that are listed below it is meant without them.
 fn meaning_of(name: &str, listed: &[Listed<'_>], entries: &[Entry]) -> anyhow::Result<Meaning> {
     let found = meaning(name, listed, Reach::Names);
-    let found = found.map_err(|Ambiguous { first, second, .. }| anyhow::anyhow!(ambiguous(name, &first, &second)))?;
+    let found = found.map_err(|Ambiguous { first, second, .. }| Error::refused(ambiguous(name, &first, &second)))?;
     let is_listed = || entries.iter().any(|entry| entry.name() == name);
     Ok(if found == Meaning::Below && is_listed() { Meaning::Exact } else { found })
 }
@@ -90,8 +89,8 @@ fn subtree(checkpoint: &Checkpoint, root: &Root, entries: &[Entry], name: &str) 
         Meaning::Exact | Meaning::Glob => Ok(None),
         Meaning::All | Meaning::Below | Meaning::Nothing => match checkpoint.place(root, name)? {
             Place::Of(place) => Ok(Some(place)),
-            Place::Ambiguous(first, second) => bail!(ambiguous(name, &first, &second)),
-            Place::Nowhere => bail!(missing_in(name, None, entries)),
+            Place::Ambiguous(first, second) => Err(Error::refused(ambiguous(name, &first, &second)).into()),
+            Place::Nowhere => Err(Error::refused(missing_in(name, None, entries)).into()),
         },
     }
 }

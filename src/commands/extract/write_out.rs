@@ -13,10 +13,9 @@ use crate::checkpoint::{Checkpoint, Container, Entry, Item};
 use crate::commands::Status;
 use crate::commands::extract::choose::Chosen;
 use crate::commands::extract::file_names::FileNames;
-use crate::commands::extract::form::{self, Form, Place};
+use crate::commands::extract::form::{self, Place};
 use crate::commands::extract::parts::{self, Taken};
 use crate::commands::extract::{Args, cast, is_castable, named, show};
-use crate::commands::input::Input;
 use crate::commands::progress_bar::Bar;
 use crate::container::safetensors::is_alias;
 use crate::data::Elements;
@@ -25,11 +24,13 @@ use crate::data::recast::Recast;
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::limits::Limits;
+use crate::operations::Input;
 use crate::pickle::{Node, NodeId, Scan, graph};
 use crate::report::extract::{Extraction, Written};
 use crate::write::atomic::{Output, Target};
 use crate::write::content::{Content, Overflow};
 use crate::write::directory::NewTree;
+use crate::write::format::Format;
 use crate::write::png::{Options, Picture};
 use crate::write::safetensors::NamedTensor;
 use crate::write::{csv, json, npz, safetensors, torch_zip, watch};
@@ -82,7 +83,7 @@ pub fn run(args: &Args, input: &mut Input, chosen: &Chosen, output: &Path) -> an
             plan.check_room(&target, form, &input.checkpoint.limits).with_context(of_output)?;
             let bar = Bar::new(&input.name, plan.bytes(&input.checkpoint.limits)?, args.report.quiet);
             let (out, lost) = match form {
-                Form::Torch => plan.write_torch(args, &mut input.checkpoint, chosen, &target, &bar),
+                Format::Torch => plan.write_torch(args, &mut input.checkpoint, chosen, &target, &bar),
                 _ => plan.write(args, &input.checkpoint, chosen, form, &target, &bar),
             }
             .with_context(of_input)?;
@@ -108,7 +109,7 @@ pub fn run(args: &Args, input: &mut Input, chosen: &Chosen, output: &Path) -> an
     Ok(Status::Success)
 }
 
-fn check_options(args: &Args, form: Form) -> anyhow::Result<()> {
+fn check_options(args: &Args, form: Format) -> anyhow::Result<()> {
     let picture = &args.picture;
     let given = [
         (picture.range.is_some(), "--range"),
@@ -116,7 +117,7 @@ fn check_options(args: &Args, form: Form) -> anyhow::Result<()> {
         (picture.scale.is_some(), "--scale"),
     ];
     match given.iter().find(|(given, _)| *given) {
-        Some((_, option)) if form != Form::Png => bail!("{option} is only for pictures (.png)"),
+        Some((_, option)) if form != Format::Png => bail!("{option} is only for pictures (.png)"),
         _ => Ok(()),
     }
 }
@@ -133,10 +134,10 @@ impl Plan {
                 "{tensors} tensors do not fit into .{extension}: name one, or write .npz, .safetensors, .pt or a directory"
             );
         }
-        if !one_only && matches!(place, Place::Directory(_)) && form != Form::Json && form.is_collection() {
+        if !one_only && matches!(place, Place::Directory(_)) && form != Format::Json && form.is_collection() {
             bail!("a directory takes one file per tensor; use --to npy, csv, bin, png or json");
         }
-        let whole = form == Form::Torch && args.slice.is_none();
+        let whole = form == Format::Torch && args.slice.is_none();
         let entries: Vec<_> = match whole {
             true => chosen.entries.iter().collect(),
             false => chosen.without_wrappers(checkpoint).collect(),
@@ -156,7 +157,7 @@ impl Plan {
                 continue;
             }
             taken.refuse_wrapper(&entry.name())?;
-            let found = match one_only || form == Form::Torch {
+            let found = match one_only || form == Format::Torch {
                 true => taken.elements().map(|elements| vec![("", elements)]),
                 false => taken.parts(),
             };
@@ -170,7 +171,7 @@ impl Plan {
             let name = plan.left_out.first().cloned().unwrap_or_default();
             bail!("{name} is not a tensor; write .json or .pt, or leave out -o to print it");
         }
-        if matches!(form, Form::Npz | Form::Safetensors | Form::Json) && matches!(place, Place::File(_)) {
+        if matches!(form, Format::Npz | Format::Safetensors | Format::Json) && matches!(place, Place::File(_)) {
             let mut names = HashSet::new();
             let twice = plan.pieces.iter().map(|piece| &piece.name).find(|name| !names.insert(name.as_str()));
             if let Some(name) = twice {
@@ -187,10 +188,10 @@ impl Plan {
     }
 
     /// Elements that are written as they are take at least their bytes.
-    fn check_room(&self, target: &Target, form: Form, limits: &Limits) -> anyhow::Result<()> {
+    fn check_room(&self, target: &Target, form: Format, limits: &Limits) -> anyhow::Result<()> {
         let needed = self.bytes(limits)?;
         match target.free_bytes() {
-            Some(free) if free < needed && !matches!(form, Form::Png | Form::Csv | Form::Json) => {
+            Some(free) if free < needed && !matches!(form, Format::Png | Format::Csv | Format::Json) => {
                 bail!("not enough space: {needed} bytes needed, {free} free")
             }
             _ => Ok(()),
@@ -204,18 +205,18 @@ impl Plan {
         args: &Args,
         checkpoint: &Checkpoint,
         chosen: &Chosen,
-        form: Form,
+        form: Format,
         target: &Target,
         bar: &Bar,
     ) -> anyhow::Result<(Output, u64)> {
         let limits = &checkpoint.limits;
         Ok(match form {
-            Form::Npz => counted(npz::write(target, &self.named_tensors("arr_0"), limits, bar)?),
-            Form::Safetensors => {
+            Format::Npz => counted(npz::write(target, &self.named_tensors("arr_0"), limits, bar)?),
+            Format::Safetensors => {
                 let tensors = self.named_tensors("tensor");
                 counted(safetensors::write(target, &tensors, &kept_metadata(checkpoint, &tensors), limits, bar)?)
             }
-            Form::Json => {
+            Format::Json => {
                 let mut out = target.create()?;
                 let part = show::Part { subscript: args.slice.as_ref(), dtype: args.dtype.as_ref() };
                 show::write_json(checkpoint, chosen, part, &mut out)?;
@@ -284,11 +285,11 @@ impl Plan {
     }
 
     /// A file for each piece, then one for each value.
-    fn file_names(&self, form: Form) -> Vec<String> {
+    fn file_names(&self, form: Format) -> Vec<String> {
         let mut names = FileNames::default();
         let dotted = |extension: &str| format!(".{extension}");
         let pieces = self.pieces.iter().map(|piece| (&piece.name, dotted(form.extension())));
-        let values = self.values.iter().map(|(name, _)| (name, dotted(Form::Json.extension())));
+        let values = self.values.iter().map(|(name, _)| (name, dotted(Format::Json.extension())));
         pieces.chain(values).map(|(name, extension)| names.make(name, &extension)).collect()
     }
 
@@ -299,7 +300,7 @@ impl Plan {
         args: &Args,
         input: &Input,
         output: &Path,
-        form: Form,
+        form: Format,
         files: &[String],
     ) -> anyhow::Result<u64> {
         let of_output = || output.display().to_string();
@@ -316,7 +317,7 @@ impl Plan {
         Ok(bytes)
     }
 
-    fn write_files(&self, args: &Args, input: &Input, form: Form, targets: Vec<Target>) -> anyhow::Result<u64> {
+    fn write_files(&self, args: &Args, input: &Input, form: Format, targets: Vec<Target>) -> anyhow::Result<u64> {
         let limits = &input.checkpoint.limits;
         let bar = Bar::new(&input.name, self.bytes(limits)?, args.report.quiet);
         let of_output = || args.output.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
@@ -409,16 +410,16 @@ impl Piece {
     }
 
     /// Whether the format holds it.
-    fn check(&self, args: &Args, form: Form) -> anyhow::Result<()> {
+    fn check(&self, args: &Args, form: Format) -> anyhow::Result<()> {
         match form {
-            Form::Npy | Form::Npz => Ok(check_numpy(&self.elements.dtype)?),
-            Form::Csv => Ok(csv::check(&self.elements)?),
-            Form::Json => Ok(numeric(&self.elements.dtype).map(|_| ())?),
-            Form::Png => Ok(self.picture(args).map(|_| ())?),
-            Form::Safetensors if self.elements.dtype.safetensors().is_none() => {
+            Format::Npy | Format::Npz => Ok(check_numpy(&self.elements.dtype)?),
+            Format::Csv => Ok(csv::check(&self.elements)?),
+            Format::Json => Ok(numeric(&self.elements.dtype).map(|_| ())?),
+            Format::Png => Ok(self.picture(args).map(|_| ())?),
+            Format::Safetensors if self.elements.dtype.safetensors().is_none() => {
                 bail!("safetensors cannot hold {}", self.elements.dtype)
             }
-            Form::Bin | Form::Safetensors | Form::Torch => Ok(()),
+            Format::Bin | Format::Safetensors | Format::Torch | Format::TorchLegacy => Ok(()),
         }
     }
 
@@ -428,17 +429,17 @@ impl Piece {
         Picture::new(&self.elements, options)
     }
 
-    fn write(&self, args: &Args, limits: &Limits, form: Form, out: &mut Output, bar: &Bar) -> anyhow::Result<()> {
+    fn write(&self, args: &Args, limits: &Limits, form: Format, out: &mut Output, bar: &Bar) -> anyhow::Result<()> {
         let elements = &self.elements;
         match form {
-            Form::Csv => csv::write(elements, limits, out)?,
-            Form::Png => self.picture(args)?.write(limits, out)?,
-            Form::Json => {
+            Format::Csv => csv::write(elements, limits, out)?,
+            Format::Png => self.picture(args)?.write(limits, out)?,
+            Format::Json => {
                 json::write(elements, limits, out)?;
                 out.write_all(b"\n")?;
             }
             _ => {
-                if form == Form::Npy {
+                if form == Format::Npy {
                     out.write_all(&npz::npy_header(&elements.dtype, &elements.shape)?)?;
                 }
                 let content = Content::Elements { elements: elements.clone(), cast: None };

@@ -6,11 +6,11 @@ use anyhow::Context;
 
 use crate::commands::input;
 use crate::commands::listing::{Selection, list};
-use crate::commands::names::Filter;
 use crate::commands::output::say;
 use crate::container::zip::DECRYPT;
 use crate::layout::{Contained, Step, Walk};
 use crate::limits::Limits;
+use crate::operations::select::Filter;
 use crate::report::file_bytes::file_bytes;
 use crate::report::ls_archive::{ArchiveListing, ArchivedRow};
 use crate::safety::glance::dangerous;

@@ -12,6 +12,7 @@ use crate::checkpoint::open::Parts;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::message::Setting;
 use crate::pickle::{Graph, Node, NodeId, NothingInline, decode};
 use crate::source::SharedSource;
 
@@ -175,11 +176,12 @@ impl Index<'_> {
             }
             if parts.len() > self.limits.max_depth {
                 let max = self.limits.max_depth;
-                return Err(Error::limit(format!("{fqn}: its path is more than {max} deep; --max-depth raises it")));
+                let message = format!("{fqn}: its path is more than {max} deep");
+                return Err(Error::limit(message).allowed_by(Setting::MaxDepth));
             }
             // most paths have two elements or three: what they share is counted generously
             left = left.checked_sub(parts.len().saturating_sub(8) as u64).ok_or_else(|| {
-                Error::limit("the paths in the index are too long to list; --max-entries raises what they may come to")
+                Error::limit("the paths in the index are too long to list").allowed_by(Setting::MaxEntries)
             })?;
             let path = parts.iter().map(|part| self.element(*part)).collect::<Result<_>>();
             paths.insert(fqn, path?);

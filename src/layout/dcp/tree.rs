@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use crate::checkpoint::names::{Element, join};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
+use crate::message::Setting;
 use crate::pickle::{Entry, Graph, Node, NodeId};
 
 /// Containers in the making; the first is the top one, and each comes before what lies in it.
@@ -47,9 +48,8 @@ impl Tree {
                 Some(Child::Leaf(_)) => return Err(taken()),
                 None => {
                     if next as u64 >= self.max_branches {
-                        return Err(Error::limit(
-                            "the paths in the index make too many dicts; --max-entries raises it",
-                        ));
+                        let message = "the paths in the index make too many dicts";
+                        return Err(Error::limit(message).allowed_by(Setting::MaxEntries));
                     }
                     branch.add(key.clone(), Child::Branch(next));
                     self.branches.push(Branch::default());

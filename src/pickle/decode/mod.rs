@@ -20,6 +20,7 @@ use self::stack::Slot;
 use self::trace::NoTrace;
 pub use self::trace::{Does, Trace};
 use crate::error::{Error, Result};
+use crate::message::Setting;
 use crate::pickle::graph::{Graph, Node, NodeId, StreamId};
 use crate::pickle::opcode as op;
 use crate::pickle::reader::Reader;
@@ -178,13 +179,12 @@ impl<'a> Decoder<'a> {
                 self.trace(Does::Push);
             }
             if self.graph.steps() > self.most_steps() {
-                let message = "the pickle has more opcodes than its size explains; --max-objects raises it";
-                return Err(Error::limit(message).at(self.source.absolute(self.at)));
+                let message = "the pickle has more opcodes than its size explains";
+                return Err(Error::limit(message).allowed_by(Setting::MaxObjects).at(self.source.absolute(self.at)));
             }
             if self.held() > self.max_objects {
-                let message =
-                    format!("the pickle makes more than {} objects; --max-objects raises it", self.max_objects);
-                return Err(Error::limit(message).at(self.source.absolute(self.at)));
+                let message = format!("the pickle makes more than {} objects", self.max_objects);
+                return Err(Error::limit(message).allowed_by(Setting::MaxObjects).at(self.source.absolute(self.at)));
             }
         }
     }

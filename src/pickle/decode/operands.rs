@@ -1,7 +1,7 @@
 //! What opcodes hold in the stream: lengths, lines, numbers, strings, names, extension codes.
 
 use super::{Decoder, numbers};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pickle::graph::{Graph, Node, NodeId, TextId};
 use crate::pickle::opcode as op;
 use crate::pickle::text::Encoding;
@@ -28,8 +28,7 @@ impl Decoder<'_> {
     fn text(&mut self, len: u64, encoding: Encoding) -> Result<TextId> {
         let begin = self.reader.position();
         let bytes = self.reader.take(len, KEEP).map_err(|e| {
-            Error::new(e.kind(), format!("{} of {len} bytes: {}", op::name(self.code), e.message()))
-                .at(self.source.absolute(self.at))
+            e.reworded(|why| format!("{} of {len} bytes: {why}", op::name(self.code))).at(self.source.absolute(self.at))
         })?;
         self.graph.add_text(self.stream, begin, len, bytes, encoding)
     }

@@ -27,6 +27,7 @@ use crate::container::detect::{Framing, detect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Spot;
 use crate::limits::Limits;
+use crate::message::Setting;
 use crate::progress::Silent;
 use crate::source::{MemorySource, SharedSource};
 
@@ -141,7 +142,7 @@ struct Scanner<'a> {
 }
 
 fn too_many_bytes() -> Error {
-    Error::limit("what is compressed in it expands to too many bytes in all; --max-expanded-bytes allows more")
+    Error::limit("what is compressed in it expands to too many bytes in all").allowed_by(Setting::MaxExpandedBytes)
 }
 
 /// Errors of the device are no finding about the file.
@@ -190,10 +191,15 @@ impl<'a> Scanner<'a> {
     }
 
     fn tell(&mut self, severity: Severity, code: &'static str, message: impl Into<String>, place: &str) {
+        self.add(Finding::new(severity, code, message, place));
+    }
+
+    fn add(&mut self, finding: Finding) {
+        let Finding { severity, code, .. } = finding;
         let told = self.told.entry((severity, code)).or_default();
         *told += 1;
         if *told <= MAX_TOLD {
-            self.scan.findings.push(Finding::new(severity, code, message, place));
+            self.scan.findings.push(finding);
         }
     }
 
@@ -272,7 +278,7 @@ impl<'a> Scanner<'a> {
     fn unreadable(&mut self, e: Error, place: &str) -> Result<()> {
         let e = only_io(e)?;
         self.unreadable += 1;
-        self.tell(Severity::Error, "unreadable", e.to_string(), place);
+        self.add(Finding::of_error(Severity::Error, "unreadable", &e, place));
         Ok(())
     }
 }

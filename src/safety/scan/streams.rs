@@ -10,7 +10,7 @@ use crate::container::legacy::is_legacy;
 use crate::container::npy;
 use crate::error::{ErrorKind, Result};
 use crate::pickle::{Decoded, Graph, Node, NodeId, NothingInline, decode_as_either};
-use crate::safety::finding::Severity;
+use crate::safety::finding::{Finding, Severity};
 use crate::safety::globals::{Status, classify};
 use crate::source::{MemorySource, SharedSource, Window, read_vec};
 
@@ -80,7 +80,10 @@ impl Scanner<'_> {
                     }
                 };
                 let told = e.offset().map_or_else(|| place.to_owned(), |at| at_byte(place, at));
-                self.tell(Severity::Error, "pickle-broken", message, &told);
+                self.add(Finding {
+                    advice: e.advice().cloned(),
+                    ..Finding::new(Severity::Error, "pickle-broken", message, &told)
+                });
                 if wanted && e.kind() != ErrorKind::Limit {
                     self.search(source, at, None, place)?;
                 }

@@ -11,6 +11,7 @@ use super::storages::Storages;
 use super::tables::{Kind, TABLES};
 use super::value::{Bytes, Id, Mapping, Text, Value};
 use crate::error::{Error, Result};
+use crate::message::Setting;
 use crate::pickle::opcode as op;
 use crate::pickle::reader::Reader;
 use crate::pickle::text::{code_points, decode_raw_unicode_escape, unescape_string};
@@ -152,7 +153,7 @@ impl Machine<'_, '_, '_> {
             self.step()?;
             let held = self.replay.values.len() + self.stack.len() + self.metastack.len() + self.memo.len();
             if self.replay.items.saturating_add(held as u64) > self.replay.max_objects {
-                return Err(Error::limit("the pickle makes too many objects; --max-objects allows more").into());
+                return Err(Error::limit("the pickle makes too many objects").allowed_by(Setting::MaxObjects).into());
             }
         }
     }

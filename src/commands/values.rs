@@ -1,0 +1,90 @@
+//! How the values of options are spelled, and what help says of each. The library knows them as enums.
+
+use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use crate::commands::check::Requirement;
+use crate::commands::convert::Shared;
+use crate::commands::diff::Ignore;
+use crate::report::{diff, ls};
+use crate::safety::finding::Severity;
+use crate::write::format::Format;
+
+/// Spells the variants of an enum: `Variant => "word", "what it does"`, in the order of the help.
+macro_rules! spelled {
+    ($type:ty { $($variant:ident => $word:literal, $help:literal;)* }) => {
+        impl ValueEnum for $type {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$(<$type>::$variant),*]
+            }
+
+            fn to_possible_value(&self) -> Option<PossibleValue> {
+                Some(match self {
+                    $(<$type>::$variant => PossibleValue::new($word).help($help),)*
+                })
+            }
+        }
+    };
+}
+
+spelled!(ls::SortBy {
+    Name => "name", "Byte order of the names";
+    Size => "size", "Largest tensors first";
+    File => "file", "File order";
+});
+
+spelled!(diff::SortBy {
+    File => "file", "As they stand in the first file";
+    Change => "change", "Largest relative change first; a changed shape is larger than any";
+});
+
+spelled!(Severity {
+    Info => "info", "Worth knowing";
+    Warning => "warning", "Unusual: have a look";
+    Error => "error", "Something is broken or missing";
+    Danger => "danger", "Loading it would run code, or do what only an attack needs";
+});
+
+spelled!(Requirement {
+    WeightsOnly => "weights-only", "torch.load(weights_only=True) opens it";
+});
+
+spelled!(Shared {
+    Duplicate => "duplicate", "Write every tensor in full";
+    Drop => "drop", "Write equal views once and record the other names as aliases in __metadata__";
+    Error => "error", "Refuse";
+});
+
+spelled!(Ignore {
+    Device => "device", "Device";
+    RequiresGrad => "requires_grad", "requires_grad flag";
+    Dtype => "dtype", "Data type; elements are still compared as numbers";
+    Values => "values", "Elements of tensors, and other values of the same name";
+});
+
+/// What help says of a format.
+fn said(format: Format) -> &'static str {
+    match format {
+        Format::Torch => "torch's zip container (torch 1.6 and newer), every kind of object kept",
+        Format::TorchLegacy => "The stream that torch 1.5 and older read",
+        Format::Safetensors => "Tensors by name",
+        Format::Npz => "Arrays by name, for numpy",
+        Format::Npy => "One array of numpy's",
+        Format::Json => "Lists in lists, values too",
+        Format::Csv => "A table of one or two dimensions",
+        Format::Bin => "The elements' bytes, little-endian",
+        Format::Png => "A picture",
+    }
+}
+
+/// Takes the name of one of these formats.
+pub fn formats(of: &'static [Format]) -> impl TypedValueParser<Value = Format> {
+    let spelled = |format: &Format| {
+        let value = PossibleValue::new(format.name()).help(said(*format));
+        if *format == Format::Torch { value.alias("pt") } else { value }
+    };
+    PossibleValuesParser::new(of.iter().map(spelled)).try_map(move |name: String| {
+        let name = if name == "pt" { Format::Torch.name() } else { &name };
+        of.iter().copied().find(|format| format.name() == name).ok_or("unknown format")
+    })
+}

@@ -1,0 +1,190 @@
+//! Sentences that name settings, without saying how a person spells those: whoever shows one decides. The library calls a
+//! setting by its field (`max_objects`), the command line by its flag (`--max-objects`).
+
+use std::fmt;
+
+/// Everything a caller can set that a message may name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Setting {
+    /// Globals that are vouched for.
+    Allow,
+    /// The nesting that a tree shows.
+    Depth,
+    /// Names to leave out, with everything below them.
+    Drop,
+    /// The dtype to cast to.
+    Dtype,
+    /// Names to skip.
+    Exclude,
+    /// Replacing files that exist.
+    Force,
+    /// Letting steps pass that match nothing.
+    IfPresent,
+    /// Names to take.
+    Include,
+    /// Editing the file itself.
+    InPlace,
+    /// The report as JSON, which is complete.
+    Json,
+    /// Keeping tensors that may be damaged.
+    KeepDamaged,
+    /// [`Limits::max_depth`](crate::limits::Limits::max_depth).
+    MaxDepth,
+    /// [`Limits::max_entries`](crate::limits::Limits::max_entries).
+    MaxEntries,
+    /// [`Limits::max_expanded_bytes`](crate::limits::Limits::max_expanded_bytes).
+    MaxExpandedBytes,
+    /// [`Limits::max_objects`](crate::limits::Limits::max_objects).
+    MaxObjects,
+    /// [`Limits::max_read_bytes`](crate::limits::Limits::max_read_bytes).
+    MaxReadBytes,
+    /// The size of a shard.
+    MaxShardSize,
+    /// Where to write.
+    Output,
+    /// Where to begin.
+    Root,
+    /// Where to begin in the first file.
+    RootA,
+    /// Where to begin in the second file.
+    RootB,
+    /// Entries for the metadata.
+    SetMetadata,
+    /// How tensors that share memory are written.
+    Shared,
+    /// The part of a tensor to take.
+    Slice,
+    /// Reducing to a plain state dict.
+    StateDict,
+    /// The prefix to compare without.
+    StripPrefix,
+    /// The format to write.
+    To,
+}
+
+impl Setting {
+    /// The name of the field that holds it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Setting::Allow => "allow",
+            Setting::Depth => "depth",
+            Setting::Drop => "drop",
+            Setting::Dtype => "dtype",
+            Setting::Exclude => "exclude",
+            Setting::Force => "force",
+            Setting::IfPresent => "if_present",
+            Setting::Include => "include",
+            Setting::InPlace => "in_place",
+            Setting::Json => "json",
+            Setting::KeepDamaged => "keep_damaged",
+            Setting::MaxDepth => "max_depth",
+            Setting::MaxEntries => "max_entries",
+            Setting::MaxExpandedBytes => "max_expanded_bytes",
+            Setting::MaxObjects => "max_objects",
+            Setting::MaxReadBytes => "max_read_bytes",
+            Setting::MaxShardSize => "max_shard_size",
+            Setting::Output => "output",
+            Setting::Root => "root",
+            Setting::RootA => "root_a",
+            Setting::RootB => "root_b",
+            Setting::SetMetadata => "set_metadata",
+            Setting::Shared => "shared",
+            Setting::Slice => "slice",
+            Setting::StateDict => "state_dict",
+            Setting::StripPrefix => "strip_prefix",
+            Setting::To => "to",
+        }
+    }
+
+    /// A sentence that begins with this setting.
+    pub fn then(self, text: impl Into<String>) -> Message {
+        Message::default().setting(self).text(text)
+    }
+}
+
+/// How a setting is called for whoever reads a message.
+pub type Voice = fn(Setting) -> String;
+
+/// The library's own: the names of fields.
+pub fn fields(setting: Setting) -> String {
+    setting.name().to_owned()
+}
+
+/// Text with settings in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Message(Vec<Piece>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Setting(Setting),
+}
+
+impl Message {
+    /// Adds text.
+    #[must_use]
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.0.push(Piece::Text(text.into()));
+        self
+    }
+
+    /// Adds the name of a setting.
+    #[must_use]
+    pub fn setting(mut self, setting: Setting) -> Self {
+        self.0.push(Piece::Setting(setting));
+        self
+    }
+
+    /// Adds another message.
+    #[must_use]
+    pub fn message(mut self, other: Message) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// All of them, one after the other.
+    pub fn joined(messages: impl IntoIterator<Item = Message>, separator: &str) -> Self {
+        let mut all = Message::default();
+        for message in messages {
+            all = if all.0.is_empty() { message } else { all.text(separator).message(message) };
+        }
+        all
+    }
+
+    /// With settings as `voice` calls them.
+    pub fn spoken(&self, voice: Voice) -> String {
+        let pieces = self.0.iter().map(|piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Setting(setting) => voice(*setting),
+        });
+        pieces.collect()
+    }
+}
+
+impl<T: Into<String>> From<T> for Message {
+    fn from(text: T) -> Self {
+        Message::default().text(text)
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.spoken(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reader_decides_how_settings_are_called() {
+        let message = Message::from("leave it out with ").setting(Setting::Exclude).text(" or ").setting(Setting::Drop);
+        assert_eq!(message.to_string(), "leave it out with exclude or drop");
+        assert_eq!(message.spoken(|setting| format!("<{}>", setting.name())), "leave it out with <exclude> or <drop>");
+        let joined = Message::joined([Setting::Root.then(" a"), Message::from("b")], "; ");
+        assert_eq!(joined.to_string(), "root a; b");
+        assert_eq!(Message::joined([], "; "), Message::default());
+    }
+}

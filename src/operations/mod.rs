@@ -1,0 +1,36 @@
+//! What can be done with checkpoints, each in a module of its own: options in, an outcome out. An operation knows no
+//! command line: what it has to say is in its outcome, as data, and who called it decides what becomes of that.
+
+pub mod select;
+
+use crate::checkpoint::Checkpoint;
+use crate::message::Message;
+
+/// A checkpoint with its name.
+#[derive(Debug)]
+pub struct Input {
+    /// As whoever opened it names it.
+    pub name: String,
+    /// The same in base64 where that is no Unicode ([`file_bytes`](crate::report::file_bytes)).
+    pub name_bytes: Option<String>,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// What is in it.
+    pub checkpoint: Checkpoint,
+}
+
+/// Something worth knowing about a file that is no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The file.
+    pub file: String,
+    /// What there is to know.
+    pub message: Message,
+}
+
+impl Note {
+    /// A note about `file`.
+    pub fn new(file: &str, message: impl Into<Message>) -> Self {
+        Note { file: file.to_owned(), message: message.into() }
+    }
+}
