@@ -129,10 +129,10 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l json -d 'Short for 
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s o -l output -d 'Where to write, as an option instead of the second argument' -r -F
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l to -d 'The format to write; the default follows OUTPUT\'s extension' -r -f -a "torch\t'torch\'s zip container (torch 1.6 and newer)'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l to -d 'The format to write; the default follows OUTPUT\'s extension' -r -f -a "torch\t'torch\'s zip container (torch 1.6 and newer), every kind of object kept'
 torch-legacy\t'The stream that torch 1.5 and older read'
-safetensors\t'safetensors'
-npz\t'numpy\'s archive'"
+safetensors\t'Tensors by name'
+npz\t'Arrays by name, for numpy'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l drop -d 'Leave out an element and everything below it; a name or a glob; repeatable. An element of a list or tuple leaves None where others follow it' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l dtype -d 'Cast floating weights to float16, bfloat16, float32 or float64 (or half, fp16, bf16, float, double, ...), rounding to nearest even' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l device -d 'Device to record for storages: cpu, cuda, cuda:1, mps, ... (torch formats)' -r
@@ -201,7 +201,7 @@ csv\t'A table of one or two dimensions'
 bin\t'The elements\' bytes, little-endian'
 png\t'A picture'
 safetensors\t'Tensors by name'
-torch\t'torch\'s zip, every kind of object kept'"
+torch\t'torch\'s zip container (torch 1.6 and newer), every kind of object kept'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l slice -d 'Take a part of each tensor, in Python\'s syntax: `0:2,:`, `-1`, `...,::-1`' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l dtype -d 'Cast floating-point tensors to float16, bfloat16, float32 or float64' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l range -d 'Values mapped to black and white (default: minimum and maximum)' -r

@@ -305,7 +305,7 @@ mod tests {
         ] {
             let e = run_within(bytes, compression, &limits).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Limit, "{e}");
-            assert!(e.to_string().contains("--max-expanded-bytes"), "{e}");
+            assert!(e.to_string().contains("max_expanded_bytes"), "{e}");
         }
     }
 

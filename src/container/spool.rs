@@ -115,7 +115,7 @@ mod tests {
         let limits = Limits { max_expanded_bytes: 1000, ..Limits::default() };
         let e = spool(io::repeat(0), &limits).unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Limit);
-        assert!(e.to_string().contains("--max-expanded-bytes"), "{e}");
+        assert!(e.to_string().contains("max_expanded_bytes"), "{e}");
         assert_eq!(spool(io::repeat(0).take(1000), &limits).unwrap().len(), 1000);
     }
 }

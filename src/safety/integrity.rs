@@ -72,7 +72,9 @@ pub fn of_broken(source: &SharedSource, e: &Error, limits: &Limits) -> Result<Ve
             whole => format!("; {whole} of {all} tensors are whole, `ckpt repair` saves them"),
         });
     }
-    Ok(vec![Finding { advice: e.advice().cloned(), ..Finding::new(Severity::Error, code, message, &place) }])
+    // what else could be advised has just been said
+    let advice = e.advice().filter(|_| e.kind() == ErrorKind::Limit).cloned();
+    Ok(vec![Finding { advice, ..Finding::new(Severity::Error, code, message, &place) }])
 }
 
 /// How many tensors of a damaged file are whole, and how many it had.

@@ -497,8 +497,8 @@ mod tests {
         let path = dir.path().join("out.pt");
         let output = Target::new(&path, false, None).unwrap().create().unwrap();
         fs::write(&path, "theirs").unwrap();
-        assert!(output.commit().unwrap_err().to_string().contains("--force"));
-        assert!(Target::new(&path, false, None).unwrap_err().to_string().contains("--force"));
+        assert!(output.commit().unwrap_err().to_string().contains("force replaces it"));
+        assert!(Target::new(&path, false, None).unwrap_err().to_string().contains("force replaces it"));
         assert!(Target::new(&path, false, Some(&path)).unwrap_err().to_string().contains("the input itself"));
         let mut output = Target::new(&path, true, Some(&path)).unwrap().create().unwrap();
         output.write_all(b"ours").unwrap();

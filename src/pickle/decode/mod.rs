@@ -487,7 +487,7 @@ mod tests {
             (b"X\x05\0\0\0abc.", ErrorKind::Truncated, "5 bytes wanted, 4 left", 0),
             (b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff.", ErrorKind::Truncated, "1 left", 0),
             (b"\x95\x09\0\0\0\0\0\0\0N.", ErrorKind::Truncated, "frame of 9 bytes, 2 are left", 0),
-            (&bomb, ErrorKind::Limit, "--max-objects", 498),
+            (&bomb, ErrorKind::Limit, "max_objects", 498),
         ] {
             let (_, result) = decoded(bytes);
             let Err(error) = result else { panic!("{bytes:?} was decoded") };
