@@ -1,9 +1,16 @@
-//! The whole command line as clap types. Completions and man pages are made from these.
+//! The whole command line as clap types, and which command does what it says. Completions and man pages are made from
+//! these.
+
+pub mod usage;
+
+use std::path::Path;
 
 use clap::builder::StyledStr;
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
-use crate::commands::{check, completions, convert, diff, extract, ls, man, rename, repair, strip_prefix};
+use crate::commands::{
+    Status, check, completions, convert, diff, extract, ls, man, output, rename, repair, strip_prefix,
+};
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
 #[derive(Debug, Parser)]
@@ -66,4 +73,40 @@ pub fn command() -> clap::Command {
         }
     };
     with_table(Cli::command()).mut_subcommands(with_table)
+}
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> anyhow::Result<Status> {
+    // how results are written, and the only input where there is one
+    let stdin = Some(Path::new("-"));
+    let (output, input): (_, Option<&Path>) = match &cli.command {
+        Command::Ls(args) => (&args.output, None),
+        Command::Diff(args) => (&args.output, None),
+        Command::Check(args) => (&args.output, None),
+        Command::StripPrefix(args) => (&args.edit.report, args.input.as_deref().or(stdin)),
+        Command::Rename(args) => (&args.edit.report, Some(&args.input)),
+        Command::Repair(args) => (&args.report, Some(&args.input)),
+        Command::Convert(args) => (&args.report, Some(&args.input)),
+        Command::Extract(args) => (&args.report, Some(&args.input)),
+        Command::Completions(args) => return completions::run(args, command()),
+        Command::Man(args) => return man::run(args, command()),
+    };
+    let result = match &cli.command {
+        Command::Ls(args) => ls::run(args),
+        Command::StripPrefix(args) => strip_prefix::run(args),
+        Command::Rename(args) => rename::run(args),
+        Command::Repair(args) => repair::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Extract(args) => extract::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Completions(args) => completions::run(args, command()),
+        Command::Man(args) => man::run(args, command()),
+    };
+    if let Err(e) = &result
+        && !output::is_closed_pipe(e)
+    {
+        output.ended_with(input, e)?;
+    }
+    result
 }

@@ -3,8 +3,8 @@
 use std::io::ErrorKind as IoErrorKind;
 use std::process::ExitCode;
 
-use ckpt::cli::{self, Cli};
-use ckpt::commands::{self, Status, output, usage, wording};
+use ckpt::cli::{self, Cli, usage};
+use ckpt::commands::{Status, output, wording};
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
             return Status::Trouble.into();
         }
     };
-    match commands::run(cli) {
+    match cli::run(cli) {
         Ok(status) => status.into(),
         Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {

@@ -4,7 +4,6 @@ use std::io::Write;
 
 use clap_complete::Shell;
 
-use crate::cli;
 use crate::commands::Status;
 use crate::commands::output::stdout;
 
@@ -16,17 +15,17 @@ pub struct Args {
     pub shell: Shell,
 }
 
-/// The completion script of a shell.
-pub fn script(shell: Shell) -> Vec<u8> {
+/// The completion script of a shell for a command line.
+pub fn script(shell: Shell, mut command: clap::Command) -> Vec<u8> {
     let mut out = Vec::new();
-    clap_complete::generate(shell, &mut cli::command(), "ckpt", &mut out);
+    clap_complete::generate(shell, &mut command, "ckpt", &mut out);
     out
 }
 
-/// Prints the script.
-pub fn run(args: &Args) -> anyhow::Result<Status> {
+/// Prints the script for a command line.
+pub fn run(args: &Args, command: clap::Command) -> anyhow::Result<Status> {
     let mut out = stdout();
-    out.write_all(&script(args.shell))?;
+    out.write_all(&script(args.shell, command))?;
     out.flush()?;
     Ok(Status::Success)
 }

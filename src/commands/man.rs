@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap_mangen::Man;
 
-use crate::cli;
 use crate::commands::Status;
 use crate::commands::output::stdout;
 
@@ -20,9 +19,8 @@ pub struct Args {
     pub dir: Option<PathBuf>,
 }
 
-/// All pages: file name and text.
-pub fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut command = cli::command();
+/// All pages of a command line: file name and text.
+pub fn pages(mut command: clap::Command) -> io::Result<Vec<(String, Vec<u8>)>> {
     command.build();
     let mut pages = vec![page(command.clone(), "ckpt")?];
     for subcommand in command.get_subcommands() {
@@ -38,9 +36,9 @@ fn page(command: clap::Command, name: &str) -> io::Result<(String, Vec<u8>)> {
     Ok((format!("{name}.1"), text))
 }
 
-/// Prints a page or writes all of them.
-pub fn run(args: &Args) -> anyhow::Result<Status> {
-    let pages = pages()?;
+/// Prints a page of a command line or writes all of them.
+pub fn run(args: &Args, command: clap::Command) -> anyhow::Result<Status> {
+    let pages = pages(command)?;
     if let Some(dir) = &args.dir {
         for (name, text) in pages {
             let path = dir.join(name);

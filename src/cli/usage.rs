@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::cli;
+use crate::cli::command;
 use crate::report::shell::quoted;
 
 /// What people call the subcommands who know other programs.
@@ -72,7 +72,7 @@ pub fn message(error: &clap::Error, arguments: &[OsString]) -> String {
 }
 
 fn is_subcommand(word: &str) -> bool {
-    cli::command().get_subcommands().any(|subcommand| subcommand.get_name() == word)
+    command().get_subcommands().any(|subcommand| subcommand.get_name() == word)
 }
 
 fn context(error: &clap::Error, kind: ContextKind) -> Option<&str> {
@@ -99,7 +99,7 @@ fn special(error: &clap::Error, words: &[String], subcommand: Option<&str>) -> O
         ErrorKind::UnknownArgument if subcommand.is_none() => {
             let option = context(error, ContextKind::InvalidArg)?;
             let name = option.strip_prefix("--");
-            let of_ls = cli::command();
+            let of_ls = command();
             let of_ls = of_ls.find_subcommand("ls")?;
             let is_known = of_ls.get_arguments().any(|argument| match name {
                 Some(name) => argument.get_long() == Some(name),
@@ -136,7 +136,7 @@ mod tests {
     fn said(words: &str) -> String {
         let arguments: Vec<OsString> = words.split(' ').map(OsString::from).collect();
         let arguments = self::arguments(arguments.into_iter());
-        message(&cli::command().try_get_matches_from(&arguments).unwrap_err(), &arguments)
+        message(&command().try_get_matches_from(&arguments).unwrap_err(), &arguments)
     }
 
     #[test]
