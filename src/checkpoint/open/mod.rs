@@ -20,7 +20,7 @@ use crate::checkpoint::rebuild::Tensors;
 use crate::checkpoint::script::Script;
 use crate::checkpoint::storage::Storages;
 use crate::checkpoint::tensor::Tensor;
-use crate::checkpoint::{Checkpoint, Container};
+use crate::checkpoint::{Checkpoint, Container, SavedPart};
 use crate::container::compress::{Compression, expand};
 use crate::container::detect::{Framing, damage, detect};
 use crate::container::legacy::is_legacy;
@@ -55,7 +55,7 @@ pub(crate) struct Opened {
     pub script: Option<Script>,
     pub attached: Vec<(Vec<Element>, NodeId)>,
     pub notes: Vec<String>,
-    pub saved: Vec<(Arc<str>, SharedSource)>,
+    pub saved: Vec<SavedPart>,
     pub left_aside: Vec<String>,
 }
 

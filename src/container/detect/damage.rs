@@ -1,5 +1,7 @@
 //! What a transfer as text does to a file, told by the traces that it leaves: looked for when a file cannot be read.
 
+use memchr::memmem;
+
 use super::{Framing, detect, is_known_start, look};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{MemorySource, Source, read_vec};
@@ -23,6 +25,37 @@ pub fn explain(e: Error, source: &dyn Source) -> Error {
         Ok(None) => e,
         Err(of_reading) => of_reading,
     }
+}
+
+/// What a transfer as text did to a file that can be read all the same, where the bytes tell it.
+pub fn of_transfer(source: &dyn Source) -> Result<Option<&'static str>> {
+    cause(source, ErrorKind::Malformed)
+}
+
+/// Where a checkpoint begins that other bytes were put before (a server's headers, another file's end): what torch's zip and
+/// its legacy stream begin with. Nothing for what is something else from its first byte on.
+pub fn embedded_start(source: &dyn Source) -> Result<Option<u64>> {
+    let head = read_vec(source, 0, source.len().min(HEAD_BYTES))?;
+    match look(&head, &[], source.len()) {
+        None => {}
+        // text goes before what is none
+        Some(Err(e)) if e.kind() == ErrorKind::NotACheckpoint => {}
+        Some(_) => return Ok(None),
+    }
+    let zip = memmem::find_iter(&head, b"PK\x03\x04").find(|at| is_first_member(head.get(*at..).unwrap_or_default()));
+    let legacy = memmem::find(&head, LEGACY_MAGIC);
+    let first = [zip, legacy].into_iter().flatten().min().filter(|at| *at > 0);
+    Ok(first.and_then(|at| u64::try_from(at).ok()))
+}
+
+/// The pickle of the legacy stream's magic number, as `torch/serialization.py` has it written.
+const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
+
+/// Whether a local header names what torch writes first.
+fn is_first_member(header: &[u8]) -> bool {
+    let len = header.get(26..28).and_then(|len| len.first_chunk()).map_or(0, |len| u16::from_le_bytes(*len));
+    let name = header.get(30..).and_then(|rest| rest.get(..usize::from(len))).unwrap_or_default();
+    [b"data.pkl".as_slice(), b"/archive_format", b"/data.pkl"].iter().any(|first| name.ends_with(first))
 }
 
 fn cause(source: &dyn Source, kind: ErrorKind) -> Result<Option<&'static str>> {
@@ -135,6 +168,15 @@ mod tests {
         assert_eq!(says(b"PK\x03\x04\0\r\n\x01\r\n"), None);
         // text with the line ends of Windows
         assert_eq!(says(b"a\r\nb\r\nc\r\nd\r\n"), None);
+    }
+
+    #[test]
+    fn what_stands_before_a_checkpoint() {
+        let start = |bytes: &[u8]| embedded_start(&MemorySource::new(bytes.to_vec())).unwrap();
+        let header = b"PK\x03\x04\0\0\x08\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0a\0\0\0a/data.pkl";
+        assert_eq!(start(&[b"HTTP/1.1 200 OK\r\n\r\n", &header[..]].concat()), Some(19));
+        assert_eq!(start(&[&[0, 1, 2, 0xff], LEGACY_MAGIC].concat()), Some(4));
+        assert_eq!((start(header), start(b"text"), start(b"\0\0PK\x03\x04\0")), (None, None, None));
     }
 
     #[test]

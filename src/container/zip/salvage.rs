@@ -57,6 +57,7 @@ impl Zip {
             trailing_bytes: source.len().saturating_sub(found.end),
             top_folder: None,
             damage: found.damage,
+            is_complete: found.is_complete,
             limits: limits.clone(),
             source: Arc::clone(&source),
             loose: None,
@@ -134,6 +135,8 @@ struct Candidate {
     damage: Vec<String>,
     directory_start: u64,
     end: u64,
+    /// Whether no member can be missing.
+    is_complete: bool,
 }
 
 impl Candidate {
@@ -278,13 +281,17 @@ impl Salvage<'_> {
             let after = starts.partition_point(|other| *other <= start);
             starts.get(after).copied().unwrap_or(run.start)
         };
-        let named: HashSet<u64> = starts.iter().copied().collect();
         let entries: Vec<(&DirectoryEntry, u64)> =
             run.entries.iter().filter_map(|entry| Some((entry, base.checked_add(entry.header_start)?))).collect();
         let judged: Result<Vec<_>> =
             entries.par_iter().map(|(entry, start)| self.judge(*start, Some(entry), next(*start))).collect();
         let (mut members, mut damage) = (Vec::new(), Vec::new());
-        for (member, wrong) in judged?.into_iter().flatten() {
+        let judged = judged?;
+        // an entry whose name is damaged speaks of nothing; what it stood for has a local header
+        let is_complete = is_complete && judged.iter().all(Option::is_some);
+        let told = judged.iter().zip(&entries).filter(|(judged, _)| judged.is_some());
+        let named: HashSet<u64> = told.map(|(_, (_, start))| *start).collect();
+        for (member, wrong) in judged.into_iter().flatten() {
             if let Some(wrong) = wrong.filter(|_| member.doubt.is_none()) {
                 damage.push(format!("{}: {wrong}", member.name));
             }
@@ -306,7 +313,22 @@ impl Salvage<'_> {
         if base > 0 {
             damage.push(format!("{base} bytes before the archive, another archive, are left aside"));
         }
-        Ok(Candidate { members, damage, directory_start: run.start, end })
+        let is_complete = is_complete || self.fill(base, run.start);
+        Ok(Candidate { members, damage, directory_start: run.start, end, is_complete })
+    }
+
+    /// Whether the members with a local header lie end to end between two places, so that there can be no other.
+    fn fill(&self, from: u64, to: u64) -> bool {
+        let mut at = from;
+        let inside = self.locals.iter().filter(|local| !local.is_inside && (from..to).contains(&local.header_start));
+        for local in inside {
+            // a data descriptor is not part of the data, and not every member has one
+            if !local.header_start.checked_sub(at).is_some_and(|after| [0, 16, 24].contains(&after)) {
+                return false;
+            }
+            at = local.data_start.saturating_add(local.compressed_size);
+        }
+        at > from && to.checked_sub(at).is_some_and(|after| [0, 16, 24].contains(&after))
     }
 
     /// The archive as its local headers alone tell it.
@@ -316,7 +338,7 @@ impl Salvage<'_> {
         let judged: Result<Vec<_>> = locals.par_iter().map(|local| self.judge(local.header_start, None, end)).collect();
         let members = judged?.into_iter().flatten().map(|(member, _)| member).collect();
         let damage = vec!["the zip directory is missing".to_owned()];
-        Ok(Candidate { members, damage, directory_start: end, end })
+        Ok(Candidate { members, damage, directory_start: end, end, is_complete: false })
     }
 
     /// The same as [`Self::judge_at`], of a member that may lie elsewhere than the directory says: where a header with its
