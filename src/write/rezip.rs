@@ -14,9 +14,9 @@ const BLOCK_BYTES: u64 = 1 << 20;
 /// They promise torch's exact layout of a file, which is not kept.
 const LAYOUT: [&str; 2] = [".format_version", ".storage_alignment"];
 
-/// Members of the top folder, those in no archive of torch's aside: what folders beside it hold is another matter.
-fn wanted<'a>(zip: &'a Zip) -> impl Iterator<Item = (&'a Member, String)> {
-    let top = zip.top();
+/// The members with their names in the top folder, where there is one: what folders beside it hold is another matter.
+fn wanted(zip: &Zip, has_top: bool) -> impl Iterator<Item = (&Member, String)> {
+    let top = if has_top { zip.top() } else { "" };
     let within = if top.is_empty() { String::new() } else { format!("{top}/") };
     let members = zip.members.iter().filter(|member| !member.is_dir());
     let within = members.filter_map(move |member| Some((member, member.name.strip_prefix(&within)?.to_owned())));
@@ -27,7 +27,8 @@ fn wanted<'a>(zip: &'a Zip) -> impl Iterator<Item = (&'a Member, String)> {
 pub fn rezip(zip: &Zip, folder: Option<&str>, target: &Target, progress: &dyn Progress) -> Result<Output> {
     let mut writer = ZipWriter::create(target)?;
     let mut seen = HashSet::new();
-    for (member, name) in wanted(zip).filter(|(member, _)| member.is_whole && member.doubt.is_none()) {
+    for (member, name) in wanted(zip, folder.is_some()).filter(|(member, _)| member.is_whole && member.doubt.is_none())
+    {
         if !seen.insert(name.clone()) {
             continue;
         }
@@ -55,5 +56,5 @@ pub fn rezip(zip: &Zip, folder: Option<&str>, target: &Target, progress: &dyn Pr
 
 /// Whether every member that would be written is whole, as far as checksums say.
 pub fn is_whole(zip: &Zip) -> bool {
-    zip.is_complete && wanted(zip).all(|(member, _)| member.is_whole && member.doubt.is_none())
+    zip.is_complete && wanted(zip, true).all(|(member, _)| member.is_whole && member.doubt.is_none())
 }

@@ -129,11 +129,15 @@ impl Opener<'_> {
             [] => {
                 return Err(Error::unsupported("is a torch.export archive without weights (compiled by AOTInductor?)"));
             }
-            [(_, weights)] if models.len() == 1 => *weights,
+            // how many models there were is not known of every archive; one alone has this name
+            [(name, weights)] if models.len() == 1 && (archive.zip.is_complete || *name == "model") => *weights,
             _ => parts.dict(dicts)?,
         };
         if self.damaged {
             parts.storages.probe(0)?;
+        }
+        if self.damaged && !archive.zip.is_complete {
+            notes.push("other models, if the archive had any, are lost".to_owned());
         }
         let byte_order = Some(archive.byte_order);
         let era = Some("torch.export");

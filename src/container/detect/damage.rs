@@ -32,30 +32,41 @@ pub fn of_transfer(source: &dyn Source) -> Result<Option<&'static str>> {
     cause(source, ErrorKind::Malformed)
 }
 
-/// Where a checkpoint begins that other bytes were put before (a server's headers, another file's end): what torch's zip and
-/// its legacy stream begin with. Nothing for what is something else from its first byte on.
+/// Where a legacy stream begins that other bytes were put before: a server's headers, another file's end.
 pub fn embedded_start(source: &dyn Source) -> Result<Option<u64>> {
+    let Some(head) = of_unknown(source)? else { return Ok(None) };
+    Ok(memmem::find(&head, LEGACY_MAGIC).filter(|at| *at > 0).and_then(|at| u64::try_from(at).ok()))
+}
+
+/// Whether a file that does not begin as one holds a zip archive: bytes were put before it, or its first ones are lost.
+pub fn holds_zip(source: &dyn Source) -> Result<bool> {
+    let Some(head) = of_unknown(source)? else { return Ok(false) };
+    let found = memmem::find_iter(&head, b"PK\x03\x04").any(|at| is_member(head.get(at..).unwrap_or_default()));
+    Ok(found)
+}
+
+/// The first bytes of a file that they say nothing of.
+fn of_unknown(source: &dyn Source) -> Result<Option<Vec<u8>>> {
     let head = read_vec(source, 0, source.len().min(HEAD_BYTES))?;
-    match look(&head, &[], source.len()) {
-        None => {}
-        // text goes before what is none
-        Some(Err(e)) if e.kind() == ErrorKind::NotACheckpoint => {}
-        Some(_) => return Ok(None),
-    }
-    let zip = memmem::find_iter(&head, b"PK\x03\x04").find(|at| is_first_member(head.get(*at..).unwrap_or_default()));
-    let legacy = memmem::find(&head, LEGACY_MAGIC);
-    let first = [zip, legacy].into_iter().flatten().min().filter(|at| *at > 0);
-    Ok(first.and_then(|at| u64::try_from(at).ok()))
+    // text goes before what is none
+    let is_unknown = match look(&head, &[], source.len()) {
+        None => true,
+        Some(framing) => framing.is_err_and(|e| e.kind() == ErrorKind::NotACheckpoint),
+    };
+    Ok(is_unknown.then_some(head))
 }
 
 /// The pickle of the legacy stream's magic number, as `torch/serialization.py` has it written.
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
+/// No version of the zip format and no method has a number like that.
+const NO_NUMBER: u16 = 100;
 
-/// Whether a local header names what torch writes first.
-fn is_first_member(header: &[u8]) -> bool {
-    let len = header.get(26..28).and_then(|len| len.first_chunk()).map_or(0, |len| u16::from_le_bytes(*len));
-    let name = header.get(30..).and_then(|rest| rest.get(..usize::from(len))).unwrap_or_default();
-    [b"data.pkl".as_slice(), b"/archive_format", b"/data.pkl"].iter().any(|first| name.ends_with(first))
+/// Whether a local header may be that of a member.
+fn is_member(header: &[u8]) -> bool {
+    let half =
+        |at: usize| header.get(at..).and_then(|rest| rest.first_chunk()).map_or(u16::MAX, |n| u16::from_le_bytes(*n));
+    let name = header.get(30..).and_then(|rest| rest.get(..usize::from(half(26)))).unwrap_or_default();
+    half(4) < NO_NUMBER && half(8) < NO_NUMBER && !name.is_empty() && std::str::from_utf8(name).is_ok()
 }
 
 fn cause(source: &dyn Source, kind: ErrorKind) -> Result<Option<&'static str>> {
@@ -174,9 +185,10 @@ mod tests {
     fn what_stands_before_a_checkpoint() {
         let start = |bytes: &[u8]| embedded_start(&MemorySource::new(bytes.to_vec())).unwrap();
         let header = b"PK\x03\x04\0\0\x08\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0a\0\0\0a/data.pkl";
-        assert_eq!(start(&[b"HTTP/1.1 200 OK\r\n\r\n", &header[..]].concat()), Some(19));
+        let zip = |bytes: &[u8]| holds_zip(&MemorySource::new(bytes.to_vec())).unwrap();
+        assert!(zip(&[b"HTTP/1.1 200 OK\r\n\r\n", &header[..]].concat()));
         assert_eq!(start(&[&[0, 1, 2, 0xff], LEGACY_MAGIC].concat()), Some(4));
-        assert_eq!((start(header), start(b"text"), start(b"\0\0PK\x03\x04\0")), (None, None, None));
+        assert!(!zip(header) && !zip(b"text") && !zip(b"\0\0PK\x03\x04\0") && start(b"text").is_none());
     }
 
     #[test]
