@@ -155,7 +155,13 @@ fn an_interrupted_edit_is_recognised_by_every_command_and_repaired() {
             assert!(run.stderr.contains("ckpt repair") && run.stderr.contains("interrupted"), "{}", run.stderr);
         }
         let run = run_with(ckpt().args(["repair", "--in-place", shown]), b"").exits(0);
-        assert!(run.stderr.contains(if finishes { "finished" } else { "undid" }), "{cut}: {}", run.stderr);
+        // two bytes are the beginning of anything
+        let says = match (finishes, cut - old.len()) {
+            (true, _) => "finished the interrupted edit",
+            (false, 2) => "dropped 2 unfinished bytes after the end of the archive",
+            (false, _) => "undid the interrupted edit",
+        };
+        assert!(run.stderr.contains(says), "{cut}: {}", run.stderr);
         let wanted = if finishes { &new } else { &old };
         assert!(fs::read(&path).unwrap() == *wanted, "{cut}");
         broken();

@@ -177,15 +177,112 @@ fn a_module_with_lost_tensors() {
     assert_eq!(hashes(&output).into_keys().collect::<BTreeSet<_>>(), kept);
 }
 
-/// A TorchScript archive becomes its state dict.
+/// A TorchScript archive stays one while all its members are whole, and becomes its state dict where code is lost.
 #[test]
 fn scripted_modules() {
     let path = testdata("torch-2.15-py311/scripted.pt");
     let bytes = std::fs::read(&path).unwrap();
     let all = hashes(&path);
     let (report, kept) = repaired(&bytes, bytes.len() - 30).unwrap();
-    assert!(report["notes"].to_string().contains("TorchScript"));
+    assert!(!report["notes"].to_string().contains("TorchScript"));
+    assert_eq!(kept, all);
+    let code = bytes.windows(5).position(|window| window == b"code/").unwrap();
+    let mut holed = bytes.clone();
+    holed[code + 60..code + 100].fill(0);
+    let (report, kept) = repaired(&holed, bytes.len()).unwrap();
+    assert!(report["notes"].to_string().contains("a TorchScript archive of which not all is whole"), "{report}");
     assert!(!kept.is_empty() && kept.iter().all(|(name, hash)| all[name] == *hash));
+}
+
+/// The edit is one thing, what else was damaged another; and what is no edit is not called one.
+#[test]
+fn interrupted_edits_and_other_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = testdata("torch-2.15-py311/checkpoint.tar");
+    let (path, output) = (dir.path().join("model.pt"), dir.path().join("out.pt"));
+    std::fs::copy(&whole, &path).unwrap();
+    run_with(ckpt().args(["rename", "--in-place", "--add-prefix", "net."]).arg(&path), b"").exits(0);
+    let (old, edited) = (std::fs::read(&whole).unwrap(), std::fs::read(&path).unwrap());
+    let names = hashes(&path);
+    let repair = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        run_with(ckpt().args(["repair", "--json", "--force"]).arg(&path).arg("-o").arg(&output), b"").exits(0)
+    };
+    let name = "model_state_dict.features.0.weight";
+    let place = usize::try_from(ends(&whole)[name] - DESCRIPTOR_BYTES).unwrap() - 1;
+    for cut in [old.len() + 500, edited.len() - 5] {
+        let mut flipped = edited[..cut].to_vec();
+        flipped[place] ^= 1;
+        let run = repair(&flipped);
+        assert_eq!(lost(&run.json()).len(), 1, "{}", run.stderr);
+        assert!(run.stderr.contains("the interrupted edit") && run.stderr.contains("CRC-32"), "{}", run.stderr);
+    }
+    // a hole in the directory that the edit wrote
+    let directory = edited.windows(4).rposition(|window| window == b"PK\x01\x02").unwrap();
+    let mut holed = edited.clone();
+    holed[directory - 300..directory + 60].fill(0);
+    let run = repair(&holed);
+    assert_eq!(run.json()["action"], "restored", "{}", run.stderr);
+    assert!(std::fs::read(&output).unwrap() == edited && hashes(&output) == names);
+    // the beginning of some other archive
+    let run = repair(&[&old[..], &old[..20]].concat());
+    assert!(run.stderr.contains("dropped 20 unfinished bytes") && !run.stderr.contains("edit"), "{}", run.stderr);
+    assert!(std::fs::read(&output).unwrap() == old);
+}
+
+/// Where a format has no checksums, that is said, whether there is something to repair or not.
+#[test]
+fn formats_without_checksums() {
+    for file in ["torch-2.15-py311/cnn_state.legacy.pt", "frameworks/cnn_state.safetensors"] {
+        let bytes = std::fs::read(testdata(file)).unwrap();
+        let run = run_with(ckpt().args(["repair", "--json", "-o", "never.pt"]).arg(testdata(file)), b"").exits(1);
+        assert_eq!(run.json()["verified"], false);
+        assert!(run.stderr.contains("have no checksums") && !run.stderr.contains("no checksum says"), "{}", run.stderr);
+        let (report, _) = repaired(&bytes, bytes.len() - 8).unwrap();
+        assert_eq!(report["verified"], false);
+        assert_eq!(report["notes"].to_string().matches("have no checksums").count(), 1, "{report}");
+        // a transfer as text
+        let all = hashes(&testdata(file));
+        let latin: String = bytes.iter().map(|byte| char::from(*byte)).collect();
+        let (report, kept) = repaired(latin.as_bytes(), latin.len()).unwrap();
+        assert!(kept == all && report["notes"].to_string().contains("Latin-1"), "{report}");
+    }
+}
+
+/// A damaged member that is no tensor is noted by whoever copies what it says.
+#[test]
+fn convert_and_extract_note_other_members() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.pt"), dir.path().join("out.pt"));
+    let cases = [
+        ("torch-2.15-py311/checkpoint.tar", "epoch", "checkpoint/data.pkl: its checksum does not match"),
+        ("torch-2.15-py311/checkpoint.tar", "checkpoint/version", "checkpoint/version: its checksum does not match"),
+        ("diff/run_a.npz", "\u{0}\u{0}", ".npy)"),
+    ];
+    for (file, place, says) in cases {
+        let mut bytes = std::fs::read(testdata(file)).unwrap();
+        let at = bytes.windows(place.len()).position(|window| window == place.as_bytes()).unwrap();
+        match place {
+            "epoch" => bytes[at] ^= 1,
+            "checkpoint/version" => bytes[(at + place.len()).next_multiple_of(64)] ^= 1,
+            _ => {
+                let header = bytes.windows(6).position(|window| window == b"\x93NUMPY").unwrap();
+                bytes[header + 129] ^= 1;
+            }
+        }
+        std::fs::write(&input, bytes).unwrap();
+        let convert = ["convert", "--force", "--json", "--to", "torch"];
+        let run = run_with(ckpt().args(convert).arg(&input).arg(&output), b"").exits(0);
+        assert!(run.stderr.contains(says), "{}", run.stderr);
+        assert_eq!(run.json()["doubtful"].as_array().unwrap().len(), 1);
+        let run =
+            run_with(ckpt().args(["extract", "--force"]).arg(&input).arg("*").arg("-o").arg(&output), b"").exits(0);
+        assert!(run.stderr.contains(says), "{}", run.stderr);
+    }
+    // a chunk of a distributed checkpoint
+    let chunk = testdata("damage/dcp_flipped");
+    let run = run_with(ckpt().args(["convert", "--force"]).arg(&chunk).arg(&output), b"").exits(0);
+    assert!(run.stderr.contains("its checksum does not match (__0_0.distcp"), "{}", run.stderr);
 }
 
 /// Whoever copies a tensor whose checksum does not match is warned, and only then.

@@ -25,10 +25,16 @@ fn tensors(bytes: Vec<u8>) -> Tensors {
 }
 
 fn repaired(bytes: &[u8]) -> anyhow::Result<(Repair, Tensors)> {
+    written(bytes).map(|(report, found, _)| (report, found))
+}
+
+/// The same, with the new file.
+fn written(bytes: &[u8]) -> anyhow::Result<(Repair, Tensors, Vec<u8>)> {
     let target = Memory::default();
     let mut to = || Ok(Target::Memory(target.clone()));
     let report = save_rest(memory(bytes.to_vec()), "file", &Limits::default(), false, true, &mut to)?;
-    Ok((report.expect("there is something to repair"), tensors(target.take())))
+    let written = target.take();
+    Ok((report.expect("there is something to repair"), tensors(written.clone()), written))
 }
 
 /// Where each entry of the directory begins, and the name in it.
@@ -159,15 +165,87 @@ fn script_without_constants() {
     }
 }
 
-/// What torch.export writes is not repaired, and the archive of its example inputs is not taken for it.
+/// Every member of what torch.export and torch.jit write is whole, so the archive is written again as the program that it is;
+/// the archive of example inputs in it is not taken for it.
 #[test]
-fn exported_programs_are_left_alone() {
+fn programs_stay_programs() {
+    for (file, container) in [("layouts/tied.pt2", "pt2"), ("torch-2.15-py311/scripted.pt", "torchscript")] {
+        let bytes = testdata(file);
+        let truth = tensors(bytes.clone());
+        for (at, name) in entries(&bytes) {
+            let mut bytes = bytes.clone();
+            bytes[at + 42..at + 46].copy_from_slice(&0xffff_fff0_u32.to_le_bytes());
+            let (report, found, written) = written(&bytes).unwrap();
+            assert!(found == truth && report.lost.is_empty(), "{name}: {report:?}");
+            assert_eq!(list_and_hash(memory(written)).unwrap().container, container, "{name}");
+        }
+    }
+}
+
+/// An exported program of which a part is lost: its weights are saved, as what `torch.load` opens.
+#[test]
+fn weights_of_an_exported_program() {
     let bytes = testdata("layouts/tied.pt2");
+    let truth = tensors(bytes.clone());
+    let (program, _) = entries(&bytes).into_iter().find(|(_, name)| name.ends_with("models/model.json")).unwrap();
+    let start = u32::from_le_bytes(bytes[program + 42..program + 46].try_into().unwrap()) as usize;
+    let mut holed = bytes.clone();
+    holed[start + 200..start + 300].fill(0);
+    let (report, found, written) = written(&holed).unwrap();
+    assert_eq!(list_and_hash(memory(written)).unwrap().container, "zip");
+    assert!(found.iter().all(|(name, hash)| truth.get(name) == Some(hash)) && found.len() >= 4, "{found:?}");
+    assert!(report.notes.iter().any(|note| note.contains("models/model.json: ")), "{report:?}");
+    assert!(report.notes.iter().any(|note| note.contains("saved as its state dict")), "{report:?}");
+    // one weight is damaged, by name
+    let weight = bytes.windows(13).position(|window| window == b"data/weights/").unwrap();
+    let mut flipped = bytes.clone();
+    flipped[(weight + 22).next_multiple_of(64)] ^= 1;
+    let (report, found) = repaired(&flipped).unwrap();
+    assert!(found.iter().all(|(name, hash)| truth.get(name) == Some(hash)), "{found:?}");
+    assert!(!report.lost.is_empty() && truth.keys().all(|name| found.contains_key(name) || lost(&report, name)));
+    // what the weights are called is not known for sure
+    let (config, _) =
+        entries(&bytes).into_iter().find(|(_, name)| name.ends_with("model_weights_config.json")).unwrap();
+    let start = u32::from_le_bytes(bytes[config + 42..config + 46].try_into().unwrap()) as usize;
+    let mut renamed = bytes.clone();
+    let name = start + bytes[start..].windows(7).position(|window| window == b"a.weigh").unwrap();
+    renamed[name] = b'c';
+    let e = repaired(&renamed).map(|_| ()).unwrap_err();
+    assert!(format!("{e:#}").contains("model_weights_config.json"), "{e:#}");
+}
+
+fn lost(report: &Repair, name: &str) -> bool {
+    report.lost.iter().any(|lost| lost.name == name)
+}
+
+/// numpy's archives: each array is a member, and those that are whole make an archive of their own.
+#[test]
+fn arrays_of_numpy() {
+    let bytes = testdata("diff/run_a.npz");
+    let truth = tensors(bytes.clone());
+    let last = entries(&bytes).last().map(|(at, _)| *at).unwrap();
+    let (report, found) = repaired(&bytes[..last]).unwrap();
+    assert!(found == truth && report.lost.is_empty(), "{report:?}");
+    let data = bytes.windows(6).position(|window| window == b"\x93NUMPY").unwrap();
+    for at in [data, data + 130] {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1;
+        let (report, found) = repaired(&flipped).unwrap();
+        assert_eq!((report.lost.len(), found.len()), (1, truth.len() - 1), "{report:?}");
+        assert!(found.iter().all(|(name, hash)| truth.get(name) == Some(hash)));
+    }
+}
+
+/// An entry of the directory that lost its name stands for a member that has it still.
+#[test]
+fn names_that_are_gone_from_the_directory() {
+    let bytes = testdata(FILE);
+    let truth = tensors(bytes.clone());
     for (at, name) in entries(&bytes) {
         let mut bytes = bytes.clone();
-        bytes[at + 42..at + 46].copy_from_slice(&0xffff_fff0_u32.to_le_bytes());
-        let e = repaired(&bytes).map(|_| ()).unwrap_err();
-        assert!(format!("{e:#}").contains("pt2"), "{name}: {e:#}");
+        bytes[at + 48..at + 52].fill(0);
+        let (report, found) = repaired(&bytes).unwrap();
+        assert!(found == truth && report.lost.is_empty(), "{name}: {report:?}");
     }
 }
 

@@ -104,6 +104,17 @@ impl Container {
     }
 }
 
+/// A file of `torch.save` that is a part of a checkpoint.
+#[derive(Debug, Clone)]
+pub struct SavedPart {
+    /// The file that it lies in.
+    pub file: Arc<str>,
+    /// Its bytes.
+    pub bytes: SharedSource,
+    /// The name of what it is a part of.
+    pub fqn: Arc<str>,
+}
+
 /// A file that was understood. Tensor data has not been read.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -136,7 +147,7 @@ pub struct Checkpoint {
     /// What was left aside or guessed, for people.
     pub notes: Vec<String>,
     /// Of several files: the whole `torch.save` files in them (chunks of DCP), each with the file it lies in.
-    pub saved: Vec<(Arc<str>, SharedSource)>,
+    pub saved: Vec<SavedPart>,
     /// Names of what lies in the files and is no part of this: tensors of a shard that the index does not name.
     pub left_aside: Vec<String>,
     /// The bounds it was opened with.
@@ -164,5 +175,13 @@ impl Checkpoint {
     /// The tensor of an id that this checkpoint gave.
     pub fn tensor(&self, id: TensorId) -> Option<&Tensor> {
         self.tensors.get(id)
+    }
+
+    /// The storages that a tensor and what it is made of (indices and values, scales) lie in.
+    pub fn storages_of(&self, id: TensorId) -> impl Iterator<Item = StorageId> {
+        let tensor = self.tensor(id);
+        let parts = tensor.into_iter().flat_map(Tensor::parts);
+        let parts = parts.filter_map(|part| self.tensor(self.tensors.of(*part)?)?.storage());
+        tensor.and_then(Tensor::storage).into_iter().chain(parts)
     }
 }

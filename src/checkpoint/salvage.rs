@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::checkpoint::names::Element;
 use crate::checkpoint::tensor::Tensor;
 use crate::checkpoint::{Checkpoint, Container, Entry, Item, TensorId};
+use crate::container::zip::Member;
 use crate::error::Result;
 use crate::pickle::{Change, Node, NodeId};
 
@@ -42,9 +43,20 @@ impl Checkpoint {
 
     /// Why names, types and places of the tensors may not be what was written.
     pub fn pickle_doubt(&self) -> Option<String> {
-        let zip = self.zip.as_ref().filter(|_| matches!(self.container, Container::Zip | Container::TorchScript))?;
-        let member = zip.in_top("data.pkl")?;
-        Some(format!("{}: {}", member.name, member.doubt.as_deref()?))
+        let zip = self.zip.as_ref()?;
+        let says = |member: &Member| Some(format!("{}: {}", member.name, member.doubt.as_deref()?));
+        match self.container {
+            Container::Zip | Container::TorchScript => says(zip.in_top("data.pkl")?),
+            Container::Pt2 => {
+                let describes = |member: &&Member| {
+                    let name = member.name.strip_prefix(zip.top()).unwrap_or(&member.name).trim_start_matches('/');
+                    let in_data = name.starts_with("data/weights/") || name.starts_with("data/constants/");
+                    in_data && (name.ends_with("_config.json") || name.ends_with(".pt"))
+                };
+                zip.members.iter().filter(describes).find_map(says)
+            }
+            _ => None,
+        }
     }
 
     /// The constants of TorchScript's code, where their pickle is damaged or missing.

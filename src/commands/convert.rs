@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use crate::checkpoint::casting::{Casting, Kept};
 use crate::checkpoint::resolve::Listed;
 use crate::checkpoint::selection::{Weight, Weights};
-use crate::checkpoint::{Checkpoint, Root, TensorId, device};
+use crate::checkpoint::{Checkpoint, Entry, Root, TensorId, device};
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
@@ -271,12 +271,10 @@ pub fn convert(
     let at_input = |e: anyhow::Error| if e.is::<AtOutput>() { e } else { e.context(name.to_owned()) };
     done.map_err(at_input)?;
     job.restored(&aliases);
-    job.report.doubtful = match job.watch.take() {
-        Some(watch) => {
-            watch.finish().and_then(|wrong| watch::named(checkpoint, &wrong)).map_err(|e| at_input(e.into()))?
-        }
-        None => Vec::new(),
-    };
+    if let Some(watch) = job.watch.take() {
+        let wrong = watch.finish().and_then(|wrong| watch::named(checkpoint, &wrong));
+        job.report.doubtful.extend(wrong.map_err(|e| at_input(e.into()))?);
+    }
     job.finish()
 }
 
@@ -485,15 +483,20 @@ impl Job<'_> {
 
     /// Has the checksums of these tensors' storages looked at while they are copied.
     fn watch_weights(&mut self, checkpoint: &Checkpoint, tensors: &[Weight]) {
-        let storages = tensors.iter().filter_map(|weight| checkpoint.tensor(weight.id)?.storage());
-        self.watch = Some(Watch::start(checkpoint, storages));
+        let storages = tensors.iter().flat_map(|weight| checkpoint.storages_of(weight.id));
+        let names = tensors.iter().map(|weight| weight.name.clone()).collect();
+        self.watch = Some(Watch::start(checkpoint, storages, &names));
     }
 
     /// The same for every tensor that is left below a node.
-    fn watch_all(&mut self, checkpoint: &Checkpoint, scan: &Scan) {
+    fn watch_all(&mut self, checkpoint: &Checkpoint, scan: &Scan) -> anyhow::Result<()> {
         let tensors = scan.order().iter().filter_map(|node| checkpoint.tensors.of(*node));
         let storages = tensors.filter_map(|id| checkpoint.tensor(id)?.storage());
-        self.watch = Some(Watch::start(checkpoint, storages));
+        let entries = checkpoint.names(&checkpoint.top())?.entries;
+        self.report.doubtful = watch::broken(checkpoint, &entries);
+        let names = entries.iter().map(Entry::name).collect();
+        self.watch = Some(Watch::start(checkpoint, storages, &names));
+        Ok(())
     }
 
     fn root(&self, checkpoint: &Checkpoint) -> anyhow::Result<Root> {

@@ -143,26 +143,29 @@ const MAX_WATCHED_BYTES: u64 = 64 << 20;
 /// small ones.
 fn watch(checkpoint: &crate::checkpoint::Checkpoint, chosen: &choose::Chosen) -> Watch {
     let tensors = chosen.entries.iter().filter_map(|entry| match entry.item {
-        Item::Tensor(id, _) => checkpoint.tensor(id),
+        Item::Tensor(id, _) => Some(id),
         _ => None,
     });
     let mut wanted: Vec<(crate::checkpoint::StorageId, u64)> = Vec::new();
     let mut places = std::collections::HashMap::new();
     for tensor in tensors {
-        let Some(id) = tensor.storage() else { continue };
-        let place = *places.entry(id).or_insert_with(|| {
-            wanted.push((id, 0));
-            wanted.len() - 1
-        });
-        if let Some((_, bytes)) = wanted.get_mut(place) {
-            *bytes = bytes.saturating_add(tensor.bytes().unwrap_or_default());
+        for id in checkpoint.storages_of(tensor) {
+            let place = *places.entry(id).or_insert_with(|| {
+                wanted.push((id, 0));
+                wanted.len() - 1
+            });
+            if let Some((_, bytes)) = wanted.get_mut(place) {
+                let all = checkpoint.tensor(tensor).and_then(|tensor| tensor.bytes());
+                *bytes = bytes.saturating_add(all.unwrap_or_default());
+            }
         }
     }
     let storages = wanted.into_iter().filter(|(id, bytes)| {
         let stored = checkpoint.storages.get(*id).and_then(|storage| storage.available()).unwrap_or_default();
         stored <= MAX_WATCHED_BYTES || stored / 2 <= *bytes
     });
-    Watch::start(checkpoint, storages.map(|(id, _)| id))
+    let names = chosen.entries.iter().map(Entry::name).collect();
+    Watch::start(checkpoint, storages.map(|(id, _)| id), &names)
 }
 
 /// `--dtype` must have something to do.

@@ -106,6 +106,8 @@ pub struct Zip {
     top_folder: Option<Box<str>>,
     /// What was wrong with the archive as a whole ([`Zip::salvage`] only looks).
     pub damage: Vec<String>,
+    /// Whether these are all the members that there were; of an archive that lost its directory nobody knows.
+    pub is_complete: bool,
 }
 
 impl Zip {
@@ -117,7 +119,10 @@ impl Zip {
             Ok(zip) if zip.trailing_bytes == 0 => Ok(zip),
             opened => match tail::interrupted(&source)? {
                 // zeros after a directory that can be read are only padding
-                Some(unfinished) if opened.is_err() || !unfinished.is_padding => Err(unfinished.error()),
+                // what torch opens all the same is left to `check`
+                Some(unfinished) if opened.is_err() || unfinished.tail != tail::Tail::Padding => {
+                    Err(unfinished.error())
+                }
                 _ => opened,
             },
         }
@@ -147,6 +152,7 @@ impl Zip {
             trailing_bytes: source.len().saturating_sub(after),
             top_folder: None,
             damage: Vec::new(),
+            is_complete: true,
             limits: limits.clone(),
             source,
             loose: None,

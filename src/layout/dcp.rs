@@ -17,7 +17,7 @@ use super::directory::{self, Directory, check_name};
 use super::stitch::{Chunk, Stitched};
 use crate::checkpoint::open::{Opened, Opener, Parts};
 use crate::checkpoint::tensor::{Data, Tensor, plain_tensor};
-use crate::checkpoint::{Checkpoint, Container};
+use crate::checkpoint::{Checkpoint, Container, SavedPart};
 use crate::data::Elements;
 use crate::dtype::{ByteOrder, DType};
 use crate::error::{Error, Result};
@@ -99,7 +99,7 @@ impl Dcp {
         for entry in metadata.entries {
             let node = match entry.stored {
                 Stored::Tensor(tensor) => reader.tensor(&entry.fqn, tensor)?,
-                Stored::Object(place) => match reader.object(place) {
+                Stored::Object(place) => match reader.object(&entry.fqn, place) {
                     Ok(node) => node,
                     Err(why) => {
                         notes.push(format!("{} is left out: {why}", entry.fqn));
@@ -130,16 +130,16 @@ struct Reader {
     /// By file, where its safetensors data begins and what is in it; nothing for files of `torch.save`.
     safetensors: HashMap<Arc<str>, Option<(u64, in_safetensors::File)>>,
     /// What lies in the parts.
-    saved: Vec<(Arc<str>, SharedSource)>,
+    saved: Vec<SavedPart>,
 }
 
 impl Reader {
     /// The bytes at a place, or why there are none.
-    fn bytes(&mut self, place: Option<Place>) -> Result<SharedSource, String> {
+    fn bytes(&mut self, fqn: &str, place: Option<Place>) -> Result<SharedSource, String> {
         let place = place.ok_or("the index does not say where it is stored")?;
         let file = self.directory.file(&place.file)?;
         let bytes = Window::shared(&file, place.offset, place.length).map_err(|e| format!("{}: {e}", place.file))?;
-        self.saved.push((place.file, SharedSource::clone(&bytes)));
+        self.saved.push(SavedPart { file: place.file, bytes: SharedSource::clone(&bytes), fqn: fqn.into() });
         Ok(bytes)
     }
 
@@ -170,7 +170,7 @@ impl Reader {
                 opened.get_or_init(|| Elements::row_major(Arc::clone(&saved), dtype.clone(), sizes.clone()));
                 saved
             }
-            None => self.bytes(place).map_err(within)?,
+            None => self.bytes(fqn, place).map_err(within)?,
         };
         Ok(Chunk { offsets, sizes, saved, file, opened })
     }
@@ -189,8 +189,8 @@ impl Reader {
         Ok(found.filter(|(at, _)| *at == place.offset).map(|(_, file)| file))
     }
 
-    fn object(&mut self, place: Option<Place>) -> Result<NodeId, String> {
-        let source = self.bytes(place)?;
+    fn object(&mut self, fqn: &str, place: Option<Place>) -> Result<NodeId, String> {
+        let source = self.bytes(fqn, place)?;
         let opener = Opener { source, limits: &self.limits, max_objects: self.max_objects, damaged: false };
         opener.saved(&mut self.parts).map(|opened| opened.root).map_err(|e| e.to_string())
     }

@@ -24,6 +24,8 @@ pub struct Repair {
     pub lost: Vec<Lost>,
     /// Tensors that were saved and may not be what was written (`--keep-damaged`), by every name they have.
     pub doubtful: Vec<Lost>,
+    /// Whether checksums prove what is saved, or what the file was found to hold. Formats without any cannot be verified.
+    pub verified: bool,
     /// What else there is to say: members that were damaged, bytes that were left aside.
     pub notes: Vec<String>,
 }

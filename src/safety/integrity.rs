@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::finding::{Finding, Severity};
 use super::numerics::numerics;
-use crate::checkpoint::{Checkpoint, Container, Item};
+use crate::checkpoint::{Checkpoint, Container, Item, SavedPart};
 use crate::container::detect::{Framing, detect};
 use crate::container::zip::{Member, Zip};
 use crate::error::{Error, ErrorKind, Result};
@@ -230,11 +230,14 @@ fn parts(checkpoint: &Checkpoint, depth: Depth, found: &mut Vec<Finding>) -> Res
         return Ok(());
     }
     let mut seen = HashSet::new();
-    let each_once: Vec<_> =
-        checkpoint.saved.iter().filter(|(file, saved)| seen.insert((file, saved.absolute(0), saved.len()))).collect();
+    let each_once: Vec<_> = checkpoint
+        .saved
+        .iter()
+        .filter(|part| seen.insert((&part.file, part.bytes.absolute(0), part.bytes.len())))
+        .collect();
     let of_each: Vec<Result<Vec<Finding>>> = each_once
         .par_iter()
-        .map(|(file, saved)| {
+        .map(|SavedPart { file, bytes: saved, .. }| {
             let mut found = Vec::new();
             if !matches!(detect(saved.as_ref()), Ok(Framing::Zip)) {
                 return Ok(found);

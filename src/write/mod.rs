@@ -14,6 +14,7 @@ pub mod npz;
 mod numerals;
 pub mod png;
 pub mod rewrite;
+pub mod rezip;
 pub mod safetensors;
 pub mod torch_legacy;
 pub mod torch_zip;

@@ -1,14 +1,14 @@
 //! Checksums of the storages that are copied, looked at beside the copy: a thread of its own reads what is being copied,
 //! while the page cache holds it, so that a copy inside the kernel stays one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::checkpoint::salvage::Lost;
-use crate::checkpoint::{Checkpoint, Item, StorageId, Tensor};
+use crate::checkpoint::{Checkpoint, Container, Entry, Item, StorageId};
 use crate::container::zip::Zip;
 use crate::error::{ErrorKind, Result};
 use crate::progress::{Progress, Silent};
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub struct Watch {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<Result<Vec<StorageId>>>>,
+    thread: Option<JoinHandle<Result<Vec<Stored>>>>,
     /// In files with holes, which are found with the file's cursor: these wait until it is not used any more.
     later: Vec<Stored>,
 }
@@ -40,12 +40,30 @@ struct Shared {
     given_up: AtomicBool,
 }
 
-/// One member of an archive.
-type Stored = (StorageId, Arc<Zip>, usize);
+/// One member of an archive, and what it is: a storage, or something else.
+pub type Stored = (Option<StorageId>, Arc<Zip>, usize);
+
+/// What is wanted of a checkpoint beside its storages: npz arrays and chunks of a distributed checkpoint, by name.
+#[derive(Debug, Default)]
+pub struct Names(HashSet<String>);
+
+impl FromIterator<String> for Names {
+    fn from_iter<T: IntoIterator<Item = String>>(names: T) -> Self {
+        Names(names.into_iter().collect())
+    }
+}
+
+impl Names {
+    /// Whether a chunk is one of a tensor of these. The names of a listing are paths, and the index knows whole ones.
+    fn take(&self, fqn: &str) -> bool {
+        self.0.contains(fqn) || self.0.iter().any(|name| name.ends_with(fqn) || fqn.ends_with(name.as_str()))
+    }
+}
 
 impl Watch {
-    /// Begins to look at the members that these storages are.
-    pub fn start(checkpoint: &Checkpoint, storages: impl IntoIterator<Item = StorageId>) -> Self {
+    /// Begins to look at the members that these storages and arrays are, and at those that say what they are: the pickle,
+    /// `version`, `byteorder` and the like.
+    pub fn start(checkpoint: &Checkpoint, storages: impl IntoIterator<Item = StorageId>, names: &Names) -> Self {
         let mut seen = HashSet::new();
         let is_sparse = |(_, zip, index): &Stored| {
             let stored = zip.members.get(*index).filter(|member| member.method == 0);
@@ -56,8 +74,9 @@ impl Watch {
             .filter(|id| seen.insert(*id))
             .filter_map(|id| {
                 let (zip, index) = checkpoint.storages.get(id)?.member().filter(|(zip, _)| !zip.is_loose())?;
-                Some((id, Arc::clone(zip), index))
+                Some((Some(id), Arc::clone(zip), index))
             })
+            .chain(others(checkpoint, names))
             .collect();
         let (later, stored): (Vec<Stored>, Vec<Stored>) = all.into_iter().partition(is_sparse);
         let shared = Arc::new(Shared::default());
@@ -73,8 +92,8 @@ impl Watch {
         Paced { watch: self, progress }
     }
 
-    /// The storages whose bytes are not those that their checksums are of, once all are looked at.
-    pub fn finish(mut self) -> Result<Vec<StorageId>> {
+    /// The members whose bytes are not those that their checksums are of, once all are looked at.
+    pub fn finish(mut self) -> Result<Vec<Stored>> {
         self.shared.at_end.store(true, Ordering::Relaxed);
         let mut wrong = match self.thread.take() {
             Some(thread) => thread.join().unwrap_or_else(|_| Ok(Vec::new()))?,
@@ -86,10 +105,10 @@ impl Watch {
             let Ok(start) = zip.data_start(member) else { continue };
             let sum = crc_of(zip.source().as_ref(), start, member.compressed_size)?;
             if sum != member.crc32 && zip.stated_crc(member)?.is_some_and(|stated| stated != sum) {
-                wrong.push(*id);
+                wrong.push((*id, Arc::clone(zip), *index));
             }
         }
-        wrong.sort_unstable();
+        wrong.sort_by_key(|(id, _, index)| (id.is_none(), *id, *index));
         Ok(wrong)
     }
 }
@@ -113,7 +132,62 @@ impl Progress for Paced<'_> {
     }
 }
 
-fn look(stored: &[Stored], shared: &Shared) -> Result<Vec<StorageId>> {
+/// Of these entries, the tensors whose data is not what it should be, and that are copied as they are: arrays inside the
+/// pickle.
+pub fn broken<'a>(checkpoint: &Checkpoint, entries: impl IntoIterator<Item = &'a Entry>) -> Vec<Lost> {
+    let found = entries.into_iter().filter_map(|entry| {
+        let Item::Tensor(id, _) = entry.item else { return None };
+        Some(Lost { name: entry.name(), why: checkpoint.tensor(id)?.problem.clone()? })
+    });
+    found.collect()
+}
+
+/// The members that are no storages and say something of what is wanted.
+fn others(checkpoint: &Checkpoint, names: &Names) -> Vec<Stored> {
+    let mut found = Vec::new();
+    if let (Container::Npz, Some(zip)) = (checkpoint.container, &checkpoint.zip) {
+        let arrays = names.0.iter().filter_map(|name| zip.position(&format!("{name}.npy")));
+        found.extend(arrays.map(|index| (None, Arc::clone(zip), index)));
+        return found;
+    }
+    let mut zips: Vec<Arc<Zip>> = checkpoint.zip.iter().map(Arc::clone).collect();
+    let mut stored: HashSet<(*const Zip, usize)> = HashSet::new();
+    let mut seen: HashSet<*const Zip> = zips.iter().map(Arc::as_ptr).collect();
+    for (zip, index) in checkpoint.storages.iter().filter_map(|(_, storage)| storage.member()) {
+        stored.insert((Arc::as_ptr(zip), index));
+        if seen.insert(Arc::as_ptr(zip)) {
+            zips.push(Arc::clone(zip));
+        }
+    }
+    for zip in zips.into_iter().filter(|zip| !zip.is_loose()) {
+        let describes = |index: &usize| {
+            let is_data = zip.members.get(*index).is_none_or(|member| member.is_dir() || is_data(&zip, &member.name));
+            !is_data && !stored.contains(&(Arc::as_ptr(&zip), *index))
+        };
+        found.extend((0..zip.members.len()).filter(describes).map(|index| (None, Arc::clone(&zip), index)));
+    }
+    // each chunk of a distributed checkpoint is an archive of its own
+    let mut seen = HashSet::new();
+    for part in checkpoint.saved.iter().filter(|part| names.take(&part.fqn)) {
+        if seen.insert((Arc::clone(&part.file), part.bytes.absolute(0)))
+            && let Ok(zip) = Zip::open(Arc::clone(&part.bytes), &checkpoint.limits)
+        {
+            let zip = Arc::new(zip);
+            found.extend((0..zip.members.len()).map(|index| (None, Arc::clone(&zip), index)));
+        }
+    }
+    found
+}
+
+/// Whether a member lies where storages do.
+fn is_data(zip: &Zip, name: &str) -> bool {
+    let name = name.strip_prefix(zip.top()).map_or(name, |name| name.trim_start_matches('/'));
+    let is_described = [".json", ".pkl", ".pt"].iter().any(|end| name.ends_with(end));
+    !is_described
+        && (["data/", "constants/"].iter().any(|folder| name.starts_with(folder)) || name.ends_with(".storage"))
+}
+
+fn look(stored: &[Stored], shared: &Shared) -> Result<Vec<Stored>> {
     let mut wrong = Vec::new();
     let mut read = 0;
     for (id, zip, index) in stored {
@@ -130,7 +204,7 @@ fn look(stored: &[Stored], shared: &Shared) -> Result<Vec<StorageId>> {
             Ok(Some(sum)) => sum,
         };
         if sum != member.crc32 && zip.stated_crc(member)?.is_some_and(|stated| stated != sum) {
-            wrong.push(*id);
+            wrong.push((*id, Arc::clone(zip), *index));
         }
     }
     Ok(wrong)
@@ -162,28 +236,53 @@ fn summed(zip: &Zip, member: &crate::container::zip::Member, shared: &Shared, re
     Ok(Some(hasher.finalize()))
 }
 
-/// The names of the tensors that lie in these storages. The file is read again, since what was written may have been edited
-/// on the way.
-pub fn named(checkpoint: &Checkpoint, storages: &[StorageId]) -> Result<Vec<Lost>> {
+/// The names of the tensors that lie in these members, and of those that hold none. The file is read again, since what was
+/// written may have been edited on the way.
+pub fn named(checkpoint: &Checkpoint, wrong: &[Stored]) -> Result<Vec<Lost>> {
     let mut found = Vec::new();
-    if storages.is_empty() {
+    if wrong.is_empty() {
         return Ok(found);
     }
-    let member = |id: StorageId| {
-        let (zip, index) = checkpoint.storages.get(id)?.member()?;
-        zip.members.get(index).map(|member| member.name.to_string())
+    let member =
+        |zip: &Zip, index: usize| zip.members.get(index).map(|member| member.name.to_string()).unwrap_or_default();
+    let why = |member: &str| format!("its checksum does not match (member {member})");
+    let mut storages: HashMap<StorageId, String> = HashMap::new();
+    for (id, zip, index) in wrong {
+        let name = member(zip, *index);
+        match id {
+            Some(id) => drop(storages.insert(*id, name)),
+            None => {
+                let part = checkpoint.saved.iter().find(|part| Arc::ptr_eq(&part.bytes, zip.source()));
+                found.push(
+                    match (part, name.strip_suffix(".npy").filter(|_| checkpoint.container == Container::Npz)) {
+                        (Some(part), _) => {
+                            let at = part.bytes.absolute(0);
+                            let place = format!("{}, the archive at byte {at}, member {name}", part.file);
+                            Lost { name: part.fqn.to_string(), why: format!("its checksum does not match ({place})") }
+                        }
+                        (None, Some(array)) => Lost { name: array.to_owned(), why: why(&name) },
+                        (None, None) if name.ends_with(".pkl") || name.ends_with(".json") => {
+                            let why =
+                                "its checksum does not match: names, types and values may not be those that were saved";
+                            Lost { name, why: why.to_owned() }
+                        }
+                        (None, None) => Lost { name, why: "its checksum does not match".to_owned() },
+                    },
+                );
+            }
+        }
+    }
+    let Some(source) = checkpoint.source.as_ref().filter(|_| !storages.is_empty()) else {
+        let stored = storages.into_iter().map(|(id, name)| (id, Lost { why: why(&name), name }));
+        let mut stored: Vec<(StorageId, Lost)> = stored.collect();
+        stored.sort_by_key(|(id, _)| *id);
+        return Ok(stored.into_iter().map(|(_, lost)| lost).chain(found).collect());
     };
-    let why = |id: StorageId| format!("its checksum does not match (member {})", member(id).unwrap_or_default());
-    let Some(source) = &checkpoint.source else {
-        let stored = storages.iter().filter_map(|id| Some(Lost { name: member(*id)?, why: why(*id) }));
-        return Ok(stored.collect());
-    };
-    let wrong: HashSet<StorageId> = storages.iter().copied().collect();
     let again = Checkpoint::open(Arc::clone(source), &checkpoint.limits, &Silent)?;
     for entry in again.names(&again.top())?.entries {
         let Item::Tensor(id, _) = entry.item else { continue };
-        if let Some(storage) = again.tensor(id).and_then(Tensor::storage).filter(|storage| wrong.contains(storage)) {
-            found.push(Lost { name: entry.name(), why: why(storage) });
+        if let Some(name) = again.storages_of(id).find_map(|storage| storages.get(&storage)) {
+            found.push(Lost { name: entry.name(), why: why(name) });
         }
     }
     Ok(found)

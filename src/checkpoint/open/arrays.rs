@@ -66,8 +66,19 @@ impl Opener<'_> {
     pub(super) fn npz(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
         let mut items = Vec::new();
         for member in zip.members.iter().filter(|member| !member.is_dir()) {
-            let source = zip.member_source(member)?;
-            let node = self.array(parts, &source, &member.name).map_err(|e| e.in_member(&member.name))?;
+            let array = |parts: &mut Parts| self.array(parts, &zip.member_source(member)?, &member.name);
+            let problem = match (self.damaged, &member.doubt) {
+                (true, Some(doubt)) => Some(format!("its member {} may be damaged: {doubt}", member.name)),
+                _ => None,
+            };
+            let node = match problem {
+                None => array(parts).map_err(|e| e.in_member(&member.name))?,
+                // what its header says may be as wrong as its elements
+                problem => {
+                    let unknown = plain_tensor(DType::other("unknown", None), Vec::new());
+                    parts.tensor(Tensor { kind: Kind::NdArray, problem, data: Data::Nothing, ..unknown })?
+                }
+            };
             items.push((member.name.strip_suffix(".npy").unwrap_or(&member.name), node));
         }
         let root = parts.dict(items)?;

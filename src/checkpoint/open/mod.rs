@@ -20,13 +20,13 @@ use crate::checkpoint::rebuild::Tensors;
 use crate::checkpoint::script::Script;
 use crate::checkpoint::storage::Storages;
 use crate::checkpoint::tensor::Tensor;
-use crate::checkpoint::{Checkpoint, Container};
+use crate::checkpoint::{Checkpoint, Container, SavedPart};
 use crate::container::compress::{Compression, expand};
 use crate::container::detect::{Framing, damage, detect};
 use crate::container::legacy::is_legacy;
 use crate::container::zip::{Flavor, Zip};
 use crate::dtype::ByteOrder;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::pickle::{Entry, Graph, Node, NodeId};
 use crate::progress::Progress;
@@ -55,7 +55,7 @@ pub(crate) struct Opened {
     pub script: Option<Script>,
     pub attached: Vec<(Vec<Element>, NodeId)>,
     pub notes: Vec<String>,
-    pub saved: Vec<(Arc<str>, SharedSource)>,
+    pub saved: Vec<SavedPart>,
     pub left_aside: Vec<String>,
 }
 
@@ -185,7 +185,14 @@ impl Checkpoint {
 impl Opener<'_> {
     /// Reads a whole file, whatever it is.
     pub(crate) fn read(mut self, progress: &dyn Progress, parts: &mut Parts) -> Result<Opened> {
-        let mut framing = detect(self.source.as_ref())?;
+        let mut framing = match detect(self.source.as_ref()) {
+            // an archive is known by its end too
+            Err(e) if e.kind() == ErrorKind::NotACheckpoint && self.damaged => {
+                let is_zip = damage::holds_zip(self.source.as_ref())?;
+                if is_zip { Framing::Zip } else { return Err(e) }
+            }
+            framing => framing?,
+        };
         let mut compression: Option<Compression> = None;
         if let Framing::Compressed(kind) = framing {
             self.source = expand(&self.source, kind, self.limits, progress)?;

@@ -108,11 +108,11 @@ const CONSTANTS: &str = "data/constants/";
 
 impl Opener<'_> {
     pub(super) fn pt2(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
-        let mut archive = Archive { opener: self, byte_order: zip.byte_order()?, storages: HashMap::new(), zip };
+        let (byte_order, mut notes) = self.byte_order(&zip)?;
+        let mut archive = Archive { opener: self, byte_order, storages: HashMap::new(), zip };
         let models = archive.models();
         let mut dicts = Vec::new();
         let mut attached = Vec::new();
-        let mut notes = Vec::new();
         for model in &models {
             let Some(weights) = archive.weights(model, parts)? else { continue };
             dicts.push((model.as_str(), weights));
@@ -129,9 +129,16 @@ impl Opener<'_> {
             [] => {
                 return Err(Error::unsupported("is a torch.export archive without weights (compiled by AOTInductor?)"));
             }
-            [(_, weights)] if models.len() == 1 => *weights,
+            // how many models there were is not known of every archive; one alone has this name
+            [(name, weights)] if models.len() == 1 && (archive.zip.is_complete || *name == "model") => *weights,
             _ => parts.dict(dicts)?,
         };
+        if self.damaged {
+            parts.storages.probe(0)?;
+        }
+        if self.damaged && !archive.zip.is_complete {
+            notes.push("other models, if the archive had any, are lost".to_owned());
+        }
         let byte_order = Some(archive.byte_order);
         let era = Some("torch.export");
         let zip = Some(archive.zip);
@@ -156,9 +163,18 @@ impl Archive<'_, '_> {
         let top = self.zip.top();
         let members = self.zip.members.iter().filter_map(|member| {
             let name = member.name.strip_prefix(top).map_or(&*member.name, |name| name.trim_start_matches('/'));
-            name.strip_prefix("models/")?.strip_suffix(".json").map(str::to_owned)
+            let program = name.strip_prefix("models/").and_then(|name| name.strip_suffix(".json"));
+            // a program that is lost leaves its weights
+            let weights = || name.strip_prefix(WEIGHTS)?.strip_suffix("_weights_config.json");
+            program.or_else(|| weights().filter(|_| self.opener.damaged)).map(str::to_owned)
         });
-        members.collect()
+        let mut models: Vec<String> = Vec::new();
+        for model in members {
+            if !models.contains(&model) {
+                models.push(model);
+            }
+        }
+        models
     }
 
     fn json<T: DeserializeOwned>(&self, member: &Member) -> Result<T> {
@@ -216,7 +232,8 @@ impl Archive<'_, '_> {
     fn tensor(&mut self, folder: &str, name: &str, payload: &Payload, parts: &mut Parts) -> Result<NodeId> {
         let path = format!("{folder}{}", payload.path_name);
         let member = self.zip.in_top(&path);
-        if let (true, Some(member)) = (payload.use_pickle, member) {
+        let doubt = member.and_then(|member| member.doubt.as_deref()).filter(|_| payload.use_pickle);
+        if let (true, Some(member), None) = (payload.use_pickle, member, doubt) {
             return self.saved(member, parts);
         }
         let Some(meta) = &payload.tensor_meta else {
@@ -224,6 +241,10 @@ impl Archive<'_, '_> {
         };
         let mut tensor = meta.tensor();
         tensor.kind = if payload.is_param { Kind::Parameter } else { Kind::Tensor };
+        if let Some(doubt) = doubt {
+            tensor.problem = Some(format!("its data, member {path}, may be damaged: {doubt}"));
+            return parts.tensor(tensor);
+        }
         match self.storage(&path, &payload.path_name, parts)? {
             Some(id) => {
                 let offset = tensor.storage_offset.and_then(|offset| u64::try_from(offset).ok());

@@ -86,7 +86,7 @@ impl Opener<'_> {
         })
     }
 
-    fn byte_order(&self, zip: &Zip) -> Result<(ByteOrder, Vec<String>)> {
+    pub(super) fn byte_order(&self, zip: &Zip) -> Result<(ByteOrder, Vec<String>)> {
         if !self.damaged {
             return Ok((zip.byte_order()?, Vec::new()));
         }

@@ -55,7 +55,7 @@ impl Job<'_> {
             }
             let node = self.whole(checkpoint)?;
             let scan = Scan::new(&checkpoint.graph, node)?;
-            self.watch_all(checkpoint, &scan);
+            self.watch_all(checkpoint, &scan)?;
             return self.write_torch(checkpoint, node, casts, target, self.args.output().to_owned());
         }
         let mut weights = self.weights(checkpoint)?;

@@ -75,6 +75,7 @@ pub fn run(args: &Args, input: &mut Input, chosen: &Chosen, output: &Path) -> an
         doubtful: Vec::new(),
     };
     let watched = super::watch(&input.checkpoint, chosen);
+    let broken = watch::broken(&input.checkpoint, &chosen.entries);
     let mut overflows = 0;
     match place {
         Place::File(form) => {
@@ -98,8 +99,8 @@ pub fn run(args: &Args, input: &mut Input, chosen: &Chosen, output: &Path) -> an
         }
     }
     plan.tell(args, input, overflows);
-    report.doubtful =
-        watched.finish().and_then(|wrong| watch::named(&input.checkpoint, &wrong)).with_context(of_input)?;
+    let wrong = watched.finish().and_then(|wrong| watch::named(&input.checkpoint, &wrong)).with_context(of_input)?;
+    report.doubtful = broken.into_iter().chain(wrong).collect();
     for line in watch::told(&report.doubtful) {
         args.report.note(&input.name, line);
     }

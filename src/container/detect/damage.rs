@@ -1,5 +1,7 @@
 //! What a transfer as text does to a file, told by the traces that it leaves: looked for when a file cannot be read.
 
+use memchr::memmem;
+
 use super::{Framing, detect, is_known_start, look};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{MemorySource, Source, read_vec};
@@ -23,6 +25,48 @@ pub fn explain(e: Error, source: &dyn Source) -> Error {
         Ok(None) => e,
         Err(of_reading) => of_reading,
     }
+}
+
+/// What a transfer as text did to a file that can be read all the same, where the bytes tell it.
+pub fn of_transfer(source: &dyn Source) -> Result<Option<&'static str>> {
+    cause(source, ErrorKind::Malformed)
+}
+
+/// Where a legacy stream begins that other bytes were put before: a server's headers, another file's end.
+pub fn embedded_start(source: &dyn Source) -> Result<Option<u64>> {
+    let Some(head) = of_unknown(source)? else { return Ok(None) };
+    Ok(memmem::find(&head, LEGACY_MAGIC).filter(|at| *at > 0).and_then(|at| u64::try_from(at).ok()))
+}
+
+/// Whether a file that does not begin as one holds a zip archive: bytes were put before it, or its first ones are lost.
+pub fn holds_zip(source: &dyn Source) -> Result<bool> {
+    let Some(head) = of_unknown(source)? else { return Ok(false) };
+    let found = memmem::find_iter(&head, b"PK\x03\x04").any(|at| is_member(head.get(at..).unwrap_or_default()));
+    Ok(found)
+}
+
+/// The first bytes of a file that they say nothing of.
+fn of_unknown(source: &dyn Source) -> Result<Option<Vec<u8>>> {
+    let head = read_vec(source, 0, source.len().min(HEAD_BYTES))?;
+    // text goes before what is none
+    let is_unknown = match look(&head, &[], source.len()) {
+        None => true,
+        Some(framing) => framing.is_err_and(|e| e.kind() == ErrorKind::NotACheckpoint),
+    };
+    Ok(is_unknown.then_some(head))
+}
+
+/// The pickle of the legacy stream's magic number, as `torch/serialization.py` has it written.
+const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
+/// No version of the zip format and no method has a number like that.
+const NO_NUMBER: u16 = 100;
+
+/// Whether a local header may be that of a member.
+fn is_member(header: &[u8]) -> bool {
+    let half =
+        |at: usize| header.get(at..).and_then(|rest| rest.first_chunk()).map_or(u16::MAX, |n| u16::from_le_bytes(*n));
+    let name = header.get(30..).and_then(|rest| rest.get(..usize::from(half(26)))).unwrap_or_default();
+    half(4) < NO_NUMBER && half(8) < NO_NUMBER && !name.is_empty() && std::str::from_utf8(name).is_ok()
 }
 
 fn cause(source: &dyn Source, kind: ErrorKind) -> Result<Option<&'static str>> {
@@ -135,6 +179,16 @@ mod tests {
         assert_eq!(says(b"PK\x03\x04\0\r\n\x01\r\n"), None);
         // text with the line ends of Windows
         assert_eq!(says(b"a\r\nb\r\nc\r\nd\r\n"), None);
+    }
+
+    #[test]
+    fn what_stands_before_a_checkpoint() {
+        let start = |bytes: &[u8]| embedded_start(&MemorySource::new(bytes.to_vec())).unwrap();
+        let header = b"PK\x03\x04\0\0\x08\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0a\0\0\0a/data.pkl";
+        let zip = |bytes: &[u8]| holds_zip(&MemorySource::new(bytes.to_vec())).unwrap();
+        assert!(zip(&[b"HTTP/1.1 200 OK\r\n\r\n", &header[..]].concat()));
+        assert_eq!(start(&[&[0, 1, 2, 0xff], LEGACY_MAGIC].concat()), Some(4));
+        assert!(!zip(header) && !zip(b"text") && !zip(b"\0\0PK\x03\x04\0") && start(b"text").is_none());
     }
 
     #[test]

@@ -119,6 +119,12 @@ impl DirectoryEntry {
         flags
     }
 
+    /// Number of the disk that the member is on.
+    pub(super) fn disk(&self) -> u16 {
+        let ([disk, _], _) = self.tail;
+        disk
+    }
+
     fn push_to(&self, out: &mut Vec<u8>) -> Result<()> {
         let mut zip64 = Vec::new();
         let mut short = |value: u64| match u32::try_from(value) {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::bufread::DeflateDecoder;
 use rayon::prelude::*;
 
-use super::directory::{DirectoryEntry, half};
+use super::directory::{DirectoryEntry, half, word};
 use super::walk::{LocalMember, Signatures};
 use super::{
     END_RECORD, END_RECORD_BYTES, LOCAL_HEADER_BYTES, Member, ZIP64_END_RECORD, ZIP64_LOCATOR, Zip, check_name,
@@ -57,6 +57,7 @@ impl Zip {
             trailing_bytes: source.len().saturating_sub(found.end),
             top_folder: None,
             damage: found.damage,
+            is_complete: found.is_complete,
             limits: limits.clone(),
             source: Arc::clone(&source),
             loose: None,
@@ -134,9 +135,22 @@ struct Candidate {
     damage: Vec<String>,
     directory_start: u64,
     end: u64,
+    /// Whether no member can be missing.
+    is_complete: bool,
 }
 
 impl Candidate {
+    /// Whether it lies between the members of another one and its directory, and has no member in common with it, as the
+    /// archive before an edit in place or under a shorter one has.
+    fn is_inside(&self, other: &Candidate) -> bool {
+        let first = |one: &Candidate| one.members.iter().map(|member| member.header_start).min();
+        let (Some(start), Some(outer)) = (first(self), first(other)) else { return false };
+        let starts: HashSet<u64> = other.members.iter().map(|member| member.header_start).collect();
+        start > outer
+            && self.directory_start < other.directory_start
+            && self.members.iter().all(|member| !starts.contains(&member.header_start))
+    }
+
     /// The main member first, then how much is right, then what was written last.
     fn rank(&self) -> (bool, Reverse<usize>, u64) {
         let is_main = |member: &Member| member.doubt.is_none() && main_folder(&member.name).is_some();
@@ -184,14 +198,22 @@ impl Salvage<'_> {
         let mut ends = vec![0];
         for run in self.runs()? {
             let (count, end) = self.end_of(&run)?;
+            ends.extend(self.shift(&run)?);
             let Some(base) = self.base(&run, &ends) else { continue };
             let is_complete = !run.has_gap && count == Some(run.entries.len() as u64);
-            let candidate = self.of_run(&run, base, is_complete, end)?;
+            let mut candidate = self.of_run(&run, base, is_complete, end)?;
+            if is_complete && !self.end_is_right(&run, base)? {
+                candidate.damage.push("what the zip directory's end records say is not true of it".to_owned());
+            }
             if is_complete {
                 ends.push(end);
             }
             found.push(candidate);
         }
+        // an archive that is the data of a member is not the file
+        let inner: Vec<bool> = found.iter().map(|one| found.iter().any(|other| one.is_inside(other))).collect();
+        let mut inner = inner.into_iter();
+        found.retain(|_| !inner.next().unwrap_or(false));
         let best = found.iter().map(Candidate::rank).enumerate().max_by_key(|(_, rank)| *rank);
         if let Some((at, (true, ..))) = best {
             let mut best = found.swap_remove(at);
@@ -203,7 +225,8 @@ impl Salvage<'_> {
             return Ok(best);
         }
         let walked = self.walked()?;
-        let at = best.map(|(at, _)| at).filter(|at| found.get(*at).is_some_and(|found| found.rank() >= walked.rank()));
+        let is_better = |found: &Candidate| found.is_complete || found.rank() >= walked.rank();
+        let at = best.map(|(at, _)| at).filter(|at| found.get(*at).is_some_and(is_better));
         Ok(at.map_or(walked, |at| found.swap_remove(at)))
     }
 
@@ -255,6 +278,60 @@ impl Salvage<'_> {
         Ok((count.or(Some(u64::from(half(&record, 10)))), end.min(source.len())))
     }
 
+    /// Whether everything that the end records say of a whole directory is true; a reader may look at any of it.
+    fn end_is_right(&self, run: &Run, base: u64) -> Result<bool> {
+        let source = self.source.as_ref();
+        let (count, len) = (run.entries.len() as u64, run.end - run.start);
+        let start = run.start.saturating_sub(base);
+        let mut at = run.end;
+        let up_to = |at: u64, most: u64| {
+            let at = at.min(source.len());
+            read_vec(source, at, most.min(source.len() - at))
+        };
+        let record = up_to(at, 56)?;
+        let long = |record: &[u8], at: usize| {
+            record.get(at..).and_then(|rest| rest.first_chunk()).map(|value| u64::from_le_bytes(*value))
+        };
+        if record.starts_with(&ZIP64_END_RECORD) {
+            let told = [24, 32, 40, 48].map(|at| long(&record, at));
+            let locator = up_to(at + 56, 20)?;
+            let leads_there = locator.starts_with(&ZIP64_LOCATOR) && long(&locator, 8) == run.end.checked_sub(base);
+            // there is one disk, and it has number 0
+            let leads_there = leads_there && long(&record, 16) == Some(0) && word(&locator, 4) == 0;
+            let leads_there = leads_there && word(&locator, 16) <= 1;
+            if told != [Some(count), Some(count), Some(len), Some(start)] || !leads_there {
+                return Ok(false);
+            }
+            at += 76;
+        }
+        let record = up_to(at, END_RECORD_BYTES)?;
+        // what does not fit is in the longer record
+        let halves = [8, 10].iter().all(|at| [u64::from(u16::MAX), count].contains(&u64::from(half(&record, *at))));
+        let words = [(12, len), (16, start)];
+        let words =
+            words.iter().all(|(at, value)| [u64::from(u32::MAX), *value].contains(&u64::from(word(&record, *at))));
+        let disks = [4, 6].iter().all(|at| [0, u16::MAX].contains(&half(&record, *at)));
+        let is_first = run.entries.iter().all(|entry| [0, u16::MAX].contains(&entry.disk()));
+        Ok(record.starts_with(&END_RECORD) && disks && is_first && halves && words)
+    }
+
+    /// How many bytes were put before an archive whose end record says where its directory was.
+    fn shift(&self, run: &Run) -> Result<Option<u64>> {
+        let source = self.source.as_ref();
+        let record = read_vec(source, run.end, 56.min(source.len() - run.end))?;
+        let long = record.get(48..).and_then(|rest| rest.first_chunk()).map(|start| u64::from_le_bytes(*start));
+        let short =
+            record.get(16..).and_then(|rest| rest.first_chunk()).map(|start| u64::from(u32::from_le_bytes(*start)));
+        let stated = match () {
+            () if record.starts_with(&ZIP64_END_RECORD) => long,
+            () if record.starts_with(&END_RECORD) => short,
+            () => None,
+        };
+        // what has another member before it is the data of that one
+        let first = self.locals.first().map_or(0, |local| local.header_start);
+        Ok(stated.and_then(|stated| run.start.checked_sub(stated)).filter(|shift| (1..=first).contains(shift)))
+    }
+
     /// Where the archive of a directory begins: at the file's beginning, or after another archive.
     fn base(&self, run: &Run, ends: &[u64]) -> Option<u64> {
         let agree = |base: &u64| {
@@ -278,15 +355,28 @@ impl Salvage<'_> {
             let after = starts.partition_point(|other| *other <= start);
             starts.get(after).copied().unwrap_or(run.start)
         };
-        let named: HashSet<u64> = starts.iter().copied().collect();
         let entries: Vec<(&DirectoryEntry, u64)> =
             run.entries.iter().filter_map(|entry| Some((entry, base.checked_add(entry.header_start)?))).collect();
         let judged: Result<Vec<_>> =
             entries.par_iter().map(|(entry, start)| self.judge(*start, Some(entry), next(*start))).collect();
         let (mut members, mut damage) = (Vec::new(), Vec::new());
-        for (member, wrong) in judged?.into_iter().flatten() {
+        let judged = judged?;
+        // an entry whose name is damaged speaks of nothing; what it stood for has a local header
+        let is_complete = is_complete && judged.iter().all(Option::is_some);
+        let told = judged.iter().zip(&entries).filter(|(judged, _)| judged.is_some());
+        let named: HashSet<u64> = told.map(|(_, (_, start))| *start).collect();
+        for (mut member, wrong) in judged.into_iter().flatten() {
             if let Some(wrong) = wrong.filter(|_| member.doubt.is_none()) {
                 damage.push(format!("{}: {wrong}", member.name));
+            }
+            if let Some(mut other) = self.by_its_header(&member)? {
+                damage.push(format!("{}: its local header calls it {}", member.name, other.name));
+                // of numpy's arrays nothing else says what they are called
+                if [&member, &other].iter().any(|member| member.name.ends_with(".npy")) {
+                    member.doubt = Some(format!("its local header calls it {}", other.name).into());
+                    other.doubt = Some(format!("the zip directory calls it {}", member.name).into());
+                }
+                members.push(other);
             }
             members.push(member);
         }
@@ -304,9 +394,38 @@ impl Salvage<'_> {
             members.extend(more?.into_iter().flatten().map(|(member, _)| member));
         }
         if base > 0 {
-            damage.push(format!("{base} bytes before the archive, another archive, are left aside"));
+            let what = if self.by_start.contains_key(&0) { ", another archive," } else { "" };
+            damage.push(format!("{base} bytes before the archive{what} are left aside"));
         }
-        Ok(Candidate { members, damage, directory_start: run.start, end })
+        let is_complete = is_complete || self.fill(base, run.start);
+        Ok(Candidate { members, damage, directory_start: run.start, end, is_complete })
+    }
+
+    /// A whole member under the name that its local header has, where the directory has another one for the same bytes: one of
+    /// the two is damaged.
+    fn by_its_header(&self, member: &Member) -> Result<Option<Member>> {
+        let there = self.by_start.get(&member.header_start).filter(|local| *local.name != *member.name);
+        let Some(local) = there.filter(|_| member.doubt.is_none()) else { return Ok(None) };
+        let found = self.judge_at(local.header_start, None, self.source.len())?.map(|(found, _)| found);
+        let is_same = |found: &Member| {
+            let agrees = (found.crc32, found.size, found.data_at) == (member.crc32, member.size, member.data_at);
+            agrees && found.doubt.is_none() && found.name != member.name
+        };
+        Ok(found.filter(is_same))
+    }
+
+    /// Whether the members with a local header lie end to end between two places, so that there can be no other.
+    fn fill(&self, from: u64, to: u64) -> bool {
+        let mut at = from;
+        let inside = self.locals.iter().filter(|local| !local.is_inside && (from..to).contains(&local.header_start));
+        for local in inside {
+            // a data descriptor is not part of the data, and not every member has one
+            if !local.header_start.checked_sub(at).is_some_and(|after| [0, 16, 24].contains(&after)) {
+                return false;
+            }
+            at = local.data_start.saturating_add(local.compressed_size);
+        }
+        at > from && to.checked_sub(at).is_some_and(|after| [0, 16, 24].contains(&after))
     }
 
     /// The archive as its local headers alone tell it.
@@ -316,7 +435,7 @@ impl Salvage<'_> {
         let judged: Result<Vec<_>> = locals.par_iter().map(|local| self.judge(local.header_start, None, end)).collect();
         let members = judged?.into_iter().flatten().map(|(member, _)| member).collect();
         let damage = vec!["the zip directory is missing".to_owned()];
-        Ok(Candidate { members, damage, directory_start: end, end })
+        Ok(Candidate { members, damage, directory_start: end, end, is_complete: false })
     }
 
     /// The same as [`Self::judge_at`], of a member that may lie elsewhere than the directory says: where a header with its

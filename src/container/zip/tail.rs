@@ -4,10 +4,13 @@
 //! that until the last byte is on the disk the old archive is whole, only followed by something unfinished. An extra
 //! field in the appended member's local header says where that begins and what it will be.
 
+use std::sync::Arc;
+
 use super::directory::{Directory, end_records, push_field, valid_end};
-use super::{END_RECORD, END_RECORD_BYTES, LOCAL_HEADER_BYTES};
-use crate::error::{Error, Result};
-use crate::source::{SharedSource, Source, read_vec};
+use super::{END_RECORD, END_RECORD_BYTES, LOCAL_HEADER_BYTES, Zip};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
+use crate::source::{SharedSource, Source, Window, read_vec};
 
 /// The extra field's id (none of APPNOTE's) and what its content begins with.
 const FIELD: u16 = 0x4b43;
@@ -50,7 +53,20 @@ impl Mark {
     }
 }
 
-/// An edit in place that did not come to its end.
+/// What follows the end of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    /// An edit in place that did not come to its end: its mark is there.
+    Edit,
+    /// An edit in place that came to its end, and whose directory or end record was damaged later.
+    DamagedEdit,
+    /// The beginning of a zip member, too short to tell whose it is.
+    Unknown,
+    /// Zeros: never written, or padding.
+    Padding,
+}
+
+/// An edit in place that did not come to its end, or what may be one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interrupted {
     /// Bytes of the file as it was before.
@@ -59,8 +75,8 @@ pub struct Interrupted {
     pub tail_len: u64,
     /// When the new member and directory are complete: how to finish.
     pub finish: Option<Finish>,
-    /// The bytes after them are all zero: never written, or padding.
-    pub is_padding: bool,
+    /// What they are.
+    pub tail: Tail,
 }
 
 /// What is missing.
@@ -68,7 +84,7 @@ pub struct Interrupted {
 pub struct Finish {
     /// Where it goes.
     pub at: u64,
-    /// The end records.
+    /// The directory and the end records.
     pub bytes: Vec<u8>,
 }
 
@@ -76,9 +92,20 @@ impl Interrupted {
     /// What every command says of such a file.
     pub fn error(&self) -> Error {
         let (old, tail) = (self.old_len, self.tail_len);
-        if self.is_padding {
-            let message = format!("{tail} zero bytes follow the {old} bytes of the zip archive");
-            return Error::truncated(message).at(old).advise("`ckpt repair` drops them");
+        let drops = |message| Error::truncated(message).at(old).advise("`ckpt repair` drops them");
+        match self.tail {
+            Tail::Padding => return drops(format!("{tail} zero bytes follow the {old} bytes of the zip archive")),
+            Tail::Unknown => {
+                return drops(format!(
+                    "{tail} bytes follow the {old} bytes of the zip archive: the beginning of another one, or of an edit in \
+                     place that was interrupted"
+                ));
+            }
+            Tail::DamagedEdit => {
+                let message = "the zip directory that an edit in place wrote is damaged; `ckpt repair` restores it";
+                return Error::malformed(message).at(old);
+            }
+            Tail::Edit => {}
         }
         Error::truncated(format!(
             "an edit in place was interrupted: {tail} unfinished bytes follow the {old} bytes of the file as it was; \
@@ -88,47 +115,143 @@ impl Interrupted {
     }
 }
 
-/// Looks for an unfinished edit at the end of a file whose directory cannot be read, or is followed by something.
+/// Looks for an unfinished edit at the end of a file whose directory cannot be read, or is followed by something; and for
+/// one that was finished, and whose directory is damaged.
 pub fn interrupted(source: &SharedSource) -> Result<Option<Interrupted>> {
-    let Some(old_len) = last_valid_end(source.as_ref())?.filter(|end| *end < source.len()) else { return Ok(None) };
+    let Some(end) = last_valid_end(source.as_ref(), source.len())? else { return Ok(None) };
+    if end < source.len() {
+        return unfinished(source, end);
+    }
+    // the archive ends as it should: one that was edited has the older one's end before it
+    let Some(old_len) = last_valid_end(source.as_ref(), end - 1)? else { return Ok(None) };
+    let found = unfinished(source, old_len)?.filter(|found| found.tail == Tail::DamagedEdit && found.finish.is_some());
+    Ok(found.filter(|found| found.finish.as_ref().is_none_or(|finish| !finish.is_there(source).unwrap_or(false))))
+}
+
+/// What follows an archive that ends at byte `old_len`.
+fn unfinished(source: &SharedSource, old_len: u64) -> Result<Option<Interrupted>> {
     let tail_len = source.len() - old_len;
+    let found = |tail, finish| Ok(Some(Interrupted { old_len, tail_len, finish, tail }));
     let fixed = read_vec(source.as_ref(), old_len, tail_len.min(LOCAL_HEADER_BYTES))?;
     let known = fixed.len().min(4);
     if fixed.get(..known) != b"PK\x03\x04".get(..known) {
         // a file whose length is on the disk, but none of the bytes
-        let is_padding = is_zero(source.as_ref(), old_len)?;
-        return Ok(is_padding.then_some(Interrupted { old_len, tail_len, finish: None, is_padding }));
+        return if is_zero(source.as_ref(), old_len)? { found(Tail::Padding, None) } else { Ok(None) };
     }
     let short = |at: usize| fixed.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |n| u16::from_le_bytes(*n));
     let (name_len, extra_len) = (u64::from(short(26)), u64::from(short(28)));
     let data_start = old_len + LOCAL_HEADER_BYTES + name_len + extra_len;
     if data_start > source.len() {
-        return Ok(Some(Interrupted { old_len, tail_len, finish: None, is_padding: false }));
+        return found(Tail::Unknown, None);
     }
     let extra = read_vec(source.as_ref(), data_start - extra_len, extra_len)?;
     let mark = super::directory::fields(&extra).find(|(id, _)| *id == FIELD).and_then(|(_, field)| Mark::parse(field));
     let Some(mark) = mark.filter(|mark| mark.old_len == old_len) else { return Ok(None) };
     let finish = finish(source, old_len, data_start, &mark)?;
-    Ok(Some(Interrupted { old_len, tail_len, finish, is_padding: false }))
+    // an end of its own, whatever it says, was written after everything else was on the disk
+    let tail = match &finish {
+        Some(finish) if source.len() >= finish.end() => Tail::DamagedEdit,
+        _ => Tail::Edit,
+    };
+    found(tail, finish)
 }
 
-/// The end records, when the member and the directory before them are there and whole.
+/// The directory and the end records that an edit writes, when the member before them is there and whole. The directory is
+/// that of the archive before but for one entry, and the mark has its checksum: when it is not in the file, it can be made.
 fn finish(source: &SharedSource, old_len: u64, data_start: u64, mark: &Mark) -> Result<Option<Finish>> {
-    // the directory says how long the member is, so it is looked for at the end of the bytes that can be there
     let header = read_vec(source.as_ref(), old_len, data_start - old_len)?;
     let Some((crc32, size)) = super::directory::local_sizes(&header) else { return Ok(None) };
-    let Some(start) = data_start.checked_add(size) else { return Ok(None) };
-    let Some(end) = start.checked_add(mark.directory_len).filter(|end| *end <= source.len()) else { return Ok(None) };
-    let directory = read_vec(source.as_ref(), start, mark.directory_len)?;
-    if crc32_of(source.as_ref(), start, end)? != mark.directory_crc32
-        || crc32_of(source.as_ref(), data_start, start)? != crc32
-    {
+    let Some(start) = data_start.checked_add(size).filter(|start| *start <= source.len()) else { return Ok(None) };
+    if crc32_of(source.as_ref(), data_start, start)? != crc32 {
         return Ok(None);
     }
-    let count = Directory::count(&directory);
+    let end = start.checked_add(mark.directory_len).filter(|end| *end <= source.len());
+    let there = match end {
+        Some(end) if crc32_of(source.as_ref(), start, end)? == mark.directory_crc32 => {
+            Some(read_vec(source.as_ref(), start, mark.directory_len)?)
+        }
+        _ => made_again(source, old_len, &header, (crc32, size))?
+            .filter(|made| made.len() as u64 == mark.directory_len && crc32fast::hash(made) == mark.directory_crc32),
+    };
+    let Some(directory) = there else { return Ok(None) };
+    let Some(count) = Directory::count(&directory) else { return Ok(None) };
     let comment = comment(source.as_ref(), old_len)?;
-    let Some(count) = count else { return Ok(None) };
-    Ok(Some(Finish { at: end, bytes: end_records(start, mark.directory_len, count, &comment)? }))
+    let records = end_records(start, mark.directory_len, count, &comment)?;
+    Ok(Some(Finish { at: start, bytes: [directory, records].concat() }))
+}
+
+/// The directory of the archive before, with the entry of the appended member as an edit writes it.
+fn made_again(
+    source: &SharedSource,
+    old_len: u64,
+    header: &[u8],
+    (crc32, size): (u32, u64),
+) -> Result<Option<Vec<u8>>> {
+    let old = Window::shared(source, 0, old_len)?;
+    let old = match Zip::open_whole(old, &Limits::default()) {
+        Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+        opened => opened.ok().and_then(|zip| Directory::of(&zip).ok()),
+    };
+    let name_len = usize::from(super::directory::half(header, 26));
+    let fixed = usize::try_from(LOCAL_HEADER_BYTES).unwrap_or_default();
+    let name = header.get(fixed..).and_then(|rest| rest.get(..name_len)).unwrap_or_default();
+    let Some(mut directory) = old else { return Ok(None) };
+    let Some(entry) = directory.0.iter_mut().find(|entry| entry.name == name) else { return Ok(None) };
+    entry.header_start = old_len;
+    entry.set_stored(crc32, size);
+    // the header says the sizes itself, which is one of the entry's flags
+    entry.local_header(&[])?;
+    directory.encode().map(Some)
+}
+
+impl Finish {
+    /// Where the finished archive ends.
+    pub fn end(&self) -> u64 {
+        self.at.saturating_add(self.bytes.len() as u64)
+    }
+
+    /// Whether the bytes are in the file already.
+    fn is_there(&self, source: &SharedSource) -> Result<bool> {
+        Ok(self.end() == source.len() && read_vec(source.as_ref(), self.at, self.bytes.len() as u64)? == self.bytes)
+    }
+}
+
+/// The file as it will be: up to `at` as it is, then other bytes.
+#[derive(Debug)]
+struct Mended {
+    source: SharedSource,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Source for Mended {
+    fn len(&self) -> u64 {
+        self.at.saturating_add(self.bytes.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let here = usize::try_from(self.at.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
+        let (before, after) = buf.split_at_mut(here);
+        if !before.is_empty() {
+            self.source.read_at(offset, before)?;
+        }
+        let from = usize::try_from(offset.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let bytes = self.bytes.get(from..).and_then(|rest| rest.get(..after.len()));
+        let bytes = bytes.ok_or_else(|| Error::truncated("ends early").at(offset))?;
+        after.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl Interrupted {
+    /// The file as it is once the edit is finished or undone.
+    pub fn mended(&self, source: &SharedSource) -> SharedSource {
+        let (at, bytes) = match &self.finish {
+            Some(finish) => (finish.at, finish.bytes.clone()),
+            None => (self.old_len, Vec::new()),
+        };
+        Arc::new(Mended { source: Arc::clone(source), at, bytes })
+    }
 }
 
 fn comment(source: &dyn Source, old_len: u64) -> Result<Vec<u8>> {
@@ -168,8 +291,8 @@ fn is_zero(source: &dyn Source, from: u64) -> Result<bool> {
     Ok(true)
 }
 
-/// Searches backwards for an end record that is one; gives where what it ends, ends.
-fn last_valid_end(source: &dyn Source) -> Result<Option<u64>> {
+/// Searches backwards for an end record that is one; gives where what it ends, ends: at byte `most` or before.
+fn last_valid_end(source: &dyn Source, most: u64) -> Result<Option<u64>> {
     let least = source.len().saturating_sub(MAX_TAIL_BYTES);
     let mut to = source.len();
     while to > least {
@@ -178,7 +301,7 @@ fn last_valid_end(source: &dyn Source) -> Result<Option<u64>> {
         let block = read_vec(source, from, (to - from + 3).min(source.len() - from))?;
         let found = block.windows(4).enumerate().rev().filter(|(_, window)| *window == END_RECORD);
         for (at, _) in found {
-            if let Some(end) = valid_end(source, from + at as u64) {
+            if let Some(end) = valid_end(source, from + at as u64).filter(|end| *end <= most) {
                 return Ok(Some(end));
             }
         }

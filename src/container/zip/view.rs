@@ -33,6 +33,7 @@ impl Zip {
             trailing_bytes: 0,
             top_folder: None,
             damage: Vec::new(),
+            is_complete: true,
             loose: None,
         }
     }
@@ -72,6 +73,7 @@ impl Zip {
             trailing_bytes: 0,
             top_folder: None,
             damage: Vec::new(),
+            is_complete: true,
             loose: Some(loose),
         }
     }
