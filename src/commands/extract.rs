@@ -128,11 +128,8 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
 
 impl Args {
     fn options(&self) -> Options {
-        let mut options = Options::default();
-        (options.names, options.select) = (self.names.clone(), self.names_chosen.select());
-        (options.slice, options.dtype) = (self.slice.clone(), self.dtype.clone());
         let PictureArgs { range, diverging, scale } = self.picture;
-        (options.range, options.diverging, options.scale) = (range, diverging, scale);
-        options
+        let (names, select) = (self.names.clone(), self.names_chosen.select());
+        Options { names, select, slice: self.slice.clone(), dtype: self.dtype.clone(), range, diverging, scale }
     }
 }

@@ -69,10 +69,9 @@ pub struct Args {
 /// Lists the inputs one after the other; one that cannot be opened does not keep the others from being listed.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     input::stdin_once(&args.inputs)?;
-    let mut options = Options::default();
-    options.select = args.names_chosen.select();
-    (options.tensors, options.values) = (!args.values, !args.tensors);
-    (options.hash, options.stats, options.voice) = (args.hash, args.stats, flag);
+    let (tensors, values) = (!args.values, !args.tensors);
+    let select = args.names_chosen.select();
+    let options = Options { select, tensors, values, hash: args.hash, stats: args.stats, voice: flag };
     lister::list_all(args, &options)
 }
 
