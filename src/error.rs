@@ -263,6 +263,14 @@ impl Error {
         })
     }
 
+    /// The output that it is about, where that has been said.
+    pub fn output(&self) -> Option<&str> {
+        self.0.subjects.iter().find_map(|subject| match subject {
+            Subject::Output(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// The member of the archive, if the trouble is inside one.
     pub fn member(&self) -> Option<&str> {
         self.0.member.as_deref()

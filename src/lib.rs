@@ -1,12 +1,26 @@
 //! `ckpt` is a small compiler for checkpoints: bytes -> containers -> object graph -> named tensors -> report or new
 //! bytes. This library is the whole program but its process boundary; the binary, tests, benches and fuzz targets use it.
 //!
+//! [`open`] opens a checkpoint; an [`Input`] gives its tensors and values by name. What the subcommands do is in
+//! [`operations`]. A program that needs no command line leaves out the feature `cli`.
+//!
+//! ```
+//! let checkpoint = ckpt::open("testdata/torch-2.15-py311/cnn_state.pt")?;
+//! for tensor in checkpoint.tensors()? {
+//!     println!("{} {} {:?}", tensor.name(), tensor.dtype(), tensor.shape());
+//! }
+//! let bias: Vec<f32> = checkpoint.tensor("features.0.bias")?.read()?;
+//! # assert_eq!(bias.len(), 4);
+//! # Ok::<(), ckpt::Error>(())
+//! ```
+//!
 //! # The rooms
 //!
 //! | room | what it owns |
 //! | --- | --- |
 //! | [`cli`] | the command line as clap types; completions and man pages are made from them |
 //! | [`commands`] | one file a subcommand: its `Args` and its `run` |
+//! | [`operations`] | what the subcommands do, for any caller: options in, an outcome out |
 //! | [`report`] | what a command found, as plain serde types, each also laid out as a document |
 //! | [`render`] | documents to tables, reports to JSON; hostile names escaped |
 //! | [`layout`] | checkpoints that are not one file: shards with an index, torch.distributed's directories, unpacked zips, members of archives |
@@ -20,7 +34,7 @@
 //!
 //! # The rule
 //!
-//! Arrows point down only: commands -> report, render, safety, write -> layout -> checkpoint -> data, container -> pickle ->
+//! Arrows point down only: commands -> operations -> report, render, safety, write -> layout -> checkpoint -> data, container -> pickle ->
 //! dtype, source, limits, error, progress. `pickle` knows nothing of torch, `container` nothing of names; commands never
 //! touch a zip or an opcode; a renderer knows documents, not commands. A new format is one file in `container`, `layout`
 //! or `write` and a line in a table; a new output is one `Renderer`; a new subcommand is one file.
@@ -54,3 +68,30 @@ pub mod report;
 pub mod safety;
 pub mod source;
 pub mod write;
+
+use std::path::Path;
+
+pub use checkpoint::value::Value;
+pub use data::scalar::Scalar;
+pub use error::{Error, ErrorKind, Result};
+pub use half::{bf16, f16};
+pub use limits::Limits;
+pub use operations::Input;
+pub use operations::read::TensorView;
+
+/// Opens a checkpoint: a file, a directory, an index of shards, or a member of an archive (`model.tar.gz::model.pth`). What
+/// it is, its bytes decide. No tensor's data is read, and nothing in the file is run.
+///
+/// ```
+/// let checkpoint = ckpt::open("testdata/torch-2.15-py311/checkpoint.tar")?;
+/// assert_eq!(checkpoint.tensors()?.count(), 40);
+///
+/// let e = ckpt::open("README.md").unwrap_err();
+/// assert_eq!(e.kind(), ckpt::ErrorKind::NotACheckpoint);
+/// # Ok::<(), ckpt::Error>(())
+/// ```
+///
+/// Errors name the file. The bounds are [`Limits::default`]; [`operations::open::open`] takes others.
+pub fn open(path: impl AsRef<Path>) -> Result<Input> {
+    operations::open::open(path.as_ref(), &Limits::default(), &progress::Silent)
+}

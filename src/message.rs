@@ -11,6 +11,8 @@ pub enum Setting {
     Allow,
     /// The nesting that a tree shows.
     Depth,
+    /// Drawing what is below the middle in one colour, above in another.
+    Diverging,
     /// Names to leave out, with everything below them.
     Drop,
     /// The dtype to cast to.
@@ -43,12 +45,16 @@ pub enum Setting {
     MaxShardSize,
     /// Where to write.
     Output,
+    /// The values that are black and white in a picture.
+    Range,
     /// Where to begin.
     Root,
     /// Where to begin in the first file.
     RootA,
     /// Where to begin in the second file.
     RootB,
+    /// Pixels of a value's side in a picture.
+    Scale,
     /// Entries for the metadata.
     SetMetadata,
     /// How tensors that share memory are written.
@@ -69,6 +75,7 @@ impl Setting {
         match self {
             Setting::Allow => "allow",
             Setting::Depth => "depth",
+            Setting::Diverging => "diverging",
             Setting::Drop => "drop",
             Setting::Dtype => "dtype",
             Setting::Exclude => "exclude",
@@ -85,9 +92,11 @@ impl Setting {
             Setting::MaxReadBytes => "max_read_bytes",
             Setting::MaxShardSize => "max_shard_size",
             Setting::Output => "output",
+            Setting::Range => "range",
             Setting::Root => "root",
             Setting::RootA => "root_a",
             Setting::RootB => "root_b",
+            Setting::Scale => "scale",
             Setting::SetMetadata => "set_metadata",
             Setting::Shared => "shared",
             Setting::Slice => "slice",
@@ -171,6 +180,22 @@ impl<T: Into<String>> From<T> for Message {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.spoken(fields))
+    }
+}
+
+/// Something worth knowing about a file that is no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The file.
+    pub file: String,
+    /// What there is to know.
+    pub message: Message,
+}
+
+impl Note {
+    /// A note about `file`.
+    pub fn new(file: &str, message: impl Into<Message>) -> Self {
+        Note { file: file.to_owned(), message: message.into() }
     }
 }
 

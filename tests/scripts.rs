@@ -163,6 +163,22 @@ fn every_command_with_inputs_has_that_line() {
 }
 
 #[test]
+fn what_is_asked_for_and_not_there_is_no_fault_of_the_input() {
+    for words in [
+        "ls --json --root nope model.pt",
+        "diff --json --root nope model.pt model.pt",
+        "extract --json model.pt nope",
+        "extract --json model.pt -o out.foo",
+        "extract --json model.pt --scale 2 -o out.npz",
+        "extract --json model.pt -o no/such/folder/out.npz",
+        "convert --json --root nope model.pt out.safetensors",
+    ] {
+        let run = in_a_folder(words).exits(2);
+        assert!(run.stdout.is_empty() && run.stderr.lines().count() == 1, "{words}: {}{}", run.text(), run.stderr);
+    }
+}
+
+#[test]
 fn the_line_says_where() {
     let cut = in_a_folder("ls --json cut.pt").exits(2);
     let line = &objects(&cut)[0];

@@ -509,7 +509,7 @@ fn a_part_of_a_state_dict_keeps_the_versions_of_its_modules() {
     let out = Out::new();
     for (name, options) in [("a.pt", &["--root", "blocks.1"][..]), ("b.pt", &["--root", "blocks.1", "--state-dict"])] {
         out.convert(FLAT, name, options);
-        let checkpoint = ckpt::commands::input::open(Path::new(&out.path(name)), &Limits::default(), true);
+        let checkpoint = ckpt::open(out.path(name));
         let checkpoint = checkpoint.unwrap().checkpoint;
         let objects = checkpoint.objects();
         let metadata = objects.attribute(checkpoint.root, "_metadata").unwrap();
@@ -535,7 +535,7 @@ fn checkpoints() -> Vec<PathBuf> {
 fn every_node_of_every_tree_is_a_name() {
     let nodes_tried = std::sync::atomic::AtomicUsize::new(0);
     driver::for_each(&checkpoints(), |path| {
-        let Ok(input) = ckpt::commands::input::open(path, &Limits::default(), true) else { return Ok(()) };
+        let Ok(input) = ckpt::open(path) else { return Ok(()) };
         let checkpoint = &input.checkpoint;
         let Ok(names) = checkpoint.names(&checkpoint.top()) else { return Ok(()) };
         let names: Vec<String> = names.entries.iter().map(Entry::name).collect();

@@ -5,7 +5,7 @@
 
 use ckpt::checkpoint::Checkpoint;
 use ckpt::checkpoint::edit::rules::{Rules, Step, parse_substitution, parse_table};
-use ckpt::commands::extract::file_names::FileNames;
+use ckpt::operations::extract::file_names::FileNames;
 use ckpt::operations::select::Select;
 use ckpt::container::zip::check_name;
 use ckpt::limits::Limits;

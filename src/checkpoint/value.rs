@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use crate::checkpoint::arguments::{device_name, torch_dtype};
 use crate::checkpoint::constructors::Constructor;
+use crate::checkpoint::names::Item;
 use crate::checkpoint::numpy;
 use crate::checkpoint::object::Objects;
 use crate::checkpoint::pyrepr;
@@ -79,6 +80,20 @@ impl Objects<'_> {
         let mut repr = Repr { objects: self, out: String::new(), max: max_chars, depth: 0 };
         repr.write(node);
         Some(Value { type_name, repr: cut(repr.out, max_chars), json })
+    }
+
+    /// What is said of anything that is listed and no tensor: a value, an object that is none, what contains itself.
+    pub fn listed(&self, node: NodeId, item: Item, max_chars: usize) -> Value {
+        let repr = match item {
+            Item::Recursion if self.items(node).is_some() => "{...}".to_owned(),
+            Item::Recursion if self.elements(node).is_some() => "[...]".to_owned(),
+            Item::Recursion => "...".to_owned(),
+            _ => match self.value(node, max_chars) {
+                Some(value) => return value,
+                None => self.repr(node, max_chars),
+            },
+        };
+        Value { type_name: self.type_name(node), repr, json: Json::Null }
     }
 
     fn value_kind(&self, node: NodeId) -> Option<(String, Json)> {

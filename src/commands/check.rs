@@ -10,14 +10,14 @@ use anyhow::Context;
 use rayon::prelude::*;
 
 use self::allowing::AllowArgs;
-use crate::commands::input::{self, LimitArgs, path_of};
-use crate::commands::ls::no_checkpoint_below;
+use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::wording::{flag, worded};
 use crate::commands::{Status, progress_bar::Bar};
 use crate::error::{Error, ErrorKind};
 use crate::layout::{Below, BelowKind, below, is_called_a_checkpoint};
 use crate::limits::Limits;
+use crate::operations::open::{no_checkpoint_below, path_of};
 use crate::progress::Silent;
 use crate::report::check::{Check, GlobalRow, Lines, Summary, status_name, verdict};
 use crate::report::figures::counted;
@@ -151,7 +151,7 @@ fn check_many(args: &Args, allow: &Allow, limits: &Limits) -> anyhow::Result<Sta
             args.print_lines(&mut lines)?;
         }
         if others == found.len() {
-            many.refuse(input, &no_checkpoint_below(input))?;
+            many.refuse(input, &no_checkpoint_below(input).into())?;
         }
     }
     if !args.output.wants_json() {

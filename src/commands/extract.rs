@@ -1,41 +1,29 @@
 //! `ckpt extract`: one thing taken out of a checkpoint, or several, printed or written.
 
-mod choose;
-pub mod file_names;
-mod form;
-mod parts;
-mod show;
-mod write_out;
-
-use std::io::Write;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
-use crate::checkpoint::{Entry, Item};
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::{OutputArgs, stdout};
+use crate::commands::progress_bar::Bars;
 use crate::commands::values::formats;
-use crate::data::Elements;
-use crate::data::recast::Recast;
 use crate::data::subscript::Subscript;
-use crate::dtype::{Class, DType};
-use crate::error::Result;
-use crate::limits::Limits;
+use crate::dtype::DType;
+use crate::operations::extract::{Destination, Form, Options, Text, choose, show, write};
 use crate::write::format::Format;
-use crate::write::watch::{self, Watch};
 
 /// Options of `ckpt extract`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("\
 Without -o the result is printed: tensors as torch prints them, strings raw, other values as Python does, everything as \
 JSON with --json (NaN and infinities as strings, complex numbers as pairs).\n\n\
-{}\n\n\
+{PARTS_HELP}\n\n\
 In a picture NaN is magenta, or dark where there are three channels; filters (N x C x H x W) are tiled, those with \
-neither one nor three channels in one row each.\n\n{EXAMPLES}", parts::PARTS_HELP))]
+neither one nor three channels in one row each.\n\n{EXAMPLES}"))]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The checkpoint: a file, a directory, `ARCHIVE::member`, or `-` for standard input
@@ -105,101 +93,43 @@ fn parse_range(text: &str) -> std::result::Result<(f64, f64), String> {
     bounds.ok_or_else(|| "expected two numbers, the smaller one first: -1,1".to_owned())
 }
 
+/// The names under which the parts of sparse and quantized tensors are written, for `--help`.
+const PARTS_HELP: &str = "\
+Sparse tensors are written as NAME.indices, NAME.values (or crow_indices, col_indices, …) and NAME.size, quantized ones \
+as NAME.int_repr, NAME.scale, NAME.zero_point (and NAME.axis), nested ones as NAME.values, NAME.sizes, NAME.strides and \
+NAME.offsets. What a wrapper subclass (torchao, quanto, DTensor) holds has names of its own, which `ckpt ls` shows.";
+
 /// Prints or writes what was chosen.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
-    let limits = args.limits.limits();
-    let mut input = input::open(&args.input, &limits, args.report.quiet)?;
-    let input_name = input.name.clone();
-    let context = || input_name.clone();
-    let chosen = choose::choose(&input.checkpoint, &args.names, &args.names_chosen.select()).with_context(context)?;
+    let mut input = input::open(&args.input, &args.limits.limits(), args.report.quiet)?;
+    let options = args.options();
+    let chosen = choose(&input, &options)?;
     for note in &input.checkpoint.notes {
         args.report.note(&input.name, note);
     }
-    check_cast(args, &input.checkpoint, &chosen.entries).with_context(context)?;
-    if let Some(output) = &args.output {
-        return write_out::run(args, &mut input, &chosen, output);
-    }
-    let watched = watch(&input.checkpoint, &chosen);
-    let part = show::Part { subscript: args.slice.as_ref(), dtype: args.dtype.as_ref() };
-    let shown = if args.report.wants_json() {
-        let mut out = stdout();
-        let written = show::write_json(&input.checkpoint, &chosen, part, &mut out);
-        written.and_then(|()| Ok(out.flush()?))
-    } else {
-        show::as_text(&input.checkpoint, &chosen, part, args.full)
+    let Some(output) = &args.output else {
+        let text = Text { full: args.full, escaped: io::stdout().is_terminal() };
+        let form = if args.report.wants_json() { Form::Json } else { Form::Text(text) };
+        args.report.notes(&show(&input, &chosen, &options, form, &mut stdout())?);
+        return Ok(Status::Success);
     };
-    shown.with_context(context)?;
-    let doubtful = watched.finish().and_then(|wrong| watch::named(&input.checkpoint, &wrong)).with_context(context)?;
-    for line in watch::told(&doubtful) {
-        args.report.note(&input.name, line);
+    if output.as_os_str() == "-" && args.report.wants_json() {
+        bail!("--json and `-o -` both write to standard output; use -o FILE");
+    }
+    let file = (!input::is_stdin(&args.input)).then_some(args.input.as_path());
+    let to = Destination { path: output, format: args.to, force: args.force, input: file };
+    let report = write(&mut input, &chosen, &options, &to, &Bars::new(args.report.quiet))?;
+    args.report.notes(&report.notes);
+    if args.report.wants_json() {
+        args.report.print(&report)?;
     }
     Ok(Status::Success)
 }
 
-/// Storages that are looked at for their checksums even if few of their elements are wanted.
-const MAX_WATCHED_BYTES: u64 = 64 << 20;
-
-/// Has the checksums looked at of the storages that the chosen tensors lie in: those that are wanted for a good part, and
-/// small ones.
-fn watch(checkpoint: &crate::checkpoint::Checkpoint, chosen: &choose::Chosen) -> Watch {
-    let tensors = chosen.entries.iter().filter_map(|entry| match entry.item {
-        Item::Tensor(id, _) => Some(id),
-        _ => None,
-    });
-    let mut wanted: Vec<(crate::checkpoint::StorageId, u64)> = Vec::new();
-    let mut places = std::collections::HashMap::new();
-    for tensor in tensors {
-        for id in checkpoint.storages_of(tensor) {
-            let place = *places.entry(id).or_insert_with(|| {
-                wanted.push((id, 0));
-                wanted.len() - 1
-            });
-            if let Some((_, bytes)) = wanted.get_mut(place) {
-                let all = checkpoint.tensor(tensor).and_then(|tensor| tensor.bytes());
-                *bytes = bytes.saturating_add(all.unwrap_or_default());
-            }
-        }
+impl Args {
+    fn options(&self) -> Options {
+        let PictureArgs { range, diverging, scale } = self.picture;
+        let (names, select) = (self.names.clone(), self.names_chosen.select());
+        Options { names, select, slice: self.slice.clone(), dtype: self.dtype.clone(), range, diverging, scale }
     }
-    let storages = wanted.into_iter().filter(|(id, bytes)| {
-        let stored = checkpoint.storages.get(*id).and_then(|storage| storage.available()).unwrap_or_default();
-        stored <= MAX_WATCHED_BYTES || stored / 2 <= *bytes
-    });
-    let names = chosen.entries.iter().map(Entry::name).collect();
-    Watch::start(checkpoint, storages.map(|(id, _)| id), &names)
-}
-
-/// `--dtype` must have something to do.
-fn check_cast(args: &Args, checkpoint: &crate::checkpoint::Checkpoint, entries: &[Entry]) -> anyhow::Result<()> {
-    let Some(wanted) = &args.dtype else { return Ok(()) };
-    let dtypes = entries.iter().filter_map(|entry| match entry.item {
-        Item::Tensor(id, _) => checkpoint.tensor(id)?.dtype.clone(),
-        _ => None,
-    });
-    let dtypes: Vec<DType> = dtypes.collect();
-    match dtypes.as_slice() {
-        [one] if !is_castable(one) => bail!("cannot cast {one} to {wanted}: only floating-point tensors can be cast"),
-        many if !many.iter().any(is_castable) => bail!("--dtype {wanted}: no floating-point tensor to cast"),
-        _ => Ok(()),
-    }
-}
-
-fn is_castable(dtype: &DType) -> bool {
-    dtype.class() == Some(Class::Float)
-}
-
-/// Floating elements in the wanted dtype, and what counts their overflows; others as they are.
-fn cast(elements: Elements, dtype: Option<&DType>, limits: &Limits) -> Result<(Elements, Option<Arc<Recast>>)> {
-    match dtype {
-        Some(dtype) if is_castable(&elements.dtype) && elements.dtype != *dtype => {
-            let (cast, source) = Recast::over(elements, dtype, limits)?;
-            Ok((cast, Some(source)))
-        }
-        _ => Ok((elements, None)),
-    }
-}
-
-/// An error with the name of the entry that it is about, when there are several.
-fn named(error: anyhow::Error, entry: &Entry, several: bool) -> anyhow::Error {
-    let closed = crate::commands::output::is_closed_pipe(&error);
-    if several && !closed { error.context(entry.name()) } else { error }
 }

@@ -1,21 +1,18 @@
-//! Opening what the command line names: a file, a directory, an index of shards, a member of an archive
-//! (`FILE::member`), or standard input as `-`.
+//! Inputs of the command line: standard input as `-`, limits, and a progress bar while one is opened.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::Args;
 
-use crate::commands::output::OfInput;
-use crate::commands::progress_bar::Bar;
+use crate::commands::progress_bar::Bars;
 use crate::container::archive::Contents;
-use crate::container::spool::spool;
-use crate::error::{Error, ErrorKind};
-use crate::layout::{Contained, Layout, Walk, address};
+use crate::error::Result;
+use crate::layout::{Layout, address};
 use crate::limits::Limits;
 use crate::operations::Input;
-use crate::report::file_bytes::file_bytes;
+use crate::operations::open::{self, Found};
+use crate::progress::Progress;
 use crate::source::SharedSource;
 
 /// Bounds that a person may raise for a file they trust.
@@ -55,14 +52,6 @@ impl LimitArgs {
     }
 }
 
-/// The bytes that `name` stands for, and the bounds on what is in them. Fails for what is more than one file.
-pub fn contents(name: &Path, limits: &Limits) -> crate::error::Result<Contents> {
-    let layout = layout(name, limits, true)?;
-    layout
-        .contents(limits)
-        .ok_or_else(|| Error::unsupported("made of several files; merge them first with `ckpt convert`"))
-}
-
 /// Whether `name` is standard input, or a member of an archive that comes from there.
 pub fn is_stdin(name: &Path) -> bool {
     name.as_os_str() == "-" || address(name).is_some_and(|address| address.file.as_os_str() == "-")
@@ -76,98 +65,40 @@ pub fn stdin_once(inputs: &[PathBuf]) -> anyhow::Result<()> {
     }
 }
 
+/// What `name` stands for: a file, a directory, a member of an archive, standard input.
+pub fn layout(name: &Path, limits: &Limits, quiet: bool) -> Result<Layout> {
+    layout_with(name, limits, &Bars::new(quiet))
+}
+
+fn layout_with(name: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Layout> {
+    match is_stdin(name) {
+        true => open::layout_of_stream(io::stdin().lock(), name, limits, progress),
+        false => open::layout(name, limits, progress),
+    }
+}
+
+/// The bytes that `name` stands for, and the bounds on what is in them. Fails for what is more than one file.
+pub fn contents(name: &Path, limits: &Limits) -> Result<Contents> {
+    open::contents(&layout(name, limits, true)?, limits)
+}
+
 /// The bytes that `name` stands for.
-pub fn source(name: &Path, limits: &Limits) -> crate::error::Result<SharedSource> {
+pub fn source(name: &Path, limits: &Limits) -> Result<SharedSource> {
     contents(name, limits).map(|contents| contents.source)
 }
 
-/// What `name` stands for: a file, a directory, a member of an archive, standard input.
-pub fn layout(name: &Path, limits: &Limits, quiet: bool) -> crate::error::Result<Layout> {
-    let stdin = || spool(io::stdin().lock(), limits);
-    if name.as_os_str() == "-" {
-        return Ok(Layout::of_source(stdin()?, name));
-    }
-    let Some(address) = address(name) else { return Layout::of(name, limits) };
-    let source = if address.file.as_os_str() == "-" { stdin()? } else { address.open()? };
-    let bar = Bar::new(&name.display().to_string(), source.len(), quiet);
-    Layout::of_member(source, &address, limits, &bar)
+/// Opens a checkpoint. Errors name it.
+pub fn open(name: &Path, limits: &Limits, quiet: bool) -> Result<Input> {
+    let bars = Bars::new(quiet);
+    open::open_layout(name, named_layout(name, limits, &bars)?, limits, &bars)
 }
 
-/// Opens a checkpoint. Errors name the file.
-pub fn open(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result<Input> {
-    let shown = name.display().to_string();
-    let context = || OfInput(shown.clone());
-    let layout = layout(name, limits, quiet).with_context(context)?;
-    let bytes = layout.bytes();
-    let bar = Bar::new(&shown, bytes, quiet);
-    let checkpoint = layout.open(limits, &bar).with_context(context)?;
-    Ok(Input { name: shown, name_bytes: file_bytes(name), bytes, checkpoint })
+/// Opens a checkpoint, or an archive of some. Errors name it.
+pub fn open_or_walk(name: &Path, limits: &Limits, quiet: bool) -> Result<Found> {
+    let bars = Bars::new(quiet);
+    open::open_or_walk(name, named_layout(name, limits, &bars)?, limits, &bars)
 }
 
-/// An input that is a checkpoint, or an archive of some.
-#[derive(Debug)]
-pub enum Found {
-    /// A checkpoint.
-    Checkpoint(Box<Input>),
-    /// An archive: its name, its bytes on disk, the way through it, and why it is no checkpoint.
-    Archive {
-        /// As the command line names it.
-        name: String,
-        /// Bytes on disk.
-        bytes: u64,
-        /// The checkpoints in it.
-        walk: Walk,
-        /// What is said of it where one checkpoint is wanted.
-        e: anyhow::Error,
-    },
-}
-
-/// Opens a checkpoint, or an archive of some. Errors name the file.
-pub fn open_or_walk(name: &Path, limits: &Limits, quiet: bool) -> anyhow::Result<Found> {
-    let shown = name.display().to_string();
-    let context = || OfInput(shown.clone());
-    let layout = layout(name, limits, quiet).with_context(context)?;
-    let bytes = layout.bytes();
-    let contents = layout.contents(limits);
-    let bar = Bar::new(&shown, bytes, quiet);
-    match (layout.open(limits, &bar), contents) {
-        (Err(e), Some(contents)) if matches!(e.kind(), ErrorKind::NotACheckpoint | ErrorKind::Unsupported) => {
-            let walk = Walk::of(&contents, &shown, &bar).with_context(context)?;
-            let e = anyhow::Error::new(e).context(context());
-            match walk {
-                Some(walk) => Ok(Found::Archive { name: shown, bytes, walk, e }),
-                None => Err(e),
-            }
-        }
-        (opened, _) => {
-            let checkpoint = opened.with_context(context)?;
-            let input = Input { name: shown, name_bytes: file_bytes(name), bytes, checkpoint };
-            Ok(Found::Checkpoint(Box::new(input)))
-        }
-    }
-}
-
-/// Opens a checkpoint that was found in `archive`. Errors name it.
-pub fn open_contained(archive: &Path, contained: &Contained, limits: &Limits, quiet: bool) -> anyhow::Result<Input> {
-    let name = contained.name.clone();
-    let context = || OfInput(name.clone());
-    let layout = contained.layout().with_context(context)?;
-    let bytes = layout.bytes();
-    let bar = Bar::new(&name, bytes, quiet);
-    let checkpoint = layout.open(limits, &bar).with_context(context)?;
-    drop(bar);
-    let name_bytes = file_bytes(&path_of(archive, &name));
-    Ok(Input { name, name_bytes, bytes, checkpoint })
-}
-
-/// The path of an input, or of a checkpoint in it, by its name; names that are no Unicode keep their bytes.
-pub fn path_of(input: &Path, name: &str) -> PathBuf {
-    match name.strip_prefix(&*input.to_string_lossy()) {
-        Some(rest) => {
-            let mut path = input.as_os_str().to_owned();
-            path.push(rest);
-            path.into()
-        }
-        None => PathBuf::from(name),
-    }
+fn named_layout(name: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Layout> {
+    layout_with(name, limits, progress).map_err(|e| e.of_input(&name.display().to_string()))
 }

@@ -7,7 +7,6 @@ pub mod convert;
 pub mod diff;
 pub mod extract;
 pub mod input;
-pub mod listing;
 pub mod ls;
 pub mod man;
 pub mod names;

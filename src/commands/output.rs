@@ -7,7 +7,8 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 
 use crate::commands::wording::{flag, worded};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::operations::Note;
 use crate::render::escape::escape;
 use crate::render::json::Json;
 use crate::render::table::Text;
@@ -83,6 +84,11 @@ impl OutputArgs {
         out.flush()
     }
 
+    /// Notes on standard error, unless a person wants quiet.
+    pub fn notes(&self, notes: &[Note]) {
+        notes.iter().for_each(|note| self.note(&note.file, note.message.spoken(flag)));
+    }
+
     /// A line for people on standard error, unless they want quiet.
     pub fn note(&self, file: &str, note: impl Display) {
         if !self.quiet {
@@ -115,16 +121,6 @@ impl Write for Stdout {
     }
 }
 
-/// The name of an input, as the context of whatever goes wrong while it is opened.
-#[derive(Debug, Clone)]
-pub struct OfInput(pub String);
-
-impl Display for OfInput {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl OutputArgs {
     /// Says on standard error why an input cannot be read, and with `--json` on standard output too.
     pub fn refuse(&self, file: &Path, e: &anyhow::Error) -> io::Result<()> {
@@ -146,10 +142,12 @@ impl OutputArgs {
     /// The same for the error that a command ends with, when it is about an input: one that could not be opened, or
     /// `input`, the only one there is.
     pub fn ended_with(&self, input: Option<&Path>, e: &anyhow::Error) -> io::Result<()> {
-        if let Some(OfInput(file)) = e.downcast_ref::<OfInput>() {
-            return self.refused(Path::new(file), e);
+        let ours = || e.chain().find_map(|cause| cause.downcast_ref::<Error>());
+        // what was asked for and cannot be done is no fault of the input, nor is what is wrong with the output
+        if ours().is_some_and(|ours| ours.kind() == ErrorKind::Refused || ours.output().is_some()) {
+            return Ok(());
         }
-        if let Some(file) = e.chain().find_map(|cause| cause.downcast_ref::<Error>()?.input()) {
+        if let Some(file) = ours().and_then(Error::input) {
             return self.refused(Path::new(file), e);
         }
         let Some(input) = input else { return Ok(()) };

@@ -13,6 +13,7 @@ pub mod number;
 mod order;
 mod parts;
 pub mod recast;
+pub mod scalar;
 pub mod stats;
 pub mod subscript;
 mod tile;

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use crate::checkpoint::salvage::Lost;
+use crate::message::Note;
 use crate::render::{Document, Report, json};
 
 /// One run that wrote something.
@@ -24,6 +25,9 @@ pub struct Extraction {
     pub left_out: Vec<String>,
     /// Tensors whose bytes do not match the input's checksums.
     pub doubtful: Vec<Lost>,
+    /// For stderr: what there is to know.
+    #[serde(skip)]
+    pub notes: Vec<Note>,
 }
 
 /// One tensor, part of a tensor, or value.

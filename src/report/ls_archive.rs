@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::figures::{count, counted, size};
 use super::ls::SortBy;
+use crate::message::Note;
 use crate::render::{Cell, Column, Document, Fit, Report, Style, Table, json};
 
 /// One archive. Fields stand in the order of the JSON.
@@ -24,6 +25,9 @@ pub struct ArchiveListing {
     pub checkpoints: Vec<ArchivedRow>,
     /// Members of the outermost archive.
     pub members: u64,
+    /// For stderr: which of them are dangerous to load.
+    #[serde(skip)]
+    pub notes: Vec<Note>,
 }
 
 /// One checkpoint in an archive, or a member that may be one and cannot be read.

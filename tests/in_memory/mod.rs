@@ -12,12 +12,12 @@ use ckpt::checkpoint::{Checkpoint, Container};
 use ckpt::cli::{Cli, Command};
 use ckpt::commands::convert;
 use ckpt::commands::diff;
-use ckpt::commands::listing::{Selection, Wanted, list, read_data};
 use ckpt::commands::repair::save_rest;
 use ckpt::error::{ErrorKind, Result};
 use ckpt::limits::Limits;
 use ckpt::operations::Input;
-use ckpt::operations::select::Filter;
+use ckpt::operations::list::{Options, Outcome, list};
+use ckpt::operations::select::{Select, Unmatched};
 use ckpt::progress::Silent;
 use ckpt::report::diff::Diff;
 use ckpt::report::ls::{Listing, TensorRow};
@@ -43,19 +43,16 @@ fn open(source: SharedSource) -> Result<Checkpoint> {
 
 /// `ls --hash --stats`.
 pub fn list_and_hash(source: SharedSource) -> Result<Listing> {
-    let bytes = source.len();
-    listing(&open(source)?, bytes, Wanted { hash: true, stats: true })
+    listing(&input("file", source)?, true, true)
 }
 
-fn listing(checkpoint: &Checkpoint, bytes: u64, wanted: Wanted) -> Result<Listing> {
-    let filter = Filter::default();
-    let root = checkpoint.top();
-    let selection = Selection { root: &root, filter: &filter, tensors: true, values: true };
-    let mut listed = list(checkpoint, checkpoint.names(&root)?, "file", bytes, &selection)?;
-    if wanted.hash || wanted.stats {
-        read_data(checkpoint, &mut listed, wanted, &Silent);
+fn listing(input: &Input, hash: bool, stats: bool) -> Result<Listing> {
+    let mut options = Options::default();
+    (options.hash, options.stats) = (hash, stats);
+    match list(input, &options, &mut Unmatched::of(&Select::default()), &Silent)? {
+        Outcome::Listed(listing, _) => Ok(*listing),
+        Outcome::Nothing(why) => panic!("everything is nothing: {why}"),
     }
-    Ok(listed.listing)
 }
 
 /// `check --numerics`; what it found.
@@ -112,7 +109,7 @@ fn reread(written: Vec<u8>, by: &dyn std::fmt::Debug) -> Option<Listing> {
         Err(e) if e.kind() == ErrorKind::Limit => return None,
         listed => listed.unwrap_or_else(|e| panic!("what {by:?} wrote is refused: {e}")),
     };
-    let structure = open(source).and_then(|checkpoint| listing(&checkpoint, 0, Wanted::default())).unwrap();
+    let structure = input("file", source).and_then(|input| listing(&input, false, false)).unwrap();
     // arrays without a storage stay in the pickle as they were, and so do files inside byte strings
     let stays = |key: &str| key.starts_with("bytes");
     let stays = |row: &TensorRow| row.storage.as_deref().is_none_or(stays);
@@ -134,11 +131,11 @@ pub fn repair(source: SharedSource) -> anyhow::Result<Option<Listing>> {
 /// Converts, and reads what was written: the tensors of the input, each with its elements.
 pub fn convert_and_reread(bytes: &[u8], to: Format) -> anyhow::Result<()> {
     let written = convert(memory(bytes.to_vec()), to)?;
-    let mut checkpoint = open(memory(bytes.to_vec()))?;
+    let mut input = input("file", memory(bytes.to_vec()))?;
     // names that safetensors records as aliases are tensors again
-    checkpoint.restore_aliases()?;
-    let hashed = Wanted { hash: true, stats: false };
-    let before = listing(&checkpoint, 0, hashed)?;
+    input.checkpoint.restore_aliases()?;
+    let before = listing(&input, true, false)?;
+    let checkpoint = input.checkpoint;
     let after = list_and_hash(memory(written)).unwrap_or_else(|e| panic!("what was written to {to:?} is refused: {e}"));
     let row = |row: &ckpt::report::ls::TensorRow, name: &str| {
         (name.to_owned(), row.dtype.clone(), row.shape.clone(), row.sha256.clone())
@@ -221,18 +218,17 @@ pub fn strip_prefix(source: &SharedSource, prefix: &str) -> Result<Option<Stripp
 pub fn strip_and_reread(bytes: &[u8], prefix: &str) -> Result<()> {
     let source = memory(bytes.to_vec());
     if let Some(Stripped { new, in_place }) = strip_prefix(&source, prefix)? {
-        let before = open(source)?;
+        let before = input("file", source)?;
         [Some(new), in_place].into_iter().flatten().for_each(|after| same_but_names(&before, after));
     }
     Ok(())
 }
 
 /// Nothing but names changes: as many tensors, of the same facts, in the same order.
-fn same_but_names(before: &Checkpoint, after: Vec<u8>) {
-    let after = open(memory(after)).unwrap_or_else(|e| panic!("the renamed file is refused: {e}"));
-    let wanted = Wanted { hash: true, stats: false };
-    let facts = |checkpoint: &Checkpoint| {
-        let rows = listing(checkpoint, 0, wanted).map(|listing| listing.tensors);
+fn same_but_names(before: &Input, after: Vec<u8>) {
+    let after = input("file", memory(after)).unwrap_or_else(|e| panic!("the renamed file is refused: {e}"));
+    let facts = |input: &Input| {
+        let rows = listing(input, true, false).map(|listing| listing.tensors);
         rows.map(|rows| rows.into_iter().map(|t| (t.dtype, t.shape, t.sha256, t.problem.is_some())).collect::<Vec<_>>())
     };
     match (facts(before), facts(&after)) {

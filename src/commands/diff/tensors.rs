@@ -9,7 +9,6 @@ use super::side::{Named, Side, dtype_name};
 use super::{Args, Ignore};
 use crate::checkpoint::tensor::{Data, Quantizer, View};
 use crate::checkpoint::{StorageId, Tensor, equality::Equality};
-use crate::commands::listing::quantizer_text;
 use crate::data::Elements;
 use crate::data::compare::{Comparison, Options, compare};
 use crate::data::gather::for_each_block;
@@ -223,7 +222,7 @@ impl<'a> Tensors<'a> {
             device: tensor.device.as_deref().map(str::to_owned),
             requires_grad: tensor.requires_grad,
             layout: tensor.layout,
-            quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer_text(side.checkpoint, quantizer)),
+            quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer.text(&side.checkpoint.objects())),
         };
         let (a, b) = (facts(self.left, pair.a), facts(self.right, pair.b));
         Changed { name: pair.names[0].name.clone(), what, a, b, numbers }

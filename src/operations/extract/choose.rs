@@ -1,26 +1,26 @@
-//! Which tensors, values and subtrees the command line means.
+//! Which tensors, values and subtrees are meant.
 
 use crate::checkpoint::resolve::{Ambiguous, Choice, Listed, Meaning, Reach, meaning};
 use crate::checkpoint::{Checkpoint, Entry, Item, Place, Root};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::operations::select::{Asked, Select, ambiguous, missing_in};
 
 /// What was chosen.
 #[derive(Debug)]
 pub struct Chosen {
     /// Tensors and values in file order, with names relative to `root`.
-    pub entries: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
     /// Where they lie.
-    pub root: Root,
+    pub(super) root: Root,
     /// Everything below the object `root`.
-    pub whole: bool,
+    pub(super) whole: bool,
     /// One tensor or value was asked for, not several of which there happens to be one.
-    pub single: bool,
+    pub(super) single: bool,
 }
 
 impl Chosen {
     /// The entries without the wrapper tensors whose parts were chosen with them.
-    pub fn without_wrappers<'a>(&'a self, checkpoint: &'a Checkpoint) -> impl Iterator<Item = &'a Entry> {
+    pub(super) fn without_wrappers<'a>(&'a self, checkpoint: &'a Checkpoint) -> impl Iterator<Item = &'a Entry> {
         let next = self.entries.iter().skip(1).map(Some).chain(std::iter::once(None));
         let kept = self.entries.iter().zip(next).filter(|(entry, next)| {
             let wraps = match entry.item {
@@ -35,16 +35,16 @@ impl Chosen {
     }
 }
 
-/// Finds what is meant by `names` below `--root`, restricted by `--include` and `--exclude`. Each of `names` is an exact
+/// Finds what is meant by `names` below the root of `select`, restricted by what it includes and excludes. Each of `names` is an exact
 /// name of a tensor or value, else a subtree, else a glob over whole names. One that matches nothing is an error.
-pub fn choose(checkpoint: &Checkpoint, names: &[String], select: &Select) -> anyhow::Result<Chosen> {
+pub(super) fn choose(checkpoint: &Checkpoint, names: &[String], select: &Select) -> Result<Chosen> {
     let mut root = select.find_root(checkpoint)?;
     let mut entries = checkpoint.names(&root)?.entries;
     let mut names = names;
     if let [name] = names
         && let Some(place) = subtree(checkpoint, &root, &entries, name)?
     {
-        // the only name being one of a subtree is as good as --root
+        // the only name being one of a subtree is as good as a root
         root = place;
         entries = checkpoint.names(&root)?.entries;
         names = &[];
@@ -69,14 +69,14 @@ pub fn choose(checkpoint: &Checkpoint, names: &[String], select: &Select) -> any
     chosen.extend(unlisted);
     chosen.retain(|entry| filter.takes_all() || filter.takes(&entry.name()));
     if chosen.is_empty() {
-        return Err(Error::refused(Asked::of(select, &[]).nothing_left("names")).into());
+        return Err(Error::refused(Asked::of(select, &[]).nothing_left("names")));
     }
     let whole = chosen.len() == entries.len() && root.stem.is_none();
     Ok(Chosen { entries: chosen, root, whole, single })
 }
 
 /// A tensor with parts that are listed below it is meant without them.
-fn meaning_of(name: &str, listed: &[Listed<'_>], entries: &[Entry]) -> anyhow::Result<Meaning> {
+fn meaning_of(name: &str, listed: &[Listed<'_>], entries: &[Entry]) -> Result<Meaning> {
     let found = meaning(name, listed, Reach::Names);
     let found = found.map_err(|Ambiguous { first, second, .. }| Error::refused(ambiguous(name, &first, &second)))?;
     let is_listed = || entries.iter().any(|entry| entry.name() == name);
@@ -84,19 +84,19 @@ fn meaning_of(name: &str, listed: &[Listed<'_>], entries: &[Entry]) -> anyhow::R
 }
 
 /// The place of a name that is not one of a tensor or value, and no glob that matches some.
-fn subtree(checkpoint: &Checkpoint, root: &Root, entries: &[Entry], name: &str) -> anyhow::Result<Option<Root>> {
+fn subtree(checkpoint: &Checkpoint, root: &Root, entries: &[Entry], name: &str) -> Result<Option<Root>> {
     match meaning_of(name, &[Listed::of(entries)], entries)? {
         Meaning::Exact | Meaning::Glob => Ok(None),
         Meaning::All | Meaning::Below | Meaning::Nothing => match checkpoint.place(root, name)? {
             Place::Of(place) => Ok(Some(place)),
-            Place::Ambiguous(first, second) => Err(Error::refused(ambiguous(name, &first, &second)).into()),
-            Place::Nowhere => Err(Error::refused(missing_in(name, None, entries)).into()),
+            Place::Ambiguous(first, second) => Err(Error::refused(ambiguous(name, &first, &second))),
+            Place::Nowhere => Err(Error::refused(missing_in(name, None, entries))),
         },
     }
 }
 
 /// What lies below an object of which a walk lists nothing: an attribute of a module, say.
-fn names_below(checkpoint: &Checkpoint, root: &Root, entries: &[Entry], name: &str) -> anyhow::Result<Vec<Entry>> {
+fn names_below(checkpoint: &Checkpoint, root: &Root, entries: &[Entry], name: &str) -> Result<Vec<Entry>> {
     let Some(place) = subtree(checkpoint, root, entries, name)? else { return Ok(Vec::new()) };
     let path = place.path.get(root.path.len()..).unwrap_or_default();
     let mut below = checkpoint.names(&place)?.entries;

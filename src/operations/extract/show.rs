@@ -1,15 +1,13 @@
-//! Printing to standard output: tensors as torch prints them, values as Python does, everything as JSON when asked.
+//! What was chosen as text: tensors as torch prints them, values as Python does; or as JSON.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use serde_json::Value as Json;
 
+use super::choose::Chosen;
+use super::parts::{self, Taken};
+use super::{Options, cast, named};
 use crate::checkpoint::{Checkpoint, Entry, Item};
-use crate::commands::extract::choose::Chosen;
-use crate::commands::extract::parts::{self, Taken};
-use crate::commands::output::stdout;
-use crate::data::subscript::Subscript;
-use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::pickle::{Node, NodeId};
 use crate::render::escape::escape;
@@ -19,22 +17,27 @@ use crate::write;
 /// A string that is printed is held in memory.
 const MAX_STRING_BYTES: u64 = 64 << 20;
 
-/// What is taken of the tensors that are printed.
-#[derive(Debug, Clone, Copy)]
-pub struct Part<'a> {
-    /// A part of each.
-    pub subscript: Option<&'a Subscript>,
-    /// Cast to this.
-    pub dtype: Option<&'a DType>,
+/// How text is written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Text {
+    /// With every element.
+    pub full: bool,
+    /// With control characters escaped in a string that stands alone, too: it goes to a terminal.
+    pub escaped: bool,
 }
 
 /// Prints a single entry as it is, others with their names.
-pub fn as_text(checkpoint: &Checkpoint, chosen: &Chosen, part: Part<'_>, full: bool) -> anyhow::Result<()> {
-    let mut out = stdout();
+pub(super) fn text(
+    checkpoint: &Checkpoint,
+    chosen: &Chosen,
+    options: &Options,
+    form: Text,
+    out: &mut dyn Write,
+) -> Result<()> {
     if chosen.whole && checkpoint.objects().is_of_stdlib(chosen.root.node) {
         // one thing to people, however many attributes it has
         writeln!(out, "{}", escape(&checkpoint.objects().repr(chosen.root.node, usize::MAX)))?;
-        return Ok(out.flush()?);
+        return Ok(());
     }
     let several = !chosen.single;
     for entry in chosen.without_wrappers(checkpoint) {
@@ -45,29 +48,35 @@ pub fn as_text(checkpoint: &Checkpoint, chosen: &Chosen, part: Part<'_>, full: b
             if several {
                 writeln!(out)?;
             }
-            tensor(checkpoint, entry, part, full, &mut out).map_err(|e| super::named(e.into(), entry, several))?;
+            tensor(checkpoint, entry, options, form.full, out).map_err(|e| named(e.into(), entry, several))?;
         } else {
             if several {
                 write!(out, " ")?;
             }
-            let raw = !several && !io::stdout().is_terminal();
-            let text = value_text(checkpoint, entry, several).map_err(|e| super::named(e.into(), entry, several))?;
+            let raw = !several && !form.escaped;
+            let text = value_text(checkpoint, entry, several).map_err(|e| named(e, entry, several))?;
             // a terminal gets nothing that moves its cursor
             let lines = text.split('\n').map(|line| if raw { line.into() } else { escape(line) });
             writeln!(out, "{}", lines.collect::<Vec<_>>().join("\n"))?;
         }
     }
-    Ok(out.flush()?)
+    Ok(())
 }
 
-fn tensor(checkpoint: &Checkpoint, entry: &Entry, part: Part<'_>, full: bool, out: &mut dyn Write) -> io::Result<()> {
+fn tensor(
+    checkpoint: &Checkpoint,
+    entry: &Entry,
+    options: &Options,
+    full: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let Item::Tensor(id, _) = entry.item else { return Ok(()) };
     let Some(tensor) = checkpoint.tensor(id) else { return Ok(()) };
-    let taken = Taken { checkpoint, tensor, subscript: part.subscript };
+    let taken = Taken { checkpoint, tensor, subscript: options.slice.as_ref() };
     taken.refuse_wrapper(&entry.name())?;
     let mut text = taken.text()?;
-    if let (Contents::Strided(elements), Some(_)) = (&text.contents, part.dtype) {
-        let cast = super::cast(elements.clone(), part.dtype, &checkpoint.limits)?.0;
+    if let (Contents::Strided(elements), Some(_)) = (&text.contents, &options.dtype) {
+        let cast = cast(elements.clone(), options.dtype.as_ref(), &checkpoint.limits)?.0;
         text.dtype = cast.dtype.clone();
         text.contents = Contents::Strided(cast);
     }
@@ -94,7 +103,7 @@ fn value_text(checkpoint: &Checkpoint, entry: &Entry, several: bool) -> Result<S
 }
 
 /// A value as JSON; what JSON cannot say exactly as its Python `repr`.
-pub fn value_json(checkpoint: &Checkpoint, node: NodeId) -> Json {
+pub(super) fn value_json(checkpoint: &Checkpoint, node: NodeId) -> Json {
     let objects = checkpoint.objects();
     match objects.value(node, usize::MAX) {
         Some(value) if !value.json.is_null() || *checkpoint.graph.node(node) == Node::None => value.json,
@@ -104,36 +113,41 @@ pub fn value_json(checkpoint: &Checkpoint, node: NodeId) -> Json {
 }
 
 /// Writes a single entry as bare JSON, others as an object by name; a newline at the end.
-pub fn write_json(checkpoint: &Checkpoint, chosen: &Chosen, part: Part<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
+pub(super) fn write_json(
+    checkpoint: &Checkpoint,
+    chosen: &Chosen,
+    options: &Options,
+    out: &mut dyn Write,
+) -> Result<()> {
     if let ([entry], true) = (chosen.entries.as_slice(), chosen.single) {
-        entry_json(checkpoint, entry, part, out).map_err(|e| super::named(e.into(), entry, false))?;
+        entry_json(checkpoint, entry, options, out).map_err(|e| named(e.into(), entry, false))?;
         return Ok(out.write_all(b"\n")?);
     }
     for (at, entry) in chosen.without_wrappers(checkpoint).enumerate() {
         out.write_all(if at == 0 { b"{" } else { b"," })?;
         serde_json::to_writer(&mut *out, &entry.name()).map_err(io::Error::from)?;
         out.write_all(b":")?;
-        entry_json(checkpoint, entry, part, out).map_err(|e| super::named(e.into(), entry, true))?;
+        entry_json(checkpoint, entry, options, out).map_err(|e| named(e.into(), entry, true))?;
     }
     Ok(out.write_all(b"}\n")?)
 }
 
-fn entry_json(checkpoint: &Checkpoint, entry: &Entry, part: Part<'_>, out: &mut dyn Write) -> io::Result<()> {
+fn entry_json(checkpoint: &Checkpoint, entry: &Entry, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     let Item::Tensor(id, _) = entry.item else {
         return serde_json::to_writer(out, &value_json(checkpoint, entry.node)).map_err(io::Error::from);
     };
     let Some(tensor) = checkpoint.tensor(id) else { return Ok(()) };
-    let taken = Taken { checkpoint, tensor, subscript: part.subscript };
+    let taken = Taken { checkpoint, tensor, subscript: options.slice.as_ref() };
     taken.refuse_wrapper(&entry.name())?;
     let parts = taken.parts()?;
     if let [("", elements)] = parts.as_slice() {
-        let elements = super::cast(elements.clone(), part.dtype, &checkpoint.limits)?.0;
+        let elements = cast(elements.clone(), options.dtype.as_ref(), &checkpoint.limits)?.0;
         return write::json::write(&elements, &checkpoint.limits, out);
     }
     for (at, (name, elements)) in parts.into_iter().enumerate() {
         write!(out, "{}\"{name}\":", if at == 0 { '{' } else { ',' })?;
-        let dtype = part.dtype.filter(|_| parts::is_cast(name));
-        let elements = super::cast(elements, dtype, &checkpoint.limits)?.0;
+        let dtype = options.dtype.as_ref().filter(|_| parts::is_cast(name));
+        let elements = cast(elements, dtype, &checkpoint.limits)?.0;
         write::json::write(&elements, &checkpoint.limits, out)?;
     }
     out.write_all(b"}")

@@ -1,28 +1,26 @@
-//! What `-o OUTPUT` means: one file, or a directory of them.
+//! What the name of an output means: one file, or a directory of them.
 
 use std::path::Path;
 
-use anyhow::bail;
-
+use crate::error::{Error, Result};
+use crate::message::{Message, Setting};
 use crate::write::format::{Format, extension};
 
 /// Where output goes and in which format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub(super) enum Place {
     /// One file, or standard output.
     File(Format),
     /// A file for each tensor and value.
     Directory(Format),
 }
 
-/// What `-o OUTPUT [--to FORMAT]` means for one thing (`single`) or several. A directory is one that exists, a name that
+/// What `output` means for one thing (`single`) or several, written in the format `to` or that of its extension. A directory is one that exists, a name that
 /// ends in a separator, or one without an extension when no file of that format can hold what there is.
-pub fn place(output: &Path, to: Option<Format>, single: bool) -> anyhow::Result<Place> {
+pub(super) fn place(output: &Path, to: Option<Format>, single: bool) -> Result<Place> {
     if output.as_os_str() == "-" {
-        return match to {
-            Some(format) => Ok(Place::File(format)),
-            None => bail!("-o - needs --to FORMAT"),
-        };
+        let no_format = || Error::refused(Message::from("standard output needs ").setting(Setting::To).text(" FORMAT"));
+        return to.map(Place::File).ok_or_else(no_format);
     }
     let separated = output.as_os_str().as_encoded_bytes().last().is_some_and(|b| std::path::is_separator((*b).into()));
     if separated || output.is_dir() {
@@ -34,7 +32,8 @@ pub fn place(output: &Path, to: Option<Format>, single: bool) -> anyhow::Result<
         (None, None) => Ok(Place::Directory(Format::Npy)),
         (None, Some(extension)) => {
             let all: Vec<String> = Format::extensions_of_parts().map(|known| format!(".{known}")).collect();
-            bail!("unknown output extension .{extension}; use one of {}, or --to FORMAT", all.join(" "))
+            let message = format!("unknown output extension .{extension}; use one of {}, or ", all.join(" "));
+            Err(Error::refused(Message::from(message).setting(Setting::To).text(" FORMAT")))
         }
     }
 }

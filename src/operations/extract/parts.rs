@@ -8,6 +8,7 @@ use crate::data::Elements;
 use crate::data::subscript::Subscript;
 use crate::dtype::{DType, Known};
 use crate::error::{Error, Result};
+use crate::message::Setting;
 use crate::pickle::{Node, NodeId};
 use crate::render::tensor_print::{Contents, Scale, TensorText};
 use crate::report::extract::Written;
@@ -23,20 +24,14 @@ const SPARSE: &[(&str, &[&str])] = &[
     (NESTED, &["values", "sizes", "strides", "offsets"]),
 ];
 
-/// The names under which the parts of sparse and quantized tensors are written, for `--help`.
-pub const PARTS_HELP: &str = "\
-Sparse tensors are written as NAME.indices, NAME.values (or crow_indices, col_indices, …) and NAME.size, quantized ones \
-as NAME.int_repr, NAME.scale, NAME.zero_point (and NAME.axis), nested ones as NAME.values, NAME.sizes, NAME.strides and \
-NAME.offsets. What a wrapper subclass (torchao, quanto, DTensor) holds has names of its own, which `ckpt ls` shows.";
-
 /// Whether a cast concerns the part of that name: the elements do, scales do not.
-pub fn is_cast(part: &str) -> bool {
+pub(super) fn is_cast(part: &str) -> bool {
     matches!(part, "" | "values")
 }
 
 /// A tensor of a checkpoint with the part of it that is wanted.
 #[derive(Debug, Clone, Copy)]
-pub struct Taken<'a> {
+pub(super) struct Taken<'a> {
     /// Where it lies.
     pub checkpoint: &'a Checkpoint,
     /// The tensor.
@@ -69,7 +64,7 @@ impl Taken<'_> {
 
     fn no_slices(&self, what: &str) -> Result<()> {
         match self.subscript {
-            Some(_) => Err(Error::unsupported(format!("--slice cannot take a part of a {what} tensor"))),
+            Some(_) => Err(Error::unsupported(Setting::Slice.then(format!(" cannot take a part of a {what} tensor")))),
             None => Ok(()),
         }
     }

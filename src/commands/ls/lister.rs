@@ -1,0 +1,212 @@
+//! The inputs of `ckpt ls`, one after the other: files, what lies below directories, what archives hold.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::Args;
+use crate::commands::Status;
+use crate::commands::input;
+use crate::commands::output::{is_closed_pipe, say};
+use crate::commands::progress_bar::Bars;
+use crate::commands::wording::flag;
+use crate::error::{Error, ErrorKind};
+use crate::layout::{BelowKind, below};
+use crate::limits::Limits;
+use crate::operations::Input;
+use crate::operations::list::{Options, Outcome, danger, list, list_archive};
+use crate::operations::open::{ArchiveInput, Found, no_checkpoint_below};
+use crate::operations::select::Unmatched;
+use crate::render::Report;
+use crate::report::ls::{Listing, Names, shown_name};
+use crate::report::ls_archive::Addresses;
+use crate::report::tree::Tree;
+
+struct Lister<'a> {
+    args: &'a Args,
+    options: &'a Options,
+    limits: Limits,
+    unmatched: Unmatched<'a>,
+    /// Listings that are not shown before every argument has matched in some input.
+    waiting: Vec<Listing>,
+    status: Status,
+    /// Inputs that were checkpoints.
+    opened: usize,
+    /// Those in which something was chosen.
+    listed: usize,
+    has_printed: bool,
+}
+
+/// Lists all inputs.
+pub(super) fn list_all(args: &Args, options: &Options) -> anyhow::Result<Status> {
+    let (limits, unmatched) = (args.limits.limits(), Unmatched::of(&options.select));
+    let (waiting, status, opened, listed, has_printed) = (Vec::new(), Status::Success, 0, 0, false);
+    let mut lister = Lister { args, options, limits, unmatched, waiting, status, opened, listed, has_printed };
+    for input in &args.inputs {
+        match args.recursive && input.is_dir() {
+            true => lister.list_below(input)?,
+            false => {
+                let listed = lister.list_file(input);
+                lister.settle(input, listed)?;
+            }
+        }
+    }
+    lister.finish()
+}
+
+impl Lister<'_> {
+    /// An input that cannot be read does not keep the others from being listed.
+    fn settle(&mut self, input: &Path, listed: anyhow::Result<()>) -> anyhow::Result<()> {
+        match listed {
+            Err(e) if is_closed_pipe(&e) => Err(e),
+            Err(e) => {
+                self.status = Status::Trouble;
+                Ok(self.args.output.refuse(input, &e)?)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn list_below(&mut self, dir: &Path) -> anyhow::Result<()> {
+        let before = (self.opened, self.status);
+        for found in below(dir, &self.limits) {
+            let listed = match found.kind {
+                BelowKind::Input => match self.list_file(&found.path) {
+                    // what is no checkpoint is passed over
+                    Err(e) if e.downcast_ref().map(Error::kind) == Some(ErrorKind::NotACheckpoint) => Ok(()),
+                    listed => listed,
+                },
+                BelowKind::Unreadable(e) => Err(e.of_input(&found.path.display().to_string()).into()),
+                BelowKind::LinkedDirectory => Ok(()),
+            };
+            self.settle(&found.path, listed)?;
+        }
+        if before == (self.opened, Status::Success) && self.status == Status::Success {
+            self.settle(dir, Err(no_checkpoint_below(dir).into()))?;
+        }
+        Ok(())
+    }
+
+    fn list_file(&mut self, file: &Path) -> anyhow::Result<()> {
+        match input::open_or_walk(file, &self.limits, self.args.output.quiet)? {
+            Found::Checkpoint(opened) => self.list_opened(&opened),
+            Found::Archive(archive, e) if self.args.recursive => self.list_each(*archive, e),
+            Found::Archive(archive, e) if self.args.may_be_archive() => self.list_archive(*archive, e),
+            Found::Archive(_, e) => Err(e.into()),
+        }
+    }
+
+    /// With `--recursive`, an archive is gone through like a directory.
+    fn list_each(&mut self, mut archive: ArchiveInput, e: Error) -> anyhow::Result<()> {
+        let mut is_empty = true;
+        loop {
+            // no bar is left when something is printed
+            let next = archive.open_next(&self.limits, &Bars::new(self.args.output.quiet));
+            let Some((path, opened)) = next else { return if is_empty { Err(e.into()) } else { Ok(()) } };
+            is_empty = false;
+            let listed = opened.map_err(Into::into).and_then(|opened| self.list_opened(&opened));
+            self.settle(&path, listed)?;
+        }
+    }
+
+    fn list_archive(&mut self, mut archive: ArchiveInput, e: Error) -> anyhow::Result<()> {
+        let args = self.args;
+        let mut listing = list_archive(&mut archive, &self.limits, flag, &Bars::new(args.output.quiet));
+        args.output.notes(&listing.notes);
+        if !listing.says_more_than_encrypted() {
+            return Err(e.into());
+        }
+        self.opened += 1;
+        self.listed += 1;
+        self.part_from_the_last()?;
+        for row in &listing.checkpoints {
+            if let Some(problem) = &row.problem {
+                self.trouble(format_args!("{}: {problem}", row.file));
+            }
+        }
+        listing.sort(args.sort, args.reverse);
+        let addresses = Addresses(&listing);
+        let report: &dyn Report = if args.names { &addresses } else { &listing };
+        Ok(args.output.print(report)?)
+    }
+
+    fn list_opened(&mut self, opened: &Input) -> anyhow::Result<()> {
+        self.opened += 1;
+        self.args.output.notes(danger(opened).as_slice());
+        let bars = Bars::new(self.args.output.quiet);
+        let outcome = list(opened, self.options, &mut self.unmatched, &bars)?;
+        drop(bars);
+        let (listing, unread) = match outcome {
+            Outcome::Listed(listing, unread) => (*listing, unread),
+            Outcome::Nothing(why) => {
+                // with one input it is an error in the end; below directories it is nothing to be said of each file
+                if !self.args.recursive && self.args.inputs.len() > 1 {
+                    self.args.output.note(&opened.name, why);
+                }
+                return Ok(());
+            }
+        };
+        for (name, why) in &unread {
+            self.trouble(format_args!("{}: {}: {why}", opened.name, shown_name(name)));
+        }
+        self.listed += 1;
+        // what is found below a directory may be too much to be kept
+        if !self.unmatched.is_empty() && !self.args.recursive {
+            self.waiting.push(listing);
+            return Ok(());
+        }
+        self.print_waiting()?;
+        self.print(listing)
+    }
+
+    fn trouble(&mut self, message: impl Display) {
+        say(message);
+        self.status = Status::Trouble;
+    }
+
+    fn print_waiting(&mut self) -> anyhow::Result<()> {
+        std::mem::take(&mut self.waiting).into_iter().try_for_each(|listing| self.print(listing))
+    }
+
+    fn print(&mut self, mut listing: Listing) -> anyhow::Result<()> {
+        let args = self.args;
+        self.part_from_the_last()?;
+        for note in &listing.notes {
+            args.output.note(&listing.file, note);
+        }
+        listing.sort(args.sort, args.reverse);
+        if args.tree {
+            let tree = Tree::new(&listing, args.depth, self.limits.max_entries);
+            return Ok(args.output.print(&tree.with_context(|| listing.file.clone())?)?);
+        }
+        let names = Names(&listing);
+        let report: &dyn Report = if args.names { &names } else { &listing };
+        Ok(args.output.print(report)?)
+    }
+
+    /// A blank line between tables.
+    fn part_from_the_last(&mut self) -> io::Result<()> {
+        match std::mem::replace(&mut self.has_printed, true) && !self.args.output.wants_json() && !self.args.names {
+            true => writeln!(io::stdout()),
+            false => Ok(()),
+        }
+    }
+
+    /// Arguments that have matched nowhere, and choices that left nothing, are errors.
+    fn finish(mut self) -> anyhow::Result<Status> {
+        let mut wrong = self.unmatched.said();
+        if wrong.is_none() {
+            self.print_waiting()?;
+            let nothing = self.listed == 0 && self.opened > 0 && self.status == Status::Success;
+            wrong = nothing.then(|| self.options.nothing_left());
+        }
+        let Some(wrong) = wrong else { return Ok(self.status) };
+        let inputs = match self.args.inputs.as_slice() {
+            [one] => one.display().to_string(),
+            several => format!("{} inputs", several.len()),
+        };
+        Err(anyhow::Error::new(Error::refused(wrong)).context(inputs))
+    }
+}

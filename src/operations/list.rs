@@ -1,0 +1,207 @@
+//! What a checkpoint holds, as a report: its tensors and values by name, and on request what their data amounts to.
+
+mod archive;
+mod data;
+mod rows;
+mod sharing;
+
+use std::collections::{HashMap, HashSet};
+
+use self::rows::{path_element, tensor_row, totals, type_name, value_row};
+use self::sharing::{Groups, Ties};
+use crate::checkpoint::names::join;
+use crate::checkpoint::owners::owners;
+use crate::checkpoint::resolve::Listed;
+use crate::checkpoint::{Item, Names, Role, Root, TensorId};
+use crate::error::Result;
+use crate::message::{Message, Voice, fields};
+use crate::operations::select::{Asked, Filter, Select, Unmatched, root_if_there};
+use crate::operations::{Input, Note};
+use crate::progress::Progress;
+use crate::report::ls::Listing;
+use crate::safety::glance::dangerous;
+
+pub use archive::list_archive;
+
+/// What is listed: everything, without reading the data, unless something is set.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// Which part.
+    pub select: Select,
+    /// With tensors.
+    pub tensors: bool,
+    /// With values that are no tensors.
+    pub values: bool,
+    /// With the sha256 of each tensor's elements.
+    pub hash: bool,
+    /// With statistics of each tensor's elements.
+    pub stats: bool,
+    /// How the report calls settings where it says what is wrong with a tensor.
+    pub voice: Voice,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { select: Select::default(), tensors: true, values: true, hash: false, stats: false, voice: fields }
+    }
+}
+
+impl Options {
+    /// Says that nothing is left of what could be listed.
+    pub fn nothing_left(&self) -> Message {
+        let kind = match (self.tensors, self.values) {
+            (_, false) => "tensors",
+            (false, _) => "values",
+            _ => "names",
+        };
+        Asked::of(&self.select, &[]).nothing_left(kind)
+    }
+}
+
+/// What came of listing an input.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The report, and the tensors whose data could not be read: name and reason.
+    Listed(Box<Listing>, Vec<(String, String)>),
+    /// The input has nothing of what is meant, for this reason.
+    Nothing(String),
+}
+
+/// Lists an input. `unmatched`, which is of the selection of `options`, hears what matches nothing in it.
+pub fn list(
+    input: &Input,
+    options: &Options,
+    unmatched: &mut Unmatched<'_>,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
+    select_and_list(input, options, unmatched, progress).map_err(|e| e.of_input(&input.name))
+}
+
+fn select_and_list(
+    input: &Input,
+    options: &Options,
+    unmatched: &mut Unmatched<'_>,
+    progress: &dyn Progress,
+) -> Result<Outcome> {
+    let (checkpoint, select) = (&input.checkpoint, &options.select);
+    let root = match &select.root {
+        None => checkpoint.top(),
+        Some(name) => match root_if_there(checkpoint, name)? {
+            Some(root) => root,
+            None => {
+                let entries = checkpoint.names(&checkpoint.top())?.entries;
+                unmatched.look_at(&Listed::of(&entries), |_, _| true);
+                return Ok(Outcome::Nothing(format!("no element named `{name}`")));
+            }
+        },
+    };
+    let found = checkpoint.names(&root)?;
+    let asked = Asked::of(select, &[]);
+    let mut filter = Filter::default();
+    if select.root.is_some() || !asked.is_empty() {
+        let files = [Listed::of(&found.entries)];
+        let resolved = asked.resolve(&files)?;
+        let missing: HashSet<_> = resolved.missing().collect();
+        let [listed] = &files;
+        unmatched.look_at(listed, |setting, argument| missing.contains(&(setting, argument)));
+        filter = resolved.filter()?;
+    }
+    let (mut listing, ids) = listing(input, &root, found, &filter, options)?;
+    if !asked.is_empty() && listing.tensors.is_empty() && listing.values.is_empty() {
+        return Ok(Outcome::Nothing("no matching names".to_owned()));
+    }
+    let mut unread = Vec::new();
+    if options.hash || options.stats {
+        progress.begin(&input.name, data::bytes_to_read(checkpoint, &ids, options));
+        unread = data::read_data(checkpoint, &mut listing.tensors, &ids, options, progress);
+    }
+    Ok(Outcome::Listed(Box::new(listing), unread))
+}
+
+/// Names a dangerous global of an input, if it has one, for who looks at a file before they load it.
+pub fn danger(input: &Input) -> Option<Note> {
+    let (global, why) = dangerous(&input.checkpoint.graph)?;
+    let message = format!("dangerous: names {global}, which {why}; loading the file would run it (`ckpt check`)");
+    Some(Note::new(&input.name, message))
+}
+
+/// The rows of what is meant of `names`, those below `root`, and the tensor of each row. No data is read.
+fn listing(
+    input: &Input,
+    root: &Root,
+    mut names: Names,
+    filter: &Filter,
+    options: &Options,
+) -> Result<(Listing, Vec<TensorId>)> {
+    let checkpoint = &input.checkpoint;
+    let has_optimizer = |names: &Names| {
+        names.entries.iter().any(|entry| entry.role == Role::Optimizer && matches!(entry.item, Item::Tensor(..)))
+    };
+    let owners = match options.tensors && has_optimizer(&names) {
+        // the parameters may lie outside of what is listed
+        true if root.node != checkpoint.root || root.stem.is_some() => {
+            owners(checkpoint, &checkpoint.names(&checkpoint.top())?)
+        }
+        true => owners(checkpoint, &names),
+        false => HashMap::new(),
+    };
+    let by_filter = |name: &str| filter.takes_all() || filter.takes(name);
+    names.entries.retain(|entry| {
+        let kind = if matches!(entry.item, Item::Tensor(..)) { options.tensors } else { options.values };
+        kind && by_filter(&entry.name())
+    });
+    let groups = Groups::of(checkpoint, &names);
+    let mut listing = Listing {
+        schema: Listing::SCHEMA,
+        file: input.name.clone(),
+        file_bytes: input.name_bytes.clone(),
+        container: checkpoint.container.name(),
+        bytes: input.bytes,
+        pickle_protocol: checkpoint.protocol,
+        byte_order: checkpoint.byte_order.map(|order| order.name()),
+        // a node of the tree that is no object has no type
+        root_type: root.stem.is_none().then(|| type_name(checkpoint, root.node)),
+        compression: checkpoint.compression.map(|compression| compression.name()),
+        totals: totals(checkpoint, &names),
+        tensors: Vec::new(),
+        values: Vec::new(),
+        era: checkpoint.era.map(str::to_owned),
+        modules: names.modules.iter().map(|(path, class)| (join(path), class.clone())).collect(),
+        notes: checkpoint.notes.clone(),
+    };
+    let mut ids = Vec::new();
+    let mut ties = Ties::default();
+    for entry in names.entries {
+        let name = entry.name();
+        match entry.item {
+            Item::Tensor(id, in_state_dict) => {
+                let Some(tensor) = checkpoint.tensor(id) else { continue };
+                let path = entry.path.into_iter().map(path_element).collect();
+                let mut row = tensor_row(checkpoint, tensor, name, path);
+                row.in_state_dict = in_state_dict;
+                row.shares_with = groups.sharing(tensor, listing.tensors.len());
+                row.of = owners.get(&id).cloned();
+                match entry.role {
+                    Role::Parameter => row.parameters = tensor.numel().unwrap_or(0),
+                    Role::Buffer => row.buffers = tensor.numel().unwrap_or(0),
+                    Role::Optimizer | Role::Neither => {}
+                }
+                if row.parameters > 0 || row.buffers > 0 {
+                    let is_alone = tensor.storage().is_some() && row.shares_with.others() == 0;
+                    ties.add(id, tensor.view().filter(|_| !is_alone), is_alone, &mut row, &mut listing.tensors);
+                }
+                ids.push(id);
+                listing.tensors.push(row);
+            }
+            Item::Value | Item::Recursion => {
+                let path = entry.path.into_iter().map(path_element).collect();
+                listing.values.push(value_row(checkpoint, entry.node, entry.item, name, path));
+                checkpoint.graph.complete()?;
+            }
+        }
+    }
+    checkpoint.graph.complete()?;
+    listing.count();
+    Ok((listing, ids))
+}
