@@ -9,6 +9,8 @@ use std::fmt;
 pub enum Setting {
     /// Globals that are vouched for.
     Allow,
+    /// The absolute tolerance.
+    Atol,
     /// The nesting that a tree shows.
     Depth,
     /// Names to leave out, with everything below them.
@@ -49,6 +51,8 @@ pub enum Setting {
     RootA,
     /// Where to begin in the second file.
     RootB,
+    /// The relative tolerance.
+    Rtol,
     /// Entries for the metadata.
     SetMetadata,
     /// How tensors that share memory are written.
@@ -68,6 +72,7 @@ impl Setting {
     pub const fn name(self) -> &'static str {
         match self {
             Setting::Allow => "allow",
+            Setting::Atol => "atol",
             Setting::Depth => "depth",
             Setting::Drop => "drop",
             Setting::Dtype => "dtype",
@@ -88,6 +93,7 @@ impl Setting {
             Setting::Root => "root",
             Setting::RootA => "root_a",
             Setting::RootB => "root_b",
+            Setting::Rtol => "rtol",
             Setting::SetMetadata => "set_metadata",
             Setting::Shared => "shared",
             Setting::Slice => "slice",
@@ -171,6 +177,29 @@ impl<T: Into<String>> From<T> for Message {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.spoken(fields))
+    }
+}
+
+/// As the library says it: whoever has another voice writes [`spoken`](Message::spoken) text.
+impl serde::Serialize for Message {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Something worth knowing about a file that is no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The file.
+    pub file: String,
+    /// What there is to know.
+    pub message: Message,
+}
+
+impl Note {
+    /// A note about `file`.
+    pub fn new(file: &str, message: impl Into<Message>) -> Self {
+        Note { file: file.to_owned(), message: message.into() }
     }
 }
 

@@ -211,28 +211,11 @@ fn tensor_row(checkpoint: &Checkpoint, tensor: &Tensor, name: String, path: Vec<
         storage: storage.filter(|_| !checkpoint.container.is_merged()).map(|storage| storage.key.clone()),
         problem: tensor.problem.clone(),
         class: tensor.class.clone(),
-        quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer_text(checkpoint, quantizer)),
+        quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer.text(&checkpoint.objects())),
         conj: tensor.conj,
         neg: tensor.neg,
         storage_bytes: storage.and_then(|storage| storage.available()),
         ..TensorRow::default()
-    }
-}
-
-/// `per_tensor_affine, 0.1, 10`; scales that are tensors are not spelled out.
-pub(super) fn quantizer_text(checkpoint: &Checkpoint, quantizer: &crate::checkpoint::tensor::Quantizer) -> String {
-    let objects = checkpoint.objects();
-    let scheme = quantizer.scheme.replace('_', " ");
-    let plain: Vec<String> = quantizer
-        .arguments
-        .iter()
-        .filter(|arg| objects.is_plain_scalar(**arg))
-        .map(|arg| objects.repr(*arg, 40))
-        .collect();
-    match (quantizer.scheme.as_str(), plain.as_slice()) {
-        ("per_tensor_affine", [scale, zero]) => format!("{scheme}, scale {scale}, zero point {zero}"),
-        (_, [axis]) => format!("{scheme}, axis {axis}"),
-        _ => scheme,
     }
 }
 

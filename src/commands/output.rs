@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::commands::wording::{flag, worded};
 use crate::error::Error;
+use crate::operations::Note;
 use crate::render::escape::escape;
 use crate::render::json::Json;
 use crate::render::table::Text;
@@ -73,7 +74,7 @@ impl OutputArgs {
             Color::Auto => terminal && !no_color && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
         };
         let width = terminal.then(|| terminal_size::terminal_size_of(io::stdout()).map_or(80, |(width, _)| width.0));
-        Box::new(Text { width: width.map(usize::from), color })
+        Box::new(Text { width: width.map(usize::from), color, voice: flag })
     }
 
     /// Writes a report to standard output.
@@ -81,6 +82,11 @@ impl OutputArgs {
         let mut out = stdout();
         self.renderer().render(report, &mut out)?;
         out.flush()
+    }
+
+    /// Notes on standard error, unless a person wants quiet.
+    pub fn notes(&self, notes: &[Note]) {
+        notes.iter().for_each(|note| self.note(&note.file, note.message.spoken(flag)));
     }
 
     /// A line for people on standard error, unless they want quiet.

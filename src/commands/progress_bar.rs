@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -102,6 +102,35 @@ impl Drop for Bar {
     fn drop(&mut self) {
         if let Some(bar) = self.bar.get() {
             bar.finish_and_clear();
+        }
+    }
+}
+
+/// A bar for each piece of work that begins, one after the other.
+#[derive(Debug)]
+pub struct Bars {
+    quiet: bool,
+    bar: RwLock<Option<Bar>>,
+}
+
+impl Bars {
+    /// No bar yet; `quiet` ones are never drawn.
+    pub fn new(quiet: bool) -> Self {
+        Bars { quiet, bar: RwLock::new(None) }
+    }
+}
+
+impl Progress for Bars {
+    fn begin(&self, what: &str, bytes: u64) {
+        let mut bar = self.bar.write().unwrap_or_else(PoisonError::into_inner);
+        // the old one is cleared before there is another
+        drop(bar.take());
+        *bar = Some(Bar::new(what, bytes, self.quiet));
+    }
+
+    fn advance(&self, bytes: u64) {
+        if let Some(bar) = &*self.bar.read().unwrap_or_else(PoisonError::into_inner) {
+            bar.advance(bytes);
         }
     }
 }

@@ -11,13 +11,12 @@ use ckpt::checkpoint::edit::rules::{Rules, Step};
 use ckpt::checkpoint::{Checkpoint, Container};
 use ckpt::cli::{Cli, Command};
 use ckpt::commands::convert;
-use ckpt::commands::diff;
 use ckpt::commands::listing::{Selection, Wanted, list, read_data};
 use ckpt::commands::repair::save_rest;
 use ckpt::error::{ErrorKind, Result};
 use ckpt::limits::Limits;
-use ckpt::operations::Input;
 use ckpt::operations::select::Filter;
+use ckpt::operations::{Input, diff};
 use ckpt::progress::Silent;
 use ckpt::report::diff::Diff;
 use ckpt::report::ls::{Listing, TensorRow};
@@ -173,13 +172,8 @@ fn input(name: &str, source: SharedSource) -> Result<Input> {
 }
 
 /// `diff`.
-pub fn diff(a: SharedSource, b: SharedSource) -> anyhow::Result<Diff> {
-    let (a, b) = (input("a", a)?, input("b", b)?);
-    static ARGS: LazyLock<diff::Args> = LazyLock::new(|| {
-        let Command::Diff(args) = Cli::parse_from(["ckpt", "diff", "a", "b"]).command else { unreachable!() };
-        args
-    });
-    diff::compare(&ARGS, &a, &b)
+pub fn diff(a: SharedSource, b: SharedSource) -> Result<Diff> {
+    diff::diff(&mut input("a", a)?, &mut input("b", b)?, &diff::Options::default(), &Silent)
 }
 
 /// What `strip-prefix` makes of a file.
