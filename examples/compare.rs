@@ -18,8 +18,9 @@ use ckpt::render::escape::escape;
 fn open(path: &Path) -> Result<Input> {
     let (name, limits) = (path.display().to_string(), Limits::default());
     let layout = Layout::of(path, &limits).map_err(|e| e.of_input(&name))?;
+    let bytes = layout.bytes();
     let checkpoint = layout.open(&limits, &Silent).map_err(|e| e.of_input(&name))?;
-    Ok(Input { name, name_bytes: None, bytes: layout.bytes(), checkpoint })
+    Ok(Input { name, name_bytes: None, bytes, checkpoint })
 }
 
 /// Prints what differs; names come from strangers. Whether nothing does.

@@ -15,8 +15,9 @@ use ckpt::commands::listing::{Selection, Wanted, list, read_data};
 use ckpt::commands::repair::save_rest;
 use ckpt::error::{ErrorKind, Result};
 use ckpt::limits::Limits;
+use ckpt::operations::Input;
+use ckpt::operations::diff::{self, Answer};
 use ckpt::operations::select::Filter;
-use ckpt::operations::{Input, diff};
 use ckpt::progress::Silent;
 use ckpt::report::diff::Diff;
 use ckpt::report::ls::{Listing, TensorRow};
@@ -174,6 +175,11 @@ fn input(name: &str, source: SharedSource) -> Result<Input> {
 /// `diff`.
 pub fn diff(a: SharedSource, b: SharedSource) -> Result<Diff> {
     diff::diff(&mut input("a", a)?, &mut input("b", b)?, &diff::Options::default(), &Silent)
+}
+
+/// `diff --quiet`.
+pub fn first_difference(a: SharedSource, b: SharedSource) -> Result<Answer> {
+    diff::first_difference(&mut input("a", a)?, &mut input("b", b)?, &diff::Options::default())
 }
 
 /// What `strip-prefix` makes of a file.

@@ -87,8 +87,8 @@ pub enum Answer {
 /// # fn main() -> ckpt::error::Result<()> {
 /// let open = |name: &str| {
 ///     let layout = Layout::of(name.as_ref(), &Limits::default())?;
-///     let checkpoint = layout.open(&Limits::default(), &Silent)?;
-///     Ok::<_, ckpt::error::Error>(Input { name: name.into(), name_bytes: None, bytes: layout.bytes(), checkpoint })
+///     let (bytes, checkpoint) = (layout.bytes(), layout.open(&Limits::default(), &Silent)?);
+///     Ok::<_, ckpt::error::Error>(Input { name: name.into(), name_bytes: None, bytes, checkpoint })
 /// };
 /// let (mut a, mut b) = (open("testdata/diff/run_a.ckpt")?, open("testdata/diff/run_b.ckpt")?);
 /// let mut options = Options::default();
@@ -102,8 +102,8 @@ pub enum Answer {
 /// ```
 ///
 /// # Errors
-/// When an option names nothing, a tolerance is none, nothing is left to compare, or a bound is met. Tensors and values
-/// that cannot be compared are [`Diff::problems`].
+/// When an option names nothing, a tolerance is negative or not finite, nothing is left to compare, or a bound is met.
+/// Tensors and values that cannot be compared are [`Diff::problems`].
 pub fn diff(a: &mut Input, b: &mut Input, options: &Options, progress: &dyn Progress) -> Result<Diff> {
     restore_aliases([&mut *a, &mut *b])?;
     let diff = Comparing::of(a, b, options)?.diff(progress);
@@ -121,8 +121,8 @@ pub fn diff(a: &mut Input, b: &mut Input, options: &Options, progress: &dyn Prog
 /// # fn main() -> ckpt::error::Result<()> {
 /// # let open = |name: &str| {
 /// #     let layout = Layout::of(name.as_ref(), &Limits::default())?;
-/// #     let checkpoint = layout.open(&Limits::default(), &Silent)?;
-/// #     Ok::<_, ckpt::error::Error>(Input { name: name.into(), name_bytes: None, bytes: layout.bytes(), checkpoint })
+/// #     let (bytes, checkpoint) = (layout.bytes(), layout.open(&Limits::default(), &Silent)?);
+/// #     Ok::<_, ckpt::error::Error>(Input { name: name.into(), name_bytes: None, bytes, checkpoint })
 /// # };
 /// let mut saved = open("testdata/diff/run_a.ckpt")?;
 /// let mut weights = open("testdata/diff/run_a.safetensors")?;
