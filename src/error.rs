@@ -227,27 +227,25 @@ impl Error {
 
     /// All of it on one line, settings as `voice` calls them.
     pub fn spoken(&self, voice: Voice) -> String {
-        let mut text = self.without_advice(voice);
-        text.extend(self.0.advice.iter().map(|advice| format!("; {}", advice.spoken(voice))));
-        text
+        Message::from(self).spoken(voice)
     }
 
     /// What is wrong and where, but not what to do about it.
     pub fn without_advice(&self, voice: Voice) -> String {
-        let mut text = String::new();
-        for subject in self.0.subjects.iter().rev() {
-            text.push_str(subject.name());
-            text.push_str(": ");
-        }
-        text.push_str(&self.0.message.spoken(voice));
-        text.extend(self.0.source.as_ref().map(ToString::to_string));
-        text.extend(match (&self.0.member, self.0.offset) {
+        self.sentence().spoken(voice)
+    }
+
+    fn sentence(&self) -> Message {
+        let subjects = self.0.subjects.iter().rev().map(|subject| format!("{}: ", subject.name()));
+        let message = Message::from(subjects.collect::<String>()).message(self.0.message.clone());
+        let mut rest: String = self.0.source.iter().map(ToString::to_string).collect();
+        rest.extend(match (&self.0.member, self.0.offset) {
             (Some(member), Some(offset)) => Some(format!(" (in {member}, byte {offset})")),
             (Some(member), None) => Some(format!(" (in {member})")),
             (None, Some(offset)) => Some(format!(" (byte {offset})")),
             (None, None) => None,
         });
-        text
+        message.text(rest)
     }
 
     /// What the operating system said, if it refused something.
@@ -280,6 +278,16 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.spoken(fields))
+    }
+}
+
+/// All of it on one line.
+impl From<&Error> for Message {
+    fn from(e: &Error) -> Self {
+        match e.advice() {
+            Some(advice) => e.sentence().text("; ").message(advice.clone()),
+            None => e.sentence(),
+        }
     }
 }
 

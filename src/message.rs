@@ -9,6 +9,8 @@ use std::fmt;
 pub enum Setting {
     /// Globals that are vouched for.
     Allow,
+    /// The absolute tolerance.
+    Atol,
     /// The nesting that a tree shows.
     Depth,
     /// Drawing what is below the middle in one colour, above in another.
@@ -55,6 +57,8 @@ pub enum Setting {
     RootB,
     /// Pixels of a value's side in a picture.
     Scale,
+    /// The relative tolerance.
+    Rtol,
     /// Entries for the metadata.
     SetMetadata,
     /// How tensors that share memory are written.
@@ -74,6 +78,7 @@ impl Setting {
     pub const fn name(self) -> &'static str {
         match self {
             Setting::Allow => "allow",
+            Setting::Atol => "atol",
             Setting::Depth => "depth",
             Setting::Diverging => "diverging",
             Setting::Drop => "drop",
@@ -97,6 +102,7 @@ impl Setting {
             Setting::RootA => "root_a",
             Setting::RootB => "root_b",
             Setting::Scale => "scale",
+            Setting::Rtol => "rtol",
             Setting::SetMetadata => "set_metadata",
             Setting::Shared => "shared",
             Setting::Slice => "slice",
@@ -180,6 +186,13 @@ impl<T: Into<String>> From<T> for Message {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.spoken(fields))
+    }
+}
+
+/// As the library says it: whoever has another voice writes [`spoken`](Message::spoken) text.
+impl serde::Serialize for Message {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

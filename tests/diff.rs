@@ -406,6 +406,41 @@ fn a_tensor_without_data_is_named_and_the_rest_reported() {
     diff_with("--structure run_a.ckpt", &[&broken], b"").exits(0);
 }
 
+/// A zip with one float32 tensor of 100 elements in a storage of `stored` elements, `stride` apart.
+fn hundred(path: &Path, stored: u8, stride: u8) {
+    let mut pickle = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n".to_vec();
+    pickle.extend(b"X\x01\0\0\x000X\x03\0\0\0cpuK");
+    pickle.extend([stored]);
+    pickle.extend(b"tQK\0Kd\x85K");
+    pickle.extend([stride]);
+    pickle.extend(b"\x85\x89ccollections\nOrderedDict\n)RtR.");
+    let mut out = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let storage = vec![0; usize::from(stored) * 4];
+    for (name, bytes) in [("a/data.pkl", &pickle[..]), ("a/version", b"3\n"), ("a/data/0", &storage)] {
+        out.start_file(name, options).unwrap();
+        out.write_all(bytes).unwrap();
+    }
+    out.finish().unwrap();
+}
+
+#[test]
+fn a_problem_says_which_flag_allows_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let [expanded, dense] = ["expanded.pt", "dense.pt"].map(|name| dir.path().join(name));
+    // 400 bytes of elements out of 4, and 400 as they are
+    hundred(&expanded, 1, 0);
+    hundred(&dense, 100, 1);
+    let advice = "; --max-read-bytes allows more";
+    let run = diff_with("--json --max-read-bytes 399", &[&expanded, &dense], b"").exits(2);
+    assert!(run.err.ends_with(&format!("{advice}\n")), "{}", run.err);
+    let report = run.json();
+    assert!(report["problems"][0]["problem"].as_str().unwrap().ends_with(advice), "{report}");
+    let run = diff_with("-q --max-read-bytes 399", &[&expanded, &dense], b"").exits(2);
+    assert!(run.err.ends_with(&format!("{advice}\n")), "{}", run.err);
+    diff_with("-q --max-read-bytes 400", &[&expanded, &dense], b"").exits(0);
+}
+
 #[test]
 fn one_bit_anywhere_is_found_in_its_tensor_only() {
     let file = testdata("torch-2.15-py311/cnn_state.pt");

@@ -74,7 +74,7 @@ impl OutputArgs {
             Color::Auto => terminal && !no_color && std::env::var_os("TERM").is_none_or(|term| term != "dumb"),
         };
         let width = terminal.then(|| terminal_size::terminal_size_of(io::stdout()).map_or(80, |(width, _)| width.0));
-        Box::new(Text { width: width.map(usize::from), color })
+        Box::new(Text { width: width.map(usize::from), color, voice: flag })
     }
 
     /// Writes a report to standard output.

@@ -5,7 +5,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::commands::check::Requirement;
 use crate::commands::convert::Shared;
-use crate::commands::diff::Ignore;
+use crate::operations::diff::Ignore;
 use crate::report::{diff, ls};
 use crate::safety::finding::Severity;
 use crate::write::format::Format;

@@ -9,6 +9,8 @@ pub mod tensor_print;
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+use crate::message::Message;
+
 /// What a command found: it can be laid out for people and written for programs.
 pub trait Report {
     /// The layout for people.
@@ -38,6 +40,8 @@ pub enum Block<'a> {
     Line(Cell<'a>),
     /// A sentence, wrapped at blanks where the width is known.
     Prose(Cell<'a>),
+    /// A sentence that names settings: the renderer knows what its readers call them.
+    Message(Message),
     /// Columns and rows; nothing at all when there are no rows.
     Table(Table<'a>),
     /// An empty line.
@@ -160,6 +164,11 @@ impl<'a> Document<'a> {
     /// Adds a sentence.
     pub fn prose(&mut self, cell: impl Into<Cell<'a>>) {
         self.blocks.push(Block::Prose(cell.into()));
+    }
+
+    /// Adds a sentence that names settings.
+    pub fn message(&mut self, message: Message) {
+        self.blocks.push(Block::Message(message));
     }
 
     /// Adds a table, with a gap above it when something stands there; nothing when it has no rows.

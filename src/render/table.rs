@@ -12,6 +12,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::escape::escape;
 use super::{Align, Block, Cell, Column, Fit, Renderer, Report, Style, Table};
+use crate::message::Voice;
 
 /// Writes reports for people.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,8 @@ pub struct Text {
     pub width: Option<usize>,
     /// With terminal escapes for style.
     pub color: bool,
+    /// How its readers call settings.
+    pub voice: Voice,
 }
 
 // blanks between columns
@@ -41,11 +44,8 @@ impl Renderer for Text {
             match block {
                 Block::Gap => writeln!(out)?,
                 Block::Line(cell) => writeln!(out, "{}", self.styled(&escape(&cell.text), cell.style))?,
-                Block::Prose(cell) => {
-                    for line in wrap(&escape(&cell.text), self.width.unwrap_or(usize::MAX), INDENT) {
-                        writeln!(out, "{}", self.styled(&line, cell.style))?;
-                    }
-                }
+                Block::Prose(cell) => self.prose(&cell, out)?,
+                Block::Message(message) => self.prose(&message.spoken(self.voice).into(), out)?,
                 Block::Table(table) => self.table(&table, out)?,
             }
         }
@@ -63,6 +63,13 @@ impl Text {
             Style::Good => 32,
         };
         if self.color && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m").into() } else { text.into() }
+    }
+
+    fn prose(&self, cell: &Cell<'_>, out: &mut dyn Write) -> io::Result<()> {
+        for line in wrap(&escape(&cell.text), self.width.unwrap_or(usize::MAX), INDENT) {
+            writeln!(out, "{}", self.styled(&line, cell.style))?;
+        }
+        Ok(())
     }
 
     fn table(&self, table: &Table<'_>, out: &mut dyn Write) -> io::Result<()> {

@@ -1,9 +1,12 @@
-//! What `ckpt diff` found between two checkpoints: the JSON schema `ckpt.diff/1`, and beside it what only people are
-//! shown (skipped in JSON).
+//! What differs between two checkpoints: the JSON schema `ckpt.diff/1`, and beside it what only people are shown (skipped
+//! in JSON).
 
 mod layout;
 
 use serde_json::Value;
+
+use crate::checkpoint::edit::rules::Step;
+use crate::message::{Message, Note};
 
 /// Two checkpoints compared. Fields stand in the order of the JSON; lists are in file order, of A where it has the name.
 #[derive(Debug, Clone, Default, serde::Serialize)]
@@ -30,18 +33,24 @@ pub struct Diff {
     pub same: u64,
     /// Other values without any difference.
     pub same_values: u64,
-    /// How long the lists are without `--top`.
+    /// How long the lists are before [`Diff::keep_top`].
     pub counts: Counts,
     /// Tensors and values whose data cannot be compared, and why.
     pub problems: Vec<Problem>,
     /// The one prefix that explains the renamed tensors.
     pub strip_prefix: Option<StripPrefix>,
-    /// How people see it.
+    /// Worth knowing about the files, before anything else.
     #[serde(skip)]
-    pub view: View,
+    pub notes: Vec<Note>,
     /// No tensor's data was looked at.
     #[serde(skip)]
     pub structure_only: bool,
+    /// What `load_state_dict` of A into B would find: people read it in torch's words.
+    #[serde(skip)]
+    pub is_load: bool,
+    /// People are shown the summary alone.
+    #[serde(skip)]
+    pub summary_only: bool,
 }
 
 /// A name that one side has, shown with what it stands for.
@@ -168,7 +177,7 @@ pub struct Problem {
     /// The tensor or value.
     pub name: String,
     /// What is wrong with it.
-    pub problem: String,
+    pub problem: Message,
 }
 
 /// A prefix that the names of one file have and those of the other have not.
@@ -178,20 +187,11 @@ pub struct StripPrefix {
     pub file: String,
     /// The prefix.
     pub prefix: String,
-    /// The command that removes it; `None` while the elements differ as well: then `--strip-prefix` compares them.
+    /// The edit that removes it for good; `None` while the elements differ as well.
+    #[serde(skip)]
+    pub step: Option<Step>,
+    /// The command that makes the edit, where the report is for people who type some: an operation leaves that open.
     pub command: Option<String>,
-}
-
-/// How people see a [`Diff`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum View {
-    /// Section by section.
-    #[default]
-    Sections,
-    /// In one line.
-    Summary,
-    /// As `load_state_dict` of A into B words it.
-    Load,
 }
 
 /// By what changed tensors are sorted.

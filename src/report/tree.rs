@@ -258,12 +258,13 @@ mod tests {
     use super::super::ls::sample;
     use super::*;
     use crate::error::ErrorKind;
+    use crate::message::fields;
     use crate::render::table::Text;
     use crate::render::{Renderer, json::Json};
 
     fn draw(tree: &Tree<'_>) -> String {
         let mut out = Vec::new();
-        Text { width: Some(80), color: false }.render(tree, &mut out).unwrap();
+        Text { width: Some(80), color: false, voice: fields }.render(tree, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         // between the heading and the summary, which are a listing's own
         text.split("\n\n").nth(1).unwrap().to_owned() + "\n"

@@ -11,11 +11,11 @@ use ckpt::checkpoint::edit::rules::{Rules, Step};
 use ckpt::checkpoint::{Checkpoint, Container};
 use ckpt::cli::{Cli, Command};
 use ckpt::commands::convert;
-use ckpt::commands::diff;
 use ckpt::commands::repair::save_rest;
 use ckpt::error::{ErrorKind, Result};
 use ckpt::limits::Limits;
 use ckpt::operations::Input;
+use ckpt::operations::diff::{self, Answer};
 use ckpt::operations::list::{Options, Outcome, list};
 use ckpt::operations::select::{Select, Unmatched};
 use ckpt::progress::Silent;
@@ -170,13 +170,13 @@ fn input(name: &str, source: SharedSource) -> Result<Input> {
 }
 
 /// `diff`.
-pub fn diff(a: SharedSource, b: SharedSource) -> anyhow::Result<Diff> {
-    let (a, b) = (input("a", a)?, input("b", b)?);
-    static ARGS: LazyLock<diff::Args> = LazyLock::new(|| {
-        let Command::Diff(args) = Cli::parse_from(["ckpt", "diff", "a", "b"]).command else { unreachable!() };
-        args
-    });
-    diff::compare(&ARGS, &a, &b)
+pub fn diff(a: SharedSource, b: SharedSource) -> Result<Diff> {
+    diff::diff(&mut input("a", a)?, &mut input("b", b)?, &diff::Options::default(), &Silent)
+}
+
+/// `diff --quiet`.
+pub fn first_difference(a: SharedSource, b: SharedSource) -> Result<Answer> {
+    diff::first_difference(&mut input("a", a)?, &mut input("b", b)?, &diff::Options::default())
 }
 
 /// What `strip-prefix` makes of a file.

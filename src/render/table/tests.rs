@@ -1,4 +1,5 @@
 use super::*;
+use crate::message::fields;
 use crate::render::{Column, Document};
 
 struct Fixed(fn() -> Document<'static>);
@@ -15,7 +16,7 @@ impl Report for Fixed {
 
 fn draw(document: fn() -> Document<'static>, width: Option<usize>, color: bool) -> String {
     let mut out = Vec::new();
-    Text { width, color }.render(&Fixed(document), &mut out).unwrap();
+    Text { width, color, voice: fields }.render(&Fixed(document), &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -186,7 +187,7 @@ fn a_monster_does_not_widen_its_column() {
             Ok(())
         }
     }
-    Text { width: None, color: false }.render(&Owned(document), &mut out).unwrap();
+    Text { width: None, color: false, voice: fields }.render(&Owned(document), &mut out).unwrap();
     let shown = String::from_utf8(out).unwrap();
     assert_eq!(shown, format!("name   size\nshort   1 B\n{text}  22 B\n"));
 }

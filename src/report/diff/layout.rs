@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::{Aspect, Changed, Diff, Facts, OneSided, View};
+use super::{Aspect, Changed, Diff, Facts, OneSided};
+use crate::message::{Message, Setting};
 use crate::render::{Block, Cell, Column, Document, Fit, Report, Style, Table, json};
 use crate::report::figures::{count, counted, shape, significant};
 use crate::report::ls::shown_name;
@@ -10,17 +11,16 @@ use crate::report::ls::shown_name;
 impl Report for Diff {
     fn document(&self) -> Document<'_> {
         let mut document = Document::default();
-        match self.view {
-            View::Sections if self.differences() == 0 => {}
-            View::Sections => self.sections(&mut document),
-            View::Load => self.load(&mut document),
-            View::Summary => {}
+        match (self.summary_only, self.is_load) {
+            (true, _) => {}
+            (false, true) => self.load(&mut document),
+            (false, false) if self.differences() == 0 => {}
+            (false, false) => self.sections(&mut document),
         }
         let style = if self.equal { Style::Good } else { Style::Strong };
         document.gap();
-        let summary = if self.view == View::Load { self.load_summary() } else { self.summary() };
-        let line = Cell::new(summary, style);
-        if self.view == View::Summary {
+        let line = Cell::new(if self.is_load { self.load_summary() } else { self.summary() }, style);
+        if self.summary_only {
             document.line(line)
         } else {
             document.prose(line)
@@ -126,7 +126,10 @@ impl Diff {
                 document.prose(format!("{what}; to remove it:"));
                 document.line(format!("    {command}"));
             }
-            None => document.prose(format!("{what}: --strip-prefix {} compares without it", found.prefix)),
+            None => {
+                let message = Message::from(format!("{what}: ")).setting(Setting::StripPrefix);
+                document.message(message.text(format!(" {} compares without it", found.prefix)));
+            }
         }
     }
 

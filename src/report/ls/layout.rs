@@ -188,12 +188,13 @@ impl TensorRow {
 mod tests {
     use super::super::sample;
     use super::*;
+    use crate::message::fields;
     use crate::render::Renderer;
     use crate::render::table::Text;
 
     fn draw(report: &dyn Report, width: Option<usize>) -> String {
         let mut out = Vec::new();
-        Text { width, color: false }.render(report, &mut out).unwrap();
+        Text { width, color: false, voice: fields }.render(report, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::side::Named;
+use super::side::Aligned;
 
 /// Indexes into the names of both sides.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Pairing {
 }
 
 /// Pairs names. Where a file has a name several times, equal paths belong together first, then what is left in order.
-pub fn pair(a: &[Named], b: &[Named]) -> Pairing {
+pub fn pair(a: &[Aligned], b: &[Aligned]) -> Pairing {
     // files of one program have the same names in the same order
     if a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.path == b.path) {
         return Pairing { both: (0..a.len()).map(|index| (index, index)).collect(), ..Pairing::default() };
@@ -65,7 +65,7 @@ pub fn pair(a: &[Named], b: &[Named]) -> Pairing {
     pairing
 }
 
-fn by_name(names: &[Named]) -> HashMap<&str, VecDeque<usize>> {
+fn by_name(names: &[Aligned]) -> HashMap<&str, VecDeque<usize>> {
     let mut found: HashMap<&str, VecDeque<usize>> = HashMap::with_capacity(names.len());
     for (index, named) in names.iter().enumerate() {
         found.entry(&named.name).or_default().push_back(index);
@@ -73,7 +73,7 @@ fn by_name(names: &[Named]) -> HashMap<&str, VecDeque<usize>> {
     found
 }
 
-fn path_of(names: &[Named], index: usize) -> String {
+fn path_of(names: &[Aligned], index: usize) -> String {
     names.get(index).map(|named| format!("{:?}", named.path)).unwrap_or_default()
 }
 
@@ -84,10 +84,10 @@ mod tests {
     use crate::checkpoint::names::{Element, join};
     use crate::pickle::Graph;
 
-    fn names(paths: &[&[&str]]) -> Vec<Named> {
+    fn names(paths: &[&[&str]]) -> Vec<Aligned> {
         let named = |path: &&[&str]| {
             let path: Vec<Element> = path.iter().map(|text| Element::Text((*text).into())).collect();
-            Named { name: join(&path), path, node: Graph::NONE, what: What::Value }
+            Aligned { name: join(&path), path, node: Graph::NONE, what: What::Value }
         };
         paths.iter().map(named).collect()
     }

@@ -2,41 +2,46 @@
 
 use serde_json::Value as Json;
 
-use super::side::{MAX_SHOWN_CHARS, Named, Side, What};
+use super::comparing::Comparing;
+use super::side::{Aligned, MAX_SHOWN_CHARS, Side, What};
 use crate::checkpoint::equality::Equality;
-use crate::data::compare::Options;
 use crate::error::Result;
-use crate::report::diff::ValueChange;
+use crate::report::diff::{Diff, ValueChange};
 
 /// Differences of long values are looked for in so much of their `repr`.
 const MAX_REPR_CHARS: usize = 64 << 10;
 /// What is shown of the common beginning of two long values.
 const CONTEXT_CHARS: usize = 12;
 
-/// The values of both sides.
-pub struct Values<'a> {
-    pub left: &'a Side<'a>,
-    pub right: &'a Side<'a>,
-    pub options: &'a Options,
-}
+impl Comparing<'_> {
+    /// Writes which values differ into `diff`, in file order.
+    pub fn compare_values(&self, diff: &mut Diff) {
+        let pairs = self.values.both.iter();
+        for (a, b) in pairs.filter_map(|(a, b)| self.left.values.get(*a).zip(self.right.values.get(*b))) {
+            match self.value_change(a, b) {
+                Ok(Some(change)) if self.criteria.values_count => diff.values.push(change),
+                Ok(_) => diff.same_values += 1,
+                Err(e) => diff.problems.push(self.left.problem(a, &e)),
+            }
+        }
+    }
 
-impl Values<'_> {
     /// How two values of one name differ, if they do. Fails when one cannot be read.
-    pub fn change(&self, a: &Named, b: &Named) -> Result<Option<ValueChange>> {
+    fn value_change(&self, a: &Aligned, b: &Aligned) -> Result<Option<ValueChange>> {
         let (x, y) = (self.left.checkpoint.objects(), self.right.checkpoint.objects());
         let same = match (&a.what, &b.what) {
             (What::Value, What::Value) => {
-                let limits = &self.left.checkpoint.limits;
-                Equality { a: x, b: y, options: self.options, limits }.same(a.node, b.node)?
+                let (options, limits) = (&self.criteria.elements, &self.criteria.limits);
+                Equality { a: x, b: y, options, limits }.same(a.node, b.node)?
             }
             (What::Module(a), What::Module(b)) => a == b,
             (What::Recursion, What::Recursion) => x.type_name(a.node) == y.type_name(b.node),
             _ => false,
         };
         Ok((!same).then(|| {
-            let reprs = [repr(self.left, a), repr(self.right, b)];
+            let reprs = [repr(&self.left, a), repr(&self.right, b)];
             let shown = shorten(&reprs);
-            let [a_json, b_json] = match (json(self.left, a), json(self.right, b)) {
+            let [a_json, b_json] = match (json(&self.left, a), json(&self.right, b)) {
                 (Some(a), Some(b)) if a != b => [a, b],
                 _ => [Json::String(shown[0].clone()), Json::String(shown[1].clone())],
             };
@@ -46,7 +51,7 @@ impl Values<'_> {
 }
 
 /// The value as JSON, where that is exact.
-fn json(side: &Side<'_>, named: &Named) -> Option<Json> {
+fn json(side: &Side<'_>, named: &Aligned) -> Option<Json> {
     if let What::Module(class) = &named.what {
         return Some(Json::String(class.clone()));
     }
@@ -54,7 +59,7 @@ fn json(side: &Side<'_>, named: &Named) -> Option<Json> {
     (!value.json.is_null() || value.type_name == "NoneType").then_some(value.json)
 }
 
-fn repr(side: &Side<'_>, named: &Named) -> String {
+fn repr(side: &Side<'_>, named: &Aligned) -> String {
     match &named.what {
         What::Module(class) => class.clone(),
         What::Recursion => "...".to_owned(),

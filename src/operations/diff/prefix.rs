@@ -1,12 +1,10 @@
 //! A prefix that the names of one file have and those of the other have not: `module.` of a wrapped model.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
-use super::side::Named;
+use super::side::Aligned;
 use crate::checkpoint::edit::rules::Step;
 use crate::checkpoint::names::{Element, join};
-use crate::report::shell::quoted;
 
 /// How the names of one side become those of the other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,7 +21,7 @@ pub struct Prefix {
 
 impl Prefix {
     /// The prefix that one of two names has and the other has not.
-    pub fn between(a: &Named, b: &Named) -> Option<Self> {
+    pub fn between(a: &Aligned, b: &Aligned) -> Option<Self> {
         let in_a = a.name.len() > b.name.len();
         let (long, short) = if in_a { (&a.path, &b.path) } else { (&b.path, &a.path) };
         let common = long.iter().zip(short).take_while(|(x, y)| x == y).count();
@@ -61,7 +59,7 @@ impl Prefix {
     }
 
     /// For each name of A the name of B that belongs to it, as indexes into both.
-    pub fn align(&self, a: &[&Named], b: &[&Named]) -> Vec<(usize, usize)> {
+    pub fn align(&self, a: &[&Aligned], b: &[&Aligned]) -> Vec<(usize, usize)> {
         let (long, short) = if self.in_a { (a, b) } else { (b, a) };
         let mut places: HashMap<&str, usize> = HashMap::with_capacity(short.len());
         for (index, named) in short.iter().enumerate() {
@@ -76,50 +74,20 @@ impl Prefix {
         pairs
     }
 
-    /// What `ckpt strip-prefix` does with it.
-    pub fn step(&self) -> Step {
-        if self.anywhere { Step::StripAnywhere(self.prefix.clone()) } else { Step::StripPrefix(self.prefix.clone()) }
-    }
-
-    /// The command that takes it off the names in `file`; `None` when no key begins with it, and for names that a person
-    /// cannot type.
-    pub fn command(&self, file: &str) -> Option<String> {
-        // a name that begins with a dash is an option
-        let file = if file.starts_with('-') { format!("./{file}") } else { file.to_owned() };
-        let path = Path::new(&file);
-        let stem = path.file_stem()?.to_string_lossy();
-        let extension = path.extension().filter(|_| !path.is_dir());
-        let extension = extension.map(|extension| format!(".{}", extension.to_string_lossy())).unwrap_or_default();
-        let stem = if path.is_dir() { path.file_name()?.to_string_lossy() } else { stem };
-        let mut outputs = (1..=MAX_OUTPUTS).map(|number| match number {
-            1 => path.with_file_name(format!("{stem}.stripped{extension}")),
-            _ => path.with_file_name(format!("{stem}.stripped-{number}{extension}")),
-        });
-        let output = outputs.find(|output| !output.exists())?;
-        let output = output.to_string_lossy();
-        let cannot_be_typed = |word: &str| word.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER);
-        if !self.in_keys
-            || self.prefix.starts_with('-')
-            || [&self.prefix, &*file, &*output].into_iter().any(cannot_be_typed)
-        {
-            return None;
-        }
-        let anywhere = if self.anywhere { " --anywhere" } else { "" };
-        let [prefix, file, output] = [&self.prefix, &*file, &*output].map(quoted);
-        Some(format!("ckpt strip-prefix {prefix}{anywhere} {file} -o {output}"))
+    /// The edit that takes it off for good; none when no key begins with it.
+    pub fn step(&self) -> Option<Step> {
+        let step = if self.anywhere { Step::StripAnywhere } else { Step::StripPrefix };
+        self.in_keys.then(|| step(self.prefix.clone()))
     }
 }
-
-/// Names that are tried for the output of a proposed command, until one is free.
-const MAX_OUTPUTS: usize = 20;
 
 /// Names of each side that are held against all of the other.
 const SAMPLES: usize = 8;
 
 /// The prefix that explains most names, if that is at least half of those that could be explained. `alike` says whether
 /// two names may stand for the same thing.
-pub fn by_names(a: &[&Named], b: &[&Named], alike: impl Fn(&Named, &Named) -> bool) -> Option<Prefix> {
-    let last = |named: &Named| named.name.rsplit('.').next().map(str::len);
+pub fn by_names(a: &[&Aligned], b: &[&Aligned], alike: impl Fn(&Aligned, &Aligned) -> bool) -> Option<Prefix> {
+    let last = |named: &Aligned| named.name.rsplit('.').next().map(str::len);
     let pairs = a.iter().take(SAMPLES).flat_map(|x| b.iter().map(move |y| (x, y)));
     let pairs = pairs.chain(b.iter().take(SAMPLES).flat_map(|y| a.iter().map(move |x| (x, y))));
     let related = pairs.filter(|(x, y)| last(x) == last(y) && x.name.len() != y.name.len() && alike(x, y));
@@ -142,27 +110,29 @@ mod tests {
     use super::*;
     use crate::pickle::Graph;
 
-    fn named(path: &[&str]) -> Named {
+    fn named(path: &[&str]) -> Aligned {
         let path: Vec<Element> = path.iter().map(|text| Element::Text((*text).into())).collect();
-        Named { name: join(&path), path, node: Graph::NONE, what: What::Value }
+        Aligned { name: join(&path), path, node: Graph::NONE, what: What::Value }
     }
 
-    /// Two paths; the prefix, and the command's arguments.
-    type Case = (&'static [&'static str], &'static [&'static str], Option<(&'static str, &'static str)>);
+    /// Two paths; the prefix, and the edit that takes it off: at the beginning of keys, or anywhere in them.
+    type Case = (&'static [&'static str], &'static [&'static str], Option<(&'static str, Option<Edit>)>);
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Edit {
+        Beginning,
+        Anywhere,
+    }
 
     #[test]
     fn where_the_prefix_stands() {
         let cases: &[Case] = &[
-            (&["module.fc.w"], &["fc.w"], Some(("module.", " module. f.pt -o f.stripped.pt"))),
-            (&["state", "module.fc.w"], &["state", "fc.w"], Some(("module.", " module. f.pt -o f.stripped.pt"))),
-            (
-                &["model._orig_mod.w"],
-                &["model.w"],
-                Some(("_orig_mod.", " _orig_mod. --anywhere f.pt -o f.stripped.pt")),
-            ),
-            (&["module.module.w"], &["module.w"], Some(("module.", " module. f.pt -o f.stripped.pt"))),
-            (&["module", "w"], &["w"], Some(("module.", ""))),
-            (&["fc.weight"], &["weight"], Some(("fc.", " fc. f.pt -o f.stripped.pt"))),
+            (&["module.fc.w"], &["fc.w"], Some(("module.", Some(Edit::Beginning)))),
+            (&["state", "module.fc.w"], &["state", "fc.w"], Some(("module.", Some(Edit::Beginning)))),
+            (&["model._orig_mod.w"], &["model.w"], Some(("_orig_mod.", Some(Edit::Anywhere)))),
+            (&["module.module.w"], &["module.w"], Some(("module.", Some(Edit::Beginning)))),
+            (&["module", "w"], &["w"], Some(("module.", None))),
+            (&["fc.weight"], &["weight"], Some(("fc.", Some(Edit::Beginning)))),
             (&["xfc.w"], &["fc.w"], None),
             (&["a.w"], &["b.w"], None),
             (&["a.long.w"], &["b.w"], None),
@@ -175,8 +145,12 @@ mod tests {
                     want.map(|(p, _)| (in_a, p)),
                     "{long:?}"
                 );
-                let command = found.as_ref().and_then(|p| p.command("f.pt")).unwrap_or_default();
-                assert_eq!(command.strip_prefix("ckpt strip-prefix").unwrap_or(""), want.map_or("", |(_, c)| c));
+                let edit = found.as_ref().and_then(Prefix::step).map(|step| match step {
+                    Step::StripPrefix(prefix) => (prefix, Edit::Beginning),
+                    Step::StripAnywhere(prefix) => (prefix, Edit::Anywhere),
+                    other => panic!("{other:?}"),
+                });
+                assert_eq!(edit, want.and_then(|(prefix, edit)| Some((prefix.to_owned(), edit?))));
                 if let Some(p) = found {
                     let (a, b) = if in_a { (&long, &short) } else { (&short, &long) };
                     assert!(p.explains(&a.name, &b.name));
@@ -187,18 +161,13 @@ mod tests {
 
     #[test]
     fn the_prefix_of_most_names() {
-        let long: Vec<Named> = ["module.a.w", "module.a.b", "module.c.w", "new.w"].map(|n| named(&[n])).into();
-        let short: Vec<Named> = ["a.w", "a.b", "c.w", "old"].map(|n| named(&[n])).into();
+        let long: Vec<Aligned> = ["module.a.w", "module.a.b", "module.c.w", "new.w"].map(|n| named(&[n])).into();
+        let short: Vec<Aligned> = ["a.w", "a.b", "c.w", "old"].map(|n| named(&[n])).into();
         let (long, short): (Vec<_>, Vec<_>) = (long.iter().collect(), short.iter().collect());
         let found = by_names(&short, &long, |_, _| true).unwrap();
         assert_eq!((found.in_a, found.prefix.as_str()), (false, "module."));
         assert_eq!(found.align(&short, &long), [(0, 0), (1, 1), (2, 2)]);
         assert_eq!(by_names(&short, &short, |_, _| true), None);
         assert_eq!(by_names(&short, &long, |_, b| b.name == "module.a.w"), None);
-    }
-
-    #[test]
-    fn words_for_a_shell() {
-        assert_eq!(["a-b/c.pt", "it's", "a b", ""].map(quoted), ["a-b/c.pt", r"'it'\''s'", "'a b'", "''"]);
     }
 }

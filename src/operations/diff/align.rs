@@ -1,26 +1,22 @@
-//! `--strip-prefix`: from which side a prefix is taken off, and whether a command that does it for good would work.
-
-use anyhow::bail;
+//! From which side a prefix is taken off, and whether that could be done for good.
 
 use super::pairs::pair;
-use super::prefix::Prefix;
 use super::side::Side;
 use crate::checkpoint::edit::prefixes;
-use crate::checkpoint::edit::rules::Rules;
+use crate::checkpoint::edit::rules::{Rules, Step};
 use crate::checkpoint::near::near;
 use crate::checkpoint::{Checkpoint, Container};
+use crate::error::{Error, Result};
+use crate::message::Note;
 
-/// Whether `ckpt strip-prefix` does what is proposed.
-pub fn can_be_stripped(checkpoint: &Checkpoint, found: &Prefix) -> bool {
+/// Whether this step renames something in a checkpoint that can be written as it is.
+pub fn can_be_stripped(checkpoint: &Checkpoint, step: &Step) -> bool {
     // a distributed checkpoint is not written as one
     checkpoint.container != Container::Dcp
         && checkpoint
-            .plan_renames(&checkpoint.top(), &Rules(vec![found.step()]), None)
+            .plan_renames(&checkpoint.top(), &Rules(vec![step.clone()]), None)
             .is_ok_and(|plan| !plan.renames.is_empty())
 }
-
-/// A file and what is said of it.
-pub type Note = Option<(String, String)>;
 
 /// The sides with the prefix taken off both, A or B: whichever makes most names agree, the first of these where several
 /// do; which of them lost it. Says so when only one did that both have. Fails when no name has it, when its dot is
@@ -29,10 +25,10 @@ pub fn without_prefix<'a>(
     prefix: &str,
     whole: (Side<'a>, Side<'a>),
     stripped: (Side<'a>, Side<'a>),
-) -> anyhow::Result<(Side<'a>, Side<'a>, [bool; 2], Note)> {
+) -> Result<(Side<'a>, Side<'a>, [bool; 2], Option<Note>)> {
     let has = (stripped.0.stripped.names > 0, stripped.1.stripped.names > 0);
     if has == (false, false) {
-        bail!("{}", no_such_prefix(prefix, &whole));
+        return Err(Error::refused(no_such_prefix(prefix, &whole)));
     }
     let agreeing =
         |a: &Side<'_>, b: &Side<'_>| pair(&a.tensors, &b.tensors).both.len() + pair(&a.values, &b.values).both.len();
@@ -49,16 +45,13 @@ pub fn without_prefix<'a>(
         }
     }
     let Some((_, choice)) = best else {
-        let faults = [&stripped.0, &stripped.1].into_iter().filter_map(|side| {
-            let fault = side.stripped.fault.as_deref()?;
-            Some(format!("{}: {fault}", side.name))
-        });
-        // what is wrong with one file is enough to mend the command
-        bail!("{}", faults.take(1).collect::<String>());
+        // what is wrong with one file is enough to mend what was asked for
+        let side = if stripped.0.stripped.fault.is_some() { &stripped.0 } else { &stripped.1 };
+        return Err(Error::refused(side.stripped.fault.as_deref().unwrap_or_default()).of_input(side.name));
     };
     let said = |side: &Side<'_>| {
         let what = format!("{prefix:?} stripped from this file only, so that more names match");
-        Some((side.name.to_owned(), what))
+        Some(Note::new(side.name, what))
     };
     let note = match choice {
         (true, false) if has.1 => said(&whole.0),

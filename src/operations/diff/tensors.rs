@@ -4,62 +4,17 @@ use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
-use super::pairs::Pairing;
-use super::side::{Named, Side, dtype_name};
-use super::{Args, Ignore};
+use super::Answer;
+use super::comparing::Comparing;
+use super::side::{Aligned, Side, dtype_name};
 use crate::checkpoint::tensor::{Data, Quantizer, View};
 use crate::checkpoint::{StorageId, Tensor, equality::Equality};
 use crate::data::Elements;
-use crate::data::compare::{Comparison, Options, compare};
+use crate::data::compare::{Comparison, compare};
 use crate::data::gather::for_each_block;
 use crate::error::{Error, ErrorKind, Result};
-use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::report::diff::{Aspect, Changed, Diff, Facts, Numbers, Problem};
-
-/// What counts as a difference.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// How elements and floats are compared.
-    pub options: Options,
-    /// Elements are compared.
-    pub reads_data: bool,
-    /// Bounds on what is read.
-    pub limits: Limits,
-    ignore: Vec<Ignore>,
-    devices_count: bool,
-    gradients_count: bool,
-    load: bool,
-}
-
-impl Rules {
-    /// As the command line says; `weights` when name, dtype, shape and elements are all that is compared, `state_dict`
-    /// when one side does not say which tensors want a gradient.
-    pub fn new(args: &Args, weights: bool, state_dict: bool) -> Self {
-        let options = Options {
-            rtol: args.rtol,
-            atol: args.atol,
-            nan_equal: !args.nan_differs,
-            bitwise: args.bitwise,
-            stop_at_first: args.output.quiet,
-        };
-        let ignores_values = args.ignore.contains(&Ignore::Values);
-        Rules {
-            options,
-            reads_data: !(args.structure || args.load || ignores_values),
-            limits: args.limits.limits(),
-            ignore: args.ignore.clone(),
-            devices_count: !weights && !args.ignore.contains(&Ignore::Device),
-            gradients_count: !state_dict && !args.ignore.contains(&Ignore::RequiresGrad),
-            load: args.load,
-        }
-    }
-
-    /// Whether somebody asked to leave this out of account.
-    pub fn ignores(&self, what: Ignore) -> bool {
-        self.ignore.contains(&what)
-    }
-}
 
 /// What reading two tensors showed.
 #[derive(Debug, Clone, Default)]
@@ -77,39 +32,32 @@ pub struct Jobs {
     of_pair: Vec<Option<usize>>,
 }
 
-/// The tensors of both sides.
-pub struct Tensors<'a> {
-    pub left: &'a Side<'a>,
-    pub right: &'a Side<'a>,
-    pub rules: &'a Rules,
-}
-
 /// One pair with its names.
 struct Pair<'a> {
-    names: [&'a Named; 2],
+    names: [&'a Aligned; 2],
     a: &'a Tensor,
     b: &'a Tensor,
 }
 
-impl<'a> Tensors<'a> {
-    fn pair(&self, (a, b): (usize, usize)) -> Option<Pair<'a>> {
+impl<'a> Comparing<'a> {
+    fn tensor_pair(&self, (a, b): (usize, usize)) -> Option<Pair<'_>> {
         let names = [self.left.tensors.get(a)?, self.right.tensors.get(b)?];
         Some(Pair { names, a: self.left.tensor(names[0])?, b: self.right.tensor(names[1])? })
     }
 
     /// What has to be read, in file order.
-    pub fn jobs(&self, pairing: &Pairing) -> Jobs {
+    pub fn jobs(&self) -> Jobs {
         let mut jobs = Jobs::default();
         let mut known: HashMap<(View, View), usize> = HashMap::new();
-        let (shared_a, shared_b) = (shared_storages(self.left), shared_storages(self.right));
+        let (shared_a, shared_b) = (shared_storages(&self.left), shared_storages(&self.right));
         let shares = |tensor: &Tensor, shared: &HashSet<StorageId>| {
             // quantized tensors have more to them than their view
             tensor.quantizer.is_none() && tensor.storage().is_some_and(|id| shared.contains(&id))
         };
-        for indexes in &pairing.both {
-            let readable = self.pair(*indexes).filter(|pair| {
+        for indexes in &self.tensors.both {
+            let readable = self.tensor_pair(*indexes).filter(|pair| {
                 let sound = pair.a.problem.is_none() && pair.b.problem.is_none();
-                self.rules.reads_data && sound && pair.a.shape == pair.b.shape
+                self.criteria.reads_data && sound && pair.a.shape == pair.b.shape
             });
             let job = readable.map(|pair| {
                 let work = &mut jobs.work;
@@ -131,16 +79,16 @@ impl<'a> Tensors<'a> {
     /// How many bytes there are to read.
     pub fn bytes(&self, jobs: &Jobs) -> u64 {
         let bytes = |tensor: &Tensor| tensor.bytes().unwrap_or(0);
-        let pairs = jobs.work.iter().filter_map(|indexes| self.pair(*indexes));
+        let pairs = jobs.work.iter().filter_map(|indexes| self.tensor_pair(*indexes));
         pairs.map(|pair| bytes(pair.a).saturating_add(bytes(pair.b))).fold(0, u64::saturating_add)
     }
 
     /// Reads everything on all cores and writes what differs into `diff`, in file order.
-    pub fn run(&self, pairing: &Pairing, jobs: &Jobs, progress: &dyn Progress, diff: &mut Diff) {
+    pub fn compare_tensors(&self, jobs: &Jobs, progress: &dyn Progress, diff: &mut Diff) {
         let outcomes: Vec<_> =
             jobs.work.par_iter().with_max_len(1).map(|indexes| self.outcome(*indexes, progress)).collect();
-        for (indexes, job) in pairing.both.iter().zip(&jobs.of_pair) {
-            let Some(pair) = self.pair(*indexes) else { continue };
+        for (indexes, job) in self.tensors.both.iter().zip(&jobs.of_pair) {
+            let Some(pair) = self.tensor_pair(*indexes) else { continue };
             let mut what = self.facts_that_differ(&pair);
             let outcome = match job.and_then(|job| outcomes.get(job)) {
                 Some(Ok(outcome)) => outcome.clone(),
@@ -160,32 +108,32 @@ impl<'a> Tensors<'a> {
             let is_compared = job.is_some_and(|job| outcomes.get(job).is_some_and(Result::is_ok));
             if !what.is_empty() {
                 diff.changed.push(self.changed(&pair, what, outcome.numbers));
-            } else if is_compared || !self.rules.reads_data {
+            } else if is_compared || !self.criteria.reads_data {
                 diff.same += 1;
             }
         }
     }
 
-    /// The first pair in file order whose elements differ (`Ok`) or cannot be compared.
-    pub fn first_difference(&self, jobs: &Jobs) -> Option<std::result::Result<(), Problem>> {
-        let silent = crate::progress::Silent;
-        jobs.work.par_iter().with_max_len(1).find_map_first(|indexes| match self.outcome(*indexes, &silent) {
-            Ok(outcome) => (outcome.elements_differ || outcome.quantizer_differs).then_some(Ok(())),
-            Err(problem) => Some(Err(problem)),
-        })
+    /// What the first pair in file order says whose elements differ or cannot be compared.
+    pub fn first_tensor(&self, jobs: &Jobs, progress: &dyn Progress) -> Answer {
+        let answer = |indexes: &(usize, usize)| match self.outcome(*indexes, progress) {
+            Ok(outcome) => (outcome.elements_differ || outcome.quantizer_differs).then_some(Answer::Different),
+            Err(problem) => Some(Answer::Unknown(vec![problem])),
+        };
+        jobs.work.par_iter().with_max_len(1).find_map_first(answer).unwrap_or(Answer::Equal)
     }
 
     /// Whether the files say different things of any pair.
-    pub fn facts_differ(&self, pairing: &Pairing) -> bool {
-        let mut pairs = pairing.both.iter().filter_map(|indexes| self.pair(*indexes));
+    pub fn facts_differ(&self) -> bool {
+        let mut pairs = self.tensors.both.iter().filter_map(|indexes| self.tensor_pair(*indexes));
         pairs.any(|pair| !self.facts_that_differ(&pair).is_empty())
     }
 
     /// In which respects the files say different things. What one format does not say is no difference.
     fn facts_that_differ(&self, pair: &Pair<'_>) -> Vec<Aspect> {
-        let (a, b, rules) = (pair.a, pair.b, self.rules);
+        let (a, b, criteria) = (pair.a, pair.b, &self.criteria);
         let shapes_differ = a.shape != b.shape;
-        if rules.load {
+        if criteria.load {
             // torch takes tensors of one element from before 0.4, when there were no scalars
             let fits = !shapes_differ || b.shape.is_empty() && a.shape.len() == 1;
             return if fits { Vec::new() } else { vec![Aspect::Shape] };
@@ -194,11 +142,11 @@ impl<'a> Tensors<'a> {
         let requires_grad = a.requires_grad.zip(b.requires_grad).map(|(a, b)| a != b);
         let found = [
             (Aspect::Shape, shapes_differ),
-            (Aspect::Dtype, a.dtype != b.dtype && !rules.ignores(Ignore::Dtype)),
+            (Aspect::Dtype, criteria.dtypes_count && a.dtype != b.dtype),
             (Aspect::Layout, a.layout != b.layout),
             (Aspect::Quantizer, self.quantizers_differ(a.quantizer.as_ref(), b.quantizer.as_ref())),
-            (Aspect::Device, rules.devices_count && device.unwrap_or(false)),
-            (Aspect::RequiresGrad, rules.gradients_count && requires_grad.unwrap_or(false)),
+            (Aspect::Device, criteria.devices_count && device.unwrap_or(false)),
+            (Aspect::RequiresGrad, criteria.gradients_count && requires_grad.unwrap_or(false)),
         ];
         found.into_iter().filter(|(_, differs)| *differs).map(|(aspect, _)| aspect).collect()
     }
@@ -207,7 +155,7 @@ impl<'a> Tensors<'a> {
     fn quantizers_differ(&self, a: Option<&Quantizer>, b: Option<&Quantizer>) -> bool {
         let (Some(a), Some(b)) = (a, b) else { return a.is_some() != b.is_some() };
         let (x, y) = (self.left.checkpoint.objects(), self.right.checkpoint.objects());
-        let equality = Equality { a: x, b: y, options: &self.rules.options, limits: &self.rules.limits };
+        let equality = Equality { a: x, b: y, options: &self.criteria.elements, limits: &self.criteria.limits };
         let plain = |(a, b): (&_, &_)| !x.is_value(*a) || equality.same(*a, *b).unwrap_or(false);
         let same = a.scheme == b.scheme
             && a.arguments.len() == b.arguments.len()
@@ -224,20 +172,14 @@ impl<'a> Tensors<'a> {
             layout: tensor.layout,
             quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer.text(&side.checkpoint.objects())),
         };
-        let (a, b) = (facts(self.left, pair.a), facts(self.right, pair.b));
+        let (a, b) = (facts(&self.left, pair.a), facts(&self.right, pair.b));
         Changed { name: pair.names[0].name.clone(), what, a, b, numbers }
     }
 
     fn outcome(&self, indexes: (usize, usize), progress: &dyn Progress) -> std::result::Result<Outcome, Problem> {
-        let Some(pair) = self.pair(indexes) else { return Ok(Outcome::default()) };
+        let Some(pair) = self.tensor_pair(indexes) else { return Ok(Outcome::default()) };
         let mut outcome = self.data_of(&pair, pair.a, pair.b, progress)?;
-        let tensors_of = |quantizer: &Option<Quantizer>, side: &'a Side<'a>| -> Vec<&'a Tensor> {
-            let arguments = quantizer.iter().flat_map(|quantizer| &quantizer.arguments);
-            let tensors = &side.checkpoint.tensors;
-            arguments.filter_map(|node| tensors.get(tensors.of(*node)?)).collect()
-        };
-        let scales = tensors_of(&pair.a.quantizer, self.left).into_iter();
-        for (a, b) in scales.zip(tensors_of(&pair.b.quantizer, self.right)) {
+        for (a, b) in scales(&self.left, pair.a).zip(scales(&self.right, pair.b)) {
             outcome.quantizer_differs |= a.shape != b.shape || self.data_of(&pair, a, b, progress)?.elements_differ;
         }
         Ok(outcome)
@@ -283,12 +225,11 @@ impl<'a> Tensors<'a> {
         progress: &dyn Progress,
     ) -> std::result::Result<Outcome, Problem> {
         let [name_a, name_b] = pair.names;
-        let mut a = a.readable(&self.left.checkpoint.storages).map_err(|e| self.left.problem(name_a, e.to_string()))?;
-        let mut b =
-            b.readable(&self.right.checkpoint.storages).map_err(|e| self.right.problem(name_b, e.to_string()))?;
+        let mut a = a.readable(&self.left.checkpoint.storages).map_err(|e| self.left.problem(name_a, &e))?;
+        let mut b = b.readable(&self.right.checkpoint.storages).map_err(|e| self.right.problem(name_b, &e))?;
         let times = collapse(&mut a, &mut b);
-        let limits = &self.rules.limits;
-        match compare(&a, &b, limits, &self.rules.options, progress) {
+        let limits = &self.criteria.limits;
+        match compare(&a, &b, limits, &self.criteria.elements, progress) {
             Ok(comparison) => {
                 let numbers = numbers(&comparison, times);
                 Ok(Outcome { elements_differ: !comparison.equal(), numbers, quantizer_differs: false })
@@ -296,11 +237,18 @@ impl<'a> Tensors<'a> {
             Err(e) if e.kind() == ErrorKind::Unsupported => Ok(Outcome { elements_differ: true, ..Outcome::default() }),
             Err(e) => {
                 let is_left = for_each_block::<Error>(&a, limits, &mut |_| Ok(())).is_err();
-                let (side, name) = if is_left { (self.left, name_a) } else { (self.right, name_b) };
-                Err(side.problem(name, e.to_string()))
+                let (side, name) = if is_left { (&self.left, name_a) } else { (&self.right, name_b) };
+                Err(side.problem(name, &e))
             }
         }
     }
+}
+
+/// The scales and zero points of a quantized tensor that are tensors.
+fn scales<'a>(side: &Side<'a>, tensor: &'a Tensor) -> impl Iterator<Item = &'a Tensor> {
+    let arguments = tensor.quantizer.iter().flat_map(|quantizer| &quantizer.arguments);
+    let tensors = &side.checkpoint.tensors;
+    arguments.filter_map(|node| tensors.get(tensors.of(*node)?))
 }
 
 /// Storages in which several tensors of a side lie: elsewhere no two names can share elements.

@@ -9,10 +9,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rayon::prelude::*;
 
-use super::pairs::Pairing;
+use super::comparing::Comparing;
 use super::prefix::{Prefix, by_names};
-use super::side::{Named, Side};
-use super::tensors::Tensors;
+use super::side::{Aligned, Side};
 use crate::data::Elements;
 use crate::data::compare::{Options, compare};
 use crate::data::gather::for_each_block_in;
@@ -50,7 +49,7 @@ impl Renames {
 struct Lone<'a> {
     is_left: bool,
     index: usize,
-    named: &'a Named,
+    named: &'a Aligned,
     elements: Elements,
     fingerprint: u64,
 }
@@ -58,25 +57,28 @@ struct Lone<'a> {
 /// Elements that are enough to tell most tensors apart.
 const FIRST_ELEMENTS: u64 = 4096;
 
-/// Looks among the names that only one side has. What cannot be read goes into `problems`.
-pub fn find(compare: &Tensors<'_>, pairing: &Pairing, progress: &dyn Progress, problems: &mut Vec<Problem>) -> Renames {
-    if pairing.only_a.is_empty() || pairing.only_b.is_empty() {
-        return Renames::default();
-    }
-    let names_a: Vec<&Named> = pairing.only_a.iter().filter_map(|i| compare.left.tensors.get(*i)).collect();
-    let names_b: Vec<&Named> = pairing.only_b.iter().filter_map(|i| compare.right.tensors.get(*i)).collect();
-    let same_shape = |a: &Named, b: &Named| {
-        compare.left.tensor(a).zip(compare.right.tensor(b)).is_some_and(|(a, b)| a.shape == b.shape)
-    };
-    let mut renames = Renames { prefix: by_names(&names_a, &names_b, same_shape), ..Renames::default() };
-    if compare.rules.reads_data {
-        let mut search = Search { compare, progress, problems };
-        for class in search.classes(pairing) {
-            renames.add(&class);
+impl Comparing<'_> {
+    /// Looks among the names that only one side has. What cannot be read goes into `problems`.
+    pub fn find_renames(&self, progress: &dyn Progress, problems: &mut Vec<Problem>) -> Renames {
+        let (only_a, only_b) = (&self.tensors.only_a, &self.tensors.only_b);
+        if only_a.is_empty() || only_b.is_empty() {
+            return Renames::default();
         }
+        let names_a: Vec<&Aligned> = only_a.iter().filter_map(|index| self.left.tensors.get(*index)).collect();
+        let names_b: Vec<&Aligned> = only_b.iter().filter_map(|index| self.right.tensors.get(*index)).collect();
+        let same_shape = |a: &Aligned, b: &Aligned| {
+            self.left.tensor(a).zip(self.right.tensor(b)).is_some_and(|(a, b)| a.shape == b.shape)
+        };
+        let mut renames = Renames { prefix: by_names(&names_a, &names_b, same_shape), ..Renames::default() };
+        if self.criteria.reads_data {
+            let mut search = Search { comparing: self, progress, problems };
+            for class in search.classes() {
+                renames.add(&class);
+            }
+        }
+        renames.explain(&self.left, &self.right);
+        renames
     }
-    renames.explain(compare);
-    renames
 }
 
 impl Renames {
@@ -102,9 +104,9 @@ impl Renames {
     }
 
     /// Finds the one prefix of all pairs, if there is one.
-    fn explain(&mut self, compare: &Tensors<'_>) {
-        let named = |(a, b): (&usize, &usize)| compare.left.tensors.get(*a).zip(compare.right.tensors.get(*b));
-        let pairs: Vec<(&Named, &Named)> = self.a.iter().filter_map(named).collect();
+    fn explain(&mut self, left: &Side<'_>, right: &Side<'_>) {
+        let named = |(a, b): (&usize, &usize)| left.tensors.get(*a).zip(right.tensors.get(*b));
+        let pairs: Vec<(&Aligned, &Aligned)> = self.a.iter().filter_map(named).collect();
         let explains = |prefix: &Prefix| pairs.iter().all(|(a, b)| prefix.explains(&a.name, &b.name));
         if self.prefix.is_none() {
             self.prefix = pairs.first().and_then(|(a, b)| Prefix::between(a, b)).filter(explains);
@@ -114,21 +116,21 @@ impl Renames {
 }
 
 struct Search<'a> {
-    compare: &'a Tensors<'a>,
+    comparing: &'a Comparing<'a>,
     progress: &'a dyn Progress,
     problems: &'a mut Vec<Problem>,
 }
 
 impl<'a> Search<'a> {
     /// Groups of tensors whose elements are the same, each with some of both sides, all in file order.
-    fn classes(&mut self, pairing: &Pairing) -> Vec<Vec<Lone<'a>>> {
-        let compare = self.compare;
+    fn classes(&mut self) -> Vec<Vec<Lone<'a>>> {
+        let comparing = self.comparing;
         let mut lone = Vec::new();
-        for (side, indexes) in [(compare.left, &pairing.only_a), (compare.right, &pairing.only_b)] {
+        let (a, b) = (&comparing.tensors.only_a, &comparing.tensors.only_b);
+        for (side, indexes, is_left) in [(&comparing.left, a, true), (&comparing.right, b, false)] {
             for index in indexes {
                 let Some(named) = side.tensors.get(*index) else { continue };
                 let Some(tensor) = side.tensor(named).filter(|tensor| tensor.quantizer.is_none()) else { continue };
-                let is_left = std::ptr::eq(side, compare.left);
                 if let Ok(elements) = tensor.readable(&side.checkpoint.storages) {
                     lone.push(Lone { is_left, index: *index, named, elements, fingerprint: 0 });
                 }
@@ -164,7 +166,7 @@ impl<'a> Search<'a> {
 
     fn fingerprint(&self, lone: &Lone<'_>) -> Result<u64> {
         let mut hasher = DefaultHasher::new();
-        for_each_block_in(&lone.elements, &self.compare.rules.limits, 0..FIRST_ELEMENTS, &mut |block| {
+        for_each_block_in(&lone.elements, &self.comparing.criteria.limits, 0..FIRST_ELEMENTS, &mut |block| {
             block.hash(&mut hasher);
             Ok(())
         })?;
@@ -172,7 +174,7 @@ impl<'a> Search<'a> {
     }
 
     fn sha256(&self, lone: &Lone<'_>) -> Result<[u8; 32]> {
-        sha256(&lone.elements, &self.compare.rules.limits, self.progress)
+        sha256(&lone.elements, &self.comparing.criteria.limits, self.progress)
     }
 
     /// Whether two are the same to their last element. `None` for more than two, and for what cannot be read: hashing
@@ -180,7 +182,7 @@ impl<'a> Search<'a> {
     fn is_same_pair(&self, group: &[Lone<'_>]) -> Option<bool> {
         let [a, b] = group else { return None };
         let options = Options { bitwise: true, stop_at_first: true, ..Options::default() };
-        let limits = &self.compare.rules.limits;
+        let limits = &self.comparing.criteria.limits;
         Some(compare(&a.elements, &b.elements, limits, &options, self.progress).ok()?.equal())
     }
 
@@ -188,10 +190,10 @@ impl<'a> Search<'a> {
     fn without_problems<T>(&mut self, lone: &mut Vec<Lone<'a>>, results: Vec<Result<T>>) -> Vec<(Lone<'a>, T)> {
         let mut read = Vec::new();
         for (lone, result) in lone.drain(..).zip(results) {
-            let side = if lone.is_left { self.compare.left } else { self.compare.right };
+            let side = if lone.is_left { &self.comparing.left } else { &self.comparing.right };
             match result {
                 Ok(found) => read.push((lone, found)),
-                Err(e) => self.problems.push(side.problem(lone.named, e.to_string())),
+                Err(e) => self.problems.push(side.problem(lone.named, &e)),
             }
         }
         read

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use crate::checkpoint::edit::strip_fault;
 use crate::checkpoint::names::{Element, join};
-use crate::checkpoint::{Item, Root, Tensor, TensorId};
+use crate::checkpoint::{Checkpoint, Item, Root, Tensor, TensorId};
 use crate::error::Result;
+use crate::message::Message;
 use crate::operations::Input;
 use crate::operations::select::Filter;
 use crate::pickle::NodeId;
@@ -14,7 +15,7 @@ use crate::report::figures::shape;
 
 /// How names are aligned, and which are taken.
 #[derive(Clone, Copy)]
-pub struct Align<'a> {
+pub struct Alignment<'a> {
     /// Taken off the names that have it.
     pub strip_prefix: Option<&'a str>,
     /// By name, once aligned.
@@ -27,7 +28,7 @@ pub struct Align<'a> {
 
 /// A tensor or value with its aligned name.
 #[derive(Debug)]
-pub struct Named {
+pub struct Aligned {
     pub name: String,
     pub path: Vec<Element>,
     pub node: NodeId,
@@ -45,7 +46,7 @@ pub enum What {
     Module(String),
 }
 
-impl Named {
+impl Aligned {
     pub fn is_module(&self) -> bool {
         matches!(self.what, What::Module(_))
     }
@@ -54,10 +55,10 @@ impl Named {
 /// One file.
 pub struct Side<'a> {
     pub name: &'a str,
-    pub checkpoint: &'a crate::checkpoint::Checkpoint,
-    pub tensors: Vec<Named>,
+    pub checkpoint: &'a Checkpoint,
+    pub tensors: Vec<Aligned>,
     /// Values, and the classes of modules.
-    pub values: Vec<Named>,
+    pub values: Vec<Aligned>,
     /// Names that lost the prefix.
     pub stripped: Stripped,
 }
@@ -92,7 +93,7 @@ impl Stripped {
 
 impl<'a> Side<'a> {
     /// Everything below `root` that `align` takes. Fails when a bound of the limits is met.
-    pub fn new(input: &'a Input, root: &Root, align: &Align<'_>) -> Result<Self> {
+    pub fn new(input: &'a Input, root: &Root, align: &Alignment<'_>) -> Result<Self> {
         let checkpoint = &input.checkpoint;
         let mut side = Side {
             name: &input.name,
@@ -121,7 +122,7 @@ impl<'a> Side<'a> {
         Ok(side)
     }
 
-    fn add(&mut self, mut path: Vec<Element>, node: NodeId, what: What, align: &Align<'_>) {
+    fn add(&mut self, mut path: Vec<Element>, node: NodeId, what: What, align: &Alignment<'_>) {
         let mut before = None;
         if let Some(prefix) = align.strip_prefix {
             let whole = join(&path);
@@ -139,7 +140,7 @@ impl<'a> Side<'a> {
         }
         if is_meant {
             let list = if matches!(what, What::Tensor(_)) { &mut self.tensors } else { &mut self.values };
-            list.push(Named { name, path, node, what });
+            list.push(Aligned { name, path, node, what });
         }
     }
 
@@ -150,7 +151,7 @@ impl<'a> Side<'a> {
 
     /// Whether the file tells the classes of modules.
     pub fn has_modules(&self) -> bool {
-        self.values.iter().any(Named::is_module)
+        self.values.iter().any(Aligned::is_module)
     }
 
     /// Forgets the classes of modules, for a file that has none to hold against them.
@@ -160,7 +161,7 @@ impl<'a> Side<'a> {
     }
 
     /// The tensor of a name that stands for one.
-    pub fn tensor(&self, named: &Named) -> Option<&'a Tensor> {
+    pub fn tensor(&self, named: &Aligned) -> Option<&'a Tensor> {
         match named.what {
             What::Tensor(id) => self.checkpoint.tensor(id),
             _ => None,
@@ -168,7 +169,7 @@ impl<'a> Side<'a> {
     }
 
     /// Dtype and shape of a tensor, type and `repr` of a value.
-    pub fn shown(&self, named: &Named) -> [String; 2] {
+    pub fn shown(&self, named: &Aligned) -> [String; 2] {
         let objects = self.checkpoint.objects();
         match (&named.what, self.tensor(named)) {
             (_, Some(tensor)) => [dtype_name(tensor), shape(&tensor.shape)],
@@ -178,7 +179,7 @@ impl<'a> Side<'a> {
     }
 
     /// What is wrong with the data of a name.
-    pub fn problem(&self, named: &Named, problem: impl Into<String>) -> Problem {
+    pub fn problem(&self, named: &Aligned, problem: impl Into<Message>) -> Problem {
         Problem { file: self.name.to_owned(), name: named.name.clone(), problem: problem.into() }
     }
 }
