@@ -142,7 +142,7 @@ fn chunks_that_no_index_names() {
     let evil = archive(&[("archive/data.pkl", &[b"\x80\x02".as_slice(), call].concat()), ("archive/version", b"3\n")]);
     let fine = archive(&[("archive/data.pkl", b"\x80\x02}."), ("archive/version", b"3\n")]);
     let cases: [(&str, Vec<u8>); 4] = [
-        ("an archive in the middle", [&vec![7; 100], &evil[..], &fine].concat()),
+        ("an archive in the middle", [&[7; 100][..], &evil, &fine].concat()),
         ("a pickle", [&[7; 100], b"\x80\x02".as_slice(), call, &[7; 100]].concat()),
         ("a pickle without a protocol", [&[7; 100], &call[..], &[7; 100]].concat()),
         ("an archive at the end", [&fine[..], &evil].concat()),
@@ -187,7 +187,7 @@ fn compressed_otherwise() {
     // a method of the archive itself
     let mut bytes = archive(&[("m/data.pkl", b"\x80\x02}."), ("m/version", b"3\n"), ("m/other", zstd)]);
     for signature in [b"PK\x03\x04", b"PK\x01\x02"] {
-        let at = bytes.windows(4).enumerate().filter(|(_, four)| four == signature).last().unwrap().0;
+        let at = bytes.windows(4).enumerate().rfind(|(_, four)| four == signature).unwrap().0;
         let method = at + if signature == b"PK\x03\x04" { 8 } else { 10 };
         bytes[method..method + 2].copy_from_slice(&93u16.to_le_bytes());
     }

@@ -83,8 +83,7 @@ class Source:
             self.name, self.version = os.path.basename(spec).split("-")[:2]
             names = self.zip.namelist()
         else:
-            label, self.root = spec.rsplit("=", 1)
-            self.name, self.version = label.split("==")
+            self.name, self.version, self.root = re.fullmatch(r"([^=]+)==([^=]+)=(.+)", spec).groups()
             self.zip = None
             names = [os.path.relpath(os.path.join(folder, file), self.root)
                      for folder, _, files in os.walk(self.root) for file in files]
@@ -94,7 +93,8 @@ class Source:
             parts = name[:-3].split("/")
             is_package = parts[-1] == "__init__"
             module = ".".join(parts[:-1] if is_package else parts)
-            if module:
+            # what a build left behind, and projects that are installed under other names
+            if module and parts[0] not in ("build", "projects"):
                 self.files[module] = (name, is_package)
 
     def read(self, name):
