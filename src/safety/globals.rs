@@ -106,35 +106,64 @@ pub fn is_inert_attribute(name: &str) -> bool {
 /// Modules that a name may lead through to others: more than any real one has.
 const MAX_HOPS: usize = 8;
 
-/// Sorts a global by its module and qualified name.
+/// Sorts a global by its module and qualified name: by the worst of what versions of Python have there.
 pub fn classify(module: &str, name: &str) -> Status {
     // a transfer as text put a CR before the end of each line: nothing of that name can be imported, so what it was counts
     let [module, name] = [module, name].map(|text| text.strip_suffix('\r').unwrap_or(text));
-    let (mut module, mut name) = (module.to_owned(), name.to_owned());
+    let mut open = vec![(module.to_owned(), name.to_owned())];
+    let mut worst = Status::Known;
     for _ in 0..MAX_HOPS {
-        if name.is_empty() || module.chars().chain(name.chars()).any(char::is_control) {
-            return Status::Dangerous("has a name that no program writes");
+        let mut next = Vec::new();
+        for (module, name) in open {
+            match follow(&module, &name) {
+                Followed::Is(status) => worst = worst.max(status),
+                Followed::To(targets) => next.extend(targets),
+            }
         }
-        if is_listed(&module, &name) {
-            return Status::Known;
+        if next.is_empty() {
+            return worst;
         }
-        // `torch.functional` `operator.attrgetter` is one of operator
-        let (head, rest) = name.split_once('.').unwrap_or((&name, ""));
-        let origin = reexports::origin(&module, head).or_else(|| {
-            let is_module = kinds::is_charted(&module) && kinds::is_stdlib(head) && !is_known(&module, &name);
-            is_module.then_some(head)
-        });
-        let Some(origin) = origin else { return classify_here(&module, &name) };
-        let target = if rest.is_empty() { origin.to_owned() } else { format!("{origin}.{rest}") };
-        if kinds::is_stdlib(&target) && !target.contains('.') {
-            return Status::Dangerous("is a module");
-        }
-        let Some((to, what)) = target.split_once('.').map(|_| split(&target)) else {
-            return Status::Dangerous("is a module");
-        };
-        (module, name) = (to.to_owned(), what.to_owned());
+        open = next;
     }
     Status::Dangerous(REACHES)
+}
+
+/// What a name is, or where it comes from.
+enum Followed {
+    Is(Status),
+    To(Vec<(String, String)>),
+}
+
+fn follow(module: &str, name: &str) -> Followed {
+    if name.is_empty() || module.chars().chain(name.chars()).any(char::is_control) {
+        return Followed::Is(Status::Dangerous("has a name that no program writes"));
+    }
+    if is_listed(module, name) {
+        return Followed::Is(Status::Known);
+    }
+    // what has a row of its own is that, wherever it comes from
+    if let Some(why) = danger(module, name).filter(|_| !is_known(module, name)) {
+        return Followed::Is(Status::Dangerous(why));
+    }
+    // `torch.functional` `operator.attrgetter` is one of operator
+    let (head, rest) = name.split_once('.').unwrap_or((name, ""));
+    let mut origins = reexports::origins(module, head);
+    if origins.is_empty() && kinds::is_charted(module) && kinds::is_stdlib(head) && !is_known(module, name) {
+        origins.push(head);
+    }
+    if origins.is_empty() {
+        return Followed::Is(classify_here(module, name));
+    }
+    let mut targets = Vec::new();
+    for origin in origins {
+        let target = if rest.is_empty() { origin.to_owned() } else { format!("{origin}.{rest}") };
+        if !target.contains('.') {
+            return Followed::Is(Status::Dangerous("is a module"));
+        }
+        let (to, what) = split(&target);
+        targets.push((to.to_owned(), what.to_owned()));
+    }
+    Followed::To(targets)
 }
 
 /// A dotted path as a module and a name in it: modules' names are lower case, what has them not is a class.
@@ -169,6 +198,11 @@ fn classify_here(module: &str, name: &str) -> Status {
     if name.split('.').any(|part| part == "<locals>") {
         return Status::Known;
     }
+    // `Class.__getattr__`, and whatever else Python calls by itself
+    let is_special = |part: &str| part.starts_with("__") && part.ends_with("__");
+    if name.contains('.') && !is_local && name.split('.').any(is_special) {
+        return Status::Dangerous(REACHES);
+    }
     let is_class = |part: &str| part.trim_start_matches('_').starts_with(char::is_uppercase);
     // the methods of layers and optimizers work on tensors; those of other classes are not looked at one by one
     let is_layer = |last: &str| kinds::is_layers(module) && is_inert_attribute(last);
@@ -179,6 +213,9 @@ fn classify_here(module: &str, name: &str) -> Status {
     }
     if kinds::is_named_so(name) {
         return Status::Dangerous(kinds::BY_NAME);
+    }
+    if kinds::is_tool(name) {
+        return Status::Dangerous(kinds::BY_TOOL);
     }
     kinds::no_use(module, name).map_or(Status::Unknown, Status::Dangerous)
 }

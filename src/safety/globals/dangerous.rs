@@ -116,6 +116,11 @@ pub(super) const DANGEROUS: &[(&str, &str, &str)] = &[
     ("uuid", "_get_command_stdout _popen _find_mac _ifconfig_getter _ip_getter _arp_getter _netstat_getter", STARTS),
     ("_osx_support _aix_support", "*", STARTS),
     ("jinja2 mako yaml.unsafe_load", "*", RUNS),
+    (
+        "yaml yaml.loader yaml.constructor",
+        "Loader UnsafeLoader FullLoader Constructor UnsafeConstructor FullConstructor",
+        RUNS,
+    ),
     ("yaml", "load unsafe_load full_load load_all unsafe_load_all", RUNS),
     ("sympy sympy.core.sympify sympy.parsing.sympy_parser", "sympify parse_expr S", RUNS),
     ("IPython ipykernel", "*", RUNS),
@@ -129,7 +134,7 @@ pub(super) const DANGEROUS: &[(&str, &str, &str)] = &[
     ("itertools", "groupby takewhile dropwhile filterfalse", REACHES),
     ("operator _operator", "setitem delitem getitem iconcat", REACHES),
     ("collections", "namedtuple", RUNS),
-    ("weakref", "finalize ref WeakMethod proxy", REACHES),
+    ("weakref _weakref", "finalize ref WeakMethod proxy", REACHES),
     ("abc _py_abc enum", "ABCMeta EnumType EnumMeta", RUNS),
     ("copy", "deepcopy copy _reconstruct", REACHES),
     ("re", "Scanner", REACHES),
@@ -139,7 +144,15 @@ pub(super) const DANGEROUS: &[(&str, &str, &str)] = &[
     ("numpy numpy.lib._npyio_impl", "savetxt savez_compressed fromregex fromfunction vectorize", FILES),
     ("torch torch.storage", "from_file UntypedStorage.from_file TypedStorage.from_file", FILES),
     ("torch.utils.tensorboard torch.profiler torch.cuda.memory torch.utils.data.dataloader", "*", FILES),
-    ("functorch", "*", RUNS),
+    ("functorch scipy.weave weave", "*", RUNS),
+    ("tensorflow.python.ops.script_ops", "*", REACHES),
+    ("tensorflow", "py_function numpy_function py_func", REACHES),
+    (
+        "torch.utils.data.datapipes.iter.fileopener torch.utils.data.datapipes.iter.filelister \
+         torch.utils.data.datapipes.iter.streamreader torch.utils.data.datapipes.utils.common",
+        "*",
+        FILES,
+    ),
     (
         "torch.distributed",
         "TCPStore FileStore HashStore PrefixStore init_process_group ProcessGroup ProcessGroupGloo ProcessGroupNCCL",
@@ -160,12 +173,46 @@ pub(super) const DANGEROUS: &[(&str, &str, &str)] = &[
         RUNS,
     ),
     ("joblib.externals joblib.hashing", "*", NESTED),
+    // joblib reads the file that their state names, with pickles in it
     (
-        "joblib.numpy_pickle_compat sklearn.externals.joblib.numpy_pickle_compat",
-        "ZNDArrayWrapper ZipNumpyUnpickler",
+        "joblib.numpy_pickle joblib.numpy_pickle_compat sklearn.externals.joblib.numpy_pickle \
+         sklearn.externals.joblib.numpy_pickle_compat",
+        "NDArrayWrapper ZNDArrayWrapper ZipNumpyUnpickler",
         NESTED,
     ),
-    ("joblib", "Memory Parallel Logger", FILES),
+    // their `__setstate__` unpickles bytes of the state
+    (
+        "gymnasium.vector.utils.misc gymnasium.experimental.vector.utils.misc gym.vector.utils.misc tensordict.utils \
+         torchrl.data.utils stable_baselines3.common.vec_env.base_vec_env stable_baselines3.common.vec_env \
+         stable_baselines.common.vec_env.base_vec_env",
+        "CloudpickleWrapper _CloudpickleWrapper",
+        NESTED,
+    ),
+    (
+        "torch.utils.data.datapipes.datapipe",
+        "_DataPipeSerializationWrapper _IterDataPipeSerializationWrapper _MapDataPipeSerializationWrapper",
+        NESTED,
+    ),
+    // and these open files that the state names
+    ("flair.embeddings.token", "BPEmbSerializable BytePairEmbeddings", FILES),
+    (
+        "transformers.models.m2m_100.tokenization_m2m_100 transformers.models.marian.tokenization_marian \
+         transformers.models.speech_to_text.tokenization_speech_to_text",
+        "M2M100Tokenizer MarianTokenizer Speech2TextTokenizer",
+        FILES,
+    ),
+    // `__setstate__` and the constructors run the text of a template, which the state holds
+    (
+        "scipy.stats._continuous_distns scipy.stats._discrete_distns scipy.stats.distributions",
+        "*",
+        "runs the text that its state holds",
+    ),
+    (
+        "scipy.stats._distn_infrastructure scipy.stats",
+        "rv_generic rv_continuous rv_discrete rv_sample rv_histogram rv_count",
+        "runs the text that its state holds",
+    ),
+    ("joblib joblib.memory joblib.parallel joblib.logger", "Memory Parallel Logger", FILES),
     ("dask.utils toolz cytoolz", "apply methodcaller M pipe curry compose", REACHES),
     ("dask.delayed distributed", "*", RUNS),
     ("scipy.io", "*", FILES),
@@ -199,7 +246,12 @@ pub(super) const DANGEROUS: &[(&str, &str, &str)] = &[
     ),
     ("PIL.ImageShow PIL.ImageGrab PIL.Image imageio imageio.v2 imageio.v3 cv2", "*", FILES),
     ("h5py tables netCDF4 zarr", "*", FILES),
-    ("xgboost.core lightgbm.basic catboost.core", "Booster CatBoost", FILES),
+    (
+        "xgboost.core xgboost lightgbm.basic lightgbm catboost.core catboost",
+        "Booster CatBoost _CatBoostBase CatBoostClassifier CatBoostRegressor CatBoostRanker",
+        "loads a model from the text or bytes in its state",
+    ),
+    ("_catboost catboost._catboost", "*", "loads a model from the text or bytes in its state"),
     ("onnxruntime openvino tensorrt", "*", NATIVE),
     ("pymongo redis sqlalchemy psycopg2 MySQLdb plumbum fabric execnet botocore boto dulwich git sh", "*", NET),
     ("asteval RestrictedPython simpleeval", "*", RUNS),

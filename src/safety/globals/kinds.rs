@@ -56,6 +56,16 @@ const WORDS: &str = "\
     unlink rmtree remove delete rename mkdir chmod chown symlink touch connect serve server launch install subproc pickle \
     deserialize marshal main tofile fromfile extractall locate socket publish upload requirements pretrained";
 
+/// What Python has for running code, starting processes and reaching files, by names that nobody gives to something else: a
+/// module that has one of these has it from there (`from subprocess import Popen`).
+const TOOLS: &str = "\
+    Popen check_output check_call getoutput getstatusoutput import_module FunctionType CodeType Unpickler attrgetter \
+    methodcaller partialmethod rmtree copyfile copytree urlopen urlretrieve NamedTemporaryFile TemporaryFile \
+    TemporaryDirectory mkstemp mkdtemp ThreadPoolExecutor ProcessPoolExecutor CDLL PyDLL pythonapi \
+    InteractiveInterpreter InteractiveConsole compile_command literal_eval dictConfig fileConfig ZipFile TarFile \
+    HTTPConnection HTTPSConnection create_connection __import__ getattr setattr delattr execfile globals";
+
+pub(super) const BY_TOOL: &str = "runs code, starts processes or reaches files, by its name";
 pub(super) const NO_USE: &str = "belongs to a part of Python that checkpoints have no use for";
 pub(super) const NO_USE_TORCH: &str = "belongs to a part of torch that checkpoints have no use for";
 pub(super) const BY_NAME: &str = "opens, loads, runs or changes something, by its name";
@@ -64,6 +74,7 @@ type Names = LazyLock<HashSet<&'static str>>;
 
 static STDLIB_NAMES: Names = LazyLock::new(|| STDLIB.split_ascii_whitespace().collect());
 static INERT_NAMES: Names = LazyLock::new(|| INERT_STDLIB.split_ascii_whitespace().collect());
+static TOOL_NAMES: Names = LazyLock::new(|| TOOLS.split_ascii_whitespace().collect());
 static WORD_NAMES: Names = LazyLock::new(|| WORDS.split_ascii_whitespace().collect());
 
 fn top(module: &str) -> &str {
@@ -106,6 +117,11 @@ pub(super) fn is_named_so(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     let is_function = last.trim_start_matches('_').starts_with(char::is_lowercase);
     is_function && !name.contains('<') && words(last).any(|word| WORD_NAMES.contains(word.as_str()))
+}
+
+/// Whether a name is that of one of Python's tools, wherever it stands.
+pub(super) fn is_tool(name: &str) -> bool {
+    TOOL_NAMES.contains(name)
 }
 
 /// `some_name`, `someName`, as words.

@@ -68,7 +68,7 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("pandas.core.indexes.timedeltas", "_new_TimedeltaIndex"),
     ("sklearn.neighbors._kd_tree sklearn.neighbors._ball_tree sklearn.metrics._dist_metrics", "newObj"),
     ("sklearn._loss._loss", "__pyx_unpickle_CyHalfBinomialLoss __pyx_unpickle_CyHalfSquaredError"),
-    ("joblib.numpy_pickle sklearn.externals.joblib.numpy_pickle", "NumpyArrayWrapper NDArrayWrapper"),
+    ("joblib.numpy_pickle sklearn.externals.joblib.numpy_pickle", "NumpyArrayWrapper"),
     (
         "torch",
         "Size device dtype Tensor Generator layout memory_format qscheme strided sparse_coo sparse_csr sparse_csc \
@@ -107,7 +107,11 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("torch.distributed._shard.sharded_tensor.shard", "Shard"),
     ("torch.distributed._shard.metadata", "ShardMetadata"),
     ("torch.distributed.remote_device", "_remote_device"),
-    ("torch.distributed.fsdp.api torch.distributed.fsdp.fully_sharded_data_parallel", "*"),
+    ("torch.distributed.fsdp.api", "*"),
+    (
+        "torch.distributed.fsdp.fully_sharded_data_parallel",
+        "StateDictType FullStateDictConfig LocalStateDictConfig ShardedStateDictConfig ShardingStrategy",
+    ),
     ("torch.nn.backends.thnn", "_get_thnn_function_backend THNNFunctionBackend"),
     ("torch.nn.parallel.data_parallel torch.nn.parallel.distributed", "DataParallel DistributedDataParallel"),
     ("torch.nn.quantized torch.ao.nn", "*"),
@@ -136,8 +140,6 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
         "build_intlist build_doublelist build_boollist build_tensorlist build_tensor_from_id restore_type_tag",
     ),
     ("torch.torch_version", "TorchVersion"),
-    ("torchvision.models torchvision.ops", "*"),
-    ("omegaconf.dictconfig omegaconf.listconfig omegaconf.base omegaconf.nodes", "*"),
     (
         "transformers.optimization",
         "_get_constant_lambda _get_constant_schedule_with_warmup_lr_lambda _get_linear_schedule_with_warmup_lr_lambda \
@@ -160,22 +162,23 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ),
     ("pytorch_lightning.callbacks.model_checkpoint lightning.pytorch.callbacks.model_checkpoint", "ModelCheckpoint"),
     (
-        "transformers.training_args transformers.training_args_seq2seq transformers.trainer_utils \
-         transformers.trainer_pt_utils",
-        "*",
-    ),
-    ("transformers.models", "*"),
-    (
         "accelerate.utils.dataclasses",
         "DistributedType DynamoBackend PrecisionType LoggerType RNGType ComputeEnvironment SageMakerDistributedType \
          CustomDtype TorchDynamoPlugin GradientAccumulationPlugin DataLoaderConfiguration ProjectConfiguration",
     ),
-    ("simpletransformers.config.model_args", "*"),
 ];
 
 /// Classes whose objects hold data. Nobody went through all that calling them does, so that they are known only where the
 /// pickle makes its objects as pickles do, without a call of the class.
 pub(super) const MADE: &[(&str, &str)] = &[
+    (
+        "transformers.training_args transformers.training_args_seq2seq transformers.trainer_utils \
+         transformers.trainer_pt_utils",
+        "*",
+    ),
+    ("simpletransformers.config.model_args", "*"),
+    ("omegaconf.dictconfig omegaconf.listconfig omegaconf.base omegaconf.nodes", "*"),
+    ("torch.distributed.fsdp.fully_sharded_data_parallel", "*"),
     ("numpy.random.bit_generator", "SeedSequence SeedlessSeedSequence"),
     ("numpy.random._generator numpy.random.mtrand", "Generator RandomState"),
     ("pandas._libs.internals", "BlockPlacement Block BlockManager"),

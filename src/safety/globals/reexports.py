@@ -1,22 +1,22 @@
 """Write what modules of Python and torch have from elsewhere as data: reexports.txt, beside this script.
 
-usage: python reexports.py [LIB...] [-o OUT]
+    python reexports.py FOLDER... [-o OUT]
 
-Run it with the torch whose modules are wanted. LIB are `Lib` directories of further CPythons (3.8 to 3.13); that of the
-Python that runs this is always taken. Nothing is imported: the sources are parsed. A row is a module, a name in it, and
-what that is: a module, or a module and a name in it.
+Run it with Python 3.13, which reads the syntax of all of them. A FOLDER is `site-packages` with torch in it, or `Lib` of a
+CPython: of a checkout of CPython at tag v3.x, or `lib/python3.x` where that is installed. The table was made from 3.8.18, 3.9.18, 3.10.13, 3.11.7, 3.12.1 and 3.13.0,
+and torch 2.15. Nothing is imported: the sources are parsed. A row is a name, what it is (a module, or a module and a name in
+it), and the modules that have it.
 """
 import ast
-import importlib.util
 import os
 import sys
-import sysconfig
 
 # Python's own modules that checkpoints name something of; of the others everything counts as dangerous anyway
 STDLIB = """
-argparse array bisect calendar collections contextlib copy copyreg dataclasses datetime decimal enum fractions
-functools heapq http ipaddress itertools json logging math numbers operator pathlib queue random re statistics string
-struct textwrap threading time types typing uuid weakref zoneinfo
+__future__ _collections_abc _py_abc _pydatetime _pydecimal _strptime _weakrefset abc argparse array bisect calendar
+collections colorsys contextlib copy copyreg dataclasses datetime decimal enum fractions functools graphlib heapq html http
+ipaddress itertools json keyword logging math numbers operator pathlib queue random re secrets statistics string struct
+textwrap threading time types typing uuid weakref zoneinfo
 """.split()
 # what these have makes only types
 PLAIN = {"typing", "typing_extensions", "__future__", "collections.abc", "abc", "enum", "numbers", "math"}
@@ -63,6 +63,34 @@ def rows(module, path, is_package):
                     yield module, alias.asname or alias.name, f"{base}.{alias.name}"
 
 
+def of_stars(lib, module, path, is_package):
+    """What `from x import *` brings, where x is a source: what its `__all__` lists, else what it has from elsewhere."""
+    with open(path, "rb") as f:
+        body = list(top_level(ast.parse(f.read()).body))
+    for node in body:
+        if not (isinstance(node, ast.ImportFrom) and node.names[0].name == "*" and not node.level):
+            continue
+        for name, other, other_is_package in sources(lib, node.module):
+            if name != node.module:
+                continue
+            listed = all_of(other)
+            for _, what, target in rows(name, other, other_is_package):
+                if what in listed if listed is not None else not what.startswith("_"):
+                    yield module, what, target
+
+
+def all_of(path):
+    with open(path, "rb") as f:
+        tree = ast.parse(f.read())
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            try:
+                return set(ast.literal_eval(node.value))
+            except ValueError:
+                return set()
+    return None
+
+
 def main():
     args = sys.argv[1:]
     out = os.path.join(os.path.dirname(os.path.abspath(__file__)), "reexports.txt")
@@ -71,15 +99,16 @@ def main():
         out = args[at + 1]
         del args[at : at + 2]
     found = set()
-    for lib in [sysconfig.get_path("stdlib")] + args:
+    for lib in args:
+        if os.path.isdir(os.path.join(lib, "torch")):
+            for source in sources(lib, "torch"):
+                outside = not source[0].startswith(("torch._dynamo", "torch._inductor"))
+                found.update(row for row in rows(*source) if outside and row[2].partition(".")[0] != "torch")
+            continue
         for name in STDLIB:
             for source in sources(lib, name):
                 found.update(rows(*source))
-    torch = os.path.dirname(os.path.dirname(importlib.util.find_spec("torch").origin))
-    for source in sources(torch, "torch"):
-        for row in rows(*source):
-            if row[2].partition(".")[0] != "torch" and not row[0].startswith(("torch._dynamo", "torch._inductor")):
-                found.add(row)
+                found.update(of_stars(lib, *source))
     groups = {}
     for module, name, target in found:
         # a module under its own name is known without a table

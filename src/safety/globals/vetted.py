@@ -1,23 +1,24 @@
 """Write the classes and functions of libraries that do nothing but make data, as data: vetted.txt, beside this script.
 
-usage: python vetted.py [-o OUT] [--add] SOURCE...
+    python vetted.py FOLDER          (Python 3.13, with pip and git)
 
-A SOURCE is a wheel, or NAME==VERSION=DIR with the packages' sources below DIR; where a class is in two of them, it counts
-only if it is harmless in both. Nothing is imported: sources are parsed. A class is taken when no method that a pickle makes
-Python call reaches a file, a process, the network, code, or a function that the pickle chose; its bases are followed into
-the other SOURCEs, and an unknown base or call means that it is not taken. What stands behind `|` is harmless only as
-pickles make objects, without calling the class: its constructor was not found harmless.
+FOLDER gets what vetted.packages.txt lists, as far as it is not there yet: wheels, which pip downloads, and checkouts.
+Nothing is installed or imported: sources are parsed. Each package is gone through on its own, with the others to follow
+bases and calls into, so that the result depends neither on their order nor on how many processors there are; where a class
+is in two versions of a package, it counts only if it is harmless in both.
 
-With --add the table stays, and modules that it does not have yet are added; SOURCEs are then those and what they build on.
-
-    pip download --no-deps --only-binary :all: -d wheels torch torchvision timm transformers ...
-    python vetted.py wheels/*.whl fairseq==main=checkouts/fairseq
+A class is taken when no method that a pickle makes Python call reaches a file, a process, the network, code, or a function
+that the pickle chose; an unknown base or call means that it is not taken. What stands behind `|` is harmless only as pickles
+make objects, without calling the class: its constructor was not found harmless.
 """
 import ast
 import builtins
 import functools
+import glob
+import multiprocessing
 import os
 import re
+import subprocess
 import sys
 import zipfile
 
@@ -33,7 +34,8 @@ SKIP = re.compile(r"(^|[./_])(tests?|testing|conftest|examples?|benchmarks?|scri
 WORDS = set("""load loads reload open fopen popen read write save dump dumps exec execute eval evaluate run runs runcode
 spawn system shell cmd command subprocess download downloads request urlopen urlretrieve import instantiate compile unlink
 rmtree mkdir chmod chown symlink touch serve server launch install pickle unpickle deserialize marshal tofile fromfile memmap
-extractall locate socket publish upload pretrained register_module_from_file call send kill""".split())
+extractall locate socket publish upload pretrained register_module_from_file call send kill unserialize fromstring parsestring
+render uncompress unpack_from_file restore""".split())
 OK_STDLIB = set("""math cmath copy collections enum typing typing_extensions dataclasses itertools operator functools numbers
 datetime time decimal fractions random re string textwrap warnings abc uuid json struct array bisect heapq types statistics
 logging weakref contextlib inspect __future__ colorsys calendar hashlib threading platform queue ipaddress""".split())
@@ -56,14 +58,14 @@ collections.UserList collections.Counter collections.deque datetime.datetime dat
 types.SimpleNamespace argparse.Namespace threading.local logging.Filter logging.Formatter""".split())
 GENERIC = {"collections.abc", "typing"}
 OK_METACLASSES = {"abc.ABCMeta", "enum.EnumMeta", "enum.EnumType", "type"}
-# read by hand: their own methods call only hooks that a program has registered, or reach nothing
+# What the script does not decide itself, read by hand in torch 2.15 and torchmetrics 0.11.4 and 1.9.0. Module's
+# `__setattr__` and `add_module`, through which the containers go too, call hooks that the program has registered;
+# Parameter's `__new__` calls torch's own functions on a tensor; Optimizer's `__setstate__` and `__init__` wrap `step` of its
+# class and call hooks that the program has registered; Metric's `__setstate__` and `__init__` look at the signature of its
+# `update`, and wrap it and `compute` without calling them.
 AXIOMS = set("""torch.nn.modules.module.Module torch.nn.parameter.Parameter torch.optim.optimizer.Optimizer
-torch.optim.lr_scheduler.LRScheduler torch.optim.lr_scheduler._LRScheduler torch.utils.data.dataset.Dataset
-torch.distributions.distribution.Distribution torch.distributions.constraints.Constraint
 torch.nn.modules.container.Sequential torch.nn.modules.container.ModuleList torch.nn.modules.container.ModuleDict
-torch.nn.modules.container.ParameterList torch.nn.modules.container.ParameterDict
-sklearn.base.BaseEstimator sklearn.utils._metadata_requests._MetadataRequester sklearn.utils._set_output._SetOutputMixin
-pandas.core.base.PandasObject torchmetrics.metric.Metric""".split())
+torch.nn.modules.container.ParameterList torch.nn.modules.container.ParameterDict torchmetrics.metric.Metric""".split())
 # TorchScript and documentation wrap what they decorate; these make another class or function of it
 BAD_DECORATORS = {"singledispatch", "contextmanager", "compile", "delayed", "remote"}
 # functions are taken of modules of these kinds only
@@ -76,12 +78,12 @@ class Source:
     def __init__(self, spec):
         self.files = {}
         if spec.endswith(".whl"):
+            self.path, self.process = spec, os.getpid()
             self.zip = zipfile.ZipFile(spec)
             self.name, self.version = os.path.basename(spec).split("-")[:2]
             names = self.zip.namelist()
         else:
-            label, self.root = spec.rsplit("=", 1)
-            self.name, self.version = label.split("==")
+            self.name, self.version, self.root = re.fullmatch(r"([^=]+)==([^=]+)=(.+)", spec).groups()
             self.zip = None
             names = [os.path.relpath(os.path.join(folder, file), self.root)
                      for folder, _, files in os.walk(self.root) for file in files]
@@ -91,11 +93,15 @@ class Source:
             parts = name[:-3].split("/")
             is_package = parts[-1] == "__init__"
             module = ".".join(parts[:-1] if is_package else parts)
-            if module:
+            # what a build left behind, and projects that are installed under other names
+            if module and parts[0] not in ("build", "projects"):
                 self.files[module] = (name, is_package)
 
     def read(self, name):
         if self.zip:
+            if self.process != os.getpid():
+                # processes that share an open file share its position
+                self.process, self.zip = os.getpid(), zipfile.ZipFile(self.path)
             return self.zip.read(name)
         with open(os.path.join(self.root, name), "rb") as f:
             return f.read()
@@ -545,6 +551,10 @@ def dotted_name(node):
     return ".".join([node.id] + parts[::-1])
 
 
+# what wheels are for, all of which are read
+PLATFORMS = ["manylinux_2_28", "manylinux_2_24", "manylinux_2_17", "manylinux2014", "manylinux2010", "manylinux1"]
+
+
 def is_error(name):
     kind = getattr(builtins, name, None)
     return isinstance(kind, type) and issubclass(kind, BaseException)
@@ -565,62 +575,117 @@ def is_type(world, module, value):
     return bool(dotted) and world.name(module, dotted) in ("collections.namedtuple", "typing.NamedTuple")
 
 
+def packages(folder):
+    """The sources that vetted.packages.txt lists, downloaded where they are missing."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(here, "vetted.packages.txt"), encoding="ascii") as f:
+        rows = [line.split() for line in f if line.strip() and not line.startswith("#")]
+    sources = []
+    for spec, *how in rows:
+        name, version = spec.split("==")
+        if how[:1] == ["git"]:
+            checkout = os.path.join(folder, spec)
+            if not os.path.isdir(checkout):
+                subprocess.run(["git", "clone", "-q", how[1], checkout], check=True)
+                subprocess.run(["git", "-C", checkout, "checkout", "-q", version], check=True)
+            sources.append(Source(f"{spec}={checkout}"))
+            continue
+        wheel = os.path.join(folder, f"{re.sub('[-_.]+', '[-_.]', name)}-{version}-*.whl")
+        if not glob.glob(wheel):
+            python = how[0] if how else "3.11"
+            platforms = [f"--platform={kind}_x86_64" for kind in PLATFORMS]
+            subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", folder,
+                            f"--python-version={python}", *platforms, spec], check=True)
+        sources.append(Source(glob.glob(wheel)[0]))
+    return sources
+
+
+WORLD = None
+
+
+def of_source(at):
+    """What one source has: 2 for harmless, also when it is called; 1: as pickles make objects; 0: not."""
+    world, source = WORLD, WORLD.sources[at]
+    found = {}
+    world.verdicts, world.busy, world.assumed, world.log = {}, set(), set(), []
+    world.module.cache_clear()
+    for name in sorted(source.files):
+        if SKIP.search(name):
+            continue
+        module = world.module(source, name)
+        for what, node in sorted(module.defs.items()):
+            it = Def(module, node)
+            if not it.is_class and not FUNCTIONS.search(name):
+                continue
+            if it.is_class:
+                level = 0
+                if world.class_is_harmless(it, False):
+                    level = 2 if world.class_is_harmless(it, True) else 1
+            else:
+                if what.startswith("_") or is_word(what):
+                    continue
+                level = 2 if world.function_is_harmless(it, node) else 0
+            found[(name, what)] = min(found.get((name, what), 2), level)
+        for what, value in module.values.items():
+            if what not in module.defs and is_type(world, module, value):
+                found.setdefault((name, what), 2)
+    print(source.name, source.version, len(found), file=sys.stderr, flush=True)
+    return found
+
+
+def shared(before, text):
+    """A text without the beginning that it shares with the one before it, whose length stands there instead. Names never
+    begin with a digit, so that what is left must not either."""
+    same = len(os.path.commonprefix([before, text]))
+    while same and text[same : same + 1].isdigit():
+        same -= 1
+    return f"{same}{text[same:]}" if same > 1 else text
+
+
+# each so many rows one begins with its whole module
+EACH = 24
+
+
+def lines_of(modules):
+    lines, before = [], ""
+    for at, module in enumerate(sorted(modules)):
+        words = [shared("" if at % EACH == 0 else before, module)]
+        before = module
+        for names, mark in zip(modules[module], ([], ["|"])):
+            last = ""
+            words += mark if names else []
+            for name in sorted(names):
+                words.append(shared(last, name))
+                last = name
+        lines.append(" ".join(words))
+    return lines
+
+
 def main():
+    global WORLD
     args = sys.argv[1:]
     out = os.path.join(os.path.dirname(os.path.abspath(__file__)), "vetted.txt")
     if "-o" in args:
         at = args.index("-o")
         out = args[at + 1]
         del args[at : at + 2]
-    add = "--add" in args
-    args = [arg for arg in args if arg != "--add"]
-    world = World([Source(spec) for spec in args])
-    # 2: also when it is called; 1: as pickles make objects; 0: not
+    WORLD = World(packages(args[0]))
+    with multiprocessing.get_context("fork").Pool() as pool:
+        results = pool.map(of_source, range(len(WORLD.sources)), chunksize=1)
     found = {}
-    for source in world.sources:
-        before = len(found)
-        for name in sorted(source.files):
-            if SKIP.search(name):
-                continue
-            module = world.module(source, name)
-            for what, node in module.defs.items():
-                it = Def(module, node)
-                if not it.is_class and not FUNCTIONS.search(name):
-                    continue
-                if it.is_class:
-                    level = 0
-                    if world.class_is_harmless(it, False):
-                        level = 2 if world.class_is_harmless(it, True) else 1
-                else:
-                    if what.startswith("_") or is_word(what):
-                        continue
-                    level = 2 if world.function_is_harmless(it, node) else 0
-                key = (name, what)
-                found[key] = min(found.get(key, 2), level)
-            for what, value in module.values.items():
-                if what not in module.defs and is_type(world, module, value):
-                    found[(name, what)] = min(found.get((name, what), 2), 2)
-        world.module.cache_clear()
-        print(source.name, source.version, len(found) - before, file=sys.stderr)
+    for result in results:
+        for key, level in result.items():
+            found[key] = min(found.get(key, 2), level)
     modules = {}
     for (module, name), level in found.items():
         if level:
             modules.setdefault(module, ([], []))[2 - level].append(name)
-    versions = {f"{s.name}=={s.version}" for s in world.sources}
-    rows = {}
-    for module, (called, made) in modules.items():
-        rows[module] = " ".join([module] + sorted(called) + (["|"] + sorted(made) if made else []))
-    if add:
-        with open(out, encoding="ascii") as f:
-            for line in f.read().splitlines():
-                if line.startswith("# Of: "):
-                    versions.update(line[6:].split())
-                elif not line.startswith("#"):
-                    rows[line.split(" ")[0]] = line
+    versions = sorted(f"{s.name}=={s.version}" for s in WORLD.sources)
     lines = ["# What makes data and nothing else; written by vetted.py, do not edit. Rows are sorted: a module, its classes and",
-             "# functions; behind `|` classes that do more when they are called.",
-             "# Of: " + " ".join(sorted(versions))]
-    lines += [rows[module] for module in sorted(rows)]
+             "# functions; behind `|` classes that do more when they are called. A number stands for so many letters of the",
+             f"# module or name before it; every {EACH} rows one begins with its whole module.",
+             "# Of: " + " ".join(versions)]
+    lines += lines_of(modules)
     with open(out, "w", encoding="ascii", newline="\n") as f:
         f.write("\n".join(lines) + "\n")
     levels = list(found.values())

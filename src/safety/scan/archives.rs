@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::expand::{BZIP2, LZMA};
+use super::loaders::PICKLES;
 use super::streams::may_be_pickle;
 use super::{Scanner, inside, only_io, too_many_bytes};
 use crate::checkpoint::open::{Opener, Parts};
@@ -16,15 +17,13 @@ use crate::source::{MemorySource, SharedSource, Window, read_vec};
 
 /// What decides whether a member holds a pickle.
 const HEAD_BYTES: u64 = 512;
-/// Names of members that are pickles, whatever they begin with.
-/// (`.debug_pkl`: what TorchScript knows of its sources)
-const PICKLE_NAMES: &[&str] = &[".pkl", ".pickle", ".p", ".joblib", ".pk", ".debug_pkl"];
 
 impl Scanner<'_> {
     pub(super) fn zip(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
         match Zip::open(Arc::clone(source), self.limits) {
             Ok(zip) => {
                 self.code_in(&zip, place)?;
+                self.keras_in(&zip, place)?;
                 let mut all_read = true;
                 for member in zip.members.iter().filter(|member| !member.is_dir()) {
                     if self.is_apart(place, member.header_start) {
@@ -56,7 +55,7 @@ impl Scanner<'_> {
     /// The members of an archive that has no directory, or one that readers would not agree on: wherever a local header
     /// stands, something may read what follows. All headers of the file are found at once, those in stored archives inside
     /// of it too.
-    fn loose_members(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+    pub(super) fn loose_members(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
         let members = match local_members(source, self.limits) {
             Ok(members) => members,
             Err(e) => return self.unreadable(e, place),
@@ -195,12 +194,18 @@ impl Scanner<'_> {
         let place = inside(place, name);
         // torch finds members without regard to case
         let lower = name.to_ascii_lowercase();
-        let is_pickle = PICKLE_NAMES.iter().any(|ending| lower.ends_with(ending)) || lower == "pickle";
+        let is_pickle = PICKLES.iter().any(|ending| lower.ends_with(ending)) || lower == "pickle";
         let framing = if is_pickle { Ok(Framing::Pickle) } else { detect(&MemorySource::new(head.to_vec())) };
         let framing = match framing {
             Ok(Framing::Pickle | Framing::Zip | Framing::Tar | Framing::Compressed(_) | Framing::Npy) => framing,
             _ if may_be_pickle(head) => Ok(Framing::Pickle),
-            _ => return Ok(()),
+            _ => {
+                // a tensor's data may begin with anything
+                if !is_storage(name) {
+                    self.not_expanded(head, &place);
+                }
+                return Ok(());
+            }
         };
         let bytes = match open() {
             Ok(bytes) => bytes,
@@ -217,4 +222,11 @@ impl Scanner<'_> {
             _ => self.file(&bytes, &place, depth + 1),
         }
     }
+}
+
+/// What torch calls the data of a tensor: `archive/data/0`.
+fn is_storage(name: &str) -> bool {
+    let mut parts = name.rsplit('/');
+    let is_number = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    parts.next().is_some_and(is_number) && parts.next() == Some("data")
 }

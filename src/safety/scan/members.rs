@@ -1,14 +1,12 @@
 //! Code in archives that is no pickle: shared libraries, Python sources, TorchScript that reaches files.
 
+use super::loaders::{LIBRARIES, LIBRARY_STARTS, PYTHON};
 use super::{Scanner, inside};
 use crate::container::zip::Zip;
 use crate::error::Result;
 use crate::safety::finding::Severity;
 use crate::source::read_vec;
 
-/// How libraries and programs begin.
-const LIBRARIES: &[&[u8]] = &[b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"MZ\x90\0"];
-const LIBRARY_NAMES: &[&str] = &[".so", ".pyd", ".dll", ".dylib"];
 /// Operators of TorchScript that read or write files.
 const FILE_OPERATORS: &[&str] =
     &["torch.save(", "torch.load(", "torch.from_file(", "read_file(", "write_file(", "aten::save", "aten::from_file"];
@@ -43,12 +41,12 @@ impl Scanner<'_> {
                 continue;
             }
             let is_data = inner.starts_with("data/") && !name.contains('.');
-            let is_library = LIBRARY_NAMES.iter().any(|ending| name.ends_with(ending))
-                || !is_data && zip.head(member, 4).is_ok_and(|head| LIBRARIES.contains(&head.as_slice()));
+            let is_library = LIBRARIES.iter().any(|ending| name.ends_with(ending))
+                || !is_data && zip.head(member, 4).is_ok_and(|head| LIBRARY_STARTS.contains(&head.as_slice()));
             if is_library {
                 let message = "a shared library: who loads compiled models (AOTInductor) runs it";
                 self.tell(Severity::Danger, "native-code", message, &place);
-            } else if name.ends_with(".py") || name.ends_with(".pyc") {
+            } else if PYTHON.iter().any(|ending| name.ends_with(ending)) {
                 let message = "Python code: torch.package runs it when the archive is loaded";
                 self.tell(Severity::Danger, "python-code", message, &place);
             }

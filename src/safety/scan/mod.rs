@@ -7,18 +7,22 @@
 mod archives;
 mod calls;
 mod conditions;
+mod configurations;
 mod directories;
 mod expand;
+mod loaders;
 mod members;
 mod search;
 mod streams;
 mod uses;
 mod walking;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 pub(super) use conditions::loose;
+use loaders::{Reading, Seen, not_expanded, readings};
 
 use super::finding::{Finding, Severity};
 use super::globals::{Status, judge};
@@ -29,7 +33,7 @@ use crate::layout::Spot;
 use crate::limits::Limits;
 use crate::message::Setting;
 use crate::progress::Silent;
-use crate::source::{MemorySource, SharedSource};
+use crate::source::{MemorySource, SharedSource, read_vec};
 
 /// How deep archives, compression and pickles in pickles may nest.
 const MAX_DEPTH: usize = 12;
@@ -158,12 +162,21 @@ impl<'a> Scanner<'a> {
 
     /// Looks at what no loader should come to, or only one that nobody has: of that only danger counts.
     fn only_danger(&mut self, look: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        self.aside(|status| matches!(status, Status::Dangerous(_)), look)
+    }
+
+    /// Looks at something besides: globals count that are `wanted` and were not found before, and findings of danger.
+    fn aside(&mut self, wanted: fn(Status) -> bool, look: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let mut other = Scanner::new(self.limits, self.left, self.left_bytes, self.left_steps);
         look(&mut other)?;
         (self.left, self.left_bytes, self.left_steps) = (other.left, other.left_bytes, other.left_steps);
         for (name, used) in other.scan.globals {
-            if matches!(used.status(&name.0, &name.1), Status::Dangerous(_)) {
-                self.scan.globals.entry(name).or_insert(used);
+            if wanted(used.status(&name.0, &name.1)) {
+                match self.scan.globals.entry(name) {
+                    Entry::Vacant(free) => drop(free.insert(used)),
+                    // the same call, or one that does more
+                    Entry::Occupied(mut known) => known.get_mut().is_loose |= used.is_loose,
+                }
             }
         }
         for harm in other.scan.findings.into_iter().filter(|finding| finding.severity == Severity::Danger) {
@@ -224,39 +237,74 @@ impl<'a> Scanner<'a> {
         if !self.may_begin(place) {
             return Ok(());
         }
-        let framing = detect(source.as_ref());
-        match framing {
-            Ok(Framing::Zip) => self.zip(source, place, depth)?,
-            Ok(Framing::Tar) => self.tar(source, place, depth)?,
-            Ok(Framing::Npy) => self.npy(source, place, depth)?,
-            Ok(Framing::Compressed(kind)) => {
+        let framing = match detect(source.as_ref()) {
+            Ok(framing) => Some(framing),
+            Err(e) => {
+                only_io(e)?;
+                None
+            }
+        };
+        let seen = Seen { framing, is_part: self.is_row && depth == 0 };
+        for reading in readings(seen) {
+            self.read_as(reading, source, framing, (place, depth))?;
+        }
+        if framing.is_none() && depth > 0 {
+            self.not_expanded(&read_vec(source.as_ref(), 0, source.len().min(8))?, place);
+        }
+        Ok(())
+    }
+
+    fn read_as(
+        &mut self,
+        reading: Reading,
+        source: &SharedSource,
+        framing: Option<Framing>,
+        (place, depth): (&str, usize),
+    ) -> Result<()> {
+        match reading {
+            Reading::Zip => self.zip(source, place, depth),
+            Reading::Tar => self.tar(source, place, depth),
+            Reading::Npy => self.npy(source, place, depth),
+            Reading::Expanded => {
+                let Some(Framing::Compressed(kind)) = framing else { return Ok(()) };
                 let (inner, stopped) = self.expand(source, kind)?;
                 if let Some(e) = stopped {
                     self.unreadable(e, place)?;
                 }
-                self.file(&inner, place, depth + 1)?;
+                self.file(&inner, place, depth + 1)
             }
-            Ok(Framing::Pickle) => self.stream(source, place, depth)?,
-            Ok(Framing::Safetensors | Framing::ShardIndex) => {}
-            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-            Err(_) => {
+            Reading::Pickles => self.stream(source, place, depth),
+            Reading::Hidden => self.hidden(source, place, depth).map(drop),
+            // a zip begins with `P`, which takes a line as a persistent id: torch never comes to what follows it
+            Reading::HiddenInZip => self.only_danger(|scanner| scanner.hidden(source, place, depth).map(drop)),
+            Reading::HiddenOrSearched => {
                 if !self.hidden(source, place, depth)? {
                     self.search(source, 0, Some(MOST_SEARCHED), place)?;
                 }
+                Ok(())
             }
+            Reading::Directories => self.other_directories(source, &[], place, depth),
+            Reading::Chunks => self.chunks(source, place, depth),
+            Reading::Keras => self.keras(source, place),
+            Reading::Template => self.template(source, place),
+            Reading::Nothing => Ok(()),
         }
-        let is_other = matches!(framing, Ok(framing) if framing != Framing::Pickle);
-        if is_other && !matches!(framing, Ok(Framing::Compressed(_))) {
-            // a zip begins with `P`, which takes a line as a persistent id: torch never comes to what follows it
-            match framing {
-                Ok(Framing::Zip) => self.only_danger(|scanner| scanner.hidden(source, place, depth).map(drop))?,
-                _ => drop(self.hidden(source, place, depth)?),
-            }
+    }
+
+    /// Every archive and every pickle in a part of a checkpoint of torch.distributed's, wherever it begins: the index may
+    /// send a loader to any of them. What was read in another way counts once.
+    fn chunks(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        self.aside(|_| true, |scanner| scanner.loose_members(source, place, depth))?;
+        self.only_danger(|scanner| scanner.mixed(source, place, depth))?;
+        self.search(source, 0, None, place).map(drop)
+    }
+
+    /// Says of a member that it is compressed in a way that is not expanded here.
+    fn not_expanded(&mut self, head: &[u8], place: &str) {
+        if let Some(what) = not_expanded(head) {
+            let message = format!("is {what}: what it holds was not looked at; expand it and check that");
+            self.tell(Severity::Warning, "not-expanded", message, place);
         }
-        if !matches!(framing, Ok(Framing::Zip | Framing::Compressed(_))) {
-            self.other_directories(source, &[], place, depth)?;
-        }
-        Ok(())
     }
 
     /// Whether the member that begins at `at` of the archive at `place` is looked at elsewhere.

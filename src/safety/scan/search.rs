@@ -48,7 +48,8 @@ impl Scanner<'_> {
                 let is_call = rest.first() == Some(&op::STACK_GLOBAL)
                     || is_named_dangerous(&module, &name) && self.is_called(source, place_at)?;
                 if is_call {
-                    let message = format!("names {module}.{name} behind where the pickle breaks");
+                    let where_to = if self.is_row { "between other data" } else { "behind where the pickle breaks" };
+                    let message = format!("names {module}.{name} {where_to}");
                     let place = at_byte(place, source.absolute(place_at));
                     self.tell(Severity::Danger, "global-after-break", message, &place);
                     return Ok(true);

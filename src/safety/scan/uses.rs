@@ -8,12 +8,14 @@ use crate::checkpoint::constructors::{Constructor, constructor};
 use crate::checkpoint::numpy::byte_string;
 use crate::container::detect::detect;
 use crate::error::Result;
-use crate::pickle::{Change, Graph, Node, NodeId, TextId, stored};
+use crate::pickle::{Change, Graph, Node, NodeId, Object, TextId, stored};
 use crate::safety::finding::Severity;
 use crate::safety::globals::{Status, classify};
 
 /// Arguments of calls that are looked at for pickles inside.
 const MAX_ARGUMENTS: usize = 8;
+/// Attributes of an object that are.
+const MAX_VALUES: usize = 1000;
 
 /// What is made by calls of one global.
 #[derive(Default, Clone, Copy)]
@@ -69,6 +71,7 @@ impl Scanner<'_> {
                         self.call_of_result(graph, made.callable, place);
                     }
                     self.arguments(graph, (object.callable, object.args), &mut seen, place, depth)?;
+                    self.state(graph, object, &mut seen, place, depth)?;
                 }
                 _ => {}
             }
@@ -145,9 +148,43 @@ impl Scanner<'_> {
                 Err(e) => self.unreadable(e, place),
             };
         }
-        let texts = args.iter().take(MAX_ARGUMENTS).filter_map(|arg| byte_string(graph, *arg));
+        self.files_in(graph, callable, args.iter().take(MAX_ARGUMENTS).copied(), seen, place, depth)
+    }
+
+    /// Bytes in the state of an object, which its class may load: skorch keeps its tensors so.
+    fn state(&mut self, graph: &Graph, object: &Object, seen: &mut Seen, place: &str, depth: usize) -> Result<()> {
+        let mut values = Vec::new();
+        for change in &object.changes {
+            let Change::Build(state) = change else { continue };
+            let parts = graph.tuple(*state).map_or_else(|| vec![*state], <[NodeId]>::to_vec);
+            for part in parts.into_iter().take(MAX_ARGUMENTS) {
+                match graph.node(part) {
+                    Node::Dict(entries) => values.extend(entries.iter().map(|entry| entry.value).take(MAX_VALUES)),
+                    _ => values.push(part),
+                }
+            }
+        }
+        if values.is_empty() {
+            return Ok(());
+        }
+        self.files_in(graph, object.callable, values.into_iter(), seen, place, depth)
+    }
+
+    /// Those of some values that are byte strings and hold a file or a pickle, where nobody knows what is done with them.
+    fn files_in(
+        &mut self,
+        graph: &Graph,
+        callable: NodeId,
+        values: impl Iterator<Item = NodeId>,
+        seen: &mut Seen,
+        place: &str,
+        depth: usize,
+    ) -> Result<()> {
+        let texts = values.filter_map(|value| byte_string(graph, value));
         let texts: Vec<_> = texts.filter(|text| graph.stored_len(*text) > 2).collect();
-        if texts.is_empty() || global().is_some_and(|(module, name)| classify(&module, &name) == Status::Known) {
+        let is_known =
+            || graph.global(callable).is_some_and(|(module, name)| classify(&module, &name) == Status::Known);
+        if texts.is_empty() || is_known() {
             return Ok(());
         }
         for text in texts {
