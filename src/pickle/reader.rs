@@ -12,11 +12,23 @@ pub(crate) struct Reader<'a> {
     start: u64,
     /// The next byte, in the source.
     position: u64,
+    /// What is left before this byte is forgotten when more is wanted at once than that; 0 when nothing is.
+    frame_end: u64,
+}
+
+/// A line without its newline.
+pub(crate) struct Line {
+    pub(crate) begin: u64,
+    pub(crate) len: u64,
+    /// Its bytes, when they are few.
+    pub(crate) bytes: Option<Vec<u8>>,
+    /// Whether the source ends before the newline.
+    pub(crate) is_cut: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(source: &'a SharedSource, position: u64) -> Self {
-        Reader { source, block: Vec::new(), start: position, position }
+        Reader { source, block: Vec::new(), start: position, position, frame_end: 0 }
     }
 
     pub(crate) fn position(&self) -> u64 {
@@ -51,7 +63,24 @@ impl<'a> Reader<'a> {
         self.array::<1>().map(|[b]| b)
     }
 
+    /// Begins a frame here, of which `_pickle.c` forgets what is left when an argument reaches past its end. One within
+    /// another, or of no bytes, is none of its own.
+    pub(crate) fn enter_frame(&mut self, len: u64) {
+        if len > 0 && self.position.saturating_add(len) > self.frame_end {
+            self.leave_frame(len);
+            self.frame_end = self.position.saturating_add(len);
+        }
+    }
+
+    /// Passes over what is left of the frame when it has fewer than `wanted` bytes.
+    pub(crate) fn leave_frame(&mut self, wanted: u64) {
+        if self.position.saturating_add(wanted) > self.frame_end {
+            self.position = self.position.max(self.frame_end);
+        }
+    }
+
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        self.leave_frame(N as u64);
         self.fill(N as u64)?;
         let mut out = [0; N];
         if let Some(bytes) = self.buffered().first_chunk::<N>() {
@@ -77,16 +106,27 @@ impl<'a> Reader<'a> {
         Ok(self.block.get(from..to))
     }
 
-    /// Passes over a line; gives its length without the newline and, when it is at most `keep`, its bytes.
-    pub(crate) fn line(&mut self, keep: usize) -> Result<(u64, Option<Vec<u8>>)> {
-        let begin = self.position;
+    /// Passes over a line; gives its bytes when they are at most `keep`.
+    pub(crate) fn line(&mut self, keep: usize) -> Result<Line> {
+        let line = self.line_or_rest(keep)?;
+        if line.is_cut {
+            return Err(Error::truncated("ends early: a line without its end").at(self.source.absolute(line.begin)));
+        }
+        Ok(line)
+    }
+
+    /// The same, or what is left of the source where there is no newline.
+    pub(crate) fn line_or_rest(&mut self, keep: usize) -> Result<Line> {
+        let mut begin = self.position;
         let mut line = Some(Vec::new());
         loop {
             if self.remaining() == 0 {
-                return Err(Error::truncated("ends early: a line without its end").at(self.source.absolute(begin)));
+                return Ok(Line { begin, len: self.position - begin, bytes: line, is_cut: true });
             }
             self.fill(1)?;
+            let left = self.frame_end.saturating_sub(self.position);
             let here = self.buffered();
+            let here = here.get(..usize::try_from(left).unwrap_or(usize::MAX)).filter(|_| left > 0).unwrap_or(here);
             let end = here.iter().position(|b| *b == b'\n');
             let part = here.get(..end.unwrap_or(here.len())).unwrap_or_default();
             if line.as_ref().is_some_and(|line| line.len() + part.len() > keep) {
@@ -98,7 +138,10 @@ impl<'a> Reader<'a> {
             self.position += part.len() as u64;
             if end.is_some() {
                 self.position += 1;
-                return Ok((self.position - 1 - begin, line));
+                return Ok(Line { begin, len: self.position - 1 - begin, bytes: line, is_cut: false });
+            }
+            if self.position == self.frame_end {
+                (begin, line) = (self.position, Some(Vec::new()));
             }
         }
     }

@@ -53,6 +53,8 @@ pub struct Decoded {
     pub root: NodeId,
     /// The byte after `STOP`, in the stream.
     pub end: u64,
+    /// The byte up to which an unpickler has read its file by then: a frame, which may go on after `STOP`, is read whole.
+    pub read_to: u64,
     /// The protocol that `PROTO` announces, else 1 when an opcode of protocol 1 was used, else 0.
     pub protocol: u8,
 }
@@ -82,6 +84,22 @@ pub fn decode_as_either(
     let mut trace = NoTrace;
     let mut decoder = Decoder::new(graph, stream, &source, position, max_objects, inline, &mut trace);
     decoder.is_either = true;
+    decoder.run()
+}
+
+/// The same as `_pickle.c` reads from a file: where an argument reaches past the end of a frame, it forgets what is left
+/// of the frame and reads the argument behind it.
+pub fn decode_by_frames(
+    graph: &mut Graph,
+    stream: StreamId,
+    position: u64,
+    max_objects: u64,
+    inline: &dyn Inline,
+) -> Result<Decoded> {
+    let source = graph.stream(stream).cloned().ok_or_else(|| Error::malformed("no such stream"))?;
+    let mut trace = NoTrace;
+    let mut decoder = Decoder::new(graph, stream, &source, position, max_objects, inline, &mut trace);
+    (decoder.is_either, decoder.is_by_frames) = (true, true);
     decoder.run()
 }
 
@@ -126,6 +144,8 @@ struct Decoder<'a> {
     unframed: Option<u64>,
     /// Whether it is followed where only one of Python's unpicklers goes on.
     is_either: bool,
+    /// Whether frames are read as from a file.
+    is_by_frames: bool,
 }
 
 impl<'a> Decoder<'a> {
@@ -157,6 +177,7 @@ impl<'a> Decoder<'a> {
             frame_len: 0,
             unframed: None,
             is_either: false,
+            is_by_frames: false,
         }
     }
 
@@ -172,7 +193,8 @@ impl<'a> Decoder<'a> {
             self.note_oddities(before);
             if self.code == op::STOP {
                 let root = self.pop()?;
-                return Ok(Decoded { root, end: self.reader.position(), protocol: self.protocol });
+                let end = self.reader.position();
+                return Ok(Decoded { root, end, read_to: end.max(self.frame_end), protocol: self.protocol });
             }
             self.step()?;
             if STRINGS.contains(&self.code) {
@@ -246,6 +268,9 @@ impl<'a> Decoder<'a> {
             op::FRAME => {
                 let len = self.unsigned::<8>()?;
                 self.graph.set_framed();
+                if self.is_by_frames {
+                    self.reader.enter_frame(len);
+                }
                 self.trace(Does::Frame { len });
                 if len > self.reader.remaining() && self.is_either {
                     self.odd("a frame goes on after the end");
@@ -370,9 +395,14 @@ impl<'a> Decoder<'a> {
                 if !may_name(module) || !may_name(name) {
                     return Err(self.fail("module and name must be strings"));
                 }
-                // Python imports nothing by such a name
+                // Python imports nothing by a name with a lone surrogate; Python 2's strings have the encoding that the
+                // caller of `load` says
                 let is_text = |node| match self.graph.node(node) {
-                    Node::Str(text) => self.graph.text(*text).is_ok_and(|text| std::str::from_utf8(&text).is_ok()),
+                    Node::Str(text)
+                        if !matches!(self.graph.encoding(*text), Encoding::Python2 | Encoding::Python2Escaped) =>
+                    {
+                        self.graph.text(*text).is_ok_and(|text| std::str::from_utf8(&text).is_ok())
+                    }
                     _ => true,
                 };
                 if !is_text(module) || !is_text(name) {

@@ -4,6 +4,7 @@ use super::{Decoder, numbers};
 use crate::error::Result;
 use crate::pickle::graph::{Graph, Node, NodeId, TextId};
 use crate::pickle::opcode as op;
+use crate::pickle::reader::Line;
 use crate::pickle::text::Encoding;
 use crate::source::read_vec;
 
@@ -26,6 +27,9 @@ impl Decoder<'_> {
 
     /// A text of `len` bytes that begins here.
     fn text(&mut self, len: u64, encoding: Encoding) -> Result<TextId> {
+        if encoding != Encoding::Raw {
+            self.reader.leave_frame(len); // C puts bytes together of what is left and what follows
+        }
         let begin = self.reader.position();
         let bytes = self.reader.take(len, KEEP).map_err(|e| {
             e.reworded(|why| format!("{} of {len} bytes: {why}", op::name(self.code))).at(self.source.absolute(self.at))
@@ -33,21 +37,32 @@ impl Decoder<'_> {
         self.graph.add_text(self.stream, begin, len, bytes, encoding)
     }
 
-    fn small_line(&mut self) -> Result<Vec<u8>> {
-        let (len, line) = self.reader.line(MAX_LINE)?;
-        self.graph.count_steps(len / 16);
-        line.ok_or_else(|| self.fail("a line of more than 16 MiB"))
+    fn line(&mut self, keep: usize) -> Result<Line> {
+        let mut line = if self.is_either { self.reader.line_or_rest(keep)? } else { self.reader.line(keep)? };
+        self.graph.count_steps(line.len / 16);
+        if line.is_cut {
+            // `Lib/pickle.py` drops the last byte of a line, whatever it is
+            line.len = line.len.saturating_sub(1);
+            line.bytes = line.bytes.map(|mut bytes| {
+                bytes.pop();
+                bytes
+            });
+        }
+        Ok(line)
+    }
+
+    fn small_line(&mut self) -> Result<(u64, Vec<u8>)> {
+        let line = self.line(MAX_LINE)?;
+        line.bytes.map(|bytes| (line.begin, bytes)).ok_or_else(|| self.fail("a line of more than 16 MiB"))
     }
 
     pub(super) fn line_text(&mut self, encoding: Encoding) -> Result<TextId> {
-        let begin = self.reader.position();
-        let (len, line) = self.reader.line(usize::try_from(KEEP).unwrap_or(0))?;
-        self.graph.count_steps(len / 16);
-        self.graph.add_text(self.stream, begin, len, line.as_deref(), encoding)
+        let line = self.line(usize::try_from(KEEP).unwrap_or(0))?;
+        self.graph.add_text(self.stream, line.begin, line.len, line.bytes.as_deref(), encoding)
     }
 
     pub(super) fn index_line(&mut self) -> Result<u64> {
-        let line = self.small_line()?;
+        let (_, line) = self.small_line()?;
         let text = numbers::trimmed(&line);
         let index = numbers::integer(text, false).and_then(|index| u64::try_from(index).ok());
         index.ok_or_else(|| self.fail(&format!("{:?} is no memo index", start_of(text))))
@@ -59,12 +74,13 @@ impl Decoder<'_> {
     }
 
     pub(super) fn number_line(&mut self) -> Result<()> {
-        let begin = self.reader.position();
-        let line = self.small_line()?;
+        let (begin, line) = self.small_line()?;
         let text = numbers::trimmed(&line);
         let node = match (self.code, text) {
             (op::INT, b"00") => return self.constant(Graph::FALSE),
             (op::INT, b"01") => return self.constant(Graph::TRUE),
+            // `strtol` finds no digits, and its end where C's own check looks for the end of the string
+            (op::INT, b"") if line.first() == Some(&0) => Some(Node::Int(0)),
             (op::FLOAT, number) => numbers::float(number).map(Node::Float),
             (_, number) => self.integer(number, begin, &line)?,
         };
@@ -119,9 +135,7 @@ impl Decoder<'_> {
     }
 
     pub(super) fn quoted_string(&mut self) -> Result<()> {
-        let begin = self.reader.position();
-        let (len, line) = self.reader.line(usize::try_from(KEEP).unwrap_or(0))?;
-        self.graph.count_steps(len / 16);
+        let Line { begin, len, bytes: line, .. } = self.line(usize::try_from(KEEP).unwrap_or(0))?;
         let quoted = match &line {
             Some(line) => {
                 let trimmed = line.trim_ascii_end();
@@ -147,6 +161,11 @@ impl Decoder<'_> {
     pub(super) fn global_lines(&mut self) -> Result<(NodeId, NodeId)> {
         let module = self.line_text(Encoding::Utf8)?;
         let name = self.line_text(Encoding::Utf8)?;
+        for text in [module, name] {
+            if self.is_either && !self.graph.text(text).is_ok_and(|text| std::str::from_utf8(&text).is_ok()) {
+                return Err(self.fail("module and name must be text"));
+            }
+        }
         Ok((self.graph.push(Node::Str(module))?, self.graph.push(Node::Str(name))?))
     }
 
@@ -162,8 +181,34 @@ impl Decoder<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::pickle::decode::tests::decoded;
+    use crate::pickle::decode::{NothingInline, decode_as_either};
+    use crate::source::MemorySource;
+
+    #[test]
+    fn lines_that_only_one_of_pythons_readers_takes() {
+        let either = |bytes: &[u8]| {
+            let mut graph = Graph::new();
+            let stream = graph.add_stream(Arc::new(MemorySource::new(bytes.to_vec())), "");
+            let result = decode_as_either(&mut graph, stream, 0, 1000, &NothingInline);
+            let global = graph.ids().find_map(|id| graph.global(id)).map(|(m, n)| format!("{m}.{n}"));
+            let calls = graph.ids().filter(|id| graph.object(*id).is_some()).count();
+            (result.is_ok(), global, calls)
+        };
+        // `I\0`: 0 in C
+        assert_eq!(either(b"I\0\n0cm\nf\n."), (true, Some("m.f".to_owned()), 0));
+        assert!(!either(b"I\n.").0 && !either(b"I \n.").0);
+        // the last line without its newline: Lib/pickle.py drops its last byte
+        assert_eq!(either(b"cm\nfX"), (false, Some("m.f".to_owned()), 0));
+        assert_eq!(either(b"(im\nfX"), (false, Some("m.f".to_owned()), 1));
+        assert!(decoded(b"(im\nfX").1.unwrap_err().message().contains("a line without its end"));
+        // a string of Python 2 is what the caller's encoding makes of it; a name in UTF-8 is one in both
+        assert_eq!(either(b"U\x01\xe9U\x01f\x93."), (true, Some("\u{e9}.f".to_owned()), 0));
+        assert_eq!(either(b"c\xe9\nf\n.").1, None);
+    }
 
     #[test]
     fn long_lines_are_read_again_where_they_lie() {

@@ -1,6 +1,7 @@
 //! Pickles in a stream of bytes: one after the other, with raw data between them, behind a header, or hidden.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Scanner, at_byte};
@@ -9,7 +10,7 @@ use crate::container::detect::{Framing, detect};
 use crate::container::legacy::is_legacy;
 use crate::container::npy;
 use crate::error::{ErrorKind, Result};
-use crate::pickle::{Decoded, Graph, Node, NodeId, NothingInline, decode_as_either};
+use crate::pickle::{Decoded, Graph, Node, NodeId, NothingInline, decode_as_either, decode_by_frames};
 use crate::safety::finding::{Finding, Severity};
 use crate::safety::globals::{Status, classify};
 use crate::source::{MemorySource, SharedSource, Window, read_vec};
@@ -23,21 +24,55 @@ impl Scanner<'_> {
     /// Pickles one after the other from the beginning of a stream; what is left is looked at as a file of its own.
     pub(super) fn stream(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
         let pickles = if is_legacy(source) { 5 } else { MAX_PICKLES };
-        let mut at = 0;
+        let (mut at, mut begun, mut behind_frames) = (0, BTreeSet::new(), Vec::new());
+        let mut is_broken = false;
         for number in 0..pickles {
             if at >= source.len() {
-                return Ok(());
+                break;
             }
-            let Some(end) = self.pickle(source, at, place, depth, number == 0 || pickles == 5)? else {
-                return if number > 0 { self.trailing(source, at, place, depth) } else { Ok(()) };
+            begun.insert(at);
+            let Some(read) = self.pickle(source, at, place, depth, number == 0 || pickles == 5)? else {
+                if number > 0 {
+                    self.trailing(source, at, place, depth)?;
+                }
+                is_broken = true;
+                break;
             };
-            at = end;
+            at = read.end;
+            if read.read_to > read.end {
+                behind_frames.push(read.read_to);
+            }
         }
-        if pickles == MAX_PICKLES && at < source.len() {
+        self.behind_frames(source, behind_frames, begun, place, depth)?;
+        if !is_broken && pickles == MAX_PICKLES && at < source.len() {
             let message =
                 format!("what follows the first {MAX_PICKLES} pickles is only searched for dangerous globals");
             self.tell(Severity::Error, "too-many-pickles", message, &at_byte(place, source.absolute(at)));
             self.search(source, at, None, place)?;
+        }
+        Ok(())
+    }
+
+    /// Pickles that begin where a frame ends which went on after the `STOP` of another: whoever loads one after the other
+    /// from a file has read the frame whole.
+    fn behind_frames(
+        &mut self,
+        source: &SharedSource,
+        mut starts: Vec<u64>,
+        mut begun: BTreeSet<u64>,
+        place: &str,
+        depth: usize,
+    ) -> Result<()> {
+        while let Some(at) = starts.pop() {
+            if at >= source.len() || !begun.insert(at) {
+                continue;
+            }
+            if !self.may_begin(place) {
+                return Ok(());
+            }
+            if let Some(read) = self.pickle(source, at, place, depth, false)? {
+                starts.extend([read.end, read.read_to]);
+            }
         }
         Ok(())
     }
@@ -53,8 +88,8 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// One pickle; gives where it ends, nothing when it breaks. One that breaks is told when it is `wanted`, or when it
-    /// would have called something before.
+    /// One pickle; gives what it is and where it ends, nothing when it breaks. One that breaks is told when it is `wanted`,
+    /// or when it would have imported something before.
     pub(super) fn pickle(
         &mut self,
         source: &SharedSource,
@@ -62,7 +97,7 @@ impl Scanner<'_> {
         place: &str,
         depth: usize,
         wanted: bool,
-    ) -> Result<Option<u64>> {
+    ) -> Result<Option<Decoded>> {
         let mut graph = Graph::new();
         let stream = graph.add_stream(Arc::clone(source), "");
         let decoded = decode_as_either(&mut graph, stream, at, self.left, &Joblib);
@@ -71,7 +106,7 @@ impl Scanner<'_> {
         let calls = graph.ids().filter(|id| graph.object(*id).is_some()).count();
         match &decoded {
             Err(e) if e.kind() == ErrorKind::Io => return Err(e.again()),
-            Err(_) if !wanted && calls == 0 => return Ok(None),
+            Err(_) if !wanted && calls == 0 && !imports(&graph) => return Ok(None),
             Err(e) => {
                 let message = match calls {
                     0 => format!("the pickle is broken: {}", e.message()),
@@ -95,7 +130,24 @@ impl Scanner<'_> {
         if graph.has_inline() {
             self.without_joblib(source, at, place, depth)?;
         }
-        Ok(decoded.ok().map(|Decoded { end, .. }| end))
+        let is_astray = graph.oddities().any(|(what, _)| what.starts_with("a frame"));
+        if graph.is_framed() && (decoded.is_err() || is_astray) {
+            self.by_frames(source, at, place, depth)?;
+        }
+        Ok(decoded.ok())
+    }
+
+    /// What `_pickle.c` comes to where an argument reaches past the end of a frame: other bytes than `loads` does.
+    fn by_frames(&mut self, source: &SharedSource, at: u64, place: &str, depth: usize) -> Result<()> {
+        let mut graph = Graph::new();
+        let stream = graph.add_stream(Arc::clone(source), "");
+        match decode_by_frames(&mut graph, stream, at, self.left, &NothingInline) {
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            _ => {}
+        }
+        self.left = self.left.saturating_sub(graph.held());
+        self.spend(graph.steps());
+        self.collect(&graph, place, depth)
     }
 
     /// `pickle.load` knows nothing of the raw arrays that joblib puts into its streams: it takes them for opcodes.
@@ -128,7 +180,7 @@ impl Scanner<'_> {
             if !self.may_begin(place) {
                 return Ok(());
             }
-            at = self.pickle(source, begin, place, depth, false)?.unwrap_or(begin + 1);
+            at = self.pickle(source, begin, place, depth, false)?.map_or(begin + 1, |read| read.end);
         }
         Ok(())
     }
@@ -140,15 +192,19 @@ impl Scanner<'_> {
         if !may_be_pickle(&head) || !self.may_begin(place) {
             return Ok(false);
         }
-        let mut graph = Graph::new();
-        let stream = graph.add_stream(Arc::clone(source), "");
-        let decoded = decode_as_either(&mut graph, stream, 0, self.left, &NothingInline);
-        self.spend(graph.steps());
-        if let Err(e) = &decoded
-            && e.kind() == ErrorKind::Io
-        {
-            return Err(e.again());
-        }
+        let mut at = 0;
+        let (graph, decoded) = loop {
+            let mut graph = Graph::new();
+            let stream = graph.add_stream(Arc::clone(source), "");
+            let decoded = decode_as_either(&mut graph, stream, at, self.left, &NothingInline);
+            self.spend(graph.steps());
+            match &decoded {
+                Err(e) if e.kind() == ErrorKind::Io => return Err(e.again()),
+                // the first of many may be a plain number
+                Ok(read) if !names_any(&graph) && read.end < source.len() && self.may_begin(place) => at = read.end,
+                _ => break (graph, decoded),
+            }
+        };
         // no module has such a name, so that Python stops there: a tar whose first member is `c.pt` is no pickle
         let first = graph.ids().find_map(|id| graph.global(id));
         if first.is_some_and(|(module, _)| module.contains('\0')) {
@@ -181,6 +237,11 @@ impl Scanner<'_> {
     }
 }
 
+/// Whether loading a graph imports anything: Python refuses a module without a name, and names that are no text.
+fn imports(graph: &Graph) -> bool {
+    graph.ids().filter_map(|id| graph.global(id)).any(|(module, _)| !module.is_empty())
+}
+
 /// The globals of a graph whose names a program could have given.
 fn names(graph: &Graph) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     let is_name = |text: &str| !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace());
@@ -189,12 +250,22 @@ fn names(graph: &Graph) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
 
 /// Whether bytes may begin a pickle that does something: it names a global in what is there, or goes on behind it.
 pub(super) fn may_be_pickle(head: &[u8]) -> bool {
-    let mut graph = Graph::new();
-    let stream = graph.add_stream(Arc::new(MemorySource::new(head.to_vec())), "");
-    match decode_as_either(&mut graph, stream, 0, HEAD_BYTES * 2, &NothingInline) {
-        Err(e) if e.kind() == ErrorKind::Truncated && head.len() as u64 >= HEAD_BYTES => true,
-        _ => names(&graph).next().is_some() || graph.ids().any(|id| computed_global(&graph, id)),
+    let source: SharedSource = Arc::new(MemorySource::new(head.to_vec()));
+    let mut at = 0;
+    loop {
+        let mut graph = Graph::new();
+        let stream = graph.add_stream(Arc::clone(&source), "");
+        match decode_as_either(&mut graph, stream, at, HEAD_BYTES * 2, &NothingInline) {
+            Err(e) if e.kind() == ErrorKind::Truncated && head.len() as u64 >= HEAD_BYTES => return true,
+            Ok(read) if !names_any(&graph) && read.end < source.len() => at = read.end,
+            Ok(read) if !names_any(&graph) => return read.end >= HEAD_BYTES,
+            _ => return names_any(&graph),
+        }
     }
+}
+
+fn names_any(graph: &Graph) -> bool {
+    names(graph).next().is_some() || graph.ids().any(|id| computed_global(graph, id))
 }
 
 fn computed_global(graph: &Graph, id: NodeId) -> bool {

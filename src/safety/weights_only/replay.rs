@@ -196,7 +196,7 @@ impl Machine<'_, '_, '_> {
     }
 
     fn line(&mut self) -> Step<Vec<u8>> {
-        match self.reader.line(MAX_LINE)?.1 {
+        match self.reader.line(MAX_LINE)?.bytes {
             Some(line) => Ok(line),
             None => self.stop("a line of more than a mebibyte"),
         }
@@ -440,7 +440,7 @@ impl Machine<'_, '_, '_> {
     }
 
     fn text_line(&mut self) -> Step {
-        let content = match self.reader.line(MAX_LINE)?.1 {
+        let content = match self.reader.line(MAX_LINE)?.bytes {
             Some(line) if self.code == op::UNICODE => Text::of(&decode_raw_unicode_escape(&line)),
             Some(line) => {
                 let line = line.trim_ascii_end();
