@@ -17,18 +17,18 @@ const ROWS: &str = include_str!("vetted.txt");
 
 /// What the table has on `name` in `module`.
 pub(super) fn find(module: &str, name: &str) -> Option<Vetted> {
-    if module.starts_with('#') {
+    if module.starts_with('#') || name.is_empty() || name.contains([' ', '|']) {
         return None;
     }
-    let mut kind = Vetted::Called;
-    for known in row(module)?.split(' ') {
-        if known == "|" {
-            kind = Vetted::Made;
-        } else if known == name {
-            return Some(kind);
-        }
-    }
-    None
+    let names = row(module)?.as_bytes();
+    let is_whole = |at: &usize| {
+        let before = at.checked_sub(1).and_then(|before| names.get(before));
+        let after = names.get(at + name.len());
+        [before, after].iter().all(|beside| beside.is_none_or(|byte| *byte == b' '))
+    };
+    let at = memchr::memmem::find_iter(names, name.as_bytes()).find(is_whole)?;
+    let is_made = names.get(..at).is_some_and(|before| memchr::memchr(b'|', before).is_some());
+    Some(if is_made { Vetted::Made } else { Vetted::Called })
 }
 
 /// The names of a module, by halving.

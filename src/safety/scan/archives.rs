@@ -22,7 +22,12 @@ const PICKLE_NAMES: &[&str] = &[".pkl", ".pickle", ".p", ".joblib", ".pk", ".deb
 
 impl Scanner<'_> {
     pub(super) fn zip(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
-        match Zip::open(Arc::clone(source), self.limits) {
+        // the outermost one comes first
+        let zip = match self.opened.take() {
+            Some(zip) => Ok(zip),
+            None => Zip::open(Arc::clone(source), self.limits).map(Arc::new),
+        };
+        match zip {
             Ok(zip) => {
                 self.code_in(&zip, place)?;
                 let mut all_read = true;
