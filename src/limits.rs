@@ -80,7 +80,7 @@ impl Limits {
     #[must_use]
     pub fn of_one_of_many(&self, count: u64, disk_bytes: u64) -> Self {
         let each = |most: u64, free: u64| most.saturating_mul(free) / count.max(free);
-        let objects = each(self.max_objects, 1).saturating_add(disk_bytes.saturating_mul(4));
+        let objects = each(self.max_objects, 1).saturating_add(disk_bytes.saturating_mul(2));
         // a bound that a person has set is theirs
         let is_chosen = self.min_expanded_bytes == self.max_expanded_bytes;
         Limits {

@@ -219,7 +219,8 @@ impl<'a> Objects<'a> {
         if !self.graph.look_at(items.len().saturating_mul(HASHED)) {
             return Vec::new();
         }
-        let mut places: HashMap<KeyIdentity<'_>, usize> = HashMap::new();
+        let mut places: HashMap<KeyIdentity<'_>, usize, foldhash::fast::RandomState> =
+            HashMap::with_capacity_and_hasher(items.len(), foldhash::fast::RandomState::default());
         let mut kept: Vec<Entry> = Vec::with_capacity(items.len());
         for entry in items {
             match places.entry(self.identity(entry.key)) {

@@ -299,7 +299,8 @@ impl Storages {
         mut locate: impl FnMut(&str, Option<u64>) -> (Bytes, ByteOrder),
     ) -> Result<()> {
         let nodes = graph.persistents().get(from..).unwrap_or_default();
-        let mut by_key: HashMap<Arc<str>, StorageId> = HashMap::with_capacity(nodes.len());
+        let mut by_key: HashMap<Arc<str>, StorageId, foldhash::fast::RandomState> =
+            HashMap::with_capacity_and_hasher(nodes.len(), foldhash::fast::RandomState::default());
         let mut of_other_types: HashMap<(StorageId, DType), StorageId> = HashMap::new();
         self.all.reserve(nodes.len());
         self.by_node.reserve(nodes.len());

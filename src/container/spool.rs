@@ -13,6 +13,8 @@ use crate::source::{FileSource, MemorySource, SharedSource};
 /// Bytes that stay in memory; what grows beyond them goes to a temporary file.
 const MEMORY_BYTES: usize = 8 << 20;
 const BLOCK_BYTES: usize = 64 << 10;
+/// A stream's first block, which is one of many for short streams.
+const FIRST_BLOCK_BYTES: usize = 2 << 10;
 
 /// Collects a stream.
 #[derive(Debug)]
@@ -36,7 +38,8 @@ impl Spool {
 
     /// Takes all that `reader` gives. An error of ours comes out as [`Error`] inside of [`io::Error`].
     pub fn fill(&mut self, reader: &mut dyn Read) -> io::Result<()> {
-        let mut block = vec![0; BLOCK_BYTES];
+        // most streams of an archive of thousands hold less than a block
+        let mut block = vec![0; FIRST_BLOCK_BYTES];
         loop {
             let read = match reader.read(&mut block) {
                 Ok(0) => return Ok(()),
@@ -45,6 +48,9 @@ impl Spool {
                 Err(e) => return Err(e),
             };
             self.push(block.get(..read).unwrap_or_default())?;
+            if read == block.len() && read < BLOCK_BYTES {
+                block.resize(BLOCK_BYTES, 0);
+            }
         }
     }
 

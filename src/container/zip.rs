@@ -33,6 +33,9 @@ const ZIP64_LOCATOR: [u8; 4] = *b"PK\x06\x07";
 const ZIP64_END_RECORD: [u8; 4] = *b"PK\x06\x06";
 const CENTRAL_HEADER: [u8; 4] = *b"PK\x01\x02";
 
+/// Places of members by name. The hash is seeded for each process: names come from strangers.
+type ByName = HashMap<Arc<str>, usize, foldhash::fast::RandomState>;
+
 /// One entry of the central directory. Sizes are in bytes.
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -93,7 +96,7 @@ pub struct Zip {
     limits: Limits,
     /// The members, in the directory's order.
     pub members: Vec<Member>,
-    by_name: HashMap<Arc<str>, usize>,
+    by_name: ByName,
     /// The archive's comment.
     pub comment: Vec<u8>,
     /// Where the central directory starts.
@@ -146,7 +149,7 @@ impl Zip {
         let after = end_record + END_RECORD_BYTES + comment.len() as u64;
         let mut zip = Zip {
             members: Vec::with_capacity(archive.len()),
-            by_name: HashMap::with_capacity(archive.len()),
+            by_name: ByName::with_capacity_and_hasher(archive.len(), foldhash::fast::RandomState::default()),
             comment,
             central_directory_start,
             trailing_bytes: source.len().saturating_sub(after),

@@ -261,6 +261,11 @@ impl Contained {
         self.inside.kind
     }
 
+    /// Whether it is one of the pickles of a torch.package archive, which share the other members.
+    pub fn is_pickle_of_package(&self) -> bool {
+        matches!(self.inside.at, At::Pickle(_))
+    }
+
     /// Where its bytes begin, where nothing outside of them counts.
     pub fn spots(&self) -> Vec<Spot> {
         match self.inside.at {

@@ -4,6 +4,8 @@ use crate::error::{Error, Result};
 use crate::source::{SharedSource, past_end};
 
 const BLOCK: u64 = 64 << 10;
+/// The first block: many small pickles lie in one stream, each read anew.
+const FIRST_BLOCK: u64 = 2 << 10;
 
 pub(crate) struct Reader<'a> {
     source: &'a SharedSource,
@@ -52,7 +54,8 @@ impl<'a> Reader<'a> {
         if self.remaining() < wanted {
             return Err(past_end(self.source.as_ref(), self.position, wanted));
         }
-        let take = self.remaining().min(wanted.max(BLOCK));
+        let block = if self.block.is_empty() { FIRST_BLOCK } else { BLOCK };
+        let take = self.remaining().min(wanted.max(block));
         self.block.resize(usize::try_from(take).map_err(|_| Error::limit("too long for memory"))?, 0);
         self.source.read_at(self.position, &mut self.block)?;
         self.start = self.position;
@@ -127,7 +130,7 @@ impl<'a> Reader<'a> {
             let left = self.frame_end.saturating_sub(self.position);
             let here = self.buffered();
             let here = here.get(..usize::try_from(left).unwrap_or(usize::MAX)).filter(|_| left > 0).unwrap_or(here);
-            let end = here.iter().position(|b| *b == b'\n');
+            let end = memchr::memchr(b'\n', here);
             let part = here.get(..end.unwrap_or(here.len())).unwrap_or_default();
             if line.as_ref().is_some_and(|line| line.len() + part.len() > keep) {
                 line = None;

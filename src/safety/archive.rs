@@ -105,6 +105,8 @@ fn examine_contained(contained: &Contained, depth: Depth) -> Result<Examined> {
     }
     let (files, are_shards) = (layout.files(), layout.shards().is_some());
     let opened = layout.open(&limits, &Silent);
+    // checksums are those of all members, which the archive's own report has: not again with each of its pickles
+    let depth = Depth { data: depth.data && !contained.is_pickle_of_package(), ..depth };
     examine_several(files.into_iter(), are_shards, opened, &limits, depth)
 }
 

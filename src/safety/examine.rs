@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::finding::{Finding, Severity};
 use super::globals::Status;
 use super::integrity::{self, Depth};
-use super::scan::{Scan, Use, scan, scan_row};
+use super::scan::{Scan, Use, scan, scan_opened, scan_row};
 use super::weights_only::Verdict;
 use crate::checkpoint::{Checkpoint, Container, Tensor};
 use crate::container::compress::expand_left;
@@ -74,19 +75,24 @@ fn examine_unless(
     depth: Depth,
     apart: bool,
 ) -> Result<Option<Examined>> {
-    match detect(source.as_ref()) {
+    let framing = detect(source.as_ref());
+    match framing {
         Ok(Framing::Compressed(kind)) => {
             let (inner, stopped) = expand_left(source, kind, limits, &Silent)?;
             let damaged = if stopped.is_some() { ", and damaged" } else { "" };
             let verdict = Verdict::container(format!("is compressed ({}){damaged}", kind.name()));
             let limits = limits.of_expanded(source.len());
             let mut out = Examined { weights_only: Some(verdict), ..Examined::default() };
-            Ok(out.expanded(&inner, stopped, &limits, depth, apart)?.then_some(out))
+            Ok(out.expanded((&inner, None), stopped, &limits, depth, apart)?.then_some(out))
         }
         _ => {
-            let verdict = weights_only(name, source, limits)?;
+            let zip = match framing {
+                Ok(Framing::Zip) => Zip::open(source.clone(), limits).ok().map(Arc::new),
+                _ => None,
+            };
+            let verdict = weights_only_of(name, source, zip.as_deref(), limits)?;
             let mut out = Examined { weights_only: Some(verdict), ..Examined::default() };
-            Ok(out.expanded(source, None, limits, depth, apart)?.then_some(out))
+            Ok(out.expanded((source, zip), None, limits, depth, apart)?.then_some(out))
         }
     }
 }
@@ -97,18 +103,23 @@ pub fn examine_one(name: &Path, source: &SharedSource, limits: &Limits, depth: D
 }
 
 impl Examined {
-    /// `stopped` is why there are no more bytes of a compressed file. False for an archive of checkpoints, where these are
-    /// `apart`.
+    /// `zip` is the file's directory, where it has been read; `stopped` is why there are no more bytes of a compressed file.
+    /// False for an archive of checkpoints, where these are `apart`.
     fn expanded(
         &mut self,
-        source: &SharedSource,
+        (source, zip): (&SharedSource, Option<Arc<Zip>>),
         stopped: Option<Error>,
         limits: &Limits,
         depth: Depth,
         apart: bool,
     ) -> Result<bool> {
         let mut other = None;
-        match stopped.map_or_else(|| Checkpoint::open(source.clone(), limits, &Silent), Err) {
+        let opened = match (stopped, &zip) {
+            (Some(e), _) => Err(e),
+            (None, Some(zip)) => Checkpoint::open_zip(Arc::clone(zip), limits),
+            (None, None) => Checkpoint::open(source.clone(), limits, &Silent),
+        };
+        match opened {
             Ok(checkpoint) => {
                 self.container = Some(checkpoint.container);
                 self.findings.extend(or_finding(integrity::of_checkpoint(&checkpoint, depth))?);
@@ -123,7 +134,7 @@ impl Examined {
             }
             Err(e) => self.findings.extend(integrity::of_broken(source, &e, limits)?),
         }
-        let scanned = scan(source, limits)?;
+        let scanned = scan_opened(source, zip, limits)?;
         match other {
             Some(e) if scanned.is_empty() => return Err(e),
             // a hidden pickle is told as such
@@ -239,14 +250,18 @@ fn or_finding(found: Result<Vec<Finding>>) -> Result<Vec<Finding>> {
 
 /// Whether torch opens a file of this name and content with `weights_only=True`.
 pub fn weights_only(name: &Path, source: &SharedSource, limits: &Limits) -> Result<Verdict> {
+    weights_only_of(name, source, None, limits)
+}
+
+/// The same, where the directory of a zip may have been read.
+fn weights_only_of(name: &Path, source: &SharedSource, zip: Option<&Zip>, limits: &Limits) -> Result<Verdict> {
     let mut head = [0; 4];
     let is_zip = source.len() >= 4 && source.read_at(0, &mut head).map(|()| head == *b"PK\x03\x04")?;
     let framing = detect(source.as_ref());
     let found = match framing {
-        _ if is_zip => match Zip::open(source.clone(), limits) {
-            Ok(zip) => super::weights_only::of_zip(&zip, limits),
-            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-            Err(e) => Ok(Verdict::unreadable(&e)),
+        _ if is_zip => match zip {
+            Some(zip) => super::weights_only::of_zip(zip, limits),
+            None => Zip::open(source.clone(), limits).and_then(|zip| super::weights_only::of_zip(&zip, limits)),
         },
         // torch 2.15 goes by the name here
         Ok(Framing::Safetensors) if name.extension().is_some_and(|ending| ending == "safetensors") => {

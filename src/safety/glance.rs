@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use rustc_hash::FxHashSet;
+
 use super::globals::{Status, condition, judge};
 use super::scan::loose;
 use crate::pickle::{Graph, Node, NodeId};
@@ -29,7 +31,7 @@ pub fn dangerous(graph: &Graph) -> Option<(String, &'static str)> {
         seen.insert(key);
     }
     // only what is used in another way than the harmless one
-    let loose = if conditional.is_empty() { HashSet::new() } else { loose(graph) };
+    let loose = if conditional.is_empty() { FxHashSet::default() } else { loose(graph) };
     conditional.into_iter().filter(|(id, ..)| loose.contains(id)).find_map(|(_, module, name)| {
         match judge(&module, &name, false) {
             Status::Dangerous(why) => Some((format!("{module}.{name}"), why)),

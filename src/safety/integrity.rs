@@ -65,7 +65,9 @@ pub fn of_broken(source: &SharedSource, e: &Error, limits: &Limits) -> Result<Ve
     };
     let code = code(e.kind());
     let mut message = e.message();
-    if let Some((whole, all)) = or_nothing(left(source, limits))?.filter(|(_, all)| *all > 0) {
+    // a bound that was met is met again
+    let left = if e.kind() == ErrorKind::Limit { None } else { or_nothing(left(source, limits))? };
+    if let Some((whole, all)) = left.filter(|(_, all)| *all > 0) {
         message.push_str(&match whole {
             0 => "; no tensor is whole".to_owned(),
             whole if whole == all => "; all tensors are whole, `ckpt repair` saves them".to_owned(),

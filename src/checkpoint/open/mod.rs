@@ -155,6 +155,21 @@ impl Checkpoint {
         parts.finish(opened, limits)
     }
 
+    /// The same of a zip archive whose directory has been read.
+    pub fn open_zip(zip: Arc<Zip>, limits: &Limits) -> Result<Self> {
+        let source = Arc::clone(zip.source());
+        let max_objects = limits.objects_for(source.len());
+        let mut parts = Parts::new();
+        let opener = Opener { source: Arc::clone(&source), limits, max_objects, damaged: false };
+        let from = parts.graph.len();
+        let opened = opener.of_zip(zip, &mut parts).and_then(|opened| {
+            embedded::read(&opener, &mut parts, from)?;
+            Ok(opened)
+        });
+        let opened = opened.map_err(|e| damage::explain(e, source.as_ref()))?;
+        parts.finish(Opened { source: Some(source), ..opened }, limits)
+    }
+
     /// Reads an archive that is no file of its own, or one pickle of a torch.package archive, the member number `pickle`.
     /// `disk_bytes` is what it takes on the disk.
     pub fn open_archive(zip: Arc<Zip>, pickle: Option<usize>, disk_bytes: u64, limits: &Limits) -> Result<Self> {

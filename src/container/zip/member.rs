@@ -15,6 +15,10 @@ const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 pub(super) const ENCRYPTED: u16 = 1;
 
+/// Bytes that are inflated or read at once.
+const MAX_BLOCK: usize = 256 << 10;
+const MAX_COMPRESSED_BLOCK: usize = 64 << 10;
+
 /// The methods people meet, for the error (APPNOTE 4.4.5).
 const METHODS: &[(u16, &str)] =
     &[(9, "Deflate64"), (12, "bzip2"), (14, "LZMA"), (93, "Zstandard"), (95, "xz"), (99, "AES")];
@@ -96,7 +100,8 @@ impl Zip {
             _ => Box::new(inflated(compressed).take(member.size.saturating_add(1))),
         };
         let mut crc = Crc::new();
-        let mut block = vec![0; 256 << 10];
+        let most = usize::try_from(member.size).map_or(MAX_BLOCK, |size| size.saturating_add(1).min(MAX_BLOCK));
+        let mut block = vec![0; most];
         let mut total = 0;
         loop {
             let read = match reader.read(&mut block) {
@@ -168,7 +173,9 @@ impl Zip {
 }
 
 fn inflated(compressed: SharedSource) -> impl Read {
-    DeflateDecoder::new(BufReader::with_capacity(64 << 10, Cursor::new(compressed)))
+    let most = MAX_COMPRESSED_BLOCK;
+    let block = usize::try_from(compressed.len()).map_or(most, |len| len.clamp(1, most));
+    DeflateDecoder::new(BufReader::with_capacity(block, Cursor::new(compressed)))
 }
 
 fn wrong_size(member: &Member, found: u64) -> Error {

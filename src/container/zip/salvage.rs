@@ -51,7 +51,7 @@ impl Zip {
         let found = work.best()?;
         let mut zip = Zip {
             members: Vec::with_capacity(found.members.len()),
-            by_name: HashMap::with_capacity(found.members.len()),
+            by_name: super::ByName::with_capacity_and_hasher(found.members.len(), Default::default()),
             comment: Vec::new(),
             central_directory_start: found.directory_start,
             trailing_bytes: source.len().saturating_sub(found.end),

@@ -1,6 +1,5 @@
 //! Archives that are not one file of their own: a folder of another archive, or an unpacked one, file by file.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Member, Zip, check_name};
@@ -99,6 +98,6 @@ fn top_of(folder: &str) -> &str {
     }
 }
 
-fn by_name(members: &[Member]) -> HashMap<Arc<str>, usize> {
+fn by_name(members: &[Member]) -> super::ByName {
     members.iter().zip(0..).map(|(member, index)| (Arc::clone(&member.name), index)).collect()
 }

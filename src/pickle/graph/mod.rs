@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
+use rustc_hash::FxHashMap;
+
 pub use self::node::{Change, Children, Construct, Entry, Node, NodeId, Object};
 use self::texts::Text;
 pub use self::texts::TextId;
@@ -39,15 +41,15 @@ pub struct Graph {
     pool: Vec<u8>,
     streams: Vec<Stream>,
     /// Changes to nodes that are not [`Object`]s (a `BUILD` of a dict, a `SETITEM` of a persistent object).
-    extra: HashMap<NodeId, Vec<Change>>,
+    extra: FxHashMap<NodeId, Vec<Change>>,
     /// Every [`Node::Persistent`], in the order of the streams.
     persistents: Vec<NodeId>,
     /// Raw bytes that follow an object in its stream: (stream, first byte, bytes).
-    inline_bytes: HashMap<NodeId, (StreamId, u64, u64)>,
+    inline_bytes: FxHashMap<NodeId, (StreamId, u64, u64)>,
     /// Pickles that follow an object in its stream.
-    inline_pickles: HashMap<NodeId, NodeId>,
+    inline_pickles: FxHashMap<NodeId, NodeId>,
     /// Where the opcode lies that pushed the first element of a list or a pair, when that is a string.
-    first_pushed_at: HashMap<NodeId, u64>,
+    first_pushed_at: FxHashMap<NodeId, u64>,
     /// A pickle was cut into frames.
     framed: bool,
     /// Elements of all containers, and changes to objects.

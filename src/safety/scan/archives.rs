@@ -20,7 +20,12 @@ const HEAD_BYTES: u64 = 512;
 
 impl Scanner<'_> {
     pub(super) fn zip(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
-        match Zip::open(Arc::clone(source), self.limits) {
+        // the outermost one comes first
+        let zip = match self.opened.take() {
+            Some(zip) => Ok(zip),
+            None => Zip::open(Arc::clone(source), self.limits).map(Arc::new),
+        };
+        match zip {
             Ok(zip) => {
                 self.code_in(&zip, place)?;
                 self.keras_in(&zip, place)?;

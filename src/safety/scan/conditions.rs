@@ -3,26 +3,43 @@
 //! `_load_from_bytes` whose bytes are read here as well; `functools.partial` of what is harmless; `getattr` of a class that
 //! the file names; `operator.itemgetter`, as long as nobody calls what it gives.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::checkpoint::numpy::byte_string;
 use crate::pickle::{Change, Construct, Graph, Node, NodeId, Object};
 use crate::safety::globals::{Condition, Status, classify, condition, is_inert_attribute};
 
 /// The conditional globals of a graph that it uses in any way but the harmless one.
-pub(in crate::safety) fn loose(graph: &Graph) -> HashSet<NodeId> {
-    let conditional: HashMap<NodeId, Condition> = graph
+pub(in crate::safety) fn loose(graph: &Graph) -> FxHashSet<NodeId> {
+    // a pickle may name one global a million times
+    let mut known: HashMap<(Cow<'_, str>, Cow<'_, str>), Option<Condition>> = HashMap::new();
+    let conditional: FxHashMap<NodeId, Condition> = graph
         .ids()
-        .filter_map(|id| graph.global(id).and_then(|(module, name)| Some((id, condition(&module, &name)?))))
+        .filter_map(|id| {
+            let global = graph.global(id)?;
+            let found = match known.get(&global) {
+                Some(found) => *found,
+                None => {
+                    let found = condition(&global.0, &global.1);
+                    known.insert(global, found);
+                    found
+                }
+            };
+            Some((id, found?))
+        })
         .collect();
     if conditional.is_empty() {
-        return HashSet::new();
+        return FxHashSet::default();
     }
-    let called: HashSet<NodeId> = graph.ids().filter_map(|id| graph.object(id)).map(|object| object.callable).collect();
+    let called: FxHashSet<NodeId> =
+        graph.ids().filter_map(|id| graph.object(id)).map(|object| object.callable).collect();
     // what partial, getattr and the like give here, when that is harmless
-    let mut harmless = HashSet::new();
-    let mut uses: HashMap<NodeId, u64> = HashMap::new();
-    let mut loose = HashSet::new();
+    let mut harmless = FxHashSet::default();
+    let mut uses: FxHashMap<NodeId, u64> = FxHashMap::default();
+    let mut loose = FxHashSet::default();
     let is_of_calls = |id: &NodeId| conditional.get(id).is_some_and(|condition| condition.is_of_calls());
     for id in graph.ids() {
         let Some(object) = graph.object(id) else { continue };
@@ -76,7 +93,7 @@ pub(in crate::safety) fn loose(graph: &Graph) -> HashSet<NodeId> {
             loose.insert(object.callable);
         }
     }
-    let mut references: HashMap<NodeId, u64> = HashMap::new();
+    let mut references: FxHashMap<NodeId, u64> = FxHashMap::default();
     graph.for_each_reference(|id| {
         if conditional.contains_key(&id) && !is_of_calls(&id) {
             *references.entry(id).or_default() += 1;
@@ -153,7 +170,7 @@ fn made_without_call(graph: &Graph, object: &Object) -> Option<NodeId> {
 }
 
 /// A class or function that is not dangerous, or what a harmless call gave.
-fn is_callable(graph: &Graph, id: NodeId, harmless: &HashSet<NodeId>) -> bool {
+fn is_callable(graph: &Graph, id: NodeId, harmless: &FxHashSet<NodeId>) -> bool {
     match graph.global(id) {
         Some((module, name)) => !matches!(classify(&module, &name), Status::Dangerous(_)),
         None => harmless.contains(&id),
@@ -161,7 +178,7 @@ fn is_callable(graph: &Graph, id: NodeId, harmless: &HashSet<NodeId>) -> bool {
 }
 
 /// The function is given twice: to the constructor, and in the state.
-fn is_partial(graph: &Graph, object: &Object, harmless: &HashSet<NodeId>) -> bool {
+fn is_partial(graph: &Graph, object: &Object, harmless: &FxHashSet<NodeId>) -> bool {
     let state = |change: &Change| match change {
         Change::Build(state) => graph
             .tuple(*state)
@@ -174,7 +191,7 @@ fn is_partial(graph: &Graph, object: &Object, harmless: &HashSet<NodeId>) -> boo
 }
 
 /// `getattr(Outer, 'Inner')`: of a class that the file names, nothing that leads out of it.
-fn is_attribute(graph: &Graph, object: &Object, harmless: &HashSet<NodeId>) -> bool {
+fn is_attribute(graph: &Graph, object: &Object, harmless: &FxHashSet<NodeId>) -> bool {
     let Some([of, name]) = graph.sequence(object.args) else { return false };
     let Some(name) = graph.str(*name).filter(|name| is_inert_attribute(name)) else { return false };
     match graph.global(*of) {

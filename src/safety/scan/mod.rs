@@ -28,6 +28,7 @@ use super::finding::{Finding, Severity};
 use super::globals::{Status, judge};
 use crate::container::compress::{Compression, expand_left};
 use crate::container::detect::{Framing, detect};
+use crate::container::zip::Zip;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Spot;
 use crate::limits::Limits;
@@ -103,24 +104,36 @@ impl Scan {
 
 /// Goes through a file. What cannot be read or understood is a finding; fails only when the file itself cannot be read.
 pub fn scan(source: &SharedSource, limits: &Limits) -> Result<Scan> {
-    scan_as(source, limits, false, &HashSet::new())
+    scan_as(source, limits, false, &HashSet::new(), None)
+}
+
+/// The same of a file whose zip directory may have been read.
+pub fn scan_opened(source: &SharedSource, zip: Option<Arc<Zip>>, limits: &Limits) -> Result<Scan> {
+    scan_as(source, limits, false, &HashSet::new(), zip)
 }
 
 /// The same of an archive without the members `apart`, which are looked at on their own.
 pub fn scan_without(source: &SharedSource, limits: &Limits, apart: &HashSet<Spot>) -> Result<Scan> {
-    scan_as(source, limits, false, apart)
+    scan_as(source, limits, false, apart, None)
 }
 
 /// The same for one of the files of a checkpoint, which may be many archives in a row (`torch.distributed.checkpoint`).
 pub fn scan_row(source: &SharedSource, limits: &Limits) -> Result<Scan> {
-    scan_as(source, limits, true, &HashSet::new())
+    scan_as(source, limits, true, &HashSet::new(), None)
 }
 
-fn scan_as(source: &SharedSource, limits: &Limits, is_row: bool, apart: &HashSet<Spot>) -> Result<Scan> {
+fn scan_as(
+    source: &SharedSource,
+    limits: &Limits,
+    is_row: bool,
+    apart: &HashSet<Spot>,
+    zip: Option<Arc<Zip>>,
+) -> Result<Scan> {
     let (left, left_bytes) = (limits.objects_for(source.len()), limits.expanded_for(source.len()));
     let steps = limits.max_scan_steps.saturating_add(source.len().saturating_mul(limits.scan_steps_per_byte));
     let mut scanner = Scanner::new(limits, left, left_bytes, steps);
     scanner.is_row = is_row;
+    scanner.opened = zip;
     scanner.apart = Some(apart).filter(|apart| !apart.is_empty());
     scanner.file(source, "", 0)?;
     Ok(scanner.finish())
@@ -143,6 +156,8 @@ struct Scanner<'a> {
     is_row: bool,
     /// Members that are looked at elsewhere.
     apart: Option<&'a HashSet<Spot>>,
+    /// The file itself, where its zip directory has been read.
+    opened: Option<Arc<Zip>>,
 }
 
 fn too_many_bytes() -> Error {
@@ -157,7 +172,18 @@ fn only_io(e: Error) -> Result<Error> {
 impl<'a> Scanner<'a> {
     fn new(limits: &'a Limits, left: u64, left_bytes: u64, left_steps: u64) -> Self {
         let (scan, told) = (Scan::default(), HashMap::new());
-        Scanner { limits, scan, told, unreadable: 0, left, left_bytes, left_steps, is_row: false, apart: None }
+        Scanner {
+            limits,
+            scan,
+            told,
+            unreadable: 0,
+            left,
+            left_bytes,
+            left_steps,
+            is_row: false,
+            apart: None,
+            opened: None,
+        }
     }
 
     /// Looks at what no loader should come to, or only one that nobody has: of that only danger counts.

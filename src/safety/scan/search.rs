@@ -108,11 +108,15 @@ impl Strings {
 
 /// The module and the name of GLOBAL and INST.
 fn lines(rest: &[u8]) -> Option<(String, String)> {
-    let mut lines = rest.get(1..)?.splitn(3, |b| *b == b'\n');
-    let module = name_of(lines.next()?)?;
-    let name = name_of(lines.next()?)?;
-    lines.next()?;
-    Some((module, name))
+    // no further than a name goes: many of these may stand before one far newline
+    let line = |rest: &mut &[u8]| {
+        let end = memchr::memchr(b'\n', rest.get(..=MAX_NAME).unwrap_or(rest))?;
+        let (line, after) = rest.split_at_checked(end)?;
+        *rest = after.get(1..)?;
+        name_of(line)
+    };
+    let mut rest = rest.get(1..)?;
+    Some((line(&mut rest)?, line(&mut rest)?))
 }
 
 /// A string that an opcode pushes, when it may be a module's or a global's name.

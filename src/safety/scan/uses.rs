@@ -87,7 +87,7 @@ impl Scanner<'_> {
         (called, is_loose): (Called, bool),
         place: &str,
     ) {
-        let place = match graph.node(name) {
+        let name_place = || match graph.node(name) {
             Node::Str(text) => graph.place(*text).map_or_else(
                 || place.to_owned(),
                 |(stream, at, _)| at_byte(place, graph.stream(stream).map_or(at, |source| source.absolute(at))),
@@ -96,16 +96,18 @@ impl Scanner<'_> {
         };
         let Some((module, name)) = graph.str(module).zip(graph.str(name)) else {
             let message = "names a global by what a call gives: it may be anything";
-            return self.tell(Severity::Danger, "global-computed", message, &place);
+            return self.tell(Severity::Danger, "global-computed", message, &name_place());
         };
         if graph.changes(id).iter().any(|change| matches!(change, Change::Build(_) | Change::Item(_))) {
             let message = format!("changes {module}.{name} itself");
-            self.tell(Severity::Danger, "global-changed", message, &place);
+            self.tell(Severity::Danger, "global-changed", message, &name_place());
         }
         let used = self.scan.globals.entry((module.into_owned(), name.into_owned())).or_default();
         let first = called.first.filter(|_| used.call.is_none()).and_then(|id| graph.object(id));
         let call = first.and_then(|object| calls::call(graph, object));
         let named = u64::from(called.objects == 0);
+        // only the first place is kept
+        let place = if used.place.is_empty() { name_place() } else { String::new() };
         used.add(Use { called: called.objects, named, built: called.built, is_loose, call, place });
     }
 
