@@ -206,6 +206,12 @@ impl Error {
         self.0.message.to_string()
     }
 
+    /// What is wrong and what to do about it, without the place.
+    pub fn to_message(&self) -> Message {
+        let message = self.0.source.iter().fold(self.0.message.clone(), |all, source| all.text(source.to_string()));
+        self.0.advice.iter().fold(message, |all, advice| all.text("; ").message(advice.clone()))
+    }
+
     /// What to do about it.
     pub fn advice(&self) -> Option<&Message> {
         self.0.advice.as_ref()
@@ -259,6 +265,14 @@ impl Error {
     pub fn input(&self) -> Option<&str> {
         self.0.subjects.iter().find_map(|subject| match subject {
             Subject::Input(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The output that it is about, where that has been said.
+    pub fn output(&self) -> Option<&str> {
+        self.0.subjects.iter().find_map(|subject| match subject {
+            Subject::Output(name) => Some(name.as_str()),
             _ => None,
         })
     }

@@ -7,10 +7,18 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Setting {
+    /// Putting a prefix before names.
+    AddPrefix,
     /// Globals that are vouched for.
     Allow,
+    /// Removing a prefix inside names too.
+    Anywhere,
+    /// Writing only the parts of storages that tensors use.
+    Compact,
     /// The nesting that a tree shows.
     Depth,
+    /// The device to record.
+    Device,
     /// Names to leave out, with everything below them.
     Drop,
     /// The dtype to cast to.
@@ -29,6 +37,8 @@ pub enum Setting {
     Json,
     /// Keeping tensors that may be damaged.
     KeepDamaged,
+    /// A table of names.
+    Map,
     /// [`Limits::max_depth`](crate::limits::Limits::max_depth).
     MaxDepth,
     /// [`Limits::max_entries`](crate::limits::Limits::max_entries).
@@ -43,12 +53,16 @@ pub enum Setting {
     MaxShardSize,
     /// Where to write.
     Output,
+    /// Rewriting names by a regular expression.
+    Regex,
     /// Where to begin.
     Root,
     /// Where to begin in the first file.
     RootA,
     /// Where to begin in the second file.
     RootB,
+    /// A file for the values that a format does not hold.
+    SaveValues,
     /// Entries for the metadata.
     SetMetadata,
     /// How tensors that share memory are written.
@@ -57,7 +71,7 @@ pub enum Setting {
     Slice,
     /// Reducing to a plain state dict.
     StateDict,
-    /// The prefix to compare without.
+    /// The prefix to remove, or to compare without.
     StripPrefix,
     /// The format to write.
     To,
@@ -67,8 +81,12 @@ impl Setting {
     /// The name of the field that holds it.
     pub const fn name(self) -> &'static str {
         match self {
+            Setting::AddPrefix => "add_prefix",
             Setting::Allow => "allow",
+            Setting::Anywhere => "anywhere",
+            Setting::Compact => "compact",
             Setting::Depth => "depth",
+            Setting::Device => "device",
             Setting::Drop => "drop",
             Setting::Dtype => "dtype",
             Setting::Exclude => "exclude",
@@ -78,6 +96,7 @@ impl Setting {
             Setting::InPlace => "in_place",
             Setting::Json => "json",
             Setting::KeepDamaged => "keep_damaged",
+            Setting::Map => "map",
             Setting::MaxDepth => "max_depth",
             Setting::MaxEntries => "max_entries",
             Setting::MaxExpandedBytes => "max_expanded_bytes",
@@ -85,9 +104,11 @@ impl Setting {
             Setting::MaxReadBytes => "max_read_bytes",
             Setting::MaxShardSize => "max_shard_size",
             Setting::Output => "output",
+            Setting::Regex => "regex",
             Setting::Root => "root",
             Setting::RootA => "root_a",
             Setting::RootB => "root_b",
+            Setting::SaveValues => "save_values",
             Setting::SetMetadata => "set_metadata",
             Setting::Shared => "shared",
             Setting::Slice => "slice",
@@ -159,6 +180,22 @@ impl Message {
             Piece::Setting(setting) => voice(*setting),
         });
         pieces.collect()
+    }
+}
+
+/// Something worth knowing about a file that is no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The file.
+    pub file: String,
+    /// What there is to know.
+    pub message: Message,
+}
+
+impl Note {
+    /// A note about `file`.
+    pub fn new(file: &str, message: impl Into<Message>) -> Self {
+        Note { file: file.to_owned(), message: message.into() }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::{OutputArgs, stdout};
 use crate::commands::values::formats;
+use crate::commands::wording::flag;
 use crate::data::Elements;
 use crate::data::recast::Recast;
 use crate::data::subscript::Subscript;
@@ -131,7 +132,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     shown.with_context(context)?;
     let doubtful = watched.finish().and_then(|wrong| watch::named(&input.checkpoint, &wrong)).with_context(context)?;
     for line in watch::told(&doubtful) {
-        args.report.note(&input.name, line);
+        args.report.note(&input.name, line.spoken(flag));
     }
     Ok(Status::Success)
 }

@@ -57,10 +57,8 @@ impl LimitArgs {
 
 /// The bytes that `name` stands for, and the bounds on what is in them. Fails for what is more than one file.
 pub fn contents(name: &Path, limits: &Limits) -> crate::error::Result<Contents> {
-    let layout = layout(name, limits, true)?;
-    layout
-        .contents(limits)
-        .ok_or_else(|| Error::unsupported("made of several files; merge them first with `ckpt convert`"))
+    let layout = layout(name, limits, true)?.of_one_file()?;
+    layout.contents(limits).ok_or_else(|| Error::unsupported("made of several files"))
 }
 
 /// Whether `name` is standard input, or a member of an archive that comes from there.

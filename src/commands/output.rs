@@ -7,7 +7,8 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 
 use crate::commands::wording::{flag, worded};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::message::Note;
 use crate::render::escape::escape;
 use crate::render::json::Json;
 use crate::render::table::Text;
@@ -89,6 +90,11 @@ impl OutputArgs {
             say(format_args!("{file}: {note}"));
         }
     }
+
+    /// All of what an operation has to say, in order.
+    pub fn notes(&self, notes: &[Note]) {
+        notes.iter().for_each(|note| self.note(&note.file, note.message.spoken(flag)));
+    }
 }
 
 /// Standard output, buffered, with its name in whatever goes wrong there.
@@ -156,7 +162,7 @@ impl OutputArgs {
         let about = e.to_string();
         let is_about_input = about == input.display().to_string()
             || about == STDIN
-            || e.chain().next().is_some_and(|cause| cause.is::<crate::error::Error>());
+            || e.downcast_ref::<Error>().is_some_and(|e| e.output().is_none() && e.kind() != ErrorKind::Refused);
         let is_ours = e.chain().any(|cause| cause.is::<crate::error::Error>() || cause.is::<io::Error>());
         if is_about_input && is_ours { self.refused(input, e) } else { Ok(()) }
     }

@@ -38,6 +38,11 @@ impl Bar {
         }
     }
 
+    /// Begins a bar for every piece of work.
+    pub fn begin(quiet: bool) -> impl Fn(&str, u64) -> Box<dyn Progress> {
+        move |what, total| Box::new(Bar::new(what, total, quiet))
+    }
+
     /// The bar as it stands when it first shows: a good part of the work is behind it.
     fn draw(&self, done: u64) -> ProgressBar {
         let hidden = ProgressDrawTarget::hidden();

@@ -1,10 +1,15 @@
 //! What can be done with checkpoints, each in a module of its own: options in, an outcome out. An operation knows no
 //! command line: what it has to say is in its outcome, as data, and who called it decides what becomes of that.
 
+pub mod convert;
+pub mod destination;
+pub mod rename;
 pub mod select;
+mod shards;
 
 use crate::checkpoint::Checkpoint;
-use crate::message::Message;
+
+pub use crate::message::Note;
 
 /// A checkpoint with its name.
 #[derive(Debug)]
@@ -17,20 +22,4 @@ pub struct Input {
     pub bytes: u64,
     /// What is in it.
     pub checkpoint: Checkpoint,
-}
-
-/// Something worth knowing about a file that is no error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// The file.
-    pub file: String,
-    /// What there is to know.
-    pub message: Message,
-}
-
-impl Note {
-    /// A note about `file`.
-    pub fn new(file: &str, message: impl Into<Message>) -> Self {
-        Note { file: file.to_owned(), message: message.into() }
-    }
 }

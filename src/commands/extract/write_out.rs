@@ -17,6 +17,7 @@ use crate::commands::extract::form::{self, Place};
 use crate::commands::extract::parts::{self, Taken};
 use crate::commands::extract::{Args, cast, is_castable, named, show};
 use crate::commands::progress_bar::Bar;
+use crate::commands::wording::flag;
 use crate::container::safetensors::is_alias;
 use crate::data::Elements;
 use crate::data::number::numeric;
@@ -101,7 +102,7 @@ pub fn run(args: &Args, input: &mut Input, chosen: &Chosen, output: &Path) -> an
     report.doubtful =
         watched.finish().and_then(|wrong| watch::named(&input.checkpoint, &wrong)).with_context(of_input)?;
     for line in watch::told(&report.doubtful) {
-        args.report.note(&input.name, line);
+        args.report.note(&input.name, line.spoken(flag));
     }
     if args.report.wants_json() {
         args.report.print(&report)?;

@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 use crate::limits::Limits;
 use crate::progress::Silent;
 use crate::source::{MemorySource, SharedSource};
-use crate::write::rewrite::{pickle_member, spliced};
+use crate::write::rewrite::{Change, pickle_member};
 
 /// A disk in memory that stops working after so many steps.
 #[derive(Default)]
@@ -82,7 +82,8 @@ fn edit(disk: &mut Disk, step: Step) -> Result<u64> {
     let checkpoint = open(&disk.bytes).unwrap();
     let plan = checkpoint.plan_renames(&checkpoint.top(), &Rules(vec![step]), None).unwrap();
     let zip = checkpoint.zip.as_ref().unwrap();
-    append(disk, zip, pickle_member(zip).unwrap(), &spliced(&checkpoint, &plan).unwrap())
+    let Change::Pickle(pickle) = Change::of_renames(&checkpoint, &plan).unwrap() else { panic!("no pickle") };
+    append(disk, zip, pickle_member(zip).unwrap(), &pickle)
 }
 
 fn strip() -> Step {
