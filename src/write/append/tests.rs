@@ -91,6 +91,27 @@ fn strip() -> Step {
 }
 
 #[test]
+fn the_other_entries_of_the_directory_keep_their_bytes() {
+    let old = fixture();
+    let zip = open(&old).unwrap().zip.unwrap();
+    let mut disk = Disk { bytes: old.clone(), ..Disk::default() };
+    edit(&mut disk, strip()).unwrap();
+    let new = open(&disk.bytes).unwrap().zip.unwrap();
+    let entries = |bytes: &[u8], start: u64| -> Vec<Vec<u8>> {
+        let directory = &bytes[usize::try_from(start).unwrap()..];
+        let end = directory.windows(4).position(|window| window == b"PK\x06\x06").unwrap_or(directory.len());
+        let starts: Vec<usize> =
+            directory[..end].windows(4).enumerate().filter(|(_, w)| *w == b"PK\x01\x02").map(|(at, _)| at).collect();
+        let ends = starts.iter().skip(1).copied().chain([end]);
+        starts.iter().zip(ends).map(|(start, end)| directory[*start..end].to_vec()).collect()
+    };
+    let before = entries(&old, zip.central_directory_start);
+    let after = entries(&disk.bytes, new.central_directory_start);
+    let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+    assert_eq!((before.len(), after.len(), changed), (zip.members.len(), zip.members.len(), 1));
+}
+
+#[test]
 fn the_old_bytes_stay_and_the_end_comes_last() {
     let old = fixture();
     let mut disk = Disk { bytes: old.clone(), ..Disk::default() };
