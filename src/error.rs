@@ -206,6 +206,12 @@ impl Error {
         self.0.message.to_string()
     }
 
+    /// What is wrong and what to do about it, without the place.
+    pub fn to_message(&self) -> Message {
+        let message = self.0.source.iter().fold(self.0.message.clone(), |all, source| all.text(source.to_string()));
+        self.0.advice.iter().fold(message, |all, advice| all.text("; ").message(advice.clone()))
+    }
+
     /// What to do about it.
     pub fn advice(&self) -> Option<&Message> {
         self.0.advice.as_ref()

@@ -7,12 +7,20 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Setting {
+    /// Putting a prefix before names.
+    AddPrefix,
     /// Globals that are vouched for.
     Allow,
+    /// Removing a prefix inside names too.
+    Anywhere,
     /// The absolute tolerance.
     Atol,
+    /// Writing only the parts of storages that tensors use.
+    Compact,
     /// The nesting that a tree shows.
     Depth,
+    /// The device to record.
+    Device,
     /// Drawing what is below the middle in one colour, above in another.
     Diverging,
     /// Names to leave out, with everything below them.
@@ -33,6 +41,8 @@ pub enum Setting {
     Json,
     /// Keeping tensors that may be damaged.
     KeepDamaged,
+    /// A table of names.
+    Map,
     /// [`Limits::max_depth`](crate::limits::Limits::max_depth).
     MaxDepth,
     /// [`Limits::max_entries`](crate::limits::Limits::max_entries).
@@ -49,6 +59,8 @@ pub enum Setting {
     Output,
     /// The values that are black and white in a picture.
     Range,
+    /// Rewriting names by a regular expression.
+    Regex,
     /// Where to begin.
     Root,
     /// Where to begin in the first file.
@@ -59,6 +71,8 @@ pub enum Setting {
     Scale,
     /// The relative tolerance.
     Rtol,
+    /// A file for the values that a format does not hold.
+    SaveValues,
     /// Entries for the metadata.
     SetMetadata,
     /// How tensors that share memory are written.
@@ -67,7 +81,7 @@ pub enum Setting {
     Slice,
     /// Reducing to a plain state dict.
     StateDict,
-    /// The prefix to compare without.
+    /// The prefix to remove, or to compare without.
     StripPrefix,
     /// The format to write.
     To,
@@ -77,9 +91,13 @@ impl Setting {
     /// The name of the field that holds it.
     pub const fn name(self) -> &'static str {
         match self {
+            Setting::AddPrefix => "add_prefix",
             Setting::Allow => "allow",
+            Setting::Anywhere => "anywhere",
             Setting::Atol => "atol",
+            Setting::Compact => "compact",
             Setting::Depth => "depth",
+            Setting::Device => "device",
             Setting::Diverging => "diverging",
             Setting::Drop => "drop",
             Setting::Dtype => "dtype",
@@ -90,6 +108,7 @@ impl Setting {
             Setting::InPlace => "in_place",
             Setting::Json => "json",
             Setting::KeepDamaged => "keep_damaged",
+            Setting::Map => "map",
             Setting::MaxDepth => "max_depth",
             Setting::MaxEntries => "max_entries",
             Setting::MaxExpandedBytes => "max_expanded_bytes",
@@ -98,11 +117,13 @@ impl Setting {
             Setting::MaxShardSize => "max_shard_size",
             Setting::Output => "output",
             Setting::Range => "range",
+            Setting::Regex => "regex",
             Setting::Root => "root",
             Setting::RootA => "root_a",
             Setting::RootB => "root_b",
-            Setting::Scale => "scale",
             Setting::Rtol => "rtol",
+            Setting::SaveValues => "save_values",
+            Setting::Scale => "scale",
             Setting::SetMetadata => "set_metadata",
             Setting::Shared => "shared",
             Setting::Slice => "slice",
@@ -177,6 +198,22 @@ impl Message {
     }
 }
 
+/// Something worth knowing about a file that is no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The file.
+    pub file: String,
+    /// What there is to know.
+    pub message: Message,
+}
+
+impl Note {
+    /// A note about `file`.
+    pub fn new(file: &str, message: impl Into<Message>) -> Self {
+        Note { file: file.to_owned(), message: message.into() }
+    }
+}
+
 impl<T: Into<String>> From<T> for Message {
     fn from(text: T) -> Self {
         Message::default().text(text)
@@ -193,22 +230,6 @@ impl fmt::Display for Message {
 impl serde::Serialize for Message {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-/// Something worth knowing about a file that is no error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// The file.
-    pub file: String,
-    /// What there is to know.
-    pub message: Message,
-}
-
-impl Note {
-    /// A note about `file`.
-    pub fn new(file: &str, message: impl Into<Message>) -> Self {
-        Note { file: file.to_owned(), message: message.into() }
     }
 }
 

@@ -4,7 +4,7 @@
 use ckpt_fuzz::{bounded, in_memory};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    for number in 0..in_memory::OPTIONS.len() {
+    for number in 0..in_memory::WAYS.len() {
         bounded(|| _ = in_memory::convert_with(in_memory::memory(data.to_vec()), number));
     }
 });

@@ -127,6 +127,8 @@ impl Tensors {
         let mut bytes = 0_u64;
         self.learn_constructors(graph, 0);
         let mut waiting: Vec<NodeId> = graph.ids().filter(|id| graph.object(*id).is_some()).collect();
+        // mostly as many as there are storages; growing there would leave a copy behind at every doubling
+        self.all.reserve(waiting.len().min(storages.len()));
         for _ in 0..MAX_PASSES {
             let before = self.all.len();
             let mut later = Vec::new();

@@ -154,7 +154,7 @@ impl OutputArgs {
         let about = e.to_string();
         let is_about_input = about == input.display().to_string()
             || about == STDIN
-            || e.chain().next().is_some_and(|cause| cause.is::<crate::error::Error>());
+            || e.downcast_ref::<Error>().is_some_and(|e| e.output().is_none() && e.kind() != ErrorKind::Refused);
         let is_ours = e.chain().any(|cause| cause.is::<crate::error::Error>() || cause.is::<io::Error>());
         if is_about_input && is_ours { self.refused(input, e) } else { Ok(()) }
     }

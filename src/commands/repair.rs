@@ -15,7 +15,6 @@ use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bar;
-use crate::commands::rename::open_for_editing;
 use crate::container::archive::Contents;
 use crate::container::compress::Compression;
 use crate::container::crlf;
@@ -26,11 +25,12 @@ use crate::container::zip::{Member, Zip};
 use crate::error::{ErrorKind, Result};
 use crate::layout::explain;
 use crate::limits::Limits;
+use crate::operations::destination::InPlace;
 use crate::pickle::{NodeId, Scan};
 use crate::report::figures::counted;
 use crate::report::repair::{Action, Repair};
 use crate::safety::weights_only::container_reasons;
-use crate::source::{FileSource, SharedSource, Window};
+use crate::source::{SharedSource, Window};
 use crate::write::append::mend;
 use crate::write::atomic::Target;
 use crate::write::content::Content;
@@ -81,10 +81,10 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let context = || shown.clone();
     let mut editing = None;
     let source: SharedSource = if args.in_place {
-        let (_, file) = open_for_editing(&args.input).with_context(context)?;
-        let source = FileSource::from_file(file.try_clone()?).with_context(context)?;
+        let file = InPlace::open(&args.input).with_context(context)?;
+        let source = file.source().with_context(context)?;
         editing = Some(file);
-        Arc::new(source)
+        source
     } else {
         input::source(&args.input, &args.limits.limits()).with_context(context)?
     };
@@ -96,7 +96,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let mut repaired = rest_of(args, mended, &shown)?;
     if repaired.action == Action::Nothing {
         match editing {
-            Some(mut file) => mend(&mut file, &unfinished).with_context(context)?,
+            Some(mut file) => mend(file.file(), &unfinished).with_context(context)?,
             None => write_mended(&source, &unfinished, args).with_context(|| args.target().display().to_string())?,
         }
         repaired.action = action;

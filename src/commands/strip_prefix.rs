@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::checkpoint::edit::rules::{Rules, Step};
+use crate::checkpoint::edit::rules::Step;
 use crate::commands::Status;
 use crate::commands::rename::{EditArgs, edit};
+use crate::operations::rename::Named;
 use crate::report::shell::quoted;
 
 /// Options of `ckpt strip-prefix`.
@@ -39,7 +40,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     refuse_swapped(args)?;
     let prefix = args.prefix.clone();
     let step = if args.anywhere { Step::StripAnywhere(prefix) } else { Step::StripPrefix(prefix) };
-    edit(&args.edit, args.input.as_deref(), &Rules(vec![step]), &[])
+    edit(&args.edit, args.input.as_deref(), vec![Named::new(step, &args.prefix)])
 }
 
 /// The file in the place of the prefix: says which command was meant.

@@ -178,6 +178,14 @@ impl Layout {
         self.limits.clone().unwrap_or_else(|| limits.clone())
     }
 
+    /// Refuses what is more than one file.
+    pub fn of_one_file(self) -> Result<Self> {
+        match self.kind {
+            Kind::File(_) => Ok(self),
+            _ => Err(Error::unsupported("made of several files; merge them first with `ckpt convert`")),
+        }
+    }
+
     /// The files of a checkpoint of several, by the names that its index gives them.
     pub fn files(&mut self) -> Vec<(String, Result<SharedSource>)> {
         match &mut self.kind {

@@ -1,12 +1,16 @@
 //! What can be done with checkpoints, each in a module of its own: options in, an outcome out. An operation knows no
 //! command line: what it has to say is in its outcome, as data, and who called it decides what becomes of that.
 
+pub mod convert;
+pub mod destination;
 pub mod diff;
 pub mod extract;
 pub mod list;
 pub mod open;
 pub mod read;
+pub mod rename;
 pub mod select;
+mod shards;
 
 use crate::checkpoint::Checkpoint;
 

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::checkpoint::salvage::Lost;
+use crate::message::Note;
 use crate::render::{Document, Report};
 
 /// One conversion.
@@ -38,6 +39,9 @@ pub struct Conversion {
     pub not_cast: Vec<String>,
     /// Tensors that were written though their bytes do not match the input's checksums.
     pub doubtful: Vec<Lost>,
+    /// What else there is to know, in order.
+    #[serde(skip)]
+    pub notes: Vec<Note>,
 }
 
 /// A tensor that a cast did not leave finite.

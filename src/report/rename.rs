@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+use crate::message::{Message, Note};
 use crate::render::{Align, Cell, Column, Document, Fit, Report, Style, Table, json};
 
 /// The renamed names of one input.
@@ -14,7 +15,7 @@ pub struct Renaming {
     pub schema: &'static str,
     /// The input as given.
     pub file: String,
-    /// What was written, as given: the input for `--in-place`, null when nothing was.
+    /// What was written, as given: the input that was edited in place, null when nothing was.
     pub output: Option<String>,
     /// Whether the input itself was edited.
     pub in_place: bool,
@@ -22,8 +23,20 @@ pub struct Renaming {
     pub bytes: Option<u64>,
     /// State dicts that were looked at.
     pub state_dicts: u64,
-    /// Names that changed, in file order.
+    /// Names that changed, in file order; only where they were asked for.
     pub renamed: Vec<Row>,
+    /// How many names change.
+    #[serde(skip)]
+    pub changes: u64,
+    /// Why no name changes, where one should.
+    #[serde(skip)]
+    pub nothing: Option<Message>,
+    /// What changed, in one sentence.
+    #[serde(skip)]
+    pub summary: String,
+    /// What else there is to know, in order.
+    #[serde(skip)]
+    pub notes: Vec<Note>,
 }
 
 /// One name.

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 
 use crate::container::zip::Zip;
-use crate::container::zip::directory::{Directory, end_records};
+use crate::container::zip::directory::{Slot, end_records};
 use crate::container::zip::tail::{Interrupted, Mark, crc32_of};
 use crate::error::{Error, Result};
 use crate::message::{Message, Setting};
@@ -89,21 +89,18 @@ struct Planned {
 fn plan(zip: &Zip, position: usize, content: &dyn Source) -> Result<Planned> {
     let old_len = zip.source().len();
     let size = content.len();
-    let (crc32, directory) = rayon::join(|| crc32_of(content, 0, size), || Directory::of(zip));
-    let (crc32, mut directory) = (crc32?, directory?);
-    let header = |directory: &mut Directory, mark: Mark| -> Result<Vec<u8>> {
-        let entry = directory.0.get_mut(position).ok_or_else(|| Error::malformed("no such member"))?;
-        entry.header_start = old_len;
-        entry.set_stored(crc32, size);
-        entry.local_header(&mark.field()?)
-    };
+    let (crc32, slot) = rayon::join(|| crc32_of(content, 0, size), || Slot::of(zip, position));
+    let (crc32, mut slot) = (crc32?, slot?);
+    slot.entry.header_start = old_len;
+    slot.entry.set_stored(crc32, size);
     // a header has the same size whatever its mark says, so it can be made before the directory for its size
     let unknown = Mark { old_len, directory_len: 0, directory_crc32: 0 };
-    let start = old_len + header(&mut directory, unknown)?.len() as u64 + size;
-    let encoded = directory.encode()?;
+    let start = old_len + slot.entry.local_header(&unknown.field()?)?.len() as u64 + size;
+    let mut entry = slot.entry.clone();
+    let encoded = slot.encode()?;
     let directory_len = encoded.len() as u64;
     let mark = Mark { old_len, directory_len, directory_crc32: crc32fast::hash(&encoded) };
-    let header = header(&mut directory, mark)?;
+    let header = entry.local_header(&mark.field()?)?;
     let end = end_records(start, directory_len, zip.members.len() as u64, &zip.comment)?;
     Ok(Planned { header, directory: encoded, end })
 }

@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::Path;
 
 /// A format of output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
     /// torch's zip container (torch 1.6 and newer); every kind of object is kept.
+    #[default]
     Torch,
     /// The stream that torch 1.5 and older read.
     TorchLegacy,

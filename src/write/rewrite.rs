@@ -1,4 +1,4 @@
-//! A file with other names in it: the container, the storages and every other byte as they were.
+//! A file with some of it changed: the container, the storages and every other byte as they were.
 //!
 //! Pickles are spliced, headers rewritten, and all else is copied, inside the kernel where it can be.
 
@@ -30,8 +30,33 @@ const MAX_ALIGNMENT: u64 = 1 << 14;
 /// Members that promise a layout by which torch computes where storages lie (`torch/serialization.py`).
 const LAYOUT_MEMBERS: [&str; 2] = [".format_version", ".storage_alignment"];
 
+/// What an edit changes in a file.
+#[derive(Debug)]
+pub enum Change {
+    /// The pickle: its bytes with others in them.
+    Pickle(Spliced),
+    /// New names by old ones, of formats that hold one flat dict without a pickle.
+    Names(HashMap<String, String>),
+}
+
+impl Change {
+    /// What a renaming is in this checkpoint's container.
+    pub fn of_renames(checkpoint: &Checkpoint, plan: &Plan) -> Result<Self> {
+        Ok(match checkpoint.container {
+            Container::Safetensors | Container::Npz => {
+                let top = plan.renames.iter().filter(|rename| rename.within.is_empty());
+                Change::Names(top.map(|rename| checkpoint.shown(rename)).collect())
+            }
+            Container::Zip | Container::Legacy | Container::Pickle | Container::Tar => {
+                Change::Pickle(spliced(checkpoint, plan)?)
+            }
+            _ => return Err(fixed(checkpoint)),
+        })
+    }
+}
+
 /// The stream that holds the pickle, with the plan's edits made.
-pub fn spliced(checkpoint: &Checkpoint, plan: &Plan) -> Result<Spliced> {
+fn spliced(checkpoint: &Checkpoint, plan: &Plan) -> Result<Spliced> {
     let mut streams = plan.edits.iter();
     let (Some((stream, edits)), None) = (streams.next(), streams.next()) else {
         return Err(Error::unsupported("the names lie in several pickles, one of them inside another"));
@@ -51,39 +76,23 @@ pub fn pickle_member(zip: &Zip) -> Result<usize> {
     zip.position(&name).ok_or_else(|| Error::malformed("the archive has no data.pkl"))
 }
 
-/// Writes the checkpoint with the plan's names in its own container, uncompressed.
-pub fn rewrite(checkpoint: &Checkpoint, plan: &Plan, output: &mut Output, progress: &dyn Progress) -> Result<()> {
-    let source = checkpoint.source.as_ref().ok_or_else(|| several(checkpoint))?;
+/// Writes the checkpoint with what changes in its own container, uncompressed.
+pub fn rewrite(checkpoint: &Checkpoint, change: &Change, output: &mut Output, progress: &dyn Progress) -> Result<()> {
+    let source = checkpoint.source.as_ref().ok_or_else(|| fixed(checkpoint))?;
+    let zip = || checkpoint.zip.as_ref().ok_or_else(|| fixed(checkpoint));
     let mut writer = Writer { output, progress };
-    match checkpoint.container {
-        Container::Zip => {
-            let zip = checkpoint.zip.as_ref().ok_or_else(|| several(checkpoint))?;
-            writer.zip(zip, pickle_member(zip)?, &spliced(checkpoint, plan)?)
-        }
-        Container::Legacy | Container::Pickle => writer.spliced(source, &spliced(checkpoint, plan)?),
-        Container::Tar => writer.tar(source, &checkpoint.limits, &spliced(checkpoint, plan)?),
-        Container::Safetensors => writer.safetensors(source, checkpoint, &names(checkpoint, plan)),
-        Container::Npz => {
-            let zip = checkpoint.zip.as_ref().ok_or_else(|| several(checkpoint))?;
-            writer.npz(zip, &names(checkpoint, plan))
-        }
-        Container::Npy
-        | Container::TorchScript
-        | Container::Pt2
-        | Container::Package
-        | Container::Sharded
-        | Container::Dcp => Err(several(checkpoint)),
+    match (checkpoint.container, change) {
+        (Container::Zip, Change::Pickle(pickle)) => writer.zip(zip()?, pickle_member(zip()?)?, pickle),
+        (Container::Legacy | Container::Pickle, Change::Pickle(pickle)) => writer.spliced(source, pickle),
+        (Container::Tar, Change::Pickle(pickle)) => writer.tar(source, &checkpoint.limits, pickle),
+        (Container::Safetensors, Change::Names(names)) => writer.safetensors(source, checkpoint, names),
+        (Container::Npz, Change::Names(names)) => writer.npz(zip()?, names),
+        _ => Err(fixed(checkpoint)),
     }
 }
 
-fn several(checkpoint: &Checkpoint) -> Error {
+fn fixed(checkpoint: &Checkpoint) -> Error {
     Error::unsupported(format!("names in {} files cannot be changed", checkpoint.container.name()))
-}
-
-/// New names by old ones, of formats that hold one flat dict.
-fn names(checkpoint: &Checkpoint, plan: &Plan) -> HashMap<String, String> {
-    let top = plan.renames.iter().filter(|rename| rename.within.is_empty());
-    top.map(|rename| checkpoint.shown(rename)).collect()
 }
 
 struct Writer<'a> {

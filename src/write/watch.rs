@@ -11,6 +11,7 @@ use crate::checkpoint::salvage::Lost;
 use crate::checkpoint::{Checkpoint, Container, Entry, Item, StorageId};
 use crate::container::zip::Zip;
 use crate::error::{ErrorKind, Result};
+use crate::message::{Message, Setting};
 use crate::progress::{Progress, Silent};
 use crate::source::Window;
 use crate::write::content::{crc_of, is_sparse};
@@ -289,12 +290,11 @@ pub fn named(checkpoint: &Checkpoint, wrong: &[Stored]) -> Result<Vec<Lost>> {
 }
 
 /// What a person is told of them.
-pub fn told(doubtful: &[Lost]) -> Vec<String> {
+pub fn told(doubtful: &[Lost]) -> impl Iterator<Item = Message> + '_ {
+    let each = |tensor: &Lost| Message::from(format!("warning: {}: {}", tensor.name, tensor.why));
     let more = doubtful.len().saturating_sub(MAX_TOLD);
-    let mut lines: Vec<String> =
-        doubtful.iter().take(MAX_TOLD).map(|tensor| format!("warning: {}: {}", tensor.name, tensor.why)).collect();
-    if more > 0 {
-        lines.push(format!("warning: and {more} more tensors (--json names all)"));
-    }
-    lines
+    let more = (more > 0).then(|| {
+        Message::from(format!("warning: and {more} more tensors (")).setting(Setting::Json).text(" names all)")
+    });
+    doubtful.iter().take(MAX_TOLD).map(each).chain(more)
 }

@@ -4,19 +4,22 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::path::Path;
+use std::sync::Arc;
 
 use ckpt::checkpoint::edit::rules::{Rules, Step};
 use ckpt::checkpoint::{Checkpoint, Container};
-use ckpt::cli::{Cli, Command};
-use ckpt::commands::convert;
 use ckpt::commands::repair::save_rest;
+use ckpt::data::cast;
 use ckpt::error::{ErrorKind, Result};
+use ckpt::layout::Layout;
 use ckpt::limits::Limits;
 use ckpt::operations::Input;
+use ckpt::operations::convert::{self, Options, Outlet};
+use ckpt::operations::destination::{Destination, Original, Sink};
 use ckpt::operations::diff::{self, Answer};
-use ckpt::operations::list::{Options, Outcome, list};
+use ckpt::operations::list::{self, Outcome, list};
+use ckpt::operations::rename::{self, Named, rename};
 use ckpt::operations::select::{Select, Unmatched};
 use ckpt::progress::Silent;
 use ckpt::report::diff::Diff;
@@ -27,8 +30,7 @@ use ckpt::source::{MemorySource, SharedSource};
 use ckpt::write::append::{Medium, append};
 use ckpt::write::atomic::{Memory, Target};
 use ckpt::write::format::Format;
-use ckpt::write::rewrite::{pickle_member, rewrite, spliced};
-use clap::Parser;
+use ckpt::write::rewrite::{Change, pickle_member};
 
 /// Every format that can be written.
 pub const FORMATS: [Format; 4] = [Format::Torch, Format::TorchLegacy, Format::Safetensors, Format::Npz];
@@ -47,7 +49,7 @@ pub fn list_and_hash(source: SharedSource) -> Result<Listing> {
 }
 
 fn listing(input: &Input, hash: bool, stats: bool) -> Result<Listing> {
-    let mut options = Options::default();
+    let mut options = list::Options::default();
     (options.hash, options.stats) = (hash, stats);
     match list(input, &options, &mut Unmatched::of(&Select::default()), &Silent)? {
         Outcome::Listed(listing, _) => Ok(*listing),
@@ -63,41 +65,52 @@ pub fn check(source: &SharedSource) -> Result<String> {
 }
 
 /// `convert --to`; the new file.
-pub fn convert(source: SharedSource, to: Format) -> anyhow::Result<Vec<u8>> {
-    let mut checkpoint = open(source)?;
+pub fn convert(source: SharedSource, to: Format) -> Result<Vec<u8>> {
+    let mut options = Options::default();
+    options.to = to;
+    converted(source, &options)
+}
+
+fn converted(source: SharedSource, options: &Options) -> Result<Vec<u8>> {
     let target = Memory::default();
-    let mut args = convert::Args::of(PathBuf::from("in"), PathBuf::from("out"));
-    args.report.quiet = true;
-    convert::convert(&args, to, "in", &mut checkpoint, Some(&Target::Memory(target.clone())), None)?;
+    let outlet = Outlet::File(sink(&target));
+    convert::convert(&mut input("in", source)?, options, &outlet, None, &Silent)?;
     Ok(target.take())
 }
 
+fn sink(memory: &Memory) -> Sink {
+    Sink { name: "out".to_owned(), target: Target::Memory(memory.clone()) }
+}
+
 /// Ways to convert that change what is written: what is chosen, how it is stored.
-pub const OPTIONS: [&[&str]; 5] = [
-    &["--drop", "*.bias", "--exclude", "*0*"],
-    &["--include", "*weight", "--state-dict"],
-    &["--dtype", "bfloat16", "--device", "cpu"],
-    &["--dtype", "float64", "--compact"],
-    &["--compact", "--to", "torch-legacy"],
+pub const WAYS: [fn(&mut Options); 5] = [
+    |options| {
+        options.drop = vec!["*.bias".to_owned()];
+        options.select.exclude = vec!["*0*".to_owned()];
+    },
+    |options| {
+        options.select.include = vec!["*weight".to_owned()];
+        options.state_dict = true;
+    },
+    |options| {
+        options.dtype = cast::target("bfloat16").ok();
+        options.device = Some("cpu".to_owned());
+    },
+    |options| {
+        options.dtype = cast::target("float64").ok();
+        options.compact = true;
+    },
+    |options| {
+        options.compact = true;
+        options.to = Format::TorchLegacy;
+    },
 ];
 
-/// `convert` to torch's formats with the options of this number: what is written is read, and nothing in it is broken.
-pub fn convert_with(source: SharedSource, number: usize) -> anyhow::Result<()> {
-    // reading a command line takes as long as a small file does
-    static ARGS: LazyLock<Vec<convert::Args>> = LazyLock::new(|| {
-        let args = OPTIONS.iter().map(|options| {
-            let words = ["ckpt", "convert", "-q", "in", "out.pt"];
-            let Command::Convert(args) = Cli::parse_from(words.iter().chain(*options)).command else { unreachable!() };
-            args
-        });
-        args.collect()
-    });
-    let (options, args) = (OPTIONS[number % OPTIONS.len()], &ARGS[number % OPTIONS.len()]);
-    let target = Memory::default();
-    let mut checkpoint = open(source)?;
-    let to = if options.contains(&"torch-legacy") { Format::TorchLegacy } else { Format::Torch };
-    convert::convert(args, to, "in", &mut checkpoint, Some(&Target::Memory(target.clone())), None)?;
-    reread(target.take(), &options);
+/// `convert` to torch's formats in the way of this number: what is written is read, and nothing in it is broken.
+pub fn convert_with(source: SharedSource, number: usize) -> Result<()> {
+    let mut options = Options::default();
+    WAYS[number % WAYS.len()](&mut options);
+    reread(converted(source, &options)?, &options);
     Ok(())
 }
 
@@ -129,7 +142,7 @@ pub fn repair(source: SharedSource) -> anyhow::Result<Option<Listing>> {
 }
 
 /// Converts, and reads what was written: the tensors of the input, each with its elements.
-pub fn convert_and_reread(bytes: &[u8], to: Format) -> anyhow::Result<()> {
+pub fn convert_and_reread(bytes: &[u8], to: Format) -> Result<()> {
     let written = convert(memory(bytes.to_vec()), to)?;
     let mut input = input("file", memory(bytes.to_vec()))?;
     // names that safetensors records as aliases are tensors again
@@ -189,21 +202,29 @@ pub struct Stripped {
 
 /// `strip-prefix`, into a new file and in place; nothing when no name has the prefix.
 pub fn strip_prefix(source: &SharedSource, prefix: &str) -> Result<Option<Stripped>> {
-    let checkpoint = open(Arc::clone(source))?;
-    let rules = Rules(vec![Step::StripPrefix(prefix.to_owned())]);
-    let plan = checkpoint.plan_renames(&checkpoint.top(), &rules, None)?;
-    if plan.renames.is_empty() {
+    let steps = vec![Named::new(Step::StripPrefix(prefix.to_owned()), prefix)];
+    let target = Memory::default();
+    let mut original = Original::open(
+        Layout::of_source(Arc::clone(source), Path::new("in")),
+        "in",
+        Path::new("in"),
+        &Limits::default(),
+        &Silent,
+    )?;
+    let mut destination = Destination::File { sink: sink(&target), to: None };
+    let report = rename(&mut original, &rename::Options::of(steps.clone()), &mut destination, &Silent)?;
+    if report.changes == 0 {
         return Ok(None);
     }
-    let target = Memory::default();
-    let mut output = Target::Memory(target.clone()).create()?;
-    rewrite(&checkpoint, &plan, &mut output, &Silent)?;
-    output.commit()?;
+    let checkpoint = original.input.checkpoint;
+    let rules = Rules(steps.into_iter().map(|named| named.step).collect());
+    let plan = checkpoint.plan_renames(&checkpoint.top(), &rules, None)?;
     let mut in_place = None;
     if let (Some(zip), Container::Zip) = (&checkpoint.zip, checkpoint.container) {
         let old = ckpt::source::read_vec(source.as_ref(), 0, source.len())?;
         let mut file = InPlace(old.clone());
-        let edited = pickle_member(zip).and_then(|at| append(&mut file, zip, at, &spliced(&checkpoint, &plan)?));
+        let Change::Pickle(pickle) = Change::of_renames(&checkpoint, &plan)? else { unreachable!() };
+        let edited = pickle_member(zip).and_then(|at| append(&mut file, zip, at, &pickle));
         if let Err(e) = edited {
             assert!(file.0 == old, "an edit that fails leaves the file as it was");
             return Err(e);

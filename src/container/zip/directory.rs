@@ -1,6 +1,8 @@
 //! The central directory as bytes: taken apart, changed where it must be, put together again with everything else kept
 //! (APPNOTE 4.3.12 to 4.3.16, 4.5.3). The `zip` crate only reads it.
 
+use std::ops::Range;
+
 use super::{CENTRAL_HEADER, END_RECORD, Member, ZIP64_END_RECORD, ZIP64_LOCATOR, Zip};
 use crate::error::{Error, Result};
 use crate::source::{Source, read_vec};
@@ -236,7 +238,7 @@ impl Directory {
         let bytes = read_vec(zip.source.as_ref(), zip.central_directory_start, end - zip.central_directory_start)?;
         let directory = Self::parse(&bytes, zip.members.len());
         let directory = directory.filter(|d| zip.members.iter().zip(&d.0).all(|(member, e)| member.is(e)));
-        directory.ok_or_else(|| Error::malformed("an odd zip directory").at(zip.central_directory_start))
+        directory.ok_or_else(|| odd(zip.central_directory_start))
     }
 
     /// The first `count` entries of `bytes`.
@@ -274,6 +276,50 @@ impl Member {
     fn is(&self, entry: &DirectoryEntry) -> bool {
         self.name_raw() == entry.name && self.header_start == entry.header_start && self.size == entry.size
     }
+}
+
+/// A directory of which one entry changes; the bytes of all others stay.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    bytes: Vec<u8>,
+    /// Where its bytes lie.
+    place: Range<usize>,
+    /// The entry.
+    pub entry: DirectoryEntry,
+}
+
+impl Slot {
+    /// The entry of the member at `position`.
+    pub fn of(zip: &Zip, position: usize) -> Result<Self> {
+        let start = zip.central_directory_start;
+        let mut bytes = read_vec(zip.source.as_ref(), start, zip.source.len() - start)?;
+        let (mut at, mut found) = (0, None);
+        for (index, member) in zip.members.iter().enumerate() {
+            let rest = bytes.get(at..).and_then(DirectoryEntry::parse).filter(|(entry, _)| member.is(entry));
+            let Some((entry, rest)) = rest else { return Err(odd(start)) };
+            let end = bytes.len() - rest.len();
+            if index == position {
+                found = Some((at..end, entry));
+            }
+            at = end;
+        }
+        bytes.truncate(at);
+        let (place, entry) = found.ok_or_else(|| Error::malformed("no such member"))?;
+        Ok(Slot { bytes, place, entry })
+    }
+
+    /// The bytes of the directory with the entry as it is now.
+    pub fn encode(self) -> Result<Vec<u8>> {
+        let mut entry = Vec::new();
+        self.entry.push_to(&mut entry)?;
+        let mut bytes = self.bytes;
+        bytes.splice(self.place, entry);
+        Ok(bytes)
+    }
+}
+
+fn odd(start: u64) -> Error {
+    Error::malformed("an odd zip directory").at(start)
 }
 
 /// What stands after a directory of `len` bytes that begins at byte `start` and has `count` entries: the zip64 end

@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 use crate::limits::Limits;
 use crate::progress::Silent;
 use crate::source::{MemorySource, SharedSource};
-use crate::write::rewrite::{pickle_member, spliced};
+use crate::write::rewrite::{Change, pickle_member};
 
 /// A disk in memory that stops working after so many steps.
 #[derive(Default)]
@@ -82,11 +82,33 @@ fn edit(disk: &mut Disk, step: Step) -> Result<u64> {
     let checkpoint = open(&disk.bytes).unwrap();
     let plan = checkpoint.plan_renames(&checkpoint.top(), &Rules(vec![step]), None).unwrap();
     let zip = checkpoint.zip.as_ref().unwrap();
-    append(disk, zip, pickle_member(zip).unwrap(), &spliced(&checkpoint, &plan).unwrap())
+    let Change::Pickle(pickle) = Change::of_renames(&checkpoint, &plan).unwrap() else { panic!("no pickle") };
+    append(disk, zip, pickle_member(zip).unwrap(), &pickle)
 }
 
 fn strip() -> Step {
     Step::StripPrefix("module.".into())
+}
+
+#[test]
+fn the_other_entries_of_the_directory_keep_their_bytes() {
+    let old = fixture();
+    let zip = open(&old).unwrap().zip.unwrap();
+    let mut disk = Disk { bytes: old.clone(), ..Disk::default() };
+    edit(&mut disk, strip()).unwrap();
+    let new = open(&disk.bytes).unwrap().zip.unwrap();
+    let entries = |bytes: &[u8], start: u64| -> Vec<Vec<u8>> {
+        let directory = &bytes[usize::try_from(start).unwrap()..];
+        let end = directory.windows(4).position(|window| window == b"PK\x06\x06").unwrap_or(directory.len());
+        let starts: Vec<usize> =
+            directory[..end].windows(4).enumerate().filter(|(_, w)| *w == b"PK\x01\x02").map(|(at, _)| at).collect();
+        let ends = starts.iter().skip(1).copied().chain([end]);
+        starts.iter().zip(ends).map(|(start, end)| directory[*start..end].to_vec()).collect()
+    };
+    let before = entries(&old, zip.central_directory_start);
+    let after = entries(&disk.bytes, new.central_directory_start);
+    let changed = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+    assert_eq!((before.len(), after.len(), changed), (zip.members.len(), zip.members.len(), 1));
 }
 
 #[test]

@@ -1,16 +1,17 @@
-//! `--state-dict` of what is a plain state dict already: it stays the object it is.
+//! The state dict of what is a plain one already: it stays the object it is.
 
 use std::collections::HashSet;
 
+use super::Job;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::selection::Weights;
-use crate::commands::convert::Job;
+use crate::error::Result;
 use crate::safety::weights_only;
 
 impl Job<'_> {
     /// Takes out of a plain state dict what was not chosen and what `torch.load(weights_only=True)` would not open, and puts
     /// numbers in the place of numpy's scalars. False, and nothing done, where the weights are something else.
-    pub(super) fn plain(&mut self, checkpoint: &mut Checkpoint, weights: &mut Weights) -> anyhow::Result<bool> {
+    pub(super) fn plain(&mut self, checkpoint: &mut Checkpoint, weights: &mut Weights) -> Result<bool> {
         let root = weights.root.clone();
         let Some(values) = checkpoint.values_of_plain_state_dict(&root)? else { return Ok(false) };
         if !weights_only::opens_mapping(checkpoint, root.node)? {
@@ -27,7 +28,7 @@ impl Job<'_> {
         if unboxed > 0 {
             let what =
                 if unboxed == 1 { "numpy scalar is a Python number" } else { "numpy scalars are Python numbers" };
-            self.args.report.note(&self.report.input, format_args!("{unboxed} {what} now"));
+            self.note(format!("{unboxed} {what} now"));
         }
         let filter = &self.filter;
         let is_refused = |name: &str| {

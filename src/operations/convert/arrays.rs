@@ -3,20 +3,19 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-use anyhow::{Context, anyhow, bail};
-
+use super::{Casts, Job, Options, Outlet, Shared, at_output};
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::storage::StorageId;
 use crate::checkpoint::tensor::{Tensor, TensorId};
 use crate::checkpoint::{Checkpoint, Container};
-use crate::commands::convert::{Casts, Job, Shared, at_output};
-use crate::commands::progress_bar::Bar;
 use crate::container::safetensors::FORMAT;
 use crate::data::Elements;
 use crate::dtype::{Class, DType};
+use crate::error::{Error, Result};
+use crate::message::{Message, Setting};
+use crate::operations::destination::Sink;
 use crate::progress::Progress;
 use crate::report::convert::Alias;
-use crate::write::atomic::Target;
 use crate::write::format::Format;
 use crate::write::safetensors::NamedTensor;
 use crate::write::{npz, safetensors};
@@ -25,15 +24,12 @@ use crate::write::{npz, safetensors};
 const HEADER_BYTES: u64 = 512;
 
 impl Job<'_> {
-    pub(super) fn arrays(
-        &mut self,
-        checkpoint: &Checkpoint,
-        target: Option<&Target>,
-        values: Option<&Target>,
-    ) -> anyhow::Result<()> {
-        for (given, option) in [(self.args.device.is_some(), "--device"), (self.args.compact, "--compact")] {
-            if given {
-                bail!("{option} is for torch's formats; {} has nothing of the kind", self.to.name());
+    pub(super) fn arrays(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let Options { device, compact, to, .. } = self.options;
+        for (is_set, setting) in [(device.is_some(), Setting::Device), (*compact, Setting::Compact)] {
+            if is_set {
+                let what = format!(" is for torch's formats; {to} has nothing of the kind");
+                return Err(Error::refused(setting.then(what)));
             }
         }
         let mut weights = self.weights(checkpoint)?;
@@ -42,16 +38,15 @@ impl Job<'_> {
         let metadata = self.new_metadata(checkpoint);
         self.watch_weights(checkpoint, &weights.tensors);
         let tensors = self.named(checkpoint, std::mem::take(&mut weights.tensors), &casts)?;
-        self.save_values(checkpoint, &weights.values, values)?;
+        self.save_values(checkpoint, &weights.values)?;
         self.report.tensors = tensors.len() as u64;
-        match target {
-            Some(target) => {
+        match self.outlet {
+            Outlet::File(sink) => {
                 // what the user says of a key counts for more than what we know
                 let metadata = aliases.into_iter().chain(metadata).collect();
-                let path = self.args.output().to_owned();
-                self.write_arrays(target, path, &tensors, &metadata)
+                self.write_arrays(sink, &tensors, &metadata)
             }
-            None => self.array_shards(tensors, &metadata, &aliases),
+            Outlet::Shards(shards) => self.array_shards(shards, tensors, &metadata, &aliases),
         }
     }
 
@@ -61,42 +56,40 @@ impl Job<'_> {
         if checkpoint.container != Container::Safetensors && !metadata.contains_key(FORMAT) {
             metadata.insert(FORMAT.to_owned(), "pt".to_owned());
         }
-        metadata.extend(self.args.set_metadata.iter().cloned());
+        metadata.extend(self.options.set_metadata.iter().cloned());
         metadata
     }
 
     pub(super) fn write_arrays(
         &mut self,
-        target: &Target,
-        path: std::path::PathBuf,
+        Sink { name, target }: &Sink,
         tensors: &[NamedTensor],
         metadata: &BTreeMap<String, String>,
-    ) -> anyhow::Result<()> {
+    ) -> Result<()> {
         let mut bytes = 0_u64;
         for tensor in tensors {
             bytes = bytes.saturating_add(tensor.content().bytes(&self.limits)?).saturating_add(HEADER_BYTES);
         }
         self.check_room(target, bytes)?;
-        let bar = Bar::new(&path.display().to_string(), bytes, self.args.report.quiet);
-        let paced = self.watch.as_ref().map(|watch| watch.paced(&bar));
-        let progress: &dyn Progress = paced.as_ref().map_or(&bar, |paced| paced);
-        let written = match self.to {
+        self.progress.begin(name, bytes);
+        let paced = self.watch.as_ref().map(|watch| watch.paced(self.progress));
+        let progress: &dyn Progress = paced.as_ref().map_or(self.progress, |paced| paced);
+        let written = match self.options.to {
             Format::Npz => npz::write(target, tensors, &self.limits, progress),
             _ => safetensors::write(target, tensors, metadata, &self.limits, progress),
         };
-        drop(bar);
-        let (output, overflows) = at_output(&path, written)?;
+        let (output, overflows) = at_output(name, written)?;
         self.overflowed(&overflows, |place| tensors.get(place).map(|tensor| tensor.name.clone()));
-        self.keep(path, output)
+        self.keep(name, output)
     }
 
-    fn named(&self, checkpoint: &Checkpoint, weights: Vec<Weight>, casts: &Casts) -> anyhow::Result<Vec<NamedTensor>> {
+    fn named(&self, checkpoint: &Checkpoint, weights: Vec<Weight>, casts: &Casts) -> Result<Vec<NamedTensor>> {
         let mut named = Vec::with_capacity(weights.len());
         for weight in weights {
             let tensor = checkpoint.weight(&weight)?;
-            let cast = self.args.dtype.as_ref().filter(|_| !casts.kept.tensors.contains(&weight.id));
+            let cast = self.options.dtype.as_ref().filter(|_| !casts.kept.tensors.contains(&weight.id));
             let made = self.named_tensor(checkpoint, &weight.name, tensor, cast);
-            let (elements, cast) = made.with_context(|| weight.name.clone())?;
+            let (elements, cast) = made.map_err(|e| e.of_part(&weight.name))?;
             named.push(NamedTensor { name: weight.name, elements, cast });
         }
         Ok(named)
@@ -108,39 +101,43 @@ impl Job<'_> {
         name: &str,
         tensor: &Tensor,
         cast: Option<&DType>,
-    ) -> anyhow::Result<(Elements, Option<DType>)> {
-        let format = self.to.name();
+    ) -> Result<(Elements, Option<DType>)> {
+        let format = self.options.to;
+        let leave_out = || Setting::Exclude.then(format!(" {name:?} leaves it out"));
+        let has_no = |what: &str| Err(Error::refused(format!("{format} has no {what}")).advise(leave_out()));
         if tensor.is_quantized() {
-            bail!("{format} has no quantized tensors; --exclude {name:?} leaves it out");
+            return has_no("quantized tensors");
         }
         if tensor.is_nested() {
-            bail!("{format} has no nested tensors; --exclude {name:?} leaves it out");
+            return has_no("nested tensors");
         }
         if tensor.is_sparse() {
-            bail!("{format} has no sparse tensors ({}); --exclude {name:?} leaves it out", tensor.layout);
+            return has_no(&format!("sparse tensors ({})", tensor.layout));
         }
-        let elements = tensor.readable(&checkpoint.storages);
-        let elements = elements.map_err(|e| anyhow!("{e}; --exclude {name:?} leaves it out"))?;
+        let elements = tensor.readable(&checkpoint.storages).map_err(|e| match e.advice().cloned() {
+            Some(advice) => e.advise(advice.text("; ").message(leave_out())),
+            None => e.advise(leave_out()),
+        })?;
         elements.validate(&self.limits)?;
         let cast = cast.filter(|to| elements.dtype.class() == Some(Class::Float) && elements.dtype != **to).cloned();
         let dtype = cast.as_ref().unwrap_or(&elements.dtype);
-        let holds = match self.to {
+        let holds = match format {
             Format::Npz => dtype.numpy().is_some(),
             _ => dtype.safetensors().is_some(),
         };
         if !holds {
             let help = match dtype.class() {
-                Some(Class::Float) => "--dtype float32 casts it".to_owned(),
-                _ => format!("--exclude {name:?} leaves it out"),
+                Some(Class::Float) => Setting::Dtype.then(" float32 casts it"),
+                _ => leave_out(),
             };
-            bail!("{format} has no {dtype}; {help}");
+            return Err(Error::refused(format!("{format} has no {dtype}")).advise(help));
         }
         Ok((elements, cast))
     }
 
-    /// Finds tensors that share memory and does with them what `--shared` says; gives the aliases of those that are dropped.
-    fn share(&mut self, checkpoint: &Checkpoint, weights: &mut Weights) -> anyhow::Result<BTreeMap<String, String>> {
-        let how = self.args.shared.unwrap_or_default();
+    /// Finds tensors that share memory and does with them what was asked for; gives the aliases of those that are dropped.
+    fn share(&mut self, checkpoint: &Checkpoint, weights: &mut Weights) -> Result<BTreeMap<String, String>> {
+        let how = self.options.shared.unwrap_or_default();
         let mut viewed: HashMap<StorageId, Owners> = storages_of_several(checkpoint, weights)?;
         // one object under several names: what was an alias in the input
         let mut same: HashMap<TensorId, usize> = HashMap::new();
@@ -165,7 +162,7 @@ impl Job<'_> {
                 None => {
                     let first = *same.entry(weight.id).or_insert(rank);
                     // aliases of a safetensors input stay what they are unless the user says otherwise
-                    let stays = self.to == Format::Safetensors && self.args.shared.is_none();
+                    let stays = self.options.to == Format::Safetensors && self.options.shared.is_none();
                     (Some(first).filter(|first| *first != rank), stays)
                 }
             };
@@ -174,7 +171,9 @@ impl Job<'_> {
             let alias = Alias { name: weight.name.clone(), shares_with: name.clone(), dropped: false };
             match how {
                 Shared::Error => {
-                    bail!("{} and {name} share memory; --shared duplicate or --shared drop", weight.name)
+                    let message = Message::from(format!("{} and {name} share memory; ", weight.name));
+                    let message = message.setting(Setting::Shared).text(" duplicate or ");
+                    return Err(Error::refused(message.setting(Setting::Shared).text(" drop")));
                 }
                 Shared::Duplicate if !is_alias => self.report.shared.push(alias),
                 _ if is_same_view(tensor, checkpoint.weight(owner)?) => {
@@ -182,14 +181,16 @@ impl Job<'_> {
                     dropped.insert(index);
                     self.report.shared.push(Alias { dropped: true, ..alias });
                 }
-                _ => bail!(
-                    "{} and {name} are different views of one storage, so neither is an alias; --shared duplicate",
-                    weight.name
-                ),
+                _ => {
+                    let names = format!("{} and {name}", weight.name);
+                    let what = format!("{names} are different views of one storage, so neither is an alias");
+                    return Err(Error::refused(what).advise(Setting::Shared.then(" duplicate")));
+                }
             }
         }
-        if self.to == Format::Npz && !dropped.is_empty() {
-            bail!("npz has no place to record aliases; --shared duplicate");
+        if self.options.to == Format::Npz && !dropped.is_empty() {
+            let what = "npz has no place to record aliases";
+            return Err(Error::refused(what).advise(Setting::Shared.then(" duplicate")));
         }
         let mut index = 0..;
         weights.tensors.retain(|_| index.next().is_none_or(|index| !dropped.contains(&index)));
@@ -198,7 +199,7 @@ impl Job<'_> {
 }
 
 /// The storages that more than one tensor looks at: few, mostly.
-fn storages_of_several(checkpoint: &Checkpoint, weights: &Weights) -> anyhow::Result<HashMap<StorageId, Owners>> {
+fn storages_of_several(checkpoint: &Checkpoint, weights: &Weights) -> Result<HashMap<StorageId, Owners>> {
     let (mut once, mut several) = (HashSet::new(), HashMap::new());
     for weight in &weights.tensors {
         if let Some(id) = checkpoint.weight(weight)?.storage()

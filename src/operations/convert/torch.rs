@@ -2,20 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use anyhow::bail;
-
+use super::{Casts, Job, Outlet, at_output};
 use crate::checkpoint::names::join;
 use crate::checkpoint::prune::Removed;
 use crate::checkpoint::resave::{Resave, metadata_below, ordered_dict, resave, state_dict};
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Container, Item, Root, TensorId};
-use crate::commands::convert::{Casts, Job, at_output};
-use crate::commands::progress_bar::Bar;
-use crate::error::Error;
-use crate::operations::select::Asked;
+use crate::error::{Error, Result};
+use crate::message::Setting;
+use crate::operations::destination::Sink;
 use crate::pickle::{Change, Entry, Graph, Node, NodeId, Scan};
+use crate::progress::Progress;
 use crate::report::convert::LeftOut;
-use crate::write::atomic::Target;
 use crate::write::content::Content;
 use crate::write::format::Format;
 use crate::write::{torch_legacy, torch_zip};
@@ -27,45 +25,28 @@ const MEMBER_BYTES: u64 = 512;
 type Named = (String, NodeId, Option<TensorId>);
 
 impl Job<'_> {
-    pub(super) fn torch(
-        &mut self,
-        checkpoint: &mut Checkpoint,
-        target: Option<&Target>,
-        values: Option<&Target>,
-    ) -> anyhow::Result<()> {
-        if self.args.shared.is_some() {
-            let kept = "--shared has no effect on torch's formats, in which tensors that share memory go on sharing it";
-            self.args.report.note(&self.report.input, kept);
+    pub(super) fn torch(&mut self, checkpoint: &mut Checkpoint) -> Result<()> {
+        if self.options.shared.is_some() {
+            let kept = " has no effect on torch's formats, in which tensors that share memory go on sharing it";
+            self.note(Setting::Shared.then(kept));
         }
-        // TorchScript's classes exist in its archive only
-        let reduced = self.args.state_dict || checkpoint.container == Container::TorchScript || target.is_none();
-        if let (false, Some(target)) = (reduced, target) {
-            match self.metadata.is_empty() {
-                true if self.args.save_values.is_some() => {
-                    bail!("--save-values is for weights-only output: add --state-dict")
-                }
-                _ => self.save_values(checkpoint, &[], values)?,
-            }
-            let root = self.root(checkpoint)?;
-            let mut casts = Casts::default();
-            if self.args.dtype.is_some() {
-                casts = self.casts(checkpoint, &root, &checkpoint.weights_sets()?)?;
-                casts.kept.tensors.extend(checkpoint.numpy_arrays(&root)?.into_keys());
-                self.report.not_cast = self.not_cast(checkpoint, &casts);
-            }
-            let node = self.whole(checkpoint)?;
-            let scan = Scan::new(&checkpoint.graph, node)?;
-            self.watch_all(checkpoint, &scan)?;
-            return self.write_torch(checkpoint, node, casts, target, self.args.output().to_owned());
+        let is_script = checkpoint.container == Container::TorchScript;
+        match self.outlet {
+            // TorchScript's classes exist in its archive only
+            Outlet::File(sink) if !self.options.state_dict && !is_script => return self.object(checkpoint, sink),
+            _ => {}
         }
         let mut weights = self.weights(checkpoint)?;
         self.watch_weights(checkpoint, &weights.tensors);
-        let plain = match target {
-            Some(_) if checkpoint.container != Container::TorchScript => self.plain(checkpoint, &mut weights)?,
+        let plain = match self.outlet {
+            Outlet::File(_) if !is_script => self.plain(checkpoint, &mut weights)?,
             _ => false,
         };
-        self.save_values(checkpoint, &weights.values, values)?;
-        let Some(target) = target else { return self.torch_shards(checkpoint, &weights) };
+        self.save_values(checkpoint, &weights.values)?;
+        let sink = match self.outlet {
+            Outlet::File(sink) => sink,
+            Outlet::Shards(shards) => return self.torch_shards(shards, checkpoint, &weights),
+        };
         let root = match plain {
             true => weights.root.node,
             false => {
@@ -77,11 +58,31 @@ impl Job<'_> {
             }
         };
         let casts = self.all_casts(checkpoint, root)?;
-        self.write_torch(checkpoint, root, casts, target, self.args.output().to_owned())
+        self.write_torch(checkpoint, root, casts, sink)
+    }
+
+    /// The object as it is, with everything in it.
+    fn object(&mut self, checkpoint: &mut Checkpoint, sink: &Sink) -> Result<()> {
+        if self.metadata.is_empty() && self.values.is_some() {
+            let what = Setting::SaveValues.then(" is for weights-only output: add ");
+            return Err(Error::refused(what.setting(Setting::StateDict)));
+        }
+        self.save_values(checkpoint, &[])?;
+        let root = self.root(checkpoint)?;
+        let mut casts = Casts::default();
+        if self.options.dtype.is_some() {
+            casts = self.casts(checkpoint, &root, &checkpoint.weights_sets()?)?;
+            casts.kept.tensors.extend(checkpoint.numpy_arrays(&root)?.into_keys());
+            self.report.not_cast = self.not_cast(checkpoint, &casts);
+        }
+        let node = self.whole(checkpoint)?;
+        let scan = Scan::new(&checkpoint.graph, node)?;
+        self.watch_all(checkpoint, &scan)?;
+        self.write_torch(checkpoint, node, casts, sink)
     }
 
     /// What a cast does to a state dict, all of which is weights.
-    pub(super) fn all_casts(&mut self, checkpoint: &Checkpoint, node: NodeId) -> anyhow::Result<Casts> {
+    pub(super) fn all_casts(&mut self, checkpoint: &Checkpoint, node: NodeId) -> Result<Casts> {
         self.casts(checkpoint, &Root { node, path: Vec::new(), in_optimizer: false, stem: None }, &[])
     }
 
@@ -90,13 +91,13 @@ impl Job<'_> {
         checkpoint: &mut Checkpoint,
         tensors: &[Weight],
         attributes: Option<NodeId>,
-    ) -> anyhow::Result<NodeId> {
+    ) -> Result<NodeId> {
         let named: Vec<_> = tensors.iter().map(|weight| (weight.name.clone(), weight.node, Some(weight.id))).collect();
-        Ok(state_dict(checkpoint, &named, attributes)?)
+        state_dict(checkpoint, &named, attributes)
     }
 
     /// What torch left on a state dict; what cannot stay is named.
-    fn attributes(&mut self, checkpoint: &mut Checkpoint, root: &Root) -> anyhow::Result<Option<NodeId>> {
+    fn attributes(&mut self, checkpoint: &mut Checkpoint, root: &Root) -> Result<Option<NodeId>> {
         let (attributes, refused) = metadata_of(checkpoint, root)?;
         let prefix = join(&root.path);
         let whole = |name| if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
@@ -107,7 +108,7 @@ impl Job<'_> {
 
     /// The weights of a module with what else its `state_dict()` has, each under its whole name; `None` where it has
     /// nothing else.
-    fn saved_values(&mut self, checkpoint: &Checkpoint, weights: &Weights) -> anyhow::Result<Option<Vec<Named>>> {
+    fn saved_values(&mut self, checkpoint: &Checkpoint, weights: &Weights) -> Result<Option<Vec<Named>>> {
         let mut values = checkpoint.saved_values(weights.root.node)?;
         values.retain(|(name, _)| self.filter.takes(name));
         if values.is_empty() {
@@ -140,14 +141,13 @@ impl Job<'_> {
     }
 
     /// The object with what was not chosen taken out of it.
-    fn whole(&mut self, checkpoint: &mut Checkpoint) -> anyhow::Result<NodeId> {
+    fn whole(&mut self, checkpoint: &mut Checkpoint) -> Result<NodeId> {
         let root = self.root(checkpoint)?;
         self.choose(checkpoint, &root)?;
         if !self.filter.takes_all() {
             let entries = checkpoint.names(&root)?.entries;
             if !entries.iter().any(|entry| self.filter.takes(&entry.name())) {
-                let asked = Asked::of(&self.select, &self.args.drop);
-                return Err(Error::refused(asked.nothing_left("names").text("; nothing written")).into());
+                return Err(Error::refused(self.asked().nothing_left("names").text("; nothing written")));
             }
         }
         if !root.path.is_empty() {
@@ -169,7 +169,7 @@ impl Job<'_> {
     }
 
     /// A dict of what is chosen below a node of the tree that is no object; of a state dict another one.
-    fn part(&mut self, checkpoint: &mut Checkpoint, root: &Root) -> anyhow::Result<NodeId> {
+    fn part(&mut self, checkpoint: &mut Checkpoint, root: &Root) -> Result<NodeId> {
         let mut entries = Vec::new();
         for entry in checkpoint.names(root)?.entries {
             let name = entry.name();
@@ -194,12 +194,12 @@ impl Job<'_> {
         checkpoint: &mut Checkpoint,
         root: NodeId,
         casts: Casts,
-        target: &Target,
-        path: std::path::PathBuf,
-    ) -> anyhow::Result<()> {
-        let legacy = self.to == Format::TorchLegacy;
-        let (cast, uncast) = (self.args.dtype.clone(), casts.kept);
-        let options = Resave { legacy, cast, uncast, device: self.args.device.clone(), compact: self.args.compact };
+        Sink { name, target }: &Sink,
+    ) -> Result<()> {
+        let legacy = self.options.to == Format::TorchLegacy;
+        let (cast, uncast) = (self.options.dtype.clone(), casts.kept);
+        let (device, compact) = (self.options.device.clone(), self.options.compact);
+        let options = Resave { legacy, cast, uncast, device, compact };
         let storages = resave(checkpoint, root, &options)?;
         let scan = Scan::new(&checkpoint.graph, root)?;
         let limits = &self.limits;
@@ -210,22 +210,20 @@ impl Job<'_> {
         self.check_room(target, bytes.saturating_add(storages.len() as u64 * MEMBER_BYTES))?;
         let tensors = scan.order().iter().filter(|node| checkpoint.tensors.of(**node).is_some()).count();
         self.report.tensors += tensors as u64;
-        let bar = Bar::new(&self.report.output, bytes, self.args.report.quiet);
+        self.progress.begin(&self.report.output, bytes);
+        let paced = self.watch.as_ref().map(|watch| watch.paced(self.progress));
+        let progress: &dyn Progress = paced.as_ref().map_or(self.progress, |paced| paced);
         let write = if legacy { torch_legacy::write } else { torch_zip::write };
-        let written = match &self.watch {
-            Some(watch) => write(target, &checkpoint.graph, &scan, &storages, limits, &watch.paced(&bar)),
-            None => write(target, &checkpoint.graph, &scan, &storages, limits, &bar),
-        };
-        drop(bar);
-        let (output, overflows) = at_output(&path, written)?;
+        let written = write(target, &checkpoint.graph, &scan, &storages, limits, progress);
+        let (output, overflows) = at_output(name, written)?;
         self.overflowed(&overflows, |place| casts.names.get(&storages.get(place)?.tensor?).cloned());
-        self.keep(path, output)
+        self.keep(name, output)
     }
 }
 
 /// The attributes of a state dict that consist of plain values, `_metadata` as a rule, and the names of the others; of a part
 /// of one those of its modules.
-fn metadata_of(checkpoint: &mut Checkpoint, root: &Root) -> anyhow::Result<(Option<NodeId>, Vec<String>)> {
+fn metadata_of(checkpoint: &mut Checkpoint, root: &Root) -> Result<(Option<NodeId>, Vec<String>)> {
     let state = checkpoint.graph.changes(root.node).iter().find_map(|change| match change {
         Change::Build(state) if *state != Graph::NONE => Some(*state),
         _ => None,

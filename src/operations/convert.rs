@@ -1,0 +1,379 @@
+//! From every container that can be read to one that is asked for.
+
+mod arrays;
+mod plain;
+mod said;
+mod shards;
+mod torch;
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::checkpoint::casting::{Casting, Kept};
+use crate::checkpoint::resolve::Listed;
+use crate::checkpoint::selection::{Weight, Weights};
+use crate::checkpoint::{Checkpoint, Entry, Root, TensorId};
+use crate::container::safetensors::METADATA;
+use crate::dtype::{Class, DType};
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits::Limits;
+use crate::message::{Message, Setting};
+use crate::operations::Input;
+use crate::operations::destination::Sink;
+use crate::operations::select::{self, Asked, Filter, Select, find_weights};
+use crate::pickle::{NodeId, Scan};
+use crate::progress::Progress;
+use crate::report::convert::{Conversion, LeftOut, Overflowed, Written};
+use crate::write::atomic::{Output, Target};
+use crate::write::content::Overflow;
+use crate::write::directory::NewDirectory;
+use crate::write::format::Format;
+use crate::write::watch::{self, Watch};
+
+/// What to do with tensors that share memory, in formats without sharing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Shared {
+    /// Write every tensor in full.
+    #[default]
+    Duplicate,
+    /// Write equal views once and record the other names as aliases in `__metadata__`.
+    Drop,
+    /// Refuse.
+    Error,
+}
+
+/// What to convert to, and how.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Options {
+    /// The format to write.
+    pub to: Format,
+    /// Reduce to a plain state dict; other formats than torch's hold nothing else.
+    pub state_dict: bool,
+    /// Where to progress, and which names to take.
+    pub select: Select,
+    /// Leave out these elements and everything below them: names or globs.
+    pub drop: Vec<String>,
+    /// Cast floating weights to this.
+    pub dtype: Option<DType>,
+    /// The device to record for storages, in torch's formats.
+    pub device: Option<String>,
+    /// Write only the parts of storages that tensors use, in torch's formats.
+    pub compact: bool,
+    /// Tensors that share memory, in formats without sharing. Without it they are duplicated, and aliases of a safetensors
+    /// input stay such.
+    pub shared: Option<Shared>,
+    /// Entries for `__metadata__` of safetensors.
+    pub set_metadata: Vec<(String, String)>,
+}
+
+/// Where a conversion goes.
+#[derive(Debug, Clone)]
+pub enum Outlet {
+    /// One file.
+    File(Sink),
+    /// Several files and their index.
+    Shards(Shards),
+}
+
+/// Shards that lie in one directory, which is made when it is not there.
+#[derive(Debug, Clone)]
+pub struct Shards {
+    /// The directory.
+    pub directory: PathBuf,
+    /// What a shard has at most, unless it holds one tensor.
+    pub max_bytes: u64,
+    /// Replace files that exist.
+    pub force: bool,
+    /// The input's file, which is named when it would be replaced.
+    pub input: Option<PathBuf>,
+}
+
+impl Outlet {
+    fn name(&self) -> String {
+        match self {
+            Outlet::File(sink) => sink.name.clone(),
+            Outlet::Shards(shards) => shards.directory.display().to_string(),
+        }
+    }
+}
+
+/// Wrapper tensors that a note names.
+const MAX_WRAPPERS: usize = 8;
+
+/// What a conversion goes by.
+struct Job<'a> {
+    options: &'a Options,
+    outlet: &'a Outlet,
+    /// Where values go that the format does not hold.
+    values: Option<&'a Sink>,
+    progress: &'a dyn Progress,
+    /// Of names below the root, as soon as that is known.
+    filter: Filter,
+    limits: Limits,
+    report: Conversion,
+    /// `__metadata__` of a safetensors input, without aliases.
+    metadata: Vec<(String, String)>,
+    /// How many names that are left out have been noted.
+    told: usize,
+    /// The complete outputs that wait for their names, in order, each with what people call it.
+    outputs: Vec<(String, Output)>,
+    /// What was made for them, to go again when they come to nothing.
+    directory: Option<NewDirectory>,
+    /// Looks at the checksums of what is written.
+    watch: Option<Watch>,
+}
+
+/// Writes an input in another format. Values that the format does not hold go to `values` as JSON. The input's objects are
+/// changed on the way. Outputs get their names when all of them are complete.
+pub fn convert(
+    input: &mut Input,
+    options: &Options,
+    outlet: &Outlet,
+    values: Option<&Sink>,
+    progress: &dyn Progress,
+) -> Result<Conversion> {
+    if options.to != Format::Safetensors && !options.set_metadata.is_empty() {
+        let what = format!(" is for safetensors; {} has no metadata", options.to);
+        return Err(Error::refused(Setting::SetMetadata.then(what)));
+    }
+    let Input { name, checkpoint, .. } = input;
+    let report = Conversion {
+        schema: "ckpt.convert/1",
+        input: name.clone(),
+        output: outlet.name(),
+        to: options.to.name(),
+        // the input's notes name them
+        left_out: checkpoint.left_aside.iter().map(|name| LeftOut { name: name.clone(), tensors: None }).collect(),
+        ..Conversion::default()
+    };
+    let mut job = Job {
+        options,
+        outlet,
+        values,
+        progress,
+        filter: Filter::default(),
+        limits: checkpoint.limits.clone(),
+        told: report.left_out.len(),
+        report,
+        metadata: Vec::new(),
+        outputs: Vec::new(),
+        directory: None,
+        watch: None,
+    };
+    checkpoint.notes.iter().for_each(|note| job.note(note.as_str()));
+    job.run(checkpoint).map_err(|e| e.of_input(name))
+}
+
+/// Names the output in what the system says; all else that goes wrong while something is written is the input's.
+fn at_output<T>(name: &str, result: Result<T>) -> Result<T> {
+    result.map_err(|e| if e.kind() == ErrorKind::Io { e.of_output(name) } else { e })
+}
+
+impl Job<'_> {
+    fn run(mut self, checkpoint: &mut Checkpoint) -> Result<Conversion> {
+        let aliases = checkpoint.restore_aliases()?;
+        self.metadata = checkpoint.take_metadata();
+        self.leave_out_metadata();
+        match self.options.to {
+            Format::Torch | Format::TorchLegacy => self.torch(checkpoint)?,
+            Format::Safetensors | Format::Npz => self.arrays(checkpoint)?,
+            other => return Err(Error::refused(format!("{other} holds no whole checkpoint"))),
+        }
+        self.restored(&aliases);
+        if let Some(watch) = self.watch.take() {
+            let wrong = watch.finish().and_then(|wrong| watch::named(checkpoint, &wrong))?;
+            self.report.doubtful.extend(wrong);
+        }
+        for (name, output) in std::mem::take(&mut self.outputs) {
+            let bytes = output.position();
+            at_output(&name, output.commit())?;
+            self.report.files.push(Written { file: name, bytes });
+        }
+        self.say_what_was_done();
+        Ok(self.report)
+    }
+
+    /// Resolves what was asked for among the names below `root`; where that is the weights, which nobody named, among all
+    /// names of the file too.
+    fn choose(&mut self, checkpoint: &Checkpoint, root: &Root) -> Result<()> {
+        let asked = self.asked();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let entries = checkpoint.names(root)?.entries;
+        let mut listed = vec![Listed::of(&entries)];
+        let mut resolved = asked.resolve(&listed)?;
+        let whole;
+        if resolved.missing().next().is_some() && self.options.select.root.is_none() && !root.path.is_empty() {
+            whole = checkpoint.names(&checkpoint.top())?.entries;
+            listed.push(Listed::of(&whole));
+            resolved.look_further(listed.get(1..).unwrap_or_default())?;
+        }
+        resolved.missing_is_an_error(&listed)?;
+        self.filter = resolved.filter()?.below(root);
+        Ok(())
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked::of(&self.options.select, &self.options.drop)
+    }
+
+    fn root(&self, checkpoint: &Checkpoint) -> Result<Root> {
+        self.options.select.find_root(checkpoint)
+    }
+
+    /// The weights, for formats that hold nothing else.
+    fn weights(&mut self, checkpoint: &Checkpoint) -> Result<Weights> {
+        let root = match self.options.select.root {
+            Some(_) => self.root(checkpoint)?,
+            None => find_weights(checkpoint, Setting::Root)?,
+        };
+        self.choose(checkpoint, &root)?;
+        let weights = checkpoint.select_weights(root, &|name| self.filter.takes(name))?;
+        if !weights.by_parts.is_empty() {
+            let shown = weights.by_parts.iter().take(MAX_WRAPPERS).map(|(name, class, parts)| {
+                let name = if name.is_empty() { "." } else { name };
+                format!("{name} ({class}: {})", parts.join(", "))
+            });
+            let shown: Vec<String> = shown.collect();
+            let more = weights.by_parts.len().saturating_sub(MAX_WRAPPERS);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            self.note(format!("written as the tensors that they wrap: {}{more}", shown.join(", ")));
+        }
+        if weights.tensors.is_empty() {
+            let asked = self.asked();
+            let what = match asked.is_empty() {
+                true => Message::from("no tensors selected"),
+                false => asked.nothing_left("tensors"),
+            };
+            return Err(Error::refused(what.text("; nothing written")));
+        }
+        if self.options.select.root.is_none() {
+            self.report.weights = Some(select::shown(&weights.root));
+        }
+        let mut seen = std::collections::HashSet::new();
+        for weight in &weights.tensors {
+            if !seen.insert(weight.name.as_str()) {
+                let message =
+                    Message::from(format!("two tensors would have the name {}; choose one with ", weight.name));
+                return Err(Error::refused(message.setting(Setting::Root).text(" or ").setting(Setting::Exclude)));
+            }
+        }
+        self.report
+            .left_out
+            .extend(weights.left_out.iter().map(|(name, tensors)| LeftOut { name: name.clone(), tensors: *tensors }));
+        Ok(weights)
+    }
+
+    /// safetensors' strings have a place in safetensors only.
+    fn leave_out_metadata(&mut self) {
+        if self.options.to != Format::Safetensors && !self.metadata.is_empty() {
+            self.report.left_out.push(LeftOut { name: METADATA.to_owned(), tensors: None });
+        }
+    }
+
+    /// Writes what a weights-only target leaves out as one JSON object.
+    fn save_values(&mut self, checkpoint: &Checkpoint, values: &[(String, NodeId)]) -> Result<()> {
+        let Some(Sink { name: file, target }) = self.values else { return Ok(()) };
+        let mut object = serde_json::Map::new();
+        let metadata = self.metadata.iter().filter(|_| self.options.to != Format::Safetensors);
+        object.extend(metadata.map(|(key, value)| (format!("{METADATA}.{key}"), value.as_str().into())));
+        for (name, node) in values.iter().filter(|(name, _)| self.filter.takes_whole(name)) {
+            let value = checkpoint.objects().value(*node, usize::MAX);
+            let type_name = checkpoint.objects().type_name(*node);
+            object.insert(
+                name.clone(),
+                match value {
+                    Some(value) if !value.json.is_null() || type_name == "NoneType" => value.json,
+                    Some(value) => serde_json::json!({"type": value.type_name, "repr": value.repr}),
+                    None => serde_json::json!({"type": type_name}),
+                },
+            );
+        }
+        let mut text = serde_json::to_vec_pretty(&object).map_err(std::io::Error::from)?;
+        text.push(b'\n');
+        let mut output = at_output(file, target.create())?;
+        at_output(file, output.write_all(&text).map_err(Error::from))?;
+        self.keep(file, output)
+    }
+
+    /// Refuses what will not fit on the disk.
+    fn check_room(&self, target: &Target, bytes: u64) -> Result<()> {
+        match target.free_bytes() {
+            Some(free) if free < bytes => {
+                let message = format!("not enough space: {bytes} bytes needed, {free} free");
+                Err(Error::new(ErrorKind::Io, message).of_output(&self.report.output))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps a complete output until all are. Several, shards mostly, are not left to one long sync at the end.
+    fn keep(&mut self, name: &str, mut output: Output) -> Result<()> {
+        if let Outlet::Shards(_) = self.outlet {
+            at_output(name, output.settle())?;
+        }
+        self.outputs.push((name.to_owned(), output));
+        Ok(())
+    }
+
+    /// Has the checksums of these tensors' storages looked at while they are copied.
+    fn watch_weights(&mut self, checkpoint: &Checkpoint, tensors: &[Weight]) {
+        let storages = tensors.iter().flat_map(|weight| checkpoint.storages_of(weight.id));
+        let names = tensors.iter().map(|weight| weight.name.clone()).collect();
+        self.watch = Some(Watch::start(checkpoint, storages, &names));
+    }
+
+    /// The same for every tensor that is left below a node.
+    fn watch_all(&mut self, checkpoint: &Checkpoint, scan: &Scan) -> Result<()> {
+        let tensors = scan.order().iter().filter_map(|node| checkpoint.tensors.of(*node));
+        let storages = tensors.filter_map(|id| checkpoint.tensor(id)?.storage());
+        let entries = checkpoint.names(&checkpoint.top())?.entries;
+        self.report.doubtful = watch::broken(checkpoint, &entries);
+        let names = entries.iter().map(Entry::name).collect();
+        self.watch = Some(Watch::start(checkpoint, storages, &names));
+        Ok(())
+    }
+}
+
+/// What a cast leaves alone, found before anything is written.
+#[derive(Default)]
+struct Casts {
+    names: HashMap<TensorId, String>,
+    kept: Kept,
+}
+
+impl Job<'_> {
+    /// Notes what a file's contents lost in the cast, by the names of its contents.
+    fn overflowed(&mut self, overflows: &[Overflow], name: impl Fn(usize) -> Option<String>) {
+        for overflow in overflows {
+            let name = name(overflow.place).filter(|name| !name.is_empty()).unwrap_or_else(|| ".".to_owned());
+            self.report.overflows += overflow.elements;
+            self.report.overflowed.push(Overflowed { name, values: overflow.elements });
+        }
+    }
+
+    /// Sorts the tensors below `root` for a cast. `places`: where the weights lie; none if all of it is weights.
+    fn casts(&mut self, checkpoint: &Checkpoint, root: &Root, places: &[Root]) -> Result<Casts> {
+        let Some(to) = &self.options.dtype else { return Ok(Casts::default()) };
+        let Casting { names, kept } = checkpoint.casting(root, places)?;
+        let casts = Casts { names, kept };
+        let kept = self.not_cast(checkpoint, &casts);
+        self.report.not_cast.extend(kept);
+        self.report.dtype = Some(to.to_string());
+        Ok(casts)
+    }
+
+    /// The names of what a cast would change and does not.
+    fn not_cast(&self, checkpoint: &Checkpoint, casts: &Casts) -> Vec<String> {
+        let changes = |id: &TensorId| {
+            let dtype = checkpoint.tensor(*id).and_then(|tensor| tensor.dtype.as_ref());
+            dtype.is_some_and(|dtype| dtype.class() == Some(Class::Float) && self.options.dtype.as_ref() != Some(dtype))
+        };
+        let mut stay: Vec<&TensorId> = casts.kept.tensors.iter().filter(|id| changes(id)).collect();
+        stay.sort();
+        stay.into_iter().filter_map(|id| casts.names.get(id).cloned()).collect()
+    }
+}
