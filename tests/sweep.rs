@@ -7,6 +7,7 @@
 //! minutes. What a file is converted to changes from place to place.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
+#[path = "suite/in_memory/mod.rs"]
 mod in_memory;
 
 use std::fmt;

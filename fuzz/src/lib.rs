@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cpu_time::ProcessTime;
 
-#[path = "../../tests/in_memory/mod.rs"]
+#[path = "../../tests/suite/in_memory/mod.rs"]
 pub mod in_memory;
 
 #[global_allocator]

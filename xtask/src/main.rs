@@ -30,12 +30,12 @@ const TASKS: &[Task] = &[
     (
         "torch",
         "what ckpt writes, opened by the torch of the Python that CKPT_TORCH_PYTHON names",
-        &["cargo test --locked --test convert -- --ignored torch_agrees"],
+        &["cargo test --locked --test suite -- --ignored torch_agrees"],
     ),
     (
         "bless",
         "write completions, man pages and golden files again",
-        &["CKPT_BLESS=1 cargo test --test generated --test check --test ls"],
+        &["CKPT_BLESS=1 cargo test --test suite -- generated:: check::shown ls::"],
     ),
 ];
 
