@@ -38,7 +38,8 @@ fn names(bytes: Vec<u8>) -> (Container, Vec<String>) {
     let checkpoint =
         Checkpoint::open(std::sync::Arc::new(MemorySource::new(bytes)), &Limits::default(), &Silent).unwrap();
     let names = checkpoint.names(&checkpoint.top()).unwrap().entries;
-    (checkpoint.container, names.iter().map(|entry| entry.name()).collect())
+    let names = names.iter().map(|entry| entry.name()).filter(|name| !name.starts_with("__metadata__"));
+    (checkpoint.container, names.collect())
 }
 
 #[test]
