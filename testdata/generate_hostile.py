@@ -249,7 +249,7 @@ def pickles():
     p("reduce_int", pkl(b"K\x01)R"), "REDUCE of an integer: not callable", exit=[0, 2])
     p("reduce_no_tuple", pkl(name_of("builtins", "list") + b"K\x01R"), "REDUCE whose arguments are no tuple", exit=[0, 2])
     p("newobj_no_class", pkl(b"K\x01)\x81"), "NEWOBJ of an integer", exit=[0, 2])
-    p("stack_global_no_text", b"\x80\x02U\x02os\x94U\x03a\xffb\x93.", "STACK_GLOBAL of a Python 2 string that is no text", words=at)
+    p("stack_global_no_text", b"\x80\x02U\x02os\x94U\x03a\xffb\x93.", "STACK_GLOBAL of a Python 2 string that is no UTF-8: text for who reads it as Latin-1", exit=0)
     p("stack_global_ints", b"\x80\x04K\x01K\x02\x93.", "STACK_GLOBAL of integers", words=at)
     p("global_cut", pkl(b"cos\nsystem")[:-1], "GLOBAL whose line never ends", words=at)
     p("int_text", b"Iseven\n.", "INT that is no number", words=at)

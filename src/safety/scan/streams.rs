@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::{Scanner, at_byte};
@@ -10,6 +11,7 @@ use crate::container::detect::{Framing, detect};
 use crate::container::legacy::is_legacy;
 use crate::container::npy;
 use crate::error::{ErrorKind, Result};
+use crate::layout::is_called_a_checkpoint;
 use crate::pickle::{Decoded, Graph, Node, NodeId, NothingInline, decode_as_either, decode_by_frames};
 use crate::safety::finding::{Finding, Severity};
 use crate::safety::globals::{Status, classify};
@@ -215,7 +217,10 @@ impl Scanner<'_> {
         };
         let calls = graph.ids().any(|id| graph.object(id).is_some());
         if names(&graph).next().is_some() && (decoded.is_ok() || calls || names(&graph).any(dangerous)) {
-            self.tell(Severity::Warning, "pickle-hidden", "holds a pickle where none belongs", place);
+            // a checkpoint in an archive is what it is called
+            if !is_called_a_checkpoint(Path::new(place)) {
+                self.tell(Severity::Warning, "pickle-hidden", "holds a pickle where none belongs", place);
+            }
             return self.stream(source, place, depth + 1).map(|()| true);
         }
         Ok(false)
