@@ -162,6 +162,8 @@ impl OutputArgs {
 
 /// What messages call standard input.
 const STDIN: &str = "standard input";
+/// What messages call standard output.
+pub(super) const STDOUT: &str = "standard output";
 
 /// One line on standard error, `ckpt: …`, with whatever a file brought into it made harmless.
 pub fn say(message: impl Display) {

@@ -179,6 +179,11 @@ impl InPlace {
         &mut self.file
     }
 
+    /// A new file that replaces it.
+    pub fn target(&self) -> Result<Target> {
+        Target::new(&self.path, true, None)
+    }
+
     fn write(&mut self, input: &Input, form: &Form, edit: &dyn Edit, progress: &dyn Progress) -> Result<u64> {
         one_file(form)?;
         let checkpoint = &input.checkpoint;
@@ -193,7 +198,7 @@ impl InPlace {
                 append(&mut Appending::to(&mut self.file)?, zip, pickle_member(zip)?, pickle)
             }
             _ => {
-                let output = Target::new(&self.path, true, None)?.create()?;
+                let output = self.target()?.create()?;
                 output.keep_owner(&self.file)?;
                 progress.begin(&input.name, input.bytes);
                 whole(checkpoint, &change, output, progress)

@@ -9,6 +9,7 @@ pub mod list;
 pub mod open;
 pub mod read;
 pub mod rename;
+pub mod repair;
 pub mod select;
 mod shards;
 

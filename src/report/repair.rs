@@ -5,7 +5,12 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::checkpoint::salvage::Lost;
+use crate::message::{Message, Setting};
 use crate::render::{Document, Report, json};
+use crate::report::figures::counted;
+
+/// Lost tensors that a sentence names; JSON has all of them.
+const MAX_NAMED: usize = 8;
 
 /// One repair.
 #[derive(Debug, Clone, Serialize)]
@@ -51,6 +56,53 @@ pub enum Action {
 impl Repair {
     /// The name of this JSON schema.
     pub const SCHEMA: &'static str = "ckpt.repair/1";
+
+    /// Of a file that nothing is known of yet.
+    pub fn new(file: &str, action: Action) -> Self {
+        Repair {
+            schema: Self::SCHEMA,
+            file: file.to_owned(),
+            output: None,
+            action,
+            tensors: None,
+            lost: Vec::new(),
+            doubtful: Vec::new(),
+            verified: true,
+            notes: Vec::new(),
+        }
+    }
+
+    /// All of it in sentences, the notes last.
+    pub fn told(&self) -> Vec<Message> {
+        let mut told = Vec::new();
+        if self.action == Action::Nothing {
+            let otherwise = if self.verified { ", and no checksum says otherwise" } else { "" };
+            told.push(format!("nothing to repair: every tensor is there{otherwise}").into());
+        }
+        if let Some(saved) = self.tensors {
+            let saved = Message::from(format!("saved {}, ", counted(saved, "tensor")));
+            told.push(match self.lost.is_empty() {
+                true => saved.text("none is lost"),
+                false => saved.text("lost: ").message(named(&self.lost)),
+            });
+        }
+        if !self.doubtful.is_empty() {
+            told.push(Message::from("kept, and maybe damaged: ").message(named(&self.doubtful)));
+        }
+        let each = self.lost.iter().chain(&self.doubtful).take(MAX_NAMED);
+        told.extend(each.map(|lost| format!("{}: {}", lost.name, lost.why).into()));
+        told.extend(self.notes.iter().map(Message::from));
+        told
+    }
+}
+
+fn named(all: &[Lost]) -> Message {
+    let named: Vec<&str> = all.iter().take(MAX_NAMED).map(|lost| lost.name.as_str()).collect();
+    let message = Message::from(named.join(", "));
+    match all.len().saturating_sub(MAX_NAMED) {
+        0 => message,
+        more => message.text(format!(" and {more} more (")).setting(Setting::Json).text(" names all)"),
+    }
 }
 
 impl Report for Repair {

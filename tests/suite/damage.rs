@@ -11,15 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ckpt::checkpoint::salvage::Lost;
 use ckpt::checkpoint::{Checkpoint, Container};
-use ckpt::commands::repair::save_rest;
 use ckpt::limits::Limits;
 use ckpt::progress::Silent;
 use ckpt::report::ls::Listing;
-use ckpt::report::repair::Repair;
-use ckpt::write::atomic::{Memory, Target};
+use ckpt::report::repair::{Action, Repair};
 use rayon::prelude::*;
 
-use crate::in_memory::{list_and_hash, memory};
+use crate::in_memory::{self, list_and_hash, memory};
 
 /// Larger files say nothing more.
 const MAX_BYTES: u64 = 64 << 10;
@@ -79,13 +77,11 @@ fn tensors(listing: &Listing) -> Tensors {
 type Repaired = anyhow::Result<Option<(Repair, Tensors)>>;
 
 fn repaired(bytes: &[u8], keep_damaged: bool) -> Repaired {
-    let target = Memory::default();
-    let mut to = || Ok(Target::Memory(target.clone()));
-    let Some(report) = save_rest(memory(bytes.to_vec()), "file", &Limits::default(), keep_damaged, true, &mut to)?
-    else {
+    let (report, written) = in_memory::repaired(memory(bytes.to_vec()), keep_damaged)?;
+    if report.action == Action::Nothing {
         return Ok(None);
-    };
-    let listing = list_and_hash(memory(target.take())).expect("what repair writes opens");
+    }
+    let listing = list_and_hash(memory(written)).expect("what repair writes opens");
     let problem = listing.tensors.iter().find_map(|row| row.problem.as_ref());
     anyhow::ensure!(problem.is_none() || !report.doubtful.is_empty(), "SAVED WITH A PROBLEM: {problem:?} {report:?}");
     Ok(Some((report, tensors(&listing))))
@@ -341,11 +337,8 @@ fn what_follows_the_end() {
         let (report, found) = saved(&[&bytes[..], &vec![0; zeros]].concat());
         assert!(found == all && report.lost.is_empty(), "{zeros}: {report:?}");
     }
-    let target = Memory::default();
-    let mut to = || Ok(Target::Memory(target.clone()));
     let padded = [&bytes[..], &[0; 512]].concat();
-    save_rest(memory(padded), "file", &Limits::default(), false, true, &mut to).unwrap();
-    assert!(target.take() == bytes);
+    assert!(in_memory::repaired(memory(padded), false).unwrap().1 == bytes);
 }
 
 /// A transfer as text: undone when the checksums are right then, and only then.
@@ -360,10 +353,8 @@ fn line_ends() {
         }
         out
     };
-    let target = Memory::default();
-    let mut to = || Ok(Target::Memory(target.clone()));
-    let report = save_rest(memory(text(&bytes)), "file", &Limits::default(), false, true, &mut to).unwrap().unwrap();
-    assert!(report.notes[0].contains("CR LF") && target.take() == bytes);
+    let (report, written) = in_memory::repaired(memory(text(&bytes)), false).unwrap();
+    assert!(report.notes[0].contains("CR LF") && written == bytes);
     let mut flipped = text(&bytes);
     let data = position(&flipped, b"hand_truth/data/1") + 200;
     flipped[data] ^= 1;
@@ -380,7 +371,7 @@ fn a_damaged_pickle() {
     let name = position(&renamed, b"layer1.w");
     renamed[name] = b'm';
     let e = repaired(&renamed, false).unwrap_err().to_string();
-    assert!(e.contains("data.pkl") && e.contains("--keep-damaged"), "{e}");
+    assert!(e.contains("data.pkl") && e.contains("keep_damaged"), "{e}");
     let (report, found) = repaired(&renamed, true).unwrap().unwrap();
     assert!(found.len() == all.len() && report.doubtful.len() == all.len(), "{report:?}");
 }

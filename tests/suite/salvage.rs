@@ -4,12 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ckpt::commands::repair::save_rest;
-use ckpt::limits::Limits;
-use ckpt::report::repair::Repair;
-use ckpt::write::atomic::{Memory, Target};
+use ckpt::report::repair::{Action, Repair};
 
-use crate::in_memory::{list_and_hash, memory};
+use crate::in_memory::{self, list_and_hash, memory};
 
 type Tensors = BTreeMap<String, Option<Option<String>>>;
 
@@ -28,11 +25,9 @@ fn repaired(bytes: &[u8]) -> anyhow::Result<(Repair, Tensors)> {
 
 /// The same, with the new file.
 fn written(bytes: &[u8]) -> anyhow::Result<(Repair, Tensors, Vec<u8>)> {
-    let target = Memory::default();
-    let mut to = || Ok(Target::Memory(target.clone()));
-    let report = save_rest(memory(bytes.to_vec()), "file", &Limits::default(), false, true, &mut to)?;
-    let written = target.take();
-    Ok((report.expect("there is something to repair"), tensors(written.clone()), written))
+    let (report, written) = in_memory::repaired(memory(bytes.to_vec()), false)?;
+    assert_ne!(report.action, Action::Nothing);
+    Ok((report, tensors(written.clone()), written))
 }
 
 /// Where each entry of the directory begins, and the name in it.

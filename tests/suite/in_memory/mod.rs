@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ckpt::checkpoint::edit::rules::{Rules, Step};
 use ckpt::checkpoint::{Checkpoint, Container};
-use ckpt::commands::repair::save_rest;
+use ckpt::container::archive::Contents;
 use ckpt::data::cast;
 use ckpt::error::{ErrorKind, Result};
 use ckpt::layout::Layout;
@@ -20,10 +20,12 @@ use ckpt::operations::destination::{Destination, Original, Sink};
 use ckpt::operations::diff::{self, Answer};
 use ckpt::operations::list::{self, Outcome, list};
 use ckpt::operations::rename::{self, Named, rename};
+use ckpt::operations::repair::{self, SaveTo};
 use ckpt::operations::select::{Select, Unmatched};
 use ckpt::progress::Silent;
 use ckpt::report::diff::Diff;
 use ckpt::report::ls::{Listing, TensorRow};
+use ckpt::report::repair::{Action, Repair};
 use ckpt::safety::examine::examine;
 use ckpt::safety::integrity::Depth;
 use ckpt::source::{MemorySource, SharedSource};
@@ -131,14 +133,21 @@ fn reread(written: Vec<u8>, by: &dyn std::fmt::Debug) -> Option<Listing> {
     Some(listed)
 }
 
-/// `repair` of a damaged file: every tensor that is saved is read again. Nothing where nothing is lost.
-pub fn repair(source: SharedSource) -> anyhow::Result<Option<Listing>> {
+/// `repair`: the report and what was written.
+pub fn repaired(source: SharedSource, keep_damaged: bool) -> Result<(Repair, Vec<u8>)> {
     let target = Memory::default();
-    let mut to = || Ok(Target::Memory(target.clone()));
-    if save_rest(source, "file", &Limits::default(), false, true, &mut to)?.is_none() {
-        return Ok(None);
-    }
-    Ok(reread(target.take(), &"repair"))
+    let mut options = repair::Options::default();
+    options.keep_damaged = keep_damaged;
+    let contents = Contents { source, limits: Limits::default() };
+    let to = || Ok(sink(&target));
+    let report = repair::repair(&contents, "file", &options, &mut SaveTo::File(&to), &Silent)?;
+    Ok((report, target.take()))
+}
+
+/// `repair` of a damaged file: every tensor that is saved is read again. Nothing where nothing is lost.
+pub fn repair(source: SharedSource) -> Result<Option<Listing>> {
+    let (report, written) = repaired(source, false)?;
+    Ok(if report.action == Action::Nothing { None } else { reread(written, &"repair") })
 }
 
 /// Converts, and reads what was written: the tensors of the input, each with its elements.
