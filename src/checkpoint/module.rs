@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::names::{Budget, Element, ROW_BYTES, join};
+use crate::checkpoint::entry::{Budget, Element, ROW_BYTES, join};
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::role::Role;
 use crate::checkpoint::tensor::TensorId;

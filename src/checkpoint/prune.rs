@@ -3,7 +3,7 @@
 use std::collections::hash_map;
 use std::collections::{HashMap, HashSet};
 
-use crate::checkpoint::names::{Budget, Element, join};
+use crate::checkpoint::entry::{Budget, Element, join};
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::{Checkpoint, Item, Root, module};
 use crate::error::{Error, ErrorKind, Result};

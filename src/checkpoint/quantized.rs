@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::checkpoint::object::Objects;
-use crate::checkpoint::open::Parts;
+use crate::checkpoint::parts::Parts;
 use crate::checkpoint::tensor::{Data, plain_tensor};
 use crate::dtype::{ByteOrder, Known};
 use crate::error::Result;

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use crate::checkpoint::arguments::{device_name, torch_dtype};
 use crate::checkpoint::constructors::Constructor;
-use crate::checkpoint::names::Item;
+use crate::checkpoint::entry::Item;
 use crate::checkpoint::numpy;
 use crate::checkpoint::object::Objects;
 use crate::checkpoint::pyrepr;

@@ -1,6 +1,6 @@
 //! The arithmetic of a comparison: pairs of elements as numbers, what is counted and summed up about them.
 
-use super::compare::{Comparison, Options};
+use super::comparison::{Comparison, Options};
 use super::number::{ToF64, has_numbers, integers, is_wide_integer};
 use super::parts::{GO, Sum, larger, reduce};
 use crate::dtype::{Class, DType, Known};

@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use super::{Elements, order, tile};
+use super::tile::{self, Dim};
+use super::{Elements, order};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 
@@ -16,13 +17,6 @@ const BLOCK_BYTES: usize = 256 << 10;
 const BOX_BYTES: usize = 32 << 20;
 const MIN_BOX_BYTES: usize = 2 << 20;
 const ALL_BOXES_BYTES: usize = 64 << 20;
-
-/// One dimension: how many elements, how far apart in the storage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Dim {
-    pub(super) len: u64,
-    pub(super) stride: u64,
-}
 
 /// The dimensions that matter: those of one element dropped, neighbours that step alike joined.
 pub(super) fn coalesce(shape: &[u64], stride: &[u64]) -> Vec<Dim> {

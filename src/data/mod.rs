@@ -6,6 +6,7 @@
 pub mod cast;
 pub mod casting;
 pub mod compare;
+pub mod comparison;
 mod difference;
 pub mod gather;
 pub mod hash;
@@ -122,7 +123,7 @@ impl Elements {
     /// [`Extent::span`] are the tensor (up to byte order, `conj` and `neg`).
     pub fn is_contiguous(&self) -> bool {
         self.shape.contains(&0)
-            || matches!(gather::coalesce(&self.shape, &self.stride).as_slice(), [] | [gather::Dim { stride: 1, .. }])
+            || matches!(gather::coalesce(&self.shape, &self.stride).as_slice(), [] | [tile::Dim { stride: 1, .. }])
     }
 
     /// True when the bytes of the storage are the elements' bytes as [`gather`] gives them: nothing to swap or negate.

@@ -4,9 +4,15 @@
 //! a staging buffer (runs with small gaps between them in one read), then copied to their places so that whole cache
 //! lines are written. Dimensions of stride 0 are read once and copied many times.
 
-use super::gather::Dim;
 use crate::error::{Error, Result};
 use crate::source::Source;
+
+/// One dimension: how many elements, how far apart in the storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dim {
+    pub(super) len: u64,
+    pub(super) stride: u64,
+}
 
 /// Bytes of a tile in the staging buffer: within a second-level cache.
 const STAGING_BYTES: usize = 512 << 10;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::vec::IntoIter;
 
 use super::grouped;
+use super::inside::SEPARATOR;
 use super::inside::{self, At, Inside, MAX_LOOKED_AT, archive_kind, checkpoints_of, kind_of_archive};
-use super::member::{Found, MAX_NESTED, SEPARATOR};
+use super::member::{Found, MAX_NESTED};
 use super::unpacked::Unpacked;
 use super::{Kind, Layout};
 use crate::container::archive::{Archive, Contents};

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use super::grouped::groups;
-use super::member::SEPARATOR;
 use crate::container::archive::{Archive, Contents};
 use crate::container::compress::expand_left;
 use crate::container::detect::{Framing, detect};
@@ -13,6 +12,9 @@ use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
 use crate::progress::Silent;
 use crate::source::MemorySource;
+
+/// What stands between an archive and its member.
+pub(super) const SEPARATOR: &str = "::";
 
 /// Members that an error lists.
 const SHOWN: usize = 6;

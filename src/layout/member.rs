@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::grouped;
-use super::inside::{self, quoted};
+use super::inside::{self, SEPARATOR, quoted};
 use crate::container::archive::{Archive, Contents};
 use crate::container::detect::{Framing, detect};
 use crate::container::zip::{Flavor, Zip};
@@ -14,8 +14,6 @@ use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::source::{FileSource, SharedSource};
 
-/// What stands between an archive and its member.
-pub(super) const SEPARATOR: &str = "::";
 /// Archives in archives that are opened for one name.
 pub(super) const MAX_NESTED: usize = 16;
 

@@ -116,14 +116,14 @@ impl Layout {
         let (kind, limits) = match member::find(contents, &shown, member, progress)? {
             Found::Group { archive, index } => {
                 let limits = archive.limits().clone();
-                let name = format!("{shown}{}{member}", member::SEPARATOR);
+                let name = format!("{shown}{}{member}", inside::SEPARATOR);
                 let kind = grouped::open(&archive, index, &name, &limits)?;
                 (kind.ok_or_else(|| Error::not_a_checkpoint("is no index of a checkpoint"))?, limits)
             }
             Found::File(Contents { source, limits }) => (Kind::File(source), limits),
             Found::Archive { zip, pickle, limits } => (Kind::Unpacked(Unpacked::new(zip, pickle)), limits),
         };
-        Ok(Layout { kind, limits: Some(limits), name: format!("{shown}{}{member}", member::SEPARATOR), single: None })
+        Ok(Layout { kind, limits: Some(limits), name: format!("{shown}{}{member}", inside::SEPARATOR), single: None })
     }
 
     fn of_directory(path: &Path, limits: &Limits) -> Result<Self> {

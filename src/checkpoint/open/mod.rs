@@ -15,10 +15,9 @@ use std::sync::Arc;
 use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::names::Element;
 use crate::checkpoint::object::Objects;
+pub(crate) use crate::checkpoint::parts::Parts;
 use crate::checkpoint::quantized;
-use crate::checkpoint::rebuild::Tensors;
 use crate::checkpoint::script::Script;
-use crate::checkpoint::storage::Storages;
 use crate::checkpoint::tensor::Tensor;
 use crate::checkpoint::{Checkpoint, Container, SavedPart};
 use crate::container::compress::{Compression, expand};
@@ -28,17 +27,9 @@ use crate::container::zip::{Flavor, Zip};
 use crate::dtype::ByteOrder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
-use crate::pickle::{Entry, Graph, Node, NodeId};
+use crate::pickle::{Entry, Node, NodeId};
 use crate::progress::Progress;
 use crate::source::SharedSource;
-
-/// Objects in the making: those of one file, or of several that become one checkpoint.
-#[derive(Debug)]
-pub(crate) struct Parts {
-    pub graph: Graph,
-    pub storages: Storages,
-    pub tensors: Tensors,
-}
 
 /// What reading one file into [`Parts`] gave.
 #[derive(Debug)]
@@ -80,15 +71,6 @@ impl Opened {
 }
 
 impl Parts {
-    pub(crate) fn new() -> Self {
-        Parts { graph: Graph::new(), storages: Storages::default(), tensors: Tensors::default() }
-    }
-
-    /// The graph with what is known of its objects so far.
-    pub(crate) fn objects(&self) -> Objects<'_> {
-        Objects { graph: &self.graph, tensors: &self.tensors, storages: &self.storages }
-    }
-
     /// Adds a tensor that no pickle describes.
     pub(crate) fn tensor(&mut self, mut tensor: Tensor) -> Result<NodeId> {
         tensor.inspect(&self.storages);
