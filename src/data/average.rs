@@ -287,6 +287,7 @@ impl Source for Average {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::number::narrow;
     use super::super::tests::tensor;
     use super::*;
     use crate::source::read_vec;
@@ -354,14 +355,15 @@ mod tests {
             let want: Vec<f32> = (0..count).map(|i| {
                 let (row, column) = (i / 41, i % 41);
                 let other = column * u32::try_from(shape[0]).unwrap() + row + 7;
-                ((f64::from(value(i)) + f64::from(value(other))) / 2.0) as f32
+                narrow((f64::from(value(i)) + f64::from(value(other))) / 2.0)
             }).collect();
             let average = over(vec![plain, turned], Blend::mean(2));
             prop_assert!(read(&average) == want);
             let (from, len) = (from * 4, len.min(u64::from(count) - from) * 4);
             let some = read_vec(average.as_ref(), from, len).unwrap();
             let want: Vec<u8> = want.iter().flat_map(|x| x.to_le_bytes()).collect();
-            prop_assert!(some == want[from as usize..(from + len) as usize]);
+            let at = |place: u64| usize::try_from(place).unwrap();
+            prop_assert!(some == want[at(from)..at(from + len)]);
         }
     }
 }
