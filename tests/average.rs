@@ -4,7 +4,7 @@
 mod driver;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use driver::{Run, ckpt, run, run_with, testdata};
 
