@@ -31,6 +31,7 @@ complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "strip-prefix" -d 'Remove 
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "rename" -d 'Rename tensors by prefix, pattern or table'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "repair" -d 'Salvage a damaged file; finish or undo an interrupted edit in place'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "convert" -d 'Convert between torch\'s containers, safetensors and npz'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "average" -d 'Average the weights of checkpoints: mean, weighted mean, moving average'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "diff" -d 'Compare two checkpoints: what changed, where, by how much'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "extract" -d 'Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "check" -d 'Check that a file is safe to load and intact: globals, weights_only, checksums, bounds'
@@ -161,6 +162,28 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace 
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -s o -l output -d 'Where to write; `-` for standard output' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l weights -d 'How much each input counts, in their order; the numbers are divided by their sum, so 7,3 is 0.7,0.3' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l ema -d 'Exponential moving average in the order of the inputs: it begins with the first, and each one after it makes it DECAY * average + (1 - DECAY) * input' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l root -d 'The element that holds the weights, in every input (`.` is the top); without it, the one model of each input' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l to -d 'The format to write; the default follows OUTPUT\'s extension' -r -f -a "torch\t'torch\'s zip container (torch 1.6 and newer), every kind of object kept'
+torch-legacy\t'The stream that torch 1.5 and older read'
+safetensors\t'Tensors by name'
+npz\t'Arrays by name, for numpy'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-objects -d 'Maximum objects a compressed pickle may create beyond what its size accounts for' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-depth -d 'Maximum nesting depth of objects' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-entries -d 'Maximum tensors and values to list' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l force -d 'Replace an existing file'
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -s q -l quiet -d 'Suppress notes and progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l rtol -d 'Relative tolerance: |a - b| <= ATOL + RTOL * |b| is equal, as in torch.allclose' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l atol -d 'Absolute tolerance' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l ignore -d 'Ignore differences in these properties, separated by commas (`values`: elements and other values)' -r -f -a "device\t'Device'

@@ -9,7 +9,7 @@ use clap::builder::StyledStr;
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    Status, check, completions, convert, diff, extract, ls, man, output, rename, repair, strip_prefix,
+    Status, average, check, completions, convert, diff, extract, ls, man, output, rename, repair, strip_prefix,
 };
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
@@ -37,6 +37,8 @@ pub enum Command {
     Repair(repair::Args),
     /// Convert between torch's containers, safetensors and npz
     Convert(convert::Args),
+    /// Average the weights of checkpoints: mean, weighted mean, moving average
+    Average(average::Args),
     /// Compare two checkpoints: what changed, where, by how much
     Diff(diff::Args),
     /// Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt
@@ -83,6 +85,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Status> {
         Command::Ls(args) => (&args.output, None),
         Command::Diff(args) => (&args.output, None),
         Command::Check(args) => (&args.output, None),
+        Command::Average(args) => (&args.report, None),
         Command::StripPrefix(args) => (&args.edit.report, args.input.as_deref().or(stdin)),
         Command::Rename(args) => (&args.edit.report, Some(&args.input)),
         Command::Repair(args) => (&args.report, Some(&args.input)),
@@ -97,6 +100,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Status> {
         Command::Rename(args) => rename::run(args),
         Command::Repair(args) => repair::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Average(args) => average::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Check(args) => check::run(args),

@@ -27,6 +27,8 @@ pub enum Setting {
     Drop,
     /// The dtype to cast to.
     Dtype,
+    /// The decay of a moving average.
+    Ema,
     /// Names to skip.
     Exclude,
     /// Replacing files that exist.
@@ -85,6 +87,8 @@ pub enum Setting {
     StripPrefix,
     /// The format to write.
     To,
+    /// How much each input counts.
+    Weights,
 }
 
 impl Setting {
@@ -101,6 +105,7 @@ impl Setting {
             Setting::Diverging => "diverging",
             Setting::Drop => "drop",
             Setting::Dtype => "dtype",
+            Setting::Ema => "ema",
             Setting::Exclude => "exclude",
             Setting::Force => "force",
             Setting::IfPresent => "if_present",
@@ -130,6 +135,7 @@ impl Setting {
             Setting::StateDict => "state_dict",
             Setting::StripPrefix => "strip_prefix",
             Setting::To => "to",
+            Setting::Weights => "weights",
         }
     }
 

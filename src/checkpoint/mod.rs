@@ -55,7 +55,7 @@ use object::Objects;
 use rebuild::Tensors;
 use script::Script;
 use storage::Storages;
-use tensor::{Data, plain_tensor};
+use tensor::{Data, contiguous, plain_tensor};
 
 pub use names::{Entry, Item, Names};
 pub use role::Role;
@@ -172,6 +172,22 @@ impl Checkpoint {
         let node = self.graph.push(Node::Foreign(0))?;
         self.tensors.add(node, tensor)?;
         Ok(node)
+    }
+
+    /// Puts as many other bytes into a storage, in its byte order.
+    pub fn replace_storage(&mut self, id: StorageId, source: SharedSource) {
+        self.storages.replace(id, source);
+    }
+
+    /// Gives a tensor elements of its own: `elements` must be as [`Checkpoint::add_tensor`] wants them, of its type and
+    /// shape.
+    pub fn replace_elements(&mut self, id: TensorId, elements: Elements) {
+        if let Some(tensor) = self.tensors.get_mut(id) {
+            tensor.data = Data::Array { source: elements.source, byte_order: elements.byte_order };
+            tensor.stride = Some(contiguous(&tensor.shape));
+            tensor.storage_offset = Some(0);
+            (tensor.conj, tensor.neg) = (false, false);
+        }
     }
 
     /// The tensor of an id that this checkpoint gave.

@@ -257,6 +257,13 @@ impl Storages {
         }
     }
 
+    /// Other bytes lie in a storage from here on.
+    pub(super) fn replace(&mut self, id: StorageId, source: SharedSource) {
+        if let Some(storage) = self.all.get_mut(id.0 as usize) {
+            storage.bytes = Bytes::Here(source);
+        }
+    }
+
     pub(super) fn add(&mut self, storage: Storage) -> Result<StorageId> {
         let id = u32::try_from(self.all.len()).map_err(|_| Error::limit("more than 4 billion storages"))?;
         self.all.push(storage);

@@ -1,6 +1,7 @@
 //! One file a subcommand: its `Args` and its `run`. What they share: how output is chosen, how inputs are opened, which
 //! names are meant.
 
+pub mod average;
 pub mod check;
 pub mod completions;
 pub mod convert;

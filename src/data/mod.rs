@@ -3,6 +3,7 @@
 //! [`Elements`] says where they lie; [`gather`] streams them in row-major order, little-endian, whatever the strides.
 //! What is made of them ([`hash`], [`stats`], [`compare`], [`cast`]) sees only that stream.
 
+pub mod average;
 pub mod cast;
 pub mod casting;
 pub mod compare;
@@ -13,6 +14,7 @@ pub mod hash;
 pub mod number;
 mod order;
 mod parts;
+pub mod patch;
 pub mod recast;
 pub mod scalar;
 pub mod stats;

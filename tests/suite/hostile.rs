@@ -53,6 +53,7 @@ fn every_command_survives_every_hostile_file() {
             vec!["convert", &file, out, "--to", "npz"],
             vec!["diff", &file, sound],
             vec!["strip-prefix", "--anywhere", "a", &file, "-o", out],
+            vec!["average", &file, &file, "-o", out, "--to", "torch"],
         ];
         // a bomb goes off everywhere
         let chosen =
