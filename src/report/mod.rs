@@ -4,6 +4,7 @@
 pub mod check;
 pub mod convert;
 pub mod diff;
+pub mod edit;
 pub mod extract;
 pub mod figures;
 pub mod file_bytes;
