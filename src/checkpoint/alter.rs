@@ -20,6 +20,8 @@ use crate::source::SharedSource;
 const LEGACY_BEFORE: usize = 3;
 /// Characters of a value that are shown.
 const MAX_SHOWN_CHARS: usize = 200;
+/// Characters by which keys that are neither text nor numbers are told apart.
+const MAX_KEY_CHARS: usize = 4096;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +130,8 @@ impl Altered {
             Container::Tar => graph.stream_named("pickle"),
             _ => graph.first_stream(),
         };
-        let source = stream.and_then(|stream| graph.stream(stream)).ok_or_else(|| Error::malformed("no such stream"))?;
+        let source =
+            stream.and_then(|stream| graph.stream(stream)).ok_or_else(|| Error::malformed("no such stream"))?;
         let outer = checkpoint.source.as_ref().map_or(0, |source| source.len());
         let uses = Scan::new(graph, checkpoint.root)?;
         let mut grafts = Grafts {
@@ -477,12 +480,7 @@ impl Checkpoint {
             let message = format!("`{name}` is an element of a {class}, which keeps its length; set the whole of it");
             return Err(Error::unsupported(message));
         };
-        let text = |key: NodeId| match self.graph.node(key) {
-            Node::Str(text) | Node::Bytes(text) => self.graph.text(*text).ok(),
-            _ => None,
-        };
-        let wanted = text(key);
-        let is_it = |entry: &Entry| entry.key == key || wanted.is_some() && text(entry.key) == wanted;
+        let is_it = |entry: &Entry| self.is_same_key(entry.key, key);
         let mut found = Vec::new();
         for node in [vec![spot.parent], self.attribute_dicts(spot.parent)].concat() {
             let entries = entries_of(&self.graph, node).into_iter().enumerate();
@@ -497,6 +495,23 @@ impl Checkpoint {
             }
             [] => Err(Error::unsupported(format!("`{name}` is pickled in a way that cannot be edited"))),
             _ => Err(Error::unsupported(format!("`{name}` is assigned more than once in the pickle"))),
+        }
+    }
+
+    /// Whether two keys are one for Python: `True` is 1, and 1 is 1.0.
+    fn is_same_key(&self, a: NodeId, b: NodeId) -> bool {
+        let (graph, objects) = (&self.graph, self.objects());
+        match (graph.node(a), graph.node(b)) {
+            _ if a == b => true,
+            (Node::Str(a), Node::Str(b)) | (Node::Bytes(a), Node::Bytes(b)) => {
+                matches!((graph.text(*a), graph.text(*b)), (Ok(a), Ok(b)) if a == b)
+            }
+            (Node::Int(_) | Node::Bool(_), Node::Int(_) | Node::Bool(_)) => graph.int(a) == graph.int(b),
+            (Node::Float(float), Node::Int(_) | Node::Bool(_)) | (Node::Int(_) | Node::Bool(_), Node::Float(float)) => {
+                let other = if matches!(graph.node(a), Node::Float(_)) { b } else { a };
+                graph.int(other).is_some_and(|int| int.to_string() == float.to_string())
+            }
+            _ => objects.repr(a, MAX_KEY_CHARS) == objects.repr(b, MAX_KEY_CHARS),
         }
     }
 
@@ -531,7 +546,7 @@ impl Checkpoint {
             return Ok(());
         }
         let class = self.objects().type_name(node);
-        Err(Error::refused(format!("a {class} is no dict, so nothing new can be put into it")))
+        Err(Error::refused(format!("an object of class {class} is no dict, so nothing new can be put into it")))
     }
 
     /// A key of the kind that the dict has: an integer where all others are.

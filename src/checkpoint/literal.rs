@@ -79,7 +79,15 @@ impl Parser<'_> {
                         _ => '}',
                     };
                     let (items, keys) = (Vec::new(), Vec::new());
-                    self.open.push(Open { close, items, keys, key: None, has_comma: false, is_full: false, is_dict: false });
+                    self.open.push(Open {
+                        close,
+                        items,
+                        keys,
+                        key: None,
+                        has_comma: false,
+                        is_full: false,
+                        is_dict: false,
+                    });
                     match self.close()? {
                         Some(made) => made,
                         None => continue,
@@ -107,7 +115,10 @@ impl Parser<'_> {
         if let Some(key) = open.key.take() {
             open.keys.push(key);
             open.items.push(value);
-        } else if open.close == '}' && (open.is_dict || open.items.is_empty()) && self.text.get(self.at..).is_some_and(|rest| rest.starts_with(':')) {
+        } else if open.close == '}'
+            && (open.is_dict || open.items.is_empty())
+            && self.text.get(self.at..).is_some_and(|rest| rest.starts_with(':'))
+        {
             open.is_dict = true;
             open.key = Some(value);
             self.at += 1;
@@ -212,7 +223,9 @@ impl Parser<'_> {
         // Python takes 00 and 0.0, and no 01
         let plain = digits.trim_start_matches(['0', '_']);
         let is_padded = digits.len() > 1 && digits.starts_with('0') && plain.starts_with(|c: char| c.is_ascii_digit());
-        let node = match numbers::integer(word.as_bytes(), true).filter(|_| !is_padded || digits.contains(['x', 'X', 'o', 'O', 'b', 'B'])) {
+        let node = match numbers::integer(word.as_bytes(), true)
+            .filter(|_| !is_padded || digits.contains(['x', 'X', 'o', 'O', 'b', 'B']))
+        {
             Some(value) => self.integer(&value)?,
             None => match numbers::float(word.as_bytes()).filter(|_| digits.contains(['.', 'e', 'E', 'i', 'n'])) {
                 Some(value) => self.graph.push(Node::Float(value))?,
@@ -355,7 +368,9 @@ enum Next {
 fn push_char(out: &mut Vec<u8>, code: u32) {
     match char::from_u32(code) {
         Some(c) => out.extend(c.encode_utf8(&mut [0; 4]).bytes()),
-        None => out.extend([code >> 12 | 0xe0, code >> 6 & 0x3f | 0x80, code & 0x3f | 0x80].map(|b| u8::try_from(b).unwrap_or(b'?'))),
+        None => out.extend(
+            [code >> 12 | 0xe0, code >> 6 & 0x3f | 0x80, code & 0x3f | 0x80].map(|b| u8::try_from(b).unwrap_or(b'?')),
+        ),
     }
 }
 
@@ -418,9 +433,38 @@ mod tests {
     #[test]
     fn what_is_none_is_said() {
         for text in [
-            "", "resnet", "tru", "[", "]", "[1", "[1 2]", "[,]", "{1: }", "{1: 2, 3}", "{1, 2: 3}", "{[]: 1}", "{[1]}", "'a",
-            "'a' b'b'", "1 2", "1,2", "01", "0x", "1__0", "--1", "1+2", "1j", "b'é'", r"'\x4'", r"'\U00110000'", "f'x'",
-            "__import__('os')", "{([],): 1}", "(,)", "1e", "é",
+            "",
+            "resnet",
+            "tru",
+            "[",
+            "]",
+            "[1",
+            "[1 2]",
+            "[,]",
+            "{1: }",
+            "{1: 2, 3}",
+            "{1, 2: 3}",
+            "{[]: 1}",
+            "{[1]}",
+            "'a",
+            "'a' b'b'",
+            "1 2",
+            "1,2",
+            "01",
+            "0x",
+            "1__0",
+            "--1",
+            "1+2",
+            "1j",
+            "b'é'",
+            r"'\x4'",
+            r"'\U00110000'",
+            "f'x'",
+            "__import__('os')",
+            "{([],): 1}",
+            "(,)",
+            "1e",
+            "é",
         ] {
             let e = read(text).unwrap_err();
             assert!(e.message().contains("is no Python literal"), "{text}: {e}");

@@ -68,7 +68,11 @@ const OPERATIONS: [(&str, &str, &str); 3] = [
         "Give NAME a value, a Python literal: None, True, 3, 1e-4, inf, 'text' in quotes, b'bytes', a list, tuple, dict, set",
     ),
     ("delete", "NAME", "Remove NAME and all below it"),
-    ("move", "OLD=NEW", "Give OLD the name NEW; `.=KEY` puts everything below KEY, `KEY=.` leaves only what is below KEY"),
+    (
+        "move",
+        "OLD=NEW",
+        "Give OLD the name NEW; `.=KEY` puts everything below KEY, `KEY=.` leaves only what is below KEY",
+    ),
 ];
 
 impl clap::Args for Operations {
@@ -77,8 +81,10 @@ impl clap::Args for Operations {
             let option = clap::Arg::new(name).long(name).value_name(value).help(help);
             option.action(clap::ArgAction::Append).allow_hyphen_values(true)
         });
-        let group =
-            clap::ArgGroup::new("operations").args(OPERATIONS.map(|operation| operation.0)).required(true).multiple(true);
+        let group = clap::ArgGroup::new("operations")
+            .args(OPERATIONS.map(|operation| operation.0))
+            .required(true)
+            .multiple(true);
         command.args(options).group(group)
     }
 
@@ -133,7 +139,9 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let (limits, quiet) = (args.limits.limits(), args.report.quiet);
     let of_input = |e: Error| e.of_input(&shown);
     if args.input.is_dir() {
-        bail!("{shown}: made of several files, which cannot be edited; convert them into one first with `ckpt convert`");
+        bail!(
+            "{shown}: made of several files, which cannot be edited; convert them into one first with `ckpt convert`"
+        );
     }
     let to = EditArgs {
         output: args.output.clone(),

@@ -89,7 +89,8 @@ impl Edit for Steps<'_> {
     }
 
     fn apply(&self, _: &mut Checkpoint) -> Result<()> {
-        let advice = Message::from("use ").setting(Setting::Output).text(" with an extension of torch's, then `ckpt convert`");
+        let advice =
+            Message::from("use ").setting(Setting::Output).text(" with an extension of torch's, then `ckpt convert`");
         Err(Error::refused("an edit keeps the format of its input").advise(advice))
     }
 

@@ -168,7 +168,12 @@ enum Place {
 #[derive(Debug)]
 enum Task {
     /// Copy: the range as it was begun, where the copying is, the next event.
-    Range { from: u64, at: u64, to: u64, event: usize },
+    Range {
+        from: u64,
+        at: u64,
+        to: u64,
+        event: usize,
+    },
     Bytes(Vec<u8>),
     Node(NodeId),
 }
@@ -259,7 +264,9 @@ impl Work<'_> {
         self.events.extend(self.layout.frames.iter().map(|frame| (frame.at.saturating_sub(1), Does::Frame)));
         let layout = self.layout;
         let longest_first = |does: &Does| match does {
-            Does::Start(object) => layout.remembered.get(*object as usize).map_or(0, |object| u64::MAX - object.span.to),
+            Does::Start(object) => {
+                layout.remembered.get(*object as usize).map_or(0, |object| u64::MAX - object.span.to)
+            }
             _ => 0,
         };
         self.events.sort_by_key(|(at, does)| (*at, does.rank(), longest_first(does)));
@@ -386,6 +393,8 @@ impl Work<'_> {
                     }
                     return Ok(());
                 }
+                // the range is what is replaced, and needed elsewhere
+                Does::Cut { to: end, .. } if here == from && *end >= to => {}
                 Does::Cut { to: end, instead } => {
                     let (end, instead) = (*end, *instead);
                     self.take(run, here)?;

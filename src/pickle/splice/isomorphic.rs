@@ -79,7 +79,9 @@ impl Walk<'_> {
             }
             (Node::List(a), Node::List(b)) | (Node::Set(a), Node::Set(b)) => self.all(a, b),
             (Node::Dict(a), Node::Dict(b)) => self.entries(a, b),
-            (Node::Global { module: a, name: b }, Node::Global { module: c, name: d }) => self.all(&[*a, *b], &[*c, *d]),
+            (Node::Global { module: a, name: b }, Node::Global { module: c, name: d }) => {
+                self.all(&[*a, *b], &[*c, *d])
+            }
             (Node::Persistent(a), Node::Persistent(b)) | (Node::ReadOnlyBuffer(a), Node::ReadOnlyBuffer(b)) => {
                 self.all(&[*a], &[*b])
             }

@@ -32,7 +32,8 @@ pub(super) fn pieces(graph: &Graph, node: NodeId, module: &str) -> Result<Vec<Pi
         Node::Bytes(value) => {
             // as Python pickles it with protocol 2
             let latin1: String = graph.text(*value)?.iter().map(|byte| char::from(*byte)).collect();
-            let call = [&b"c_codecs\nencode\n"[..], &text(latin1.as_bytes()), &text(b"latin1"), &[op::TUPLE2, op::REDUCE]];
+            let call =
+                [&b"c_codecs\nencode\n"[..], &text(latin1.as_bytes()), &text(b"latin1"), &[op::TUPLE2, op::REDUCE]];
             bytes(call.concat())
         }
         Node::Tuple(items) => {
