@@ -29,6 +29,7 @@ complete -c ckpt -n "__fish_ckpt_needs_command" -s V -l version -d 'Print versio
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "ls" -d 'List tensors and other values: names, dtypes, shapes, sizes'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "strip-prefix" -d 'Remove a prefix from the names in every state dict; change nothing else'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "rename" -d 'Rename tensors by prefix, pattern or table'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "edit" -d 'Set, delete and move values and subtrees; change nothing else'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "repair" -d 'Salvage a damaged file; finish or undo an interrupted edit in place'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "convert" -d 'Convert between torch\'s containers, safetensors and npz'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "average" -d 'Average the weights of checkpoints: mean, weighted mean, moving average'
@@ -112,6 +113,26 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l if-present -d 'Igno
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l set -d 'Give NAME a value, a Python literal: None, True, 3, 1e-4, inf, \'text\' in quotes, b\'bytes\', a list, tuple, dict, set' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l delete -d 'Remove NAME and all below it' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l move -d 'Give OLD the name NEW; `.=KEY` puts everything below KEY, `KEY=.` leaves only what is below KEY' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -s o -l output -d 'Where to write, in the format of INPUT; `-` is standard output' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-objects -d 'Maximum objects a compressed pickle may create beyond what its size accounts for' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-depth -d 'Maximum nesting depth of objects' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-entries -d 'Maximum tensors and values to list' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l in-place -d 'Edit the file itself: append a new pickle and directory to a zip, replace any other file as a whole'
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l force -d 'Overwrite an existing OUTPUT'
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l dry-run -d 'Show old -> new and write nothing'
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -s q -l quiet -d 'Suppress notes and progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -s o -l output -d 'Where to write; `-` is standard output' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
 json\t'One JSON object per input, one per line'"

@@ -9,7 +9,7 @@ use clap::builder::StyledStr;
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    Status, average, check, completions, convert, diff, extract, ls, man, output, rename, repair, strip_prefix,
+    Status, average, check, completions, convert, diff, edit, extract, ls, man, output, rename, repair, strip_prefix,
 };
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
@@ -33,6 +33,8 @@ pub enum Command {
     StripPrefix(strip_prefix::Args),
     /// Rename tensors by prefix, pattern or table
     Rename(rename::Args),
+    /// Set, delete and move values and subtrees; change nothing else
+    Edit(edit::Args),
     /// Salvage a damaged file; finish or undo an interrupted edit in place
     Repair(repair::Args),
     /// Convert between torch's containers, safetensors and npz
@@ -88,6 +90,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Status> {
         Command::Average(args) => (&args.report, None),
         Command::StripPrefix(args) => (&args.edit.report, args.input.as_deref().or(stdin)),
         Command::Rename(args) => (&args.edit.report, Some(&args.input)),
+        Command::Edit(args) => (&args.report, Some(&args.input)),
         Command::Repair(args) => (&args.report, Some(&args.input)),
         Command::Convert(args) => (&args.report, Some(&args.input)),
         Command::Extract(args) => (&args.report, Some(&args.input)),
@@ -98,6 +101,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Status> {
         Command::Ls(args) => ls::run(args),
         Command::StripPrefix(args) => strip_prefix::run(args),
         Command::Rename(args) => rename::run(args),
+        Command::Edit(args) => edit::run(args),
         Command::Repair(args) => repair::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Average(args) => average::run(args),

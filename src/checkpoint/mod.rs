@@ -4,6 +4,7 @@
 //! torch's and numpy's callables, and [`rebuild`] the tensors that they make; [`object`] and [`value`] say what
 //! everything else is.
 
+pub mod alter;
 pub(crate) mod arguments;
 pub mod casting;
 pub mod constructors;
@@ -11,6 +12,7 @@ pub mod device;
 pub mod edit;
 mod entry;
 pub mod equality;
+pub mod literal;
 pub mod metadata;
 mod module;
 pub mod names;

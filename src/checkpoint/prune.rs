@@ -306,7 +306,7 @@ impl Checkpoint {
     }
 
     /// The nodes of the dicts that hold an object's attributes, or that a mapping was made of.
-    fn attribute_dicts(&self, node: NodeId) -> Vec<NodeId> {
+    pub(super) fn attribute_dicts(&self, node: NodeId) -> Vec<NodeId> {
         let mut dicts = Vec::new();
         for change in self.graph.changes(node) {
             let Change::Build(state) = change else { continue };

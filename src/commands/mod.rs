@@ -6,6 +6,7 @@ pub mod check;
 pub mod completions;
 pub mod convert;
 pub mod diff;
+pub mod edit;
 pub mod extract;
 pub mod input;
 pub mod ls;

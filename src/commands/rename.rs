@@ -188,12 +188,12 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, steps: Vec<Named>) -> 
 }
 
 /// What messages call standard input and output.
-const STDIN: &str = "standard input";
+pub(super) const STDIN: &str = "standard input";
 const STDOUT: &str = "standard output";
 
 impl EditArgs {
     /// Where one file goes.
-    fn of_file(&self, input: &Path) -> anyhow::Result<Destination> {
+    pub(super) fn of_file(&self, input: &Path) -> anyhow::Result<Destination> {
         if self.dry_run {
             return Ok(Destination::Nowhere);
         }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::average::Average;
-use super::gather::{Dim, coalesce};
+use super::gather::coalesce;
+use super::tile::Dim;
 use crate::error::{Error, Result};
 use crate::source::{SharedSource, Source, past_end, read_vec};
 

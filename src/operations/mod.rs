@@ -5,6 +5,7 @@ pub mod average;
 pub mod convert;
 pub mod destination;
 pub mod diff;
+pub mod edit;
 pub mod extract;
 pub mod list;
 pub mod open;

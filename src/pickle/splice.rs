@@ -4,10 +4,17 @@
 //! value there. Where that forces it, a memo get becomes a string opcode (one that `torch/_weights_only_unpickler.py`
 //! knows), without a memo place of its own, so that `MEMOIZE` counts on as before. `FRAME` lengths follow.
 
+mod graft;
+mod isomorphic;
+mod layout;
+mod literal;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use self::graft::{Fate, Grafts, Locator, Origin, Pickle, graft};
+pub use self::isomorphic::is_what_was_asked_for;
 use crate::error::{Error, Result};
 use crate::pickle::decode::{Does, Inline, Trace, decode_traced};
 use crate::pickle::graph::{Graph, Node, NodeId};
@@ -154,6 +161,7 @@ impl Strings {
     }
 }
 
+#[derive(Debug)]
 struct Frame {
     /// Where its eight bytes of length lie; its content follows.
     at: u64,
@@ -245,29 +253,34 @@ impl<'a> Tracer<'a> {
         }
         // opcodes go by in order, and nothing lies inside another
         self.patches.sort_by_key(|patch| patch.at);
-        let mut grown = vec![0i128];
-        for patch in &self.patches {
-            let before = grown.last().copied().unwrap_or(0);
-            grown.push(before + patch.bytes.len() as i128 - i128::from(patch.len));
-        }
-        let at_byte = |byte: u64| {
-            let before = self.patches.partition_point(|patch| patch.at < byte);
-            grown.get(before).copied().unwrap_or(0)
-        };
-        let mut lengths = Vec::new();
-        for frame in &self.frames {
-            let begin = frame.at.saturating_add(8);
-            let by = at_byte(begin.saturating_add(frame.len)) - at_byte(begin);
-            if by != 0 {
-                let len = u64::try_from(i128::from(frame.len) + by)
-                    .map_err(|_| Error::malformed("a string reaches beyond its FRAME").at(frame.at))?;
-                lengths.push(Patch { at: frame.at, len: 8, bytes: len.to_le_bytes().into() });
-            }
-        }
-        self.patches.extend(lengths);
-        self.patches.sort_by_key(|patch| patch.at);
-        Ok(self.patches)
+        with_frames(self.patches, &self.frames)
     }
+}
+
+/// Patches, in order, with those of the lengths of the frames that they lie in.
+fn with_frames(mut patches: Vec<Patch>, frames: &[Frame]) -> Result<Vec<Patch>> {
+    let mut grown = vec![0i128];
+    for patch in &patches {
+        let before = grown.last().copied().unwrap_or(0);
+        grown.push(before + patch.bytes.len() as i128 - i128::from(patch.len));
+    }
+    let at_byte = |byte: u64| {
+        let before = patches.partition_point(|patch| patch.at < byte);
+        grown.get(before).copied().unwrap_or(0)
+    };
+    let mut lengths = Vec::new();
+    for frame in frames {
+        let begin = frame.at.saturating_add(8);
+        let by = at_byte(begin.saturating_add(frame.len)) - at_byte(begin);
+        if by != 0 {
+            let len = u64::try_from(i128::from(frame.len) + by)
+                .map_err(|_| Error::malformed("a string reaches beyond its FRAME").at(frame.at))?;
+            lengths.push(Patch { at: frame.at, len: 8, bytes: len.to_le_bytes().into() });
+        }
+    }
+    patches.extend(lengths);
+    patches.sort_by_key(|patch| patch.at);
+    Ok(patches)
 }
 
 /// The opcode for a string that is written where a memo get was: weights_only knows `BINUNICODE` and

@@ -5,6 +5,7 @@ pub mod average;
 pub mod check;
 pub mod convert;
 pub mod diff;
+pub mod edit;
 pub mod extract;
 pub mod figures;
 pub mod file_bytes;

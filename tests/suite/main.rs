@@ -2,6 +2,7 @@
 
 mod answers;
 mod archives;
+mod average;
 mod bombs;
 mod casts;
 mod check;
@@ -18,6 +19,7 @@ mod damage;
 mod destinations;
 mod diff;
 mod driver;
+mod edit;
 mod extract;
 mod faults;
 mod generated;

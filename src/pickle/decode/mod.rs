@@ -8,7 +8,7 @@
 mod containers;
 mod inline;
 mod memo;
-mod numbers;
+pub(crate) mod numbers;
 mod objects;
 mod operands;
 mod stack;
@@ -200,6 +200,8 @@ impl<'a> Decoder<'a> {
             if STRINGS.contains(&self.code) {
                 self.trace(Does::Push);
             }
+            let depth = self.stack.len().saturating_add(self.marks.len());
+            self.trace.step(self.code, self.at, self.reader.position(), depth);
             if self.graph.steps() > self.most_steps() {
                 let message = "the pickle has more opcodes than its size explains";
                 return Err(Error::limit(message).allowed_by(Setting::MaxObjects).at(self.source.absolute(self.at)));

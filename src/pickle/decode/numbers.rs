@@ -16,7 +16,7 @@ pub(super) fn trimmed(line: &[u8]) -> &[u8] {
 }
 
 /// An integer, in decimal digits or, where `prefixed`, with Python's `0x`, `0o`, `0b`; `_` may stand between digits.
-pub(super) fn integer(text: &[u8], prefixed: bool) -> Option<BigInt> {
+pub(crate) fn integer(text: &[u8], prefixed: bool) -> Option<BigInt> {
     let (negative, digits) = match text.split_first() {
         Some((b'-', rest)) => (true, rest),
         Some((b'+', rest)) => (false, rest),
@@ -42,7 +42,7 @@ pub(super) fn integer(text: &[u8], prefixed: bool) -> Option<BigInt> {
 }
 
 /// A float: digits with `_` between them, an exponent, `inf`, `nan`.
-pub(super) fn float(text: &[u8]) -> Option<f64> {
+pub(crate) fn float(text: &[u8]) -> Option<f64> {
     let text = without_underscores(text, |b| b.is_ascii_digit())?;
     let text = std::str::from_utf8(&text).ok()?;
     text.parse().ok()

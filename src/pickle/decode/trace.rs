@@ -4,6 +4,10 @@
 pub trait Trace {
     /// The opcode `code` lies from byte `at` to before byte `end` of its stream.
     fn opcode(&mut self, code: u8, at: u64, end: u64, does: Does);
+
+    /// The opcode `code` from byte `at` to before byte `end`, with what lies inline behind it, is done: so many objects
+    /// and marks are on the stack now.
+    fn step(&mut self, _code: u8, _at: u64, _end: u64, _depth: usize) {}
 }
 
 /// What an opcode does, as far as a [`Trace`] wants to know.

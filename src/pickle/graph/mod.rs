@@ -95,6 +95,17 @@ impl Graph {
         self.streams.get(id.0 as usize).map(|s| &s.source)
     }
 
+    /// The first stream that was added with this name.
+    pub fn stream_named(&self, name: &str) -> Option<StreamId> {
+        let place = self.streams.iter().position(|stream| stream.name == name)?;
+        u32::try_from(place).ok().map(StreamId)
+    }
+
+    /// The first stream.
+    pub fn first_stream(&self) -> Option<StreamId> {
+        (!self.streams.is_empty()).then_some(StreamId(0))
+    }
+
     /// The name a stream was added with.
     pub fn stream_name(&self, id: StreamId) -> &str {
         self.streams.get(id.0 as usize).map_or("", |s| &s.name)

@@ -1,12 +1,10 @@
 //! `ckpt average` against torch's own means (testdata/generate_average.py).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod driver;
-
 use std::fs;
 use std::path::Path;
 
-use driver::{Run, ckpt, run, run_with, testdata};
+use crate::driver::{Run, ckpt, run, run_with, testdata};
 
 fn average(arguments: &str, output: &Path) -> Run {
     let words = arguments.split_whitespace();
