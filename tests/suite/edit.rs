@@ -1,7 +1,6 @@
 //! `ckpt edit`: what was asked for changes, and nothing else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
-#[path = "in_memory/mod.rs"]
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
