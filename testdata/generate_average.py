@@ -6,6 +6,7 @@ import collections
 import os
 import sys
 import warnings
+import zipfile
 
 import torch
 from safetensors.torch import save_file
@@ -128,6 +129,14 @@ def main(out):
     torch.save({"only": torch.arange(3), "many": torch.arange(4)}, path("integers.pt"))
     packed = {"fc.weight": torch.randint(-128, 127, (4, 4), dtype=torch.int8), "fc.weight_scale": torch.rand(4), "norm.weight": torch.rand(4)}
     torch.save(packed, path("packed.pt"))
+    fours = {"a.weight": torch.randn(5, 3), "b.weight": torch.randn(4, dtype=torch.complex64)}
+    torch.save(fours, path("little_endian.pt"))
+    with zipfile.ZipFile(path("little_endian.pt")) as little, zipfile.ZipFile(path("big_endian.pt"), "w") as big:
+        for member in little.infolist():
+            data = little.read(member)
+            if "/data/" in member.filename:
+                data = b"".join(data[at : at + 4][::-1] for at in range(0, len(data), 4))
+            big.writestr(zipfile.ZipInfo(member.filename), b"big" if member.filename.endswith("/byteorder") else data)
     for name in os.listdir(out):
         os.chmod(path(name), 0o644)
 
