@@ -192,6 +192,14 @@ impl Tensor {
         self.layout == NESTED
     }
 
+    /// The bytes of an array that lies in a pickle or a file of numpy's.
+    pub fn array(&self) -> Option<&SharedSource> {
+        match &self.data {
+            Data::Array { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+
     /// Where the elements lie, for reading all of them. Fails as [`Tensor::elements`] does, and with `Limit` where there are
     /// more than the file explains.
     pub fn readable(&self, storages: &Storages) -> Result<Elements> {

@@ -47,12 +47,14 @@ impl Compression {
 /// Memory that an xz or lzma decoder may take, in KiB; what `xz -9` wrote needs 65 MiB.
 const LZMA_MEMORY_KIB: u32 = 80 << 10;
 
+/// How a stream of gzip begins.
+const GZIP_FIRST: u8 = 0x1f;
 /// `ZF`, then `len(hex(2 ** 64))` characters (`joblib/numpy_pickle_compat.py`).
 const JOBLIB_HEADER_BYTES: u64 = 2 + 19;
 
 /// Expands all of `source`, into memory when it is small and else into an unlinked temporary file; at most
 /// [`Limits::expanded_for`] its length. `progress` hears of compressed bytes. What follows the last stream of a gzip or
-/// bzip2 file is ignored, as `gzip` does.
+/// bzip2 file is ignored, as `gzip` does; zeros between two streams of gzip are padding, as they are in Python.
 pub fn expand(
     source: &SharedSource,
     compression: Compression,
@@ -116,7 +118,7 @@ fn decode(source: &SharedSource, compression: Compression, sink: &mut Spool, pro
         Counted { inner: Cursor::new(source.clone()), position: &position, progress },
     );
     let done = match compression {
-        Compression::Gzip => streams(input, 0x1f, GzDecoder::new, GzDecoder::into_inner, sink),
+        Compression::Gzip => streams(input, GZIP_FIRST, GzDecoder::new, GzDecoder::into_inner, sink),
         Compression::Bzip2 => streams(input, b'B', BzDecoder::new, BzDecoder::into_inner, sink),
         Compression::Zlib | Compression::JoblibZf => {
             let mut decoder = ZlibDecoder::new(input);
@@ -142,10 +144,18 @@ fn streams<R: BufRead, D: Read>(
         let mut decoder = open(input);
         sink.fill(&mut decoder)?;
         input = close(decoder);
+        while first == GZIP_FIRST && skip_zeros(&mut input)? {}
         if input.fill_buf()?.first() != Some(&first) {
             return Ok(());
         }
     }
+}
+
+/// Goes past the zeros that are in the buffer; whether there were any.
+fn skip_zeros(input: &mut impl BufRead) -> io::Result<bool> {
+    let zeros = input.fill_buf()?.iter().take_while(|b| **b == 0).count();
+    input.consume(zeros);
+    Ok(zeros > 0)
 }
 
 /// Says what a decoder's error means for the file.
@@ -279,6 +289,7 @@ mod tests {
     fn concatenated_streams_expand_one_after_the_other() {
         let cases = [
             ([gzip(TEXT), gzip(TEXT)].concat(), Compression::Gzip),
+            ([gzip(TEXT), vec![0; 100_000], gzip(TEXT)].concat(), Compression::Gzip),
             ([bz2(TEXT), bz2(TEXT)].concat(), Compression::Bzip2),
             ([hex(XZ), hex(XZ)].concat(), Compression::Xz),
         ];

@@ -37,8 +37,10 @@ pub enum Condition {
     Loads,
     /// `functools.partial`, with something harmless.
     Partial,
-    /// `operator.itemgetter` and the like, when nobody calls what they give.
+    /// `operator.itemgetter` and `attrgetter`, when nothing calls what they give.
     Getter,
+    /// `operator.methodcaller` of a method that only computes, under the same condition.
+    MethodCaller,
     /// `getattr`, of a class that the file names.
     GetAttr,
     /// `cloudpickle`'s way to a type of Python's, that is not one of code.
@@ -67,7 +69,8 @@ pub fn condition(module: &str, name: &str) -> Option<Condition> {
     }
     match (module, name) {
         ("functools" | "_functools", "partial") => Some(Condition::Partial),
-        ("operator" | "_operator", "itemgetter" | "attrgetter" | "methodcaller") => Some(Condition::Getter),
+        ("operator" | "_operator", "itemgetter" | "attrgetter") => Some(Condition::Getter),
+        ("operator" | "_operator", "methodcaller") => Some(Condition::MethodCaller),
         ("builtins" | "__builtin__", "type") => Some(Condition::TypeOf),
         ("operator" | "_operator", "getitem") => Some(Condition::Item),
         ("builtins" | "__builtin__", "getattr") => Some(Condition::GetAttr),
@@ -96,6 +99,53 @@ pub fn judge(module: &str, name: &str, is_bound: bool) -> Status {
         (Some(Condition::Made), false) => classify(module, name),
         (Some(_), false) => Status::Dangerous(REACHES),
     }
+}
+
+/// Methods that compute a value of the object's own data, in every class that is known here: all else may write a file,
+/// remove one or run code.
+const PURE_METHODS: &[&str] = &[
+    "astype",
+    "capitalize",
+    "cpu",
+    "decode",
+    "detach",
+    "double",
+    "encode",
+    "float",
+    "get",
+    "half",
+    "int",
+    "item",
+    "items",
+    "keys",
+    "long",
+    "lower",
+    "lstrip",
+    "max",
+    "mean",
+    "min",
+    "numpy",
+    "reshape",
+    "rstrip",
+    "split",
+    "squeeze",
+    "std",
+    "strip",
+    "sum",
+    "title",
+    "toarray",
+    "todense",
+    "tolist",
+    "transpose",
+    "unsqueeze",
+    "upper",
+    "values",
+    "view",
+];
+
+/// Whether `operator.methodcaller` of this method computes and does nothing else.
+pub fn is_pure_method(name: &str) -> bool {
+    PURE_METHODS.binary_search(&name).is_ok()
 }
 
 /// An attribute that leads neither to modules nor to the insides of classes and functions.
@@ -370,6 +420,12 @@ mod tests {
         ] {
             assert!(dangerous(module, name), "{module} {name}");
         }
+    }
+
+    #[test]
+    fn methods_that_compute_are_found() {
+        assert!(PURE_METHODS.is_sorted());
+        assert!(is_pure_method("toarray") && !is_pure_method("touch") && !is_pure_method("tofile"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 
 use crate::container::zip::Zip;
 use crate::container::zip::directory::{Slot, end_records};
-use crate::container::zip::tail::{Interrupted, Mark, crc32_of};
+use crate::container::zip::tail::{Interrupted, Mark, crc32_of, prove};
 use crate::error::{Error, Result};
 use crate::message::{Message, Setting};
 use crate::source::{Source, read_vec};
@@ -87,6 +87,7 @@ struct Planned {
 }
 
 fn plan(zip: &Zip, position: usize, content: &dyn Source) -> Result<Planned> {
+    prove(zip, position)?;
     let old_len = zip.source().len();
     let size = content.len();
     let (crc32, slot) = rayon::join(|| crc32_of(content, 0, size), || Slot::of(zip, position));

@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, Container};
 use crate::container::safetensors;
 use crate::container::tar::{BLOCK_BYTES, Tar};
 use crate::container::zip::directory::{Directory, end_records, push_field};
-use crate::container::zip::tail::crc32_of;
+use crate::container::zip::tail::{crc32_of, prove};
 use crate::container::zip::{Zip, check_name};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -122,6 +122,7 @@ impl Writer<'_> {
     /// The archive with the member at `position` replaced. What follows it moves by a multiple of the alignment, so
     /// that every other member is copied as it is, its local header included, and storages stay aligned.
     fn zip(&mut self, zip: &Zip, position: usize, content: &dyn Source) -> Result<()> {
+        prove(zip, position)?;
         let source = zip.source();
         let mut directory = Directory::of(zip)?;
         let begin = directory.0.get(position).map_or(0, |entry| entry.header_start);

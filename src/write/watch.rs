@@ -8,12 +8,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::checkpoint::salvage::Lost;
+use crate::checkpoint::tensor::Tensor;
 use crate::checkpoint::{Checkpoint, Container, Entry, Item, StorageId};
 use crate::container::zip::Zip;
 use crate::error::{ErrorKind, Result};
 use crate::message::{Message, Setting};
 use crate::progress::{Progress, Silent};
-use crate::source::Window;
+use crate::source::{Window, read_vec};
 use crate::write::content::{crc_of, is_sparse};
 
 const BLOCK_BYTES: u64 = 1 << 20;
@@ -138,9 +139,25 @@ impl Progress for Paced<'_> {
 pub fn broken<'a>(checkpoint: &Checkpoint, entries: impl IntoIterator<Item = &'a Entry>) -> Vec<Lost> {
     let found = entries.into_iter().filter_map(|entry| {
         let Item::Tensor(id, _) = entry.item else { return None };
-        Some(Lost { name: entry.name(), why: checkpoint.tensor(id)?.problem.clone()? })
+        let tensor = checkpoint.tensor(id)?;
+        Some(Lost { name: entry.name(), why: tensor.problem.clone().or_else(|| why_no_bytes(tensor))? })
     });
     found.collect()
+}
+
+/// Why an array that a pickle spells as text does not come to bytes: nobody reads it who copies it.
+fn why_no_bytes(tensor: &Tensor) -> Option<String> {
+    // what lies in the file as it is can be read, and of escaped text only reading tells
+    let source = tensor.array().filter(|source| source.as_file(0).is_none())?;
+    let mut at = 0;
+    while at < source.len() {
+        let len = (source.len() - at).min(BLOCK_BYTES);
+        if let Err(e) = read_vec(source.as_ref(), at, len) {
+            return Some(e.to_string());
+        }
+        at += len;
+    }
+    None
 }
 
 /// The members that are no storages and say something of what is wanted.

@@ -223,3 +223,21 @@ fn shards_stay_shards_and_get_a_new_index() {
         assert_eq!(facts(&merged), facts(&output));
     }
 }
+
+/// A new checksum over a pickle that is not what its old one says would hide that.
+#[test]
+fn a_pickle_whose_checksum_is_wrong_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.pt"), dir.path().join("out.pt"));
+    let mut bytes = fs::read(testdata("torch-2.15-py311/cnn_state.pt")).unwrap();
+    let place = b"features.0.bias";
+    let at = bytes.windows(place.len()).position(|window| window == place).unwrap();
+    bytes[at + place.len() - 1] ^= 1;
+    fs::write(&input, &bytes).unwrap();
+    let [from, to] = [&input, &output].map(|path| path.to_str().unwrap());
+    for args in [vec!["-o", to], vec!["--in-place"]] {
+        let run = rename(&[vec![from, "--add-prefix", "n."], args].concat()).exits(2);
+        assert!(run.stderr.contains("data.pkl") && run.stderr.contains("checksum does not match"), "{}", run.stderr);
+        assert!(!output.exists() && fs::read(&input).unwrap() == bytes);
+    }
+}

@@ -283,6 +283,30 @@ fn convert_and_extract_note_other_members() {
     assert!(run.stderr.contains("its checksum does not match (__0_0.distcp"), "{}", run.stderr);
 }
 
+/// An array in a pickle of text, which is copied as it is spelt.
+#[test]
+fn convert_and_extract_note_text_that_is_no_array() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (dir.path().join("in.pkl"), dir.path().join("out.pt"));
+    let pickle = |data: &str| {
+        let array =
+            "cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntc_codecs\nencode\n(Vb\nVlatin1\ntRtR";
+        let dtype = "cnumpy\ndtype\n(Vu1\nI00\nI01\ntR(I3\nV|\nNNNI-1\nI-1\nI0\ntb";
+        format!("(dVw\n{array}(I1\n(I4\nt{dtype}I00\nc_codecs\nencode\n(V{data}\nVlatin1\ntRtbs.")
+    };
+    for (data, is_right) in [("ab\\u000ac", true), ("ab\\u0fffc", false), ("ab\\u000acd", false), ("ab\\u00zzc", false)]
+    {
+        std::fs::write(&input, pickle(data)).unwrap();
+        let convert = ["convert", "--force", "--json", "--to", "torch"];
+        let run = run_with(ckpt().args(convert).arg(&input).arg(&output), b"").exits(0);
+        assert_eq!(run.stderr.contains("warning: w: "), !is_right, "{data}: {}", run.stderr);
+        assert_eq!(run.json()["doubtful"].as_array().unwrap().is_empty(), is_right);
+        let extract = ["extract", "--force", "--root", "."];
+        let run = run_with(ckpt().args(extract).arg(&input).arg("-o").arg(&output), b"").exits(0);
+        assert_eq!(run.stderr.contains("warning: w: "), !is_right, "{data}: {}", run.stderr);
+    }
+}
+
 /// Whoever copies a tensor whose checksum does not match is warned, and only then.
 #[test]
 fn convert_and_extract_warn() {

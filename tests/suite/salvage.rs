@@ -258,3 +258,33 @@ fn legacy_bytes_inserted() {
     }
     assert!(saved > 0);
 }
+
+/// What is left is an archive in the archive, or in a pickle: not the file.
+#[test]
+fn an_inner_archive_is_not_the_file() {
+    let bytes = testdata("numbers/net.pt2");
+    let truth = tensors(bytes.clone());
+    for len in [8600, 9000, 9400, 10_000] {
+        for from in (0..bytes.len() - len).step_by(300) {
+            let mut copied = bytes.clone();
+            let block = &bytes[from..from + len.min(bytes.len() - 8507)];
+            copied[8507..8507 + block.len()].copy_from_slice(block);
+            let Ok((report, found)) = repaired(&copied) else { continue };
+            for (name, hash) in &found {
+                assert!(truth.get(name) == Some(hash), "{from} {len}: {name} {:?}", report.notes);
+            }
+        }
+    }
+    for file in ["wrappers/embedded.pt", "wrappers/embedded2.pkl", "wrappers/embedded4.pkl"] {
+        let bytes = testdata(file);
+        let truth = tensors(bytes.clone());
+        for before in [&b"x"[..], b"HTTP/1.1 200 OK\r\n\r\n", &[7; 100]] {
+            let Ok((report, found)) = repaired(&[before, &bytes].concat()) else { continue };
+            assert!(
+                found.iter().all(|(name, hash)| truth.get(name) == Some(hash)),
+                "{file} {found:?} {:?}",
+                report.notes
+            );
+        }
+    }
+}

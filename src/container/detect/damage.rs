@@ -4,6 +4,7 @@ use memchr::memmem;
 
 use super::{Framing, detect, is_known_start, look};
 use crate::error::{Error, ErrorKind, Result};
+use crate::pickle::opcode as op;
 use crate::source::{MemorySource, Source, read_vec};
 
 /// How much is looked at.
@@ -35,7 +36,27 @@ pub fn of_transfer(source: &dyn Source) -> Result<Option<&'static str>> {
 /// Where a legacy stream begins that other bytes were put before: a server's headers, another file's end.
 pub fn embedded_start(source: &dyn Source) -> Result<Option<u64>> {
     let Some(head) = of_unknown(source)? else { return Ok(None) };
-    Ok(memmem::find(&head, LEGACY_MAGIC).filter(|at| *at > 0).and_then(|at| u64::try_from(at).ok()))
+    let Some(at) = memmem::find(&head, LEGACY_MAGIC).filter(|at| *at > 0) else { return Ok(None) };
+    let (before, rest) = head.split_at(at);
+    let (at, least) = (at as u64, rest.len().min(LEGACY_MAGIC.len()) as u64);
+    // a byte string in a pickle is no file that something came before
+    let is_string = pickled_lengths(before).into_iter().any(|len| len >= least && len <= source.len() - at);
+    Ok(Some(at).filter(|_| !is_string))
+}
+
+/// The lengths that opcodes before a byte string may state, which ends what is given.
+pub(in crate::container) fn pickled_lengths(head: &[u8]) -> Vec<u64> {
+    let mut found = Vec::new();
+    if let [.., op::BINBYTES8 | op::BYTEARRAY8, a, b, c, d, e, f, g, h] = *head {
+        found.push(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    }
+    if let [.., op::BINBYTES | op::BINSTRING, a, b, c, d] = *head {
+        found.push(u64::from(u32::from_le_bytes([a, b, c, d])));
+    }
+    if let [.., op::SHORT_BINBYTES | op::SHORT_BINSTRING, len] = *head {
+        found.push(u64::from(len));
+    }
+    found
 }
 
 /// Whether a file that does not begin as one holds a zip archive: bytes were put before it, or its first ones are lost.

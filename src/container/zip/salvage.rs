@@ -20,7 +20,8 @@ use super::walk::{LocalMember, Signatures};
 use super::{
     END_RECORD, END_RECORD_BYTES, LOCAL_HEADER_BYTES, Member, ZIP64_END_RECORD, ZIP64_LOCATOR, Zip, check_name,
 };
-use crate::error::{ErrorKind, Result};
+use crate::container::detect::damage::pickled_lengths;
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::{Cursor, SharedSource, Window, read_vec};
 
@@ -128,6 +129,16 @@ struct Run {
     has_gap: bool,
 }
 
+impl Run {
+    /// Whether an entry may belong to it though something lies between: that of another archive has another folder.
+    fn has_folder_of(&self, entry: &DirectoryEntry) -> bool {
+        fn folder(entry: &DirectoryEntry) -> Option<&[u8]> {
+            entry.name.iter().position(|b| *b == b'/').and_then(|end| entry.name.get(..end))
+        }
+        self.entries.last().is_none_or(|last| folder(last) == folder(entry))
+    }
+}
+
 /// One way to read the archive.
 #[derive(Debug, Default)]
 struct Candidate {
@@ -158,6 +169,17 @@ impl Candidate {
         (self.members.iter().any(is_main), Reverse(doubtful), self.end)
     }
 }
+
+/// What an archive is a part of.
+#[derive(Debug, Clone, Copy)]
+enum Around {
+    Archive,
+    /// Where it begins.
+    Pickle(u64),
+}
+
+/// `BINBYTES8` and its length.
+const MAX_LENGTH_BYTES: u64 = 9;
 
 /// What a place in the file says of a member's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,6 +236,21 @@ impl Salvage<'_> {
         let inner: Vec<bool> = found.iter().map(|one| found.iter().any(|other| one.is_inside(other))).collect();
         let mut inner = inner.into_iter();
         found.retain(|_| !inner.next().unwrap_or(false));
+        // nor is what lies in the data of something else, whose own directory is lost
+        let mut outside = Vec::new();
+        let mut in_pickle = None;
+        for one in found {
+            match self.around(&one, &ends)? {
+                None => outside.push(one),
+                Some(Around::Archive) => {}
+                Some(Around::Pickle(at)) => in_pickle = in_pickle.or(Some(at)),
+            }
+        }
+        let mut found = outside;
+        if let Some(at) = in_pickle.filter(|_| found.is_empty()) {
+            let message = "the archive that is left was part of a pickle, whose beginning is lost";
+            return Err(Error::malformed(message).at(self.source.absolute(at)));
+        }
         let best = found.iter().map(Candidate::rank).enumerate().max_by_key(|(_, rank)| *rank);
         if let Some((at, (true, ..))) = best {
             let mut best = found.swap_remove(at);
@@ -230,6 +267,25 @@ impl Salvage<'_> {
         Ok(at.map_or(walked, |at| found.swap_remove(at)))
     }
 
+    /// What a candidate is a part of: the archive whose member's data it is, or between whose members it lies; or a pickle,
+    /// which says how long its byte strings are.
+    fn around(&self, one: &Candidate, ends: &[u64]) -> Result<Option<Around>> {
+        let starts: HashSet<u64> = one.members.iter().map(|member| member.header_start).collect();
+        let Some(start) = starts.iter().copied().min().filter(|start| *start > 0) else { return Ok(None) };
+        let before = || self.locals.iter().filter(|local| local.header_start < start);
+        // of archives that follow each other the last one ends the file
+        let is_between = one.end < self.source.len() && before().any(|local| !local.is_inside);
+        if is_between || before().any(|local| local.data_start == start) {
+            return Ok(Some(Around::Archive));
+        }
+        let from = start.saturating_sub(MAX_LENGTH_BYTES);
+        let head = read_vec(self.source.as_ref(), from, start - from)?;
+        // the directory may be that of another one like it
+        let is_end = |len: u64| start.checked_add(len).is_some_and(|end| end == one.end || ends.contains(&end));
+        let is_length = pickled_lengths(&head).into_iter().any(is_end);
+        Ok(is_length.then_some(Around::Pickle(start)))
+    }
+
     /// Every directory, or what is left of it.
     fn runs(&self) -> Result<Vec<Run>> {
         let mut runs: Vec<Run> = Vec::new();
@@ -241,7 +297,7 @@ impl Salvage<'_> {
             }
             let Some((entry, next)) = DirectoryEntry::read(self.source.as_ref(), *at)? else { continue };
             match runs.last_mut().filter(|run| *at >= run.end && *at - run.end <= MAX_ENTRY_BYTES) {
-                Some(run) if run.end == *at || !self.has_end(run.end, *at)? => {
+                Some(run) if run.end == *at || run.has_folder_of(&entry) && !self.has_end(run.end, *at)? => {
                     run.has_gap |= run.end != *at;
                     run.entries.push(entry);
                     run.end = next;

@@ -10,6 +10,7 @@ use super::directory::{Directory, end_records, push_field, valid_end};
 use super::{END_RECORD, END_RECORD_BYTES, LOCAL_HEADER_BYTES, Zip};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
+use crate::message::{Message, Setting};
 use crate::source::{SharedSource, Source, Window, read_vec};
 
 /// The extra field's id (none of APPNOTE's) and what its content begins with.
@@ -265,6 +266,19 @@ fn comment(source: &dyn Source, old_len: u64) -> Result<Vec<u8>> {
         }
     }
     Ok(Vec::new())
+}
+
+/// Fails for a member whose bytes are not what its checksum says: a new one over what was read of it would hide that. 0
+/// stands where none was computed.
+pub fn prove(zip: &Zip, position: usize) -> Result<()> {
+    let Some(member) = zip.members.get(position).filter(|member| member.crc32 != 0) else { return Ok(()) };
+    let source = zip.member_source(member)?;
+    if crc32_of(source.as_ref(), 0, source.len())? == member.crc32 {
+        return Ok(());
+    }
+    let message = "its checksum does not match: what would be written again may not be what was saved";
+    let advice = Message::from("`ckpt repair ").setting(Setting::KeepDamaged).text("` writes what is there");
+    Err(Error::data(message).in_member(&member.name).advise(advice))
 }
 
 /// The CRC-32 of the bytes from `from` to before `to`.

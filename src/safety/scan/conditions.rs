@@ -1,16 +1,17 @@
 //! Globals that are harmless in one use only: whether a graph uses them so, and in no other way.
 //!
 //! `_load_from_bytes` whose bytes are read here as well; `functools.partial` of what is harmless; `getattr` of a class that
-//! the file names; `operator.itemgetter`, as long as nobody calls what it gives.
+//! the file names; `operator.itemgetter`, as long as nothing calls what it gives.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::reached::{given, reached};
 use crate::checkpoint::numpy::byte_string;
 use crate::pickle::{Change, Construct, Graph, Node, NodeId, Object};
-use crate::safety::globals::{Condition, Status, classify, condition, is_inert_attribute};
+use crate::safety::globals::{Condition, Status, classify, condition, is_inert_attribute, is_pure_method};
 
 /// The conditional globals of a graph that it uses in any way but the harmless one.
 pub(in crate::safety) fn loose(graph: &Graph) -> FxHashSet<NodeId> {
@@ -40,6 +41,8 @@ pub(in crate::safety) fn loose(graph: &Graph) -> FxHashSet<NodeId> {
     let mut harmless = FxHashSet::default();
     let mut uses: FxHashMap<NodeId, u64> = FxHashMap::default();
     let mut loose = FxHashSet::default();
+    // what must not be called, by the global that gave it
+    let mut uncalled: FxHashMap<NodeId, NodeId> = FxHashMap::default();
     let is_of_calls = |id: &NodeId| conditional.get(id).is_some_and(|condition| condition.is_of_calls());
     for id in graph.ids() {
         let Some(object) = graph.object(id) else { continue };
@@ -60,13 +63,19 @@ pub(in crate::safety) fn loose(graph: &Graph) -> FxHashSet<NodeId> {
                 is_reduce(object) && first(graph, object).is_some_and(is_fixed)
             }
             Condition::Partial => is_reduce(object) && !called.contains(&id) && is_partial(graph, object, &harmless),
-            Condition::Getter => {
+            Condition::Getter | Condition::MethodCaller => {
+                uncalled.insert(id, object.callable);
+                let is_pure = |name: NodeId| graph.str(name).is_some_and(|name| is_pure_method(&name));
                 is_reduce(object)
                     && !called.contains(&id)
                     && object.changes.is_empty()
                     && names_attributes(graph, object)
+                    && (*condition == Condition::Getter || first(graph, object).is_some_and(is_pure))
             }
             Condition::GetAttr => {
+                if gives_function(graph, object) {
+                    uncalled.insert(id, object.callable);
+                }
                 is_reduce(object) && object.changes.is_empty() && is_attribute(graph, object, &harmless)
             }
             Condition::TypeOf | Condition::Item => {
@@ -93,6 +102,14 @@ pub(in crate::safety) fn loose(graph: &Graph) -> FxHashSet<NodeId> {
             loose.insert(object.callable);
         }
     }
+    let is_made_of = |condition: &Condition| matches!(condition, Condition::Init(_) | Condition::Made);
+    if !uncalled.is_empty() || conditional.values().any(is_made_of) {
+        reached(graph, given_to_calls(graph), |id| {
+            loose.extend(
+                uncalled.get(&id).copied().or_else(|| conditional.get(&id).is_some_and(is_made_of).then_some(id)),
+            );
+        });
+    }
     let mut references: FxHashMap<NodeId, u64> = FxHashMap::default();
     graph.for_each_reference(|id| {
         if conditional.contains_key(&id) && !is_of_calls(&id) {
@@ -107,6 +124,49 @@ pub(in crate::safety) fn loose(graph: &Graph) -> FxHashSet<NodeId> {
         }
     }
     loose
+}
+
+/// What calls are given that may call it: all that no class makes its object of and that is not only kept; and what a
+/// `partial` calls, or a `defaultdict`, when that is more than a class or function.
+fn given_to_calls(graph: &Graph) -> Vec<NodeId> {
+    let mut all = Vec::new();
+    for object in graph.ids().filter_map(|id| graph.object(id)) {
+        if is_made(object) {
+            continue;
+        }
+        if !keeps(graph, object) {
+            given(graph, object, &mut |arg| all.push(arg));
+            continue;
+        }
+        let Some((_, name)) = graph.global(object.callable) else { continue };
+        let is_object = |id: &NodeId| graph.object(*id).is_some();
+        if name == "defaultdict" {
+            all.extend(first(graph, object).filter(is_object));
+        } else if name == "partial" {
+            // a partial of a partial is one
+            let is_getter = |id: &NodeId| {
+                let made = graph.object(*id).and_then(|made| graph.global(made.callable));
+                made.is_some_and(|(module, name)| condition(&module, &name) != Some(Condition::Partial))
+            };
+            let states = object.changes.iter().filter_map(|change| match change {
+                Change::Build(state) => graph.tuple(*state).and_then(|parts| parts.first()).copied(),
+                _ => None,
+            });
+            all.extend(first(graph, object).into_iter().chain(states).filter(is_getter));
+        }
+    }
+    all
+}
+
+/// `getattr(Class, 'method')` of a class that is known: a function that nobody looked at.
+fn gives_function(graph: &Graph, object: &Object) -> bool {
+    let Some([of, name]) = graph.sequence(object.args) else { return true };
+    let Some((module, class)) = graph.global(*of) else { return false };
+    let Some(name) = graph.str(*name) else { return true };
+    let is_constant = name.trim_start_matches('_').starts_with(char::is_uppercase);
+    let is_named = || classify(&module, &format!("{class}.{name}")) == Status::Known;
+    let is_unknown = || condition(&module, &class).is_none() && classify(&module, &class) == Status::Unknown;
+    !is_constant && module != "torch._C" && !is_named() && !is_unknown()
 }
 
 fn is_reduce(object: &Object) -> bool {
@@ -155,7 +215,7 @@ fn makes_no_call(graph: &Graph, object: &Object) -> bool {
 
 /// The class whose object `copyreg` makes without calling it: `_reconstructor(cls, object, None)`, `__newobj__(cls)`. Of any
 /// other base the constructor is called.
-fn made_without_call(graph: &Graph, object: &Object) -> Option<NodeId> {
+pub(super) fn made_without_call(graph: &Graph, object: &Object) -> Option<NodeId> {
     let (module, name) = graph.global(object.callable).filter(|_| is_reduce(object))?;
     if !matches!(module.as_ref(), "copyreg" | "copy_reg") {
         return None;
@@ -167,6 +227,13 @@ fn made_without_call(graph: &Graph, object: &Object) -> Option<NodeId> {
         ("__newobj__", [class]) => Some(*class),
         _ => None,
     }
+}
+
+/// The class that `getattr(Class, 'name')` takes something of.
+pub(super) fn plain_attribute_of(graph: &Graph, object: &Object) -> Option<NodeId> {
+    let (module, name) = graph.global(object.callable)?;
+    let of = first(graph, object)?;
+    (condition(&module, &name) == Some(Condition::GetAttr) && graph.global(of).is_some()).then_some(of)
 }
 
 /// A class or function that is not dangerous, or what a harmless call gave.
@@ -207,7 +274,13 @@ fn is_attribute(graph: &Graph, object: &Object, harmless: &FxHashSet<NodeId>) ->
             let full = classify(&module, &format!("{class}.{name}"));
             full == Status::Known || is_class && !matches!(full, Status::Dangerous(_))
         }
-        None => harmless.contains(of),
+        // of an object that is a method, which may do anything
+        None => {
+            harmless.contains(of)
+                && graph
+                    .object(*of)
+                    .is_some_and(|of| of.callable == object.callable || plain_attribute_of(graph, of).is_some())
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::checkpoint::constructors::{Constructor, constructor};
 use crate::checkpoint::numpy::byte_string;
 use crate::container::detect::detect;
 use crate::error::Result;
-use crate::pickle::{Change, Graph, Node, NodeId, Object, TextId, stored};
+use crate::pickle::{Change, Construct, Graph, Node, NodeId, Object, TextId, stored};
 use crate::safety::finding::Severity;
 use crate::safety::globals::{Status, classify};
 
@@ -67,6 +67,7 @@ impl Scanner<'_> {
                     self.tell(Severity::Warning, "global-extension", message, place);
                 }
                 Node::Object(object) => {
+                    self.changes(graph, object, place);
                     if let Some(made) = graph.object(object.callable) {
                         self.call_of_result(graph, made.callable, place);
                     }
@@ -109,6 +110,24 @@ impl Scanner<'_> {
         // only the first place is kept
         let place = if used.place.is_empty() { name_place() } else { String::new() };
         used.add(Use { called: called.objects, named, built: called.built, is_loose, call, place });
+    }
+
+    /// What is done to an object that is not its own, or that has its state: then `append`, `extend`, `add` and
+    /// `__setstate__` may be what the state says they are.
+    fn changes(&mut self, graph: &Graph, object: &Object, place: &str) {
+        let is_shared = || {
+            graph.global(object.callable).is_some_and(|(module, name)| module == "logging" && name == "getLogger")
+                && object.how == Construct::Reduce
+        };
+        if !object.changes.is_empty() && is_shared() {
+            let message = "changes a logger of the program that loads the file";
+            self.tell(Severity::Danger, "global-changed", message, place);
+        }
+        let before = object.changes.split_last().map_or(&[][..], |(_, before)| before);
+        if before.iter().any(|change| matches!(change, Change::Build(_))) {
+            let message = "written by no pickler: an object is changed after it has its state, which may say how";
+            self.tell(Severity::Error, "pickle-odd", message, place);
+        }
     }
 
     /// A call of what another call gave: `operator.attrgetter('system')(os)`.
