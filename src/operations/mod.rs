@@ -1,6 +1,7 @@
 //! What can be done with checkpoints, each in a module of its own: options in, an outcome out. An operation knows no
 //! command line: what it has to say is in its outcome, as data, and who called it decides what becomes of that.
 
+pub mod check;
 pub mod convert;
 pub mod destination;
 pub mod diff;
