@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use crate::commands::check::Requirement;
+use crate::operations::check::Requirement;
 use crate::operations::convert::Shared;
 use crate::operations::diff::Ignore;
 use crate::report::{diff, ls};

@@ -2,6 +2,7 @@
 //! command line: what it has to say is in its outcome, as data, and who called it decides what becomes of that.
 
 pub mod average;
+pub mod check;
 pub mod convert;
 pub mod destination;
 pub mod diff;

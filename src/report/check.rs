@@ -2,8 +2,11 @@
 
 use std::io::{self, Write};
 
+use crate::checkpoint::Container;
+use crate::message::Note;
 use crate::render::{Cell, Column, Document, Fit, Report, Style, Table, json};
 use crate::report::figures::counted;
+use crate::safety::examine::{Examined, SortedGlobal};
 use crate::safety::finding::{Finding, Severity};
 use crate::safety::globals::Status;
 use crate::safety::weights_only::Verdict;
@@ -28,6 +31,9 @@ pub struct Check {
     pub globals: Vec<GlobalRow>,
     /// What there is to say, the worst first.
     pub findings: Vec<Finding>,
+    /// What there is to know besides.
+    #[serde(skip)]
+    pub notes: Vec<Note>,
 }
 
 /// One global.
@@ -46,8 +52,24 @@ pub struct GlobalRow {
     pub allowed: bool,
 }
 
+impl From<SortedGlobal> for GlobalRow {
+    fn from(global: SortedGlobal) -> Self {
+        GlobalRow {
+            name: global.name,
+            status: status_name(global.status),
+            uses: global.used.called + global.used.named,
+            how: match (global.used.called, global.used.built) {
+                (0, _) => "named",
+                (_, 0) => "called",
+                _ => "built",
+            },
+            allowed: global.allowed,
+        }
+    }
+}
+
 /// The name of a status.
-pub fn status_name(status: Status) -> &'static str {
+fn status_name(status: Status) -> &'static str {
     match status {
         Status::Known => "known",
         Status::Unknown => "unknown",
@@ -56,7 +78,7 @@ pub fn status_name(status: Status) -> &'static str {
 }
 
 /// The verdict that findings come to.
-pub fn verdict(findings: &[Finding]) -> &'static str {
+fn verdict(findings: &[Finding]) -> &'static str {
     match findings.iter().map(|finding| finding.severity).max() {
         None | Some(Severity::Info) => "ok",
         Some(severity) => severity.name(),
@@ -66,6 +88,26 @@ pub fn verdict(findings: &[Finding]) -> &'static str {
 impl Check {
     /// The name of the JSON schema.
     pub const SCHEMA: &'static str = "ckpt.check/1";
+
+    /// Of what was found in the input that is called so.
+    pub fn new(file: String, examined: Examined) -> Self {
+        Check {
+            schema: Check::SCHEMA,
+            file,
+            file_bytes: None,
+            container: examined.container.map(Container::name).or(examined.archive),
+            verdict: verdict(&examined.findings),
+            weights_only: examined.weights_only,
+            globals: examined.globals.into_iter().map(GlobalRow::from).collect(),
+            findings: examined.findings,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Whether a finding is at least this severe.
+    pub fn has(&self, severity: Severity) -> bool {
+        self.findings.iter().any(|finding| finding.severity >= severity)
+    }
 
     fn heading(&self) -> Cell<'_> {
         let container = self.container.map_or(String::new(), |container| format!(" ({container})"));
@@ -241,6 +283,22 @@ impl Report for Summary {
             self.error,
             self.danger
         ));
+        document
+    }
+
+    fn write_json(&self, _out: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An empty line between two reports; nothing in JSON.
+#[derive(Debug, Clone, Copy)]
+pub struct Blank;
+
+impl Report for Blank {
+    fn document(&self) -> Document<'_> {
+        let mut document = Document::default();
+        document.line("");
         document
     }
 

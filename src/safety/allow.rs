@@ -1,16 +1,25 @@
 //! Globals that a project vouches for: unknown ones count as known, a dangerous one only under its exact name.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::examine::{Examined, SortedGlobal};
 use super::finding::{Finding, Severity};
 use super::globals::Status;
+use crate::checkpoint::near::{near, not_there};
 use crate::checkpoint::resolve::{Matcher, Reach};
+use crate::error::{Error, Result};
+use crate::message::{Message, Setting};
 
 /// Names of globals that are kept, for a list of the unknown ones and for hints.
 const MAX_KEPT: usize = 100_000;
+/// Bytes of a list.
+const MAX_LIST_BYTES: u64 = 16 << 20;
+/// Globs without a match that are told one by one.
+const MAX_TOLD: usize = 8;
 
 /// One glob, and whether it has matched.
 #[derive(Debug)]
@@ -52,6 +61,18 @@ impl Allow {
             }
         }
         Ok(())
+    }
+
+    /// Takes in a list that a file holds. Errors name it.
+    pub fn add_file(&mut self, path: &Path) -> Result<()> {
+        let mut add = || {
+            let len = fs::metadata(path)?.len();
+            if len > MAX_LIST_BYTES {
+                return Err(Error::refused(format!("is too large for a list of globs ({len} bytes)")));
+            }
+            self.add_list(&fs::read_to_string(path)?).map_err(Error::refused)
+        };
+        add().map_err(|e: Error| e.of_part(&path.display().to_string()))
     }
 
     /// Marks what is allowed of an examined file, takes back what was found about it, and gives the dangerous globals that
@@ -110,19 +131,32 @@ impl Allow {
         }
     }
 
-    /// The globs that had to match something and did not.
-    pub fn unmatched(&self) -> impl Iterator<Item = &str> {
+    /// What is wrong with globs that had to match something and did not.
+    pub fn unmatched(&self) -> Option<Message> {
         let idle = |rule: &&Rule| rule.must_match && !rule.has_matched.load(Ordering::Relaxed);
-        self.rules.iter().filter(idle).map(|rule| rule.glob.as_str())
+        let idle: Vec<&Rule> = self.rules.iter().filter(idle).take(MAX_TOLD).collect();
+        let names = if idle.is_empty() { Vec::new() } else { self.names() };
+        let told = idle.into_iter().map(|Rule { glob, .. }| {
+            let near = near(glob, names.iter().map(String::as_str));
+            not_there("global", glob, Some(Setting::Allow), &near)
+        });
+        Some(Message::joined(told, "; ")).filter(|told| *told != Message::default())
     }
 
-    /// The globals that nothing is known of, over all inputs.
-    pub fn unknown(&self) -> Vec<String> {
-        self.met.lock().map(|met| met.unknown.iter().cloned().collect()).unwrap_or_default()
+    /// The globals that nothing is known of, over all inputs, as a list for [`Allow::add_list`].
+    pub fn list_of_unknown(&self) -> String {
+        let mut text = String::from("# Globals that ckpt check does not know. Review each before you allow it.\n");
+        let Ok(met) = self.met.lock() else { return text };
+        // what would be a pattern, a comment or several lines as it stands is for nobody to allow by a list
+        for name in met.unknown.iter().filter(|name| !name.contains(['#', '\n', '\r', '*', '?', '[', '{', '\\'])) {
+            text.push_str(name);
+            text.push('\n');
+        }
+        text
     }
 
     /// All globals of all inputs, those that nothing is known of first.
-    pub fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<String> {
         self.met.lock().map(|met| met.unknown.iter().chain(&met.others).cloned().collect()).unwrap_or_default()
     }
 }
@@ -138,7 +172,7 @@ mod tests {
         assert_eq!(allow.matches("models.net.Net"), (true, false));
         assert_eq!(allow.matches("train.Config"), (true, true));
         assert_eq!(allow.matches("train.Other"), (false, false));
-        assert_eq!(allow.unmatched().count(), 0);
+        assert_eq!(allow.unmatched(), None);
         assert!(allow.add_list("a\n[").unwrap_err().starts_with("line 2: "));
     }
 }

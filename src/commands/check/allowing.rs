@@ -1,22 +1,14 @@
 //! `--allow`, `--allow-from`, `--write-allow`: which globals a project vouches for, and the list of those to look at.
 
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::checkpoint::near::{near, not_there};
 use crate::commands::wording::flag;
-use crate::message::Setting;
 use crate::safety::allow::Allow;
 use crate::write::atomic::Target;
-
-/// Bytes of a list.
-const MAX_LIST_BYTES: u64 = 16 << 20;
-/// Globs of a mistaken command line that are named.
-const MAX_SHOWN: usize = 8;
 
 /// Options about globals that are vouched for.
 #[derive(Debug, Clone, Default, Args)]
@@ -44,13 +36,7 @@ impl AllowArgs {
             allow.add(glob, true).map_err(|why| anyhow::anyhow!("invalid glob {glob:?} (--allow): {why}"))?;
         }
         for path in &self.allow_from {
-            let shown = path.display().to_string();
-            let len = fs::metadata(path).with_context(|| shown.clone())?.len();
-            if len > MAX_LIST_BYTES {
-                bail!("{shown}: is too large for a list of globs ({len} bytes)");
-            }
-            let text = fs::read_to_string(path).with_context(|| shown.clone())?;
-            allow.add_list(&text).map_err(|why| anyhow::anyhow!("{shown}: {why}"))?;
+            allow.add_file(path)?;
         }
         self.target()?;
         Ok(allow)
@@ -65,29 +51,13 @@ impl AllowArgs {
 
     /// After the last input: an `--allow` that has matched nothing is an error, and the list is written.
     pub fn finish(&self, allow: &Allow) -> anyhow::Result<()> {
-        let idle: Vec<&str> = allow.unmatched().take(MAX_SHOWN).collect();
-        if !idle.is_empty() {
-            let names = allow.names();
-            let names = || names.iter().map(String::as_str);
-            let said: Vec<String> = idle.into_iter().map(|glob| idle_glob(glob, &near(glob, names()))).collect();
-            bail!(said.join("; "));
+        if let Some(idle) = allow.unmatched() {
+            bail!(idle.spoken(flag));
         }
         let Some((target, shown)) = self.target()? else { return Ok(()) };
-        let mut text = String::from("# Globals that ckpt check does not know. Review each before you allow it.\n");
-        for name in allow.unknown() {
-            // what would be a pattern, a comment or several lines as it stands is for nobody to allow by a list
-            if !name.contains(['#', '\n', '\r', '*', '?', '[', '{', '\\']) {
-                text.push_str(&name);
-                text.push('\n');
-            }
-        }
         let mut output = target.create().with_context(|| shown.clone())?;
-        output.write_all(text.as_bytes()).with_context(|| shown.clone())?;
+        output.write_all(allow.list_of_unknown().as_bytes()).with_context(|| shown.clone())?;
         output.commit().with_context(|| shown)?;
         Ok(())
     }
-}
-
-fn idle_glob(glob: &str, near: &[String]) -> String {
-    not_there("global", glob, Some(Setting::Allow), near).spoken(flag)
 }

@@ -1,0 +1,123 @@
+//! Checking: whether a file is safe to load and intact, without loading it.
+
+mod many;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use self::many::{Told, check_many};
+use crate::error::{ErrorKind, Result};
+use crate::layout::Layout;
+use crate::limits::Limits;
+use crate::message::{Message, Note, Setting};
+use crate::operations::open::path_of;
+use crate::progress::Silent;
+use crate::report::check::Check;
+use crate::report::file_bytes::file_bytes;
+use crate::safety::allow::Allow;
+use crate::safety::archive::{Named, examine_all};
+use crate::safety::examine::{Examined, examine_refused, examine_several};
+use crate::safety::integrity::Depth;
+use crate::source::{FileSource, SharedSource};
+
+/// What is looked at, and what is asked for.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Options {
+    /// Read all bytes: checksums.
+    pub data: bool,
+    /// Look for NaN, infinities, zeros and subnormal numbers in the tensors.
+    pub numerics: bool,
+    /// Report as an error what this asks for and a file is not.
+    pub require: Option<Requirement>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { data: true, numerics: false, require: None }
+    }
+}
+
+/// What a file may be asked to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requirement {
+    /// torch.load(weights_only=True) opens it.
+    WeightsOnly,
+}
+
+/// An input, or a checkpoint in an archive: its path, and what was found or why it cannot be read. Errors name it.
+pub type Checked = (PathBuf, Result<Check>);
+
+/// What an input comes to: one report, or one for an archive and one for each checkpoint in it. `layout` is what `input`
+/// stands for; one that cannot be made out may be a finding.
+pub fn check(layout: Result<Layout>, input: &Path, options: &Options, allow: &Allow, limits: &Limits) -> Vec<Checked> {
+    let shown = input.display().to_string();
+    let examined = examine_layout(layout, input, &shown, options, limits).unwrap_or_else(|e| vec![(shown, Err(e))]);
+    let checked = |(name, examined): Named| {
+        let path = path_of(input, &name);
+        let check =
+            examined.map_err(|e| e.of_input(&name)).map(|examined| report(name, &path, examined, options, allow));
+        (path, check)
+    };
+    examined.into_iter().map(checked).collect()
+}
+
+/// What was found, with what is allowed and required.
+fn report(name: String, path: &Path, mut examined: Examined, options: &Options, allow: &Allow) -> Check {
+    let refused = allow.apply(&mut examined).into_iter().map(|global| {
+        let message = Message::from(format!("{global} is dangerous: ")).setting(Setting::Allow);
+        Note::new(&name, message.text(" takes it only under its exact name"))
+    });
+    let notes = refused.collect();
+    if options.require == Some(Requirement::WeightsOnly) {
+        examined.require_weights_only();
+    }
+    Check { file_bytes: file_bytes(path), notes, ..Check::new(name, examined) }
+}
+
+fn examine_layout(
+    layout: Result<Layout>,
+    input: &Path,
+    shown: &str,
+    options: &Options,
+    limits: &Limits,
+) -> Result<Vec<Named>> {
+    let depth = Depth { data: options.data, numerics: options.numerics };
+    let alone = |examined| vec![(shown.to_owned(), Ok(examined))];
+    let mut layout = match layout {
+        Ok(layout) => layout,
+        Err(e) if e.kind() == ErrorKind::Unsupported && !input.is_dir() => return Err(e),
+        Err(e) => return examine_refused(e).map(alone),
+    };
+    if let Some(contents) = layout.contents(limits) {
+        return examine_all(layout.file().unwrap_or(input), &contents, shown, depth);
+    }
+    if !input.exists() {
+        // in an archive
+        let (files, are_shards, limits) = (layout.files(), layout.shards().is_some(), layout.limits(limits));
+        return examine_several(files.into_iter(), are_shards, layout.open(&limits, &Silent), &limits, depth)
+            .map(alone);
+    }
+    let unpacked = layout.unpacked_files();
+    let shards = layout.shards().map(|(index, shards)| (index.to_owned(), shards));
+    let opened = layout.open(limits, &Silent);
+    let open = |dir: &Path, name: &str| FileSource::open(&dir.join(name)).map(|file| Arc::new(file) as SharedSource);
+    let examined = match (shards, unpacked) {
+        (Some((index, shards)), _) => {
+            let dir = index.parent().unwrap_or(Path::new(""));
+            let parts = shards.into_iter().map(|name| (name.clone(), open(dir, &name)));
+            examine_several(parts, true, opened, limits, depth)
+        }
+        (None, Some(files)) => examine_several(files.into_iter(), false, opened, limits, depth),
+        (None, None) => {
+            let names = fs::read_dir(input)?.map(|entry| Ok(entry?.file_name()));
+            let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
+            names.retain(|name| input.join(name).is_file());
+            names.sort();
+            let names = names.iter().map(|name| name.to_string_lossy().into_owned());
+            examine_several(names.map(|name| (name.clone(), open(input, &name))), false, opened, limits, depth)
+        }
+    };
+    examined.map(alone)
+}
