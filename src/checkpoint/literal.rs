@@ -223,7 +223,7 @@ impl Parser<'_> {
         // Python takes 00 and 0.0, and no 01
         let plain = digits.trim_start_matches(['0', '_']);
         let is_padded = digits.len() > 1 && digits.starts_with('0') && plain.starts_with(|c: char| c.is_ascii_digit());
-        let node = match numbers::integer(word.as_bytes(), true)
+        let node = match numbers::integer(word.as_bytes())
             .filter(|_| !is_padded || digits.contains(['x', 'X', 'o', 'O', 'b', 'B']))
         {
             Some(value) => self.integer(&value)?,

@@ -185,7 +185,9 @@ enum Followed {
 }
 
 fn follow(module: &str, name: &str) -> Followed {
-    if name.is_empty() || module.chars().chain(name.chars()).any(char::is_control) {
+    // a lone surrogate is shown as U+FFFD
+    let is_odd = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+    if name.is_empty() || module.chars().chain(name.chars()).any(is_odd) {
         return Followed::Is(Status::Dangerous("has a name that no program writes"));
     }
     if is_listed(module, name) {

@@ -103,6 +103,47 @@ pub fn decode_by_frames(
     decoder.run()
 }
 
+/// Whether pickles in a row fetch other objects when one unpickler loads them all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sharing {
+    /// One fetches what only a pickle before it stored.
+    pub is_needed: bool,
+    /// One fetches another object than it would with a memo of its own: `MEMOIZE` counts on from pickle to pickle.
+    pub is_other: bool,
+}
+
+/// Pickles one after the other as one `Unpickler` object loads them: both of Python's keep the memo from `load` to `load`.
+/// Ends where one breaks, or after `most`.
+pub fn decode_row(
+    graph: &mut Graph,
+    stream: StreamId,
+    max_objects: u64,
+    inline: &dyn Inline,
+    most: usize,
+) -> Result<Sharing> {
+    let source = graph.stream(stream).cloned().ok_or_else(|| Error::malformed("no such stream"))?;
+    let (mut memo, mut sharing, mut at) = (Memo::default(), Sharing::default(), 0);
+    for _ in 0..most {
+        if at >= source.len() {
+            break;
+        }
+        let mut trace = NoTrace;
+        let mut decoder = Decoder::new(graph, stream, &source, at, max_objects, inline, &mut trace);
+        decoder.is_either = true;
+        (decoder.memo, decoder.own) = (memo, Some(Memo::default()));
+        let decoded = decoder.run();
+        memo = decoder.memo;
+        sharing.is_needed |= decoder.sharing.is_needed;
+        sharing.is_other |= decoder.sharing.is_other;
+        match decoded {
+            Ok(read) => at = read.end,
+            Err(e) if e.kind() == crate::error::ErrorKind::Io => return Err(e),
+            Err(_) => break,
+        }
+    }
+    Ok(sharing)
+}
+
 /// The same, with somebody who watches.
 pub fn decode_traced(
     graph: &mut Graph,
@@ -130,6 +171,9 @@ struct Decoder<'a> {
     stack: Vec<Slot>,
     marks: Vec<usize>,
     memo: Memo,
+    /// What the memo would be without the pickles before this one, where it is shared with them.
+    own: Option<Memo>,
+    sharing: Sharing,
     protocol: u8,
     /// Where the opcode in hand lies.
     at: u64,
@@ -169,6 +213,8 @@ impl<'a> Decoder<'a> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: Memo::default(),
+            own: None,
+            sharing: Sharing::default(),
             protocol: 0,
             at: position,
             code: 0,
@@ -181,7 +227,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn run(mut self) -> Result<Decoded> {
+    fn run(&mut self) -> Result<Decoded> {
         loop {
             self.at = self.reader.position();
             self.graph.count_steps(1);
@@ -243,7 +289,11 @@ impl<'a> Decoder<'a> {
     /// Everything that takes memory: one opcode of one byte can add to the stack, the marks or the memo alone.
     fn held(&self) -> u64 {
         let here = self.stack.len().saturating_add(self.marks.len()) as u64;
-        self.graph.held().saturating_add(here).saturating_add(self.memo.len())
+        self.graph
+            .held()
+            .saturating_add(here)
+            .saturating_add(self.memo.held())
+            .saturating_add(self.own.as_ref().map_or(0, Memo::held))
     }
 
     /// Opcodes that make nothing (`N0`) are bounded too: compressed, millions of them take no room.
@@ -408,7 +458,11 @@ impl<'a> Decoder<'a> {
                     _ => true,
                 };
                 if !is_text(module) || !is_text(name) {
-                    return Err(self.fail("module and name must be text"));
+                    // of a dotted module, or of a module with such an attribute, the first part is imported all the same
+                    if !self.is_either {
+                        return Err(self.fail("module and name must be text"));
+                    }
+                    self.odd("a name with a lone surrogate");
                 }
                 self.push_node(Node::Global { module, name })
             }
@@ -428,10 +482,7 @@ impl<'a> Decoder<'a> {
             }
             op::REDUCE | op::NEWOBJ | op::NEWOBJ_EX | op::INST | op::OBJ => self.construct(),
             op::BUILD => self.build(),
-            op::GET => {
-                let index = self.index_line()?;
-                self.get(index)
-            }
+            op::GET => self.get_line(),
             op::BINGET => {
                 let index = self.unsigned::<1>()?;
                 self.get(index)
@@ -440,10 +491,7 @@ impl<'a> Decoder<'a> {
                 let index = self.unsigned::<4>()?;
                 self.get(index)
             }
-            op::PUT => {
-                let index = self.index_line()?;
-                self.put(index)
-            }
+            op::PUT => self.put_line(),
             op::BINPUT => {
                 let index = self.unsigned::<1>()?;
                 self.put(index)
@@ -452,10 +500,7 @@ impl<'a> Decoder<'a> {
                 let index = self.unsigned::<4>()?;
                 self.put(index)
             }
-            op::MEMOIZE => {
-                let index = self.memo.len();
-                self.put(index)
-            }
+            op::MEMOIZE => self.memoize(),
             code => {
                 Err(Error::malformed(format!("0x{code:02x} is no pickle opcode")).at(self.source.absolute(self.at)))
             }

@@ -3,7 +3,7 @@
 
 use num_bigint::BigInt;
 
-/// `sys.int_info.default_max_str_digits`: longer ones take quadratic time.
+/// `sys.int_info.default_max_str_digits`: to compute with longer ones takes quadratic time.
 const MAX_DECIMAL_DIGITS: usize = 4300;
 
 /// The line up to a NUL, where C's readers stop, without the blanks around it.
@@ -15,30 +15,45 @@ pub(super) fn trimmed(line: &[u8]) -> &[u8] {
     line.get(from..to).unwrap_or_default()
 }
 
-/// An integer, in decimal digits or, where `prefixed`, with Python's `0x`, `0o`, `0b`; `_` may stand between digits.
-pub(crate) fn integer(text: &[u8], prefixed: bool) -> Option<BigInt> {
-    let (negative, digits) = match text.split_first() {
+/// An integer, in decimal digits, of which there are few, or with Python's `0x`, `0o`, `0b`; `_` may stand between digits.
+pub(crate) fn integer(text: &[u8]) -> Option<BigInt> {
+    let (negative, digits) = signed(text);
+    let (radix, digits) = match digits {
+        [b'0', b'x' | b'X', rest @ ..] => (16, rest.strip_prefix(b"_").unwrap_or(rest)),
+        [b'0', b'o' | b'O', rest @ ..] => (8, rest.strip_prefix(b"_").unwrap_or(rest)),
+        [b'0', b'b' | b'B', rest @ ..] => (2, rest.strip_prefix(b"_").unwrap_or(rest)),
+        _ => (10, digits),
+    };
+    let digits = plain_digits(digits, radix)?;
+    if radix == 10 && digits.len() > MAX_DECIMAL_DIGITS {
+        return None;
+    }
+    let value = BigInt::parse_bytes(&digits, radix)?;
+    Some(if negative { -value } else { value })
+}
+
+/// Whether an integer in decimal digits has a minus sign, and its digits without zeros in front.
+pub(super) fn decimal(text: &[u8]) -> Option<(bool, Vec<u8>)> {
+    let (negative, digits) = signed(text);
+    Some((negative, plain_digits(digits, 10)?))
+}
+
+fn signed(text: &[u8]) -> (bool, &[u8]) {
+    match text.split_first() {
         Some((b'-', rest)) => (true, rest),
         Some((b'+', rest)) => (false, rest),
         _ => (false, text),
-    };
-    let (radix, digits) = match digits {
-        [b'0', b'x' | b'X', rest @ ..] if prefixed => (16, rest.strip_prefix(b"_").unwrap_or(rest)),
-        [b'0', b'o' | b'O', rest @ ..] if prefixed => (8, rest.strip_prefix(b"_").unwrap_or(rest)),
-        [b'0', b'b' | b'B', rest @ ..] if prefixed => (2, rest.strip_prefix(b"_").unwrap_or(rest)),
-        _ => (10, digits),
-    };
-    let digits = without_underscores(digits, |b| char::from(b).is_digit(radix))?;
+    }
+}
+
+fn plain_digits(text: &[u8], radix: u32) -> Option<Vec<u8>> {
+    let mut digits = without_underscores(text, |b| char::from(b).is_digit(radix))?;
     if !digits.iter().all(|b| char::from(*b).is_digit(radix)) {
         return None;
     }
     let zeros = digits.iter().take_while(|b| **b == b'0').count().min(digits.len().saturating_sub(1));
-    let digits = digits.get(zeros..).unwrap_or_default();
-    if radix == 10 && digits.len() > MAX_DECIMAL_DIGITS {
-        return None;
-    }
-    let value = BigInt::parse_bytes(digits, radix)?;
-    Some(if negative { -value } else { value })
+    drop(digits.drain(..zeros));
+    Some(digits)
 }
 
 /// A float: digits with `_` between them, an exponent, `inf`, `nan`.
@@ -90,8 +105,12 @@ mod tests {
             (b"0x", None, None),
             (b"1e5", None, None),
         ] {
-            assert_eq!(integer(text, true), any.map(BigInt::from), "{text:?}");
-            assert_eq!(integer(text, false), decimal.map(BigInt::from), "{text:?}");
+            assert_eq!(integer(text), any.map(BigInt::from), "{text:?}");
+            let digits = super::decimal(text).map(|(negative, digits)| {
+                let value = BigInt::parse_bytes(&digits, 10).unwrap();
+                if negative { -value } else { value }
+            });
+            assert_eq!(digits, decimal.map(BigInt::from), "{text:?}");
         }
         assert_eq!(trimmed(b" \t12 \x0b\r"), b"12");
         assert_eq!(trimmed(b"12\0junk"), b"12");

@@ -14,7 +14,7 @@ const KEEP: u64 = 4096;
 const MAX_LINE: usize = 16 << 20;
 
 /// As much of a line as an error shows.
-fn start_of(line: &[u8]) -> String {
+pub(super) fn start_of(line: &[u8]) -> String {
     String::from_utf8_lossy(line).chars().take(40).collect()
 }
 
@@ -51,7 +51,7 @@ impl Decoder<'_> {
         Ok(line)
     }
 
-    fn small_line(&mut self) -> Result<(u64, Vec<u8>)> {
+    pub(super) fn small_line(&mut self) -> Result<(u64, Vec<u8>)> {
         let line = self.line(MAX_LINE)?;
         line.bytes.map(|bytes| (line.begin, bytes)).ok_or_else(|| self.fail("a line of more than 16 MiB"))
     }
@@ -59,13 +59,6 @@ impl Decoder<'_> {
     pub(super) fn line_text(&mut self, encoding: Encoding) -> Result<TextId> {
         let line = self.line(usize::try_from(KEEP).unwrap_or(0))?;
         self.graph.add_text(self.stream, line.begin, line.len, line.bytes.as_deref(), encoding)
-    }
-
-    pub(super) fn index_line(&mut self) -> Result<u64> {
-        let (_, line) = self.small_line()?;
-        let text = numbers::trimmed(&line);
-        let index = numbers::integer(text, false).and_then(|index| u64::try_from(index).ok());
-        index.ok_or_else(|| self.fail(&format!("{:?} is no memo index", start_of(text))))
     }
 
     pub(super) fn small_int<const N: usize>(&mut self) -> Result<()> {
@@ -96,7 +89,7 @@ impl Decoder<'_> {
         let plain = number.strip_prefix(b"-").or(number.strip_prefix(b"+")).unwrap_or(number);
         let is_plain = !plain.is_empty() && plain.iter().all(u8::is_ascii_digit);
         if !is_plain {
-            let Some(value) = numbers::integer(number, true) else { return Ok(None) };
+            let Some(value) = numbers::integer(number) else { return self.long_with_underscores(number) };
             return Ok(Some(match i64::try_from(&value) {
                 Ok(value) => Node::Int(value),
                 Err(_) => Node::Long(self.graph.add_text_of(&value.to_signed_bytes_le(), Encoding::TwosComplement)?),
@@ -109,6 +102,15 @@ impl Decoder<'_> {
         let len = number.len() as u64;
         let text = self.graph.add_text(self.stream, begin + before as u64, len, Some(number), Encoding::Decimal)?;
         Ok(Some(Node::Long(text)))
+    }
+
+    /// Pythons before 3.10.7 read any number of digits.
+    fn long_with_underscores(&mut self, number: &[u8]) -> Result<Option<Node>> {
+        let Some((negative, mut digits)) = numbers::decimal(number) else { return Ok(None) };
+        if negative {
+            digits.insert(0, b'-');
+        }
+        Ok(Some(Node::Long(self.graph.add_text_of(&digits, Encoding::Decimal)?)))
     }
 
     pub(super) fn long<const N: usize>(&mut self) -> Result<()> {

@@ -305,8 +305,8 @@ impl<'a> Scanner<'a> {
             // a zip begins with `P`, which takes a line as a persistent id: torch never comes to what follows it
             Reading::HiddenInZip => self.only_danger(|scanner| scanner.hidden(source, place, depth).map(drop)),
             Reading::HiddenOrSearched => {
-                if !self.hidden(source, place, depth)? {
-                    self.search(source, 0, Some(MOST_SEARCHED), place)?;
+                if !self.hidden(source, place, depth)? && self.search(source, 0, Some(MOST_SEARCHED), place)? {
+                    self.before_the_break(source, place, depth)?;
                 }
                 Ok(())
             }

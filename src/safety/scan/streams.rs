@@ -12,7 +12,7 @@ use crate::container::legacy::is_legacy;
 use crate::container::npy;
 use crate::error::{ErrorKind, Result};
 use crate::layout::is_called_a_checkpoint;
-use crate::pickle::{Decoded, Graph, Node, NodeId, NothingInline, decode_as_either, decode_by_frames};
+use crate::pickle::{Decoded, Graph, Node, NodeId, NothingInline, decode_as_either, decode_by_frames, decode_row};
 use crate::safety::finding::{Finding, Severity};
 use crate::safety::globals::{Status, classify};
 use crate::source::{MemorySource, SharedSource, Window, read_vec};
@@ -21,11 +21,13 @@ use crate::source::{MemorySource, SharedSource, Window, read_vec};
 const HEAD_BYTES: u64 = 512;
 /// Pickles that are looked for in one stream.
 const MAX_PICKLES: usize = 10_000;
+/// Pickles that a legacy stream of torch's begins with.
+const LEGACY_PICKLES: usize = 5;
 
 impl Scanner<'_> {
     /// Pickles one after the other from the beginning of a stream; what is left is looked at as a file of its own.
     pub(super) fn stream(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
-        let pickles = if is_legacy(source) { 5 } else { MAX_PICKLES };
+        let (pickles, left) = (if is_legacy(source) { LEGACY_PICKLES } else { MAX_PICKLES }, self.left);
         let (mut at, mut begun, mut behind_frames) = (0, BTreeSet::new(), Vec::new());
         let mut is_broken = false;
         for number in 0..pickles {
@@ -33,7 +35,7 @@ impl Scanner<'_> {
                 break;
             }
             begun.insert(at);
-            let Some(read) = self.pickle(source, at, place, depth, number == 0 || pickles == 5)? else {
+            let Some(read) = self.pickle(source, at, place, depth, number == 0 || pickles == LEGACY_PICKLES)? else {
                 if number > 0 {
                     self.trailing(source, at, place, depth)?;
                 }
@@ -45,7 +47,15 @@ impl Scanner<'_> {
                 behind_frames.push(read.read_to);
             }
         }
+        if begun.len() > 1 {
+            self.with_one_memo(source, left, begun.len(), place, depth)?;
+        }
         self.behind_frames(source, behind_frames, begun, place, depth)?;
+        if !is_broken && pickles == LEGACY_PICKLES && at < source.len() {
+            // torch takes what follows for storages, whoever loads pickle after pickle for pickles
+            let rest = Window::shared(source, at, source.len() - at)?;
+            self.hidden(&rest, &at_byte(place, source.absolute(at)), depth)?;
+        }
         if !is_broken && pickles == MAX_PICKLES && at < source.len() {
             let message =
                 format!("what follows the first {MAX_PICKLES} pickles is only searched for dangerous globals");
@@ -53,6 +63,32 @@ impl Scanner<'_> {
             self.search(source, at, None, place)?;
         }
         Ok(())
+    }
+
+    /// What pickles come to when one `Unpickler` object loads them all, and fetch from its memo what those before them
+    /// stored. `left` is what may be made of objects: as much as when they were read alone.
+    fn with_one_memo(
+        &mut self,
+        source: &SharedSource,
+        left: u64,
+        pickles: usize,
+        place: &str,
+        depth: usize,
+    ) -> Result<()> {
+        if !self.may_begin(place) {
+            return Ok(());
+        }
+        let mut graph = Graph::new();
+        let stream = graph.add_stream(Arc::clone(source), "");
+        let sharing = decode_row(&mut graph, stream, left, &Joblib, pickles)?;
+        self.spend(graph.steps());
+        if sharing.is_needed {
+            self.aside(|_| true, |scanner| scanner.collect(&graph, place, depth))
+        } else if sharing.is_other {
+            self.only_danger(|scanner| scanner.collect(&graph, place, depth))
+        } else {
+            Ok(())
+        }
     }
 
     /// Pickles that begin where a frame ends which went on after the `STOP` of another: whoever loads one after the other
@@ -194,19 +230,7 @@ impl Scanner<'_> {
         if !may_be_pickle(&head) || !self.may_begin(place) {
             return Ok(false);
         }
-        let mut at = 0;
-        let (graph, decoded) = loop {
-            let mut graph = Graph::new();
-            let stream = graph.add_stream(Arc::clone(source), "");
-            let decoded = decode_as_either(&mut graph, stream, at, self.left, &NothingInline);
-            self.spend(graph.steps());
-            match &decoded {
-                Err(e) if e.kind() == ErrorKind::Io => return Err(e.again()),
-                // the first of many may be a plain number
-                Ok(read) if !names_any(&graph) && read.end < source.len() && self.may_begin(place) => at = read.end,
-                _ => break (graph, decoded),
-            }
-        };
+        let (graph, decoded) = self.first_that_names(source, place)?;
         // no module has such a name, so that Python stops there: a tar whose first member is `c.pt` is no pickle
         let first = graph.ids().find_map(|id| graph.global(id));
         if first.is_some_and(|(module, _)| module.contains('\0')) {
@@ -224,6 +248,29 @@ impl Scanner<'_> {
             return self.stream(source, place, depth + 1).map(|()| true);
         }
         Ok(false)
+    }
+
+    /// The first pickle in a row that names a global, or the last one.
+    fn first_that_names(&mut self, source: &SharedSource, place: &str) -> Result<(Graph, Result<Decoded>)> {
+        let mut at = 0;
+        loop {
+            let mut graph = Graph::new();
+            let stream = graph.add_stream(Arc::clone(source), "");
+            let decoded = decode_as_either(&mut graph, stream, at, self.left, &NothingInline);
+            self.spend(graph.steps());
+            match &decoded {
+                Err(e) if e.kind() == ErrorKind::Io => return Err(e.again()),
+                // the first of many may be a plain number
+                Ok(read) if !names_any(&graph) && read.end < source.len() && self.may_begin(place) => at = read.end,
+                _ => return Ok((graph, decoded)),
+            }
+        }
+    }
+
+    /// What a file names before it breaks, of which only the bytes behind the break said that it is a pickle.
+    pub(super) fn before_the_break(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        let (graph, _) = self.first_that_names(source, place)?;
+        self.aside(|_| true, |scanner| scanner.collect(&graph, place, depth))
     }
 
     /// One `.npy`: an array of objects is a pickle. What is no header by numpy's rules, or by ours, may be one by the

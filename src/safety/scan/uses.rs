@@ -39,7 +39,7 @@ impl Scanner<'_> {
     pub(super) fn collect(&mut self, graph: &Graph, place: &str, depth: usize) -> Result<()> {
         for (what, at) in graph.oddities() {
             // Python's own readers disagree on these
-            let differ = ["a frame", "a state", "a call"].iter().any(|start| what.starts_with(start));
+            let differ = ["a frame", "a state", "a call", "a memo index"].iter().any(|start| what.starts_with(start));
             let severity = if differ { Severity::Error } else { Severity::Warning };
             self.tell(severity, "pickle-odd", format!("written by no pickler: {what}"), &at_byte(place, at));
         }
