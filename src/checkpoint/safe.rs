@@ -193,6 +193,8 @@ impl Work<'_> {
         }
         let changes = match made {
             Node::Object(object) => object.changes.as_slice(),
+            // what was done to an object that something else stands for
+            _ if graph.object(node).is_some() => &[],
             _ => graph.changes(node),
         };
         for change in changes {
@@ -255,7 +257,10 @@ impl Work<'_> {
                     return Ok(Fate::KEEP);
                 }
                 if graph.stored_len(raw) > MAX_BYTES {
-                    return Err(Error::limit(format!("{}: a byte string of more than {MAX_BYTES} bytes", self.name(at))));
+                    return Err(Error::limit(format!(
+                        "{}: a byte string of more than {MAX_BYTES} bytes",
+                        self.name(at)
+                    )));
                 }
                 let bytes = graph.raw_text(raw)?.into_owned();
                 Ok(Fate::same(self.encoded(&bytes)?))

@@ -142,7 +142,8 @@ impl Work<'_> {
             return Ok(Fate { class: None, ..self.anew(node, id, tensor) });
         }
         let inner = self.push(Node::Foreign(0))?;
-        let data = Tensor { kind: Kind::Tensor, requires_grad: Some(false), state: None, class: None, ..tensor.clone() };
+        let data =
+            Tensor { kind: Kind::Tensor, requires_grad: Some(false), state: None, class: None, ..tensor.clone() };
         self.checkpoint.tensors.add(inner, data)?;
         let grad = if tensor.requires_grad == Some(false) { Graph::FALSE } else { Graph::TRUE };
         let hooks = self.call("collections", "OrderedDict", &[])?;

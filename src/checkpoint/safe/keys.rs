@@ -137,7 +137,10 @@ impl Work<'_> {
             let shown = match self.checkpoint.graph.node(*key) {
                 Node::Bool(value) => i64::from(*value).to_string(),
                 // Python's 1.0 is 1
-                Node::Float(value) => objects.repr(*key, MAX_KEY_CHARS).trim_end_matches(".0").replace("-0", if *value == 0.0 { "0" } else { "-0" }),
+                Node::Float(value) => objects
+                    .repr(*key, MAX_KEY_CHARS)
+                    .trim_end_matches(".0")
+                    .replace("-0", if *value == 0.0 { "0" } else { "-0" }),
                 // tensors are told apart by what they are, not by what they hold
                 Node::Foreign(_) => continue,
                 _ if self.checkpoint.tensors.of(*key).is_some() || *key == Graph::NONE => continue,

@@ -40,9 +40,8 @@ impl Work<'_> {
         for entry in names.entries {
             let name = entry.name();
             // values of several elements are listed below their names
-            let is_of = |whole: &str| {
-                name.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            };
+            let is_of =
+                |whole: &str| name.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
             if wholes.iter().any(|whole| is_of(whole)) {
                 items.extend(values.extract_if(.., |(whole, _)| is_of(whole)));
                 continue;
@@ -68,12 +67,18 @@ impl Work<'_> {
         for (path, class) in &names.modules {
             let name = join(path);
             let is_packed = class == "Linear"
-                && packed.iter().any(|packed| packed.strip_suffix("_packed_params").is_some_and(|stem| stem.trim_end_matches('.') == name));
+                && packed.iter().any(|packed| {
+                    packed.strip_suffix("_packed_params").is_some_and(|stem| stem.trim_end_matches('.') == name)
+                });
             let known = VERSIONS.iter().find(|(known, _)| known == class).map_or(1, |(_, version)| *version);
             let version = self.push(Node::Int(if is_packed { 3 } else { known }))?;
             let key = self.checkpoint.graph.push_str("version")?;
             let version = self.push(Node::Dict(Box::new(vec![Entry { key, value: version, key_at: 0 }])))?;
-            versions.push(Change::Item(Entry { key: self.checkpoint.graph.push_str(&name)?, value: version, key_at: 0 }));
+            versions.push(Change::Item(Entry {
+                key: self.checkpoint.graph.push_str(&name)?,
+                value: version,
+                key_at: 0,
+            }));
         }
         let versions = ordered_dict(self.checkpoint, versions)?;
         let key = self.checkpoint.graph.push_str("_metadata")?;

@@ -24,7 +24,8 @@ impl Work<'_> {
             }
             (Some(Constructor::LoadFromBytes), _) => {
                 let inner = self.checkpoint.tensors.inner_roots.get(&node).copied();
-                let is_storage = |inner| matches!(self.checkpoint.storages.meaning(inner), Some(Persistent::Storage { .. }));
+                let is_storage =
+                    |inner| matches!(self.checkpoint.storages.meaning(inner), Some(Persistent::Storage { .. }));
                 return Ok(match inner {
                     Some(inner) if !is_storage(inner) => Fate { class: None, form: Form::Move(inner) },
                     _ => Fate::WHOLE,

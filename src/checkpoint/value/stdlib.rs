@@ -58,7 +58,8 @@ impl Objects<'_> {
         let bare = self.graph.changes(node).is_empty();
         match (module.as_ref(), name.as_ref()) {
             ("datetime", "datetime") if bare => {
-                let [a, b, month, day, rest @ ..] = *<&[u8; 10]>::try_from(self.short_bytes(*args.first()?)?.as_slice()).ok()?;
+                let [a, b, month, day, rest @ ..] =
+                    *<&[u8; 10]>::try_from(self.short_bytes(*args.first()?)?.as_slice()).ok()?;
                 let date = iso_date([a, b], month & 0x7f, day);
                 Some(format!("{date}T{}{}", iso_time(rest), self.iso_zone(args.get(1))?))
             }
@@ -102,7 +103,11 @@ impl Objects<'_> {
                 if bare && module.starts_with("pathlib") =>
             {
                 let parts = args.iter().map(|part| self.short_text(*part)).collect::<Option<Vec<String>>>()?;
-                if name.ends_with("PosixPath") { Some(posix_path(&parts)) } else { windows_path(&parts).map(|path| path.replace('/', "\\")) }
+                if name.ends_with("PosixPath") {
+                    Some(posix_path(&parts))
+                } else {
+                    windows_path(&parts).map(|path| path.replace('/', "\\"))
+                }
             }
             _ => None,
         }

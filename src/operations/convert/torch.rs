@@ -114,7 +114,8 @@ impl Job<'_> {
         if verdict.opens {
             return Ok(());
         }
-        let reasons: Vec<String> = verdict.reasons.iter().take(MAX_REASONS).map(|reason| reason.detail.clone()).collect();
+        let reasons: Vec<String> =
+            verdict.reasons.iter().take(MAX_REASONS).map(|reason| reason.detail.clone()).collect();
         let message = format!("torch would still not open it with weights_only=True: {}", reasons.join("; "));
         Err(Error::unsupported(message).advise(Setting::Drop.then(" leaves out what is in the way")))
     }
