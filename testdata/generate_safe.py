@@ -82,8 +82,8 @@ def cases():
     scalars = {"i": np.int64(-5), "f": np.float32(0.1), "b": np.bool_(True), "u": np.uint64(2**64 - 1), "s": np.str_("hé"),
                "c": np.complex128(1 + 2j), "d": np.datetime64("2020-01-02T03:04:05")}
     yield "scalars", scalars, None, {key: str(value) if key == "d" else value.item() for key, value in scalars.items()}
-    yield "names", {"f": torch.relu, "g": len, "c": Color, "p": print}, None, {
-        "f": "torch.relu", "g": "len", "c": own + "Color", "p": "print"}
+    yield "names", {"f": json.dumps, "g": len, "c": Color, "p": print}, None, {
+        "f": "json.dumps", "g": "len", "c": own + "Color", "p": "print"}
     dicts = collections.defaultdict(list, {"a": [1]})
     yield "collections", {"d": dicts, "q": collections.deque([1, 2]), "f": frozenset({3}), "n": Point(1, 2), "b": Bag(k=1)}, [
         ("d", "collections.defaultdict", "dict"), ("q", "collections.deque", "list"), ("f", "frozenset", "set"),
