@@ -187,6 +187,7 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
             [CompletionResult]::new('--max-expanded-bytes', '--max-expanded-bytes', [CompletionResultType]::ParameterName, 'Maximum bytes of compressed input or standard input once expanded')
             [CompletionResult]::new('--max-read-bytes', '--max-read-bytes', [CompletionResultType]::ParameterName, 'Maximum bytes to read from tensors whose declared size exceeds their stored data')
             [CompletionResult]::new('--state-dict', '--state-dict', [CompletionResultType]::ParameterName, 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)')
+            [CompletionResult]::new('--safe', '--safe', [CompletionResultType]::ParameterName, 'Keep the whole object and make it open with torch.load(weights_only=True): objects of other classes become the dicts, lists, numbers or strings that they hold (torch formats)')
             [CompletionResult]::new('--compact', '--compact', [CompletionResultType]::ParameterName, 'Write only the parts of storages that tensors use (torch formats)')
             [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Replace existing files')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Short for --format json')

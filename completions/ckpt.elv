@@ -178,6 +178,7 @@ set edit:completion:arg-completer[ckpt] = {|@words|
             cand --max-expanded-bytes 'Maximum bytes of compressed input or standard input once expanded'
             cand --max-read-bytes 'Maximum bytes to read from tensors whose declared size exceeds their stored data'
             cand --state-dict 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)'
+            cand --safe 'Keep the whole object and make it open with torch.load(weights_only=True): objects of other classes become the dicts, lists, numbers or strings that they hold (torch formats)'
             cand --compact 'Write only the parts of storages that tensors use (torch formats)'
             cand --force 'Replace existing files'
             cand --json 'Short for --format json'

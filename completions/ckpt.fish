@@ -178,6 +178,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-entries -d 'Ma
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l safe -d 'Keep the whole object and make it open with torch.load(weights_only=True): objects of other classes become the dicts, lists, numbers or strings that they hold (torch formats)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l compact -d 'Write only the parts of storages that tensors use (torch formats)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l json -d 'Short for --format json'

@@ -73,6 +73,8 @@ pub enum Setting {
     Scale,
     /// The relative tolerance.
     Rtol,
+    /// Replacing what torch's weights-only unpickler refuses.
+    Safe,
     /// A file for the values that a format does not hold.
     SaveValues,
     /// Entries for the metadata.
@@ -127,6 +129,7 @@ impl Setting {
             Setting::RootA => "root_a",
             Setting::RootB => "root_b",
             Setting::Rtol => "rtol",
+            Setting::Safe => "safe",
             Setting::SaveValues => "save_values",
             Setting::Scale => "scale",
             Setting::SetMetadata => "set_metadata",

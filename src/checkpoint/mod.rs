@@ -32,6 +32,7 @@ pub mod resave;
 pub mod resolve;
 pub mod role;
 pub mod root;
+pub mod safe;
 pub mod salvage;
 pub mod script;
 pub mod selection;

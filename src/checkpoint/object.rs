@@ -92,7 +92,7 @@ impl<'a> Objects<'a> {
     }
 
     /// `getattr(Outer, 'Inner')`: how protocols before 4 name a nested class.
-    fn nested_class(&self, mut callable: NodeId) -> Option<(Cow<'a, str>, Cow<'a, str>)> {
+    pub(super) fn nested_class(&self, mut callable: NodeId) -> Option<(Cow<'a, str>, Cow<'a, str>)> {
         let mut names = Vec::new();
         // classes nest a few deep at most
         for _ in 0..16 {

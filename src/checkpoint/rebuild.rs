@@ -44,6 +44,7 @@ impl Tensors {
         self.all.get(id.0 as usize)
     }
 
+    /// The same, to change.
     pub(super) fn get_mut(&mut self, id: TensorId) -> Option<&mut Tensor> {
         self.all.get_mut(id.0 as usize)
     }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rustc_hash::FxHashMap;
 
+pub(super) use self::joblib::unfold_nested;
 pub use self::state_dict::{metadata_below, ordered_dict, state_dict};
 pub use self::storages::NewStorage;
 use self::storages::{Home, Planned, Use};
@@ -43,7 +44,7 @@ pub struct Resave {
 /// Edits `checkpoint` so that what lies below `root` can be pickled for torch; gives the storages in their order, whose keys
 /// are their numbers.
 pub fn resave(checkpoint: &mut Checkpoint, root: NodeId, options: &Resave) -> Result<Vec<NewStorage>> {
-    joblib::unfold_nested(checkpoint, root)?;
+    unfold_nested(checkpoint, root)?;
     let mut order = legacy::order(checkpoint, root)?;
     if options.legacy {
         legacy::refuse(checkpoint, root, &order)?;

@@ -52,6 +52,10 @@ pub struct Args {
     /// Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)
     #[arg(long)]
     pub state_dict: bool,
+    /// Keep the whole object and make it open with torch.load(weights_only=True): objects of other classes become the dicts,
+    /// lists, numbers or strings that they hold (torch formats)
+    #[arg(long, conflicts_with_all = ["state_dict", "max_shard_size"])]
+    pub safe: bool,
     /// Leave out an element and everything below it; a name or a glob; repeatable. An element of a list or tuple leaves
     /// None where others follow it
     #[arg(long, value_name = "NAME|GLOB")]
@@ -116,6 +120,7 @@ impl Args {
         Ok(Options {
             to,
             state_dict: self.state_dict,
+            safe: self.safe,
             select: self.names.select(),
             drop: self.drop.clone(),
             dtype: self.dtype.clone(),

@@ -88,6 +88,17 @@ impl Spool {
     }
 }
 
+impl Write for Spool {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.push(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// What is said when data expands to more than `bound` bytes.
 pub fn over(bound: u64) -> Error {
     Error::limit(format!("expands to more than {bound} bytes")).allowed_by(Setting::MaxExpandedBytes)

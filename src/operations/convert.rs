@@ -51,6 +51,8 @@ pub struct Options {
     pub to: Format,
     /// Reduce to a plain state dict; other formats than torch's hold nothing else.
     pub state_dict: bool,
+    /// Keep the whole object and replace what `torch.load(weights_only=True)` refuses by what it holds, in torch's formats.
+    pub safe: bool,
     /// Where to progress, and which names to take.
     pub select: Select,
     /// Leave out these elements and everything below them: names or globs.
@@ -138,6 +140,9 @@ pub fn convert(
         let what = format!(" is for safetensors; {} has no metadata", options.to);
         return Err(Error::refused(Setting::SetMetadata.then(what)));
     }
+    if options.safe {
+        may_be_safe(options, outlet)?;
+    }
     let Input { name, checkpoint, .. } = input;
     let report = Conversion {
         schema: "ckpt.convert/1",
@@ -164,6 +169,21 @@ pub fn convert(
     };
     checkpoint.notes.iter().for_each(|note| job.note(note.as_str()));
     job.run(checkpoint).map_err(|e| e.of_input(name))
+}
+
+/// Refuses what holds weights only anyway.
+fn may_be_safe(options: &Options, outlet: &Outlet) -> Result<()> {
+    let message = if options.state_dict {
+        Setting::Safe.then(" keeps the whole object: leave out ").setting(Setting::StateDict)
+    } else if !matches!(options.to, Format::Torch | Format::TorchLegacy) {
+        let what = format!(" is for torch's formats; {} holds nothing but weights: leave out ", options.to);
+        Setting::Safe.then(what).setting(Setting::Safe)
+    } else if matches!(outlet, Outlet::Shards(_)) {
+        Setting::Safe.then(" writes one file: leave out ").setting(Setting::MaxShardSize)
+    } else {
+        return Ok(());
+    };
+    Err(Error::refused(message))
 }
 
 /// Names the output in what the system says; all else that goes wrong while something is written is the input's.

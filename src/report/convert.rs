@@ -39,6 +39,8 @@ pub struct Conversion {
     pub not_cast: Vec<String>,
     /// Tensors that were written though their bytes do not match the input's checksums.
     pub doubtful: Vec<Lost>,
+    /// Objects that became what they hold, so that torch opens the output with `weights_only=True`.
+    pub replaced: Vec<Replacement>,
     /// What else there is to know, in order.
     #[serde(skip)]
     pub notes: Vec<Note>,
@@ -89,6 +91,17 @@ pub struct Written {
     pub file: String,
     /// Its size.
     pub bytes: u64,
+}
+
+/// An object that became what it holds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Replacement {
+    /// Its name from the top object on.
+    pub name: String,
+    /// Its class; of functions and classes `function` and `type`.
+    pub class: String,
+    /// The class of what stands in its place.
+    pub became: String,
 }
 
 /// Something of the input that is not in the output.

@@ -38,6 +38,7 @@ mod rename;
 mod renames;
 mod repair;
 mod round_trips;
+mod safe;
 mod salvage;
 mod scripts;
 mod selection;

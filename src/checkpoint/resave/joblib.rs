@@ -8,9 +8,9 @@ use crate::pickle::text::Encoding;
 use crate::pickle::{Change, Graph, Node, NodeId, Scan};
 
 /// joblib's stand-ins for object arrays become the arrays whose pickles follow them in the stream.
-pub(super) fn unfold_nested(checkpoint: &mut Checkpoint, root: NodeId) -> Result<()> {
+pub(in crate::checkpoint) fn unfold_nested(checkpoint: &mut Checkpoint, root: NodeId) -> Result<()> {
     for node in Scan::new(&checkpoint.graph, root)?.order() {
-        if let Some(nested) = checkpoint.graph.inline_pickle(*node) {
+        if let Some(nested) = checkpoint.graph.take_inline_pickle(*node) {
             let nested = checkpoint.graph.node(nested).clone();
             if let Some(place) = checkpoint.graph.node_mut(*node) {
                 *place = nested;

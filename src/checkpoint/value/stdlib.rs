@@ -50,6 +50,103 @@ impl Objects<'_> {
     }
 }
 
+impl Objects<'_> {
+    /// The text that says all of a date, a time, a path or an identifier: `isoformat()` and `str()`.
+    pub(in crate::checkpoint) fn plain_text(&self, node: NodeId) -> Option<String> {
+        let (module, name) = self.class(node)?;
+        let args = self.args(node);
+        let bare = self.graph.changes(node).is_empty();
+        match (module.as_ref(), name.as_ref()) {
+            ("datetime", "datetime") if bare => {
+                let [a, b, month, day, rest @ ..] =
+                    *<&[u8; 10]>::try_from(self.short_bytes(*args.first()?)?.as_slice()).ok()?;
+                let date = iso_date([a, b], month & 0x7f, day);
+                Some(format!("{date}T{}{}", iso_time(rest), self.iso_zone(args.get(1))?))
+            }
+            ("datetime", "date") if bare => {
+                let [a, b, month, day] = *self.short_bytes(*args.first()?)?.as_slice() else { return None };
+                Some(iso_date([a, b], month, day))
+            }
+            ("datetime", "time") if bare => {
+                let [hour, rest @ ..] = *<&[u8; 6]>::try_from(self.short_bytes(*args.first()?)?.as_slice()).ok()?;
+                let [minute, second, x, y, z] = rest;
+                Some(format!("{}{}", iso_time([hour & 0x7f, minute, second, x, y, z]), self.iso_zone(args.get(1))?))
+            }
+            ("datetime", "timedelta") if bare => {
+                let [days, seconds, microseconds] = args else { return None };
+                let [days, seconds, part] = [days, seconds, microseconds].map(|part| self.graph.int(*part));
+                let (days, seconds, part) = (days?, seconds?, part?);
+                let mut text = match days {
+                    0 => String::new(),
+                    -1 | 1 => format!("{days} day, "),
+                    days => format!("{days} days, "),
+                };
+                text += &format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+                if part != 0 {
+                    text += &format!(".{part:06}");
+                }
+                Some(text)
+            }
+            ("datetime", "timezone") if bare => match args {
+                [offset] => match self.iso_offset(*offset)?.as_str() {
+                    "+00:00" => Some("UTC".to_owned()),
+                    offset => Some(format!("UTC{offset}")),
+                },
+                _ => None,
+            },
+            ("uuid", "UUID") => {
+                let mut repr = Repr { objects: self, out: String::new(), max: 200, depth: 0 };
+                repr.uuid(node)?;
+                Some(repr.out.strip_prefix("UUID('")?.strip_suffix("')")?.to_owned())
+            }
+            (module, "PosixPath" | "PurePosixPath" | "WindowsPath" | "PureWindowsPath")
+                if bare && module.starts_with("pathlib") =>
+            {
+                let parts = args.iter().map(|part| self.short_text(*part)).collect::<Option<Vec<String>>>()?;
+                if name.ends_with("PosixPath") {
+                    Some(posix_path(&parts))
+                } else {
+                    windows_path(&parts).map(|path| path.replace('/', "\\"))
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// The offset of a `datetime.timezone`; nothing where there is none, `None` for other zones.
+    fn iso_zone(&self, zone: Option<&NodeId>) -> Option<String> {
+        let Some(zone) = zone.copied().filter(|zone| *zone != Graph::NONE) else { return Some(String::new()) };
+        let (module, name) = self.class(zone)?;
+        let offset = *self.args(zone).first()?;
+        if module == "datetime" && name == "timezone" { self.iso_offset(offset) } else { None }
+    }
+
+    /// `+02:00` of a `timedelta`.
+    fn iso_offset(&self, offset: NodeId) -> Option<String> {
+        let [days, seconds, microseconds] = *self.args(offset) else { return None };
+        let (days, seconds) = (self.graph.int(days)?, self.graph.int(seconds)?);
+        if self.graph.int(microseconds)? != 0 {
+            return None;
+        }
+        let seconds = days.checked_mul(86_400)?.checked_add(seconds)?;
+        let (sign, seconds) = (if seconds < 0 { '-' } else { '+' }, seconds.unsigned_abs());
+        let text = format!("{sign}{:02}:{:02}", seconds / 3600, seconds / 60 % 60);
+        Some(if seconds % 60 == 0 { text } else { format!("{text}:{:02}", seconds % 60) })
+    }
+}
+
+fn iso_date(year: [u8; 2], month: u8, day: u8) -> String {
+    format!("{:04}-{month:02}-{day:02}", u16::from_be_bytes(year))
+}
+
+fn iso_time([hour, minute, second, x, y, z]: [u8; 6]) -> String {
+    let text = format!("{hour:02}:{minute:02}:{second:02}");
+    match u32::from_be_bytes([0, x, y, z]) {
+        0 => text,
+        microsecond => format!("{text}.{microsecond:06}"),
+    }
+}
+
 impl Repr<'_, '_> {
     /// Writes the object as Python shows it, where it is one of the standard library's and whole; nothing else.
     pub(super) fn stdlib(&mut self, node: NodeId) -> Option<()> {

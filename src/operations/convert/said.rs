@@ -55,6 +55,13 @@ impl Job<'_> {
             let pairs = report.shared.iter().map(|alias| format!("{} = {}", alias.name, alias.shares_with));
             said.push(format!("{what}: {}", some_of(pairs)).into());
         }
+        if !report.replaced.is_empty() {
+            let replaced = report.replaced.iter().map(|found| {
+                let name = if found.name.is_empty() { "." } else { &found.name };
+                format!("{name} ({} -> {})", found.class, found.became)
+            });
+            said.push(format!("replaced by what they hold: {}", some_of(replaced)).into());
+        }
         said.extend(report.overflow_note().map(Message::from));
         said.extend(report.not_cast_note().map(Message::from));
         said.extend(watch::told(&report.doubtful));

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::{Casts, Job, Outlet, at_output};
 use crate::checkpoint::names::join;
 use crate::checkpoint::prune::Removed;
-use crate::checkpoint::resave::{Resave, metadata_below, ordered_dict, resave, state_dict};
+use crate::checkpoint::resave::{NewStorage, Resave, metadata_below, ordered_dict, resave, state_dict};
+use crate::checkpoint::safe::Replaced;
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Container, Item, Root, TensorId};
 use crate::error::{Error, Result};
@@ -13,13 +14,17 @@ use crate::message::Setting;
 use crate::operations::destination::Sink;
 use crate::pickle::{Change, Entry, Graph, Node, NodeId, Scan};
 use crate::progress::Progress;
-use crate::report::convert::LeftOut;
+use crate::report::convert::{LeftOut, Replacement};
+use crate::safety::weights_only;
 use crate::write::content::Content;
 use crate::write::format::Format;
 use crate::write::{torch_legacy, torch_zip};
 
 /// What headers, directory and alignment add for each storage, at most.
 const MEMBER_BYTES: u64 = 512;
+
+/// Reasons that an error tells.
+const MAX_REASONS: usize = 8;
 
 /// An entry of a state dict: its name, and what tensor it is if it is one.
 type Named = (String, NodeId, Option<TensorId>);
@@ -31,6 +36,10 @@ impl Job<'_> {
             self.note(Setting::Shared.then(kept));
         }
         let is_script = checkpoint.container == Container::TorchScript;
+        if is_script && self.options.safe {
+            let what = Setting::Safe.then(" does not open TorchScript; ").setting(Setting::StateDict);
+            return Err(Error::refused(what.text(" writes its weights")));
+        }
         match self.outlet {
             // TorchScript's classes exist in its archive only
             Outlet::File(sink) if !self.options.state_dict && !is_script => return self.object(checkpoint, sink),
@@ -75,10 +84,40 @@ impl Job<'_> {
             casts.kept.tensors.extend(checkpoint.numpy_arrays(&root)?.into_keys());
             self.report.not_cast = self.not_cast(checkpoint, &casts);
         }
-        let node = self.whole(checkpoint)?;
+        let mut node = self.whole(checkpoint)?;
+        if self.options.safe {
+            node = self.make_safe(checkpoint, node, &root)?;
+        }
         let scan = Scan::new(&checkpoint.graph, node)?;
         self.watch_all(checkpoint, &scan)?;
         self.write_torch(checkpoint, node, casts, sink)
+    }
+
+    /// Replaces what torch's weights-only unpickler refuses.
+    fn make_safe(&mut self, checkpoint: &mut Checkpoint, node: NodeId, root: &Root) -> Result<NodeId> {
+        let safe = checkpoint.make_safe(node, &root.path, &weights_only::takes_global)?;
+        let left_out = safe.left_out.into_iter().map(|name| LeftOut { name, tensors: None });
+        self.report.left_out.extend(left_out);
+        let replaced = safe.replaced.into_iter();
+        let replaced = replaced.map(|Replaced { name, class, became }| Replacement { name, class, became });
+        self.report.replaced = replaced.collect();
+        Ok(safe.root)
+    }
+
+    /// Refuses to write what torch would not open.
+    fn check_safe(&self, checkpoint: &Checkpoint, scan: &Scan, storages: &[NewStorage]) -> Result<()> {
+        let legacy = self.options.to == Format::TorchLegacy;
+        let bytes = |storage: &NewStorage| Content::of_storage(storage)?.bytes(&self.limits);
+        let bytes: Vec<u64> = storages.iter().map(bytes).collect::<Result<_>>()?;
+        let bytes = Some(bytes.as_slice()).filter(|_| !legacy);
+        let verdict = weights_only::of_graph(&checkpoint.graph, scan, bytes)?;
+        if verdict.opens {
+            return Ok(());
+        }
+        let reasons: Vec<String> =
+            verdict.reasons.iter().take(MAX_REASONS).map(|reason| reason.detail.clone()).collect();
+        let message = format!("torch would still not open it with weights_only=True: {}", reasons.join("; "));
+        Err(Error::unsupported(message).advise(Setting::Drop.then(" leaves out what is in the way")))
     }
 
     /// What a cast does to a state dict, all of which is weights.
@@ -202,6 +241,9 @@ impl Job<'_> {
         let options = Resave { legacy, cast, uncast, device, compact };
         let storages = resave(checkpoint, root, &options)?;
         let scan = Scan::new(&checkpoint.graph, root)?;
+        if self.options.safe {
+            self.check_safe(checkpoint, &scan, &storages)?;
+        }
         let limits = &self.limits;
         let mut bytes = 0_u64;
         for storage in &storages {

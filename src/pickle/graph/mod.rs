@@ -141,6 +141,35 @@ impl Graph {
         }
     }
 
+    /// Has everything that refers to one of these objects refer to another.
+    pub fn redirect(&mut self, new: &HashMap<NodeId, NodeId>) {
+        if new.is_empty() {
+            return;
+        }
+        let to = |node: &mut NodeId| *node = new.get(node).copied().unwrap_or(*node);
+        let change = |change: &mut Change| match change {
+            Change::Append(node) | Change::Add(node) | Change::Build(node) => to(node),
+            Change::Item(item) => [&mut item.key, &mut item.value].into_iter().for_each(to),
+        };
+        for node in &mut self.nodes {
+            match node {
+                Node::List(items) | Node::Set(items) => items.iter_mut().for_each(to),
+                Node::Dict(entries) => {
+                    entries.iter_mut().flat_map(|item| [&mut item.key, &mut item.value]).for_each(to);
+                }
+                Node::Persistent(node) | Node::ReadOnlyBuffer(node) => to(node),
+                Node::Object(object) => {
+                    [&mut object.callable, &mut object.args].into_iter().chain(&mut object.kwargs).for_each(to);
+                    object.changes.iter_mut().for_each(change);
+                }
+                _ => {}
+            }
+        }
+        // of tuples and frozensets
+        self.children.iter_mut().for_each(to);
+        self.extra.values_mut().flatten().for_each(change);
+    }
+
     /// Hears of every reference from one object to another, in no order.
     pub fn for_each_reference(&self, mut see: impl FnMut(NodeId)) {
         fn entry(entry: &Entry, see: &mut impl FnMut(NodeId)) {
@@ -356,6 +385,11 @@ impl Graph {
     /// Whether anything but opcodes stood in the streams.
     pub fn has_inline(&self) -> bool {
         !self.inline_bytes.is_empty() || !self.inline_pickles.is_empty()
+    }
+
+    /// The same, which then follows it no more.
+    pub fn take_inline_pickle(&mut self, id: NodeId) -> Option<NodeId> {
+        self.inline_pickles.remove(&id)
     }
 
     /// The root of the pickle that followed the object in its stream.

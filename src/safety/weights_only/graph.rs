@@ -1,9 +1,33 @@
 //! Whether `torch.load(weights_only=True)` would open an object once it is written: by the globals it names.
 
-use super::{TABLES, is_allowed};
+use super::replay::Replay;
+use super::storages::Storages;
+use super::{TABLES, Verdict, is_allowed};
 use crate::checkpoint::Checkpoint;
+use crate::container::spool::Spool;
 use crate::error::Result;
-use crate::pickle::{Change, Construct, Node, NodeId, Scan};
+use crate::pickle::{Change, Construct, Graph, Node, NodeId, Scan, encode};
+
+/// Whether the unpickler takes a global, by Python 2's name or Python 3's.
+pub fn takes_global(module: &str, name: &str) -> bool {
+    let (module, name) = TABLES.renamed(module, name);
+    is_allowed(module, name)
+}
+
+/// The verdict on an object that is about to be written. `storages`: the bytes of each by its key, for an archive; a legacy
+/// stream has them behind the objects.
+pub fn of_graph(graph: &Graph, scan: &Scan, storages: Option<&[u64]>) -> Result<Verdict> {
+    let mut spool = Spool::new(u64::MAX);
+    encode(graph, scan, &mut spool)?;
+    let source = spool.finish()?;
+    let record = |key: &str| storages?.get(key.parse::<usize>().ok()?).copied();
+    let record: Option<&dyn Fn(&str) -> Option<u64>> = if storages.is_some() { Some(&record) } else { None };
+    // it is made of objects that are in memory
+    let mut replay = Replay::new(Storages::new(record), u64::MAX);
+    replay.takes_ids = true;
+    replay.load(&source, 0)?;
+    Ok(Verdict::of(replay.into_reasons()))
+}
 
 /// Whether the unpickler opens the object and all that lies in it.
 pub fn opens_object(checkpoint: &Checkpoint, root: NodeId) -> Result<bool> {
@@ -46,11 +70,7 @@ fn is_open(checkpoint: &Checkpoint, node: NodeId) -> bool {
     match checkpoint.graph.node(node) {
         Node::Global { .. } => {
             let global = checkpoint.graph.global(node);
-            global.is_some_and(|(module, name)| {
-                // Python 2's names, which protocol 2 writes
-                let (module, name) = TABLES.renamed(&module, &name);
-                is_allowed(module, name)
-            })
+            global.is_some_and(|(module, name)| takes_global(&module, &name))
         }
         Node::Persistent(_) => checkpoint.storages.is_storage(node),
         Node::Object(object) => matches!(object.how, Construct::Reduce | Construct::NewObj) && object.kwargs.is_none(),

@@ -21,7 +21,7 @@ mod tables;
 mod tensors;
 mod value;
 
-pub use self::graph::{opens_mapping, opens_object};
+pub use self::graph::{of_graph, opens_mapping, opens_object, takes_global};
 use self::records::{Records, TEXTS};
 use self::replay::Replay;
 use self::storages::{Storages, element_bytes};
