@@ -13,7 +13,7 @@ mod objects;
 use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::names::{Budget, Element, join};
+use crate::checkpoint::entry::{Budget, Element, join};
 use crate::checkpoint::object::Label;
 use crate::checkpoint::resave::unfold_nested;
 use crate::checkpoint::storage::Persistent;

@@ -94,7 +94,7 @@ pub fn show(input: &Input, chosen: &Chosen, options: &Options, form: Form, out: 
     };
     shown.and_then(|()| Ok(out.flush()?)).map_err(of_input)?;
     let doubtful = doubtful(input, watched)?;
-    Ok(watch::told(&doubtful).into_iter().map(|line| Note::new(&input.name, line)).collect())
+    Ok(watch::told(&doubtful).map(|line| Note::new(&input.name, line)).collect())
 }
 
 /// Writes what was chosen to files, which appear whole or not at all.

@@ -15,7 +15,7 @@ use crate::operations::destination::Sink;
 use crate::pickle::{Change, Entry, Graph, Node, NodeId, Scan};
 use crate::progress::Progress;
 use crate::report::convert::{LeftOut, Replacement};
-use crate::safety::weights_only;
+use crate::safety::{sparse, weights_only};
 use crate::write::content::Content;
 use crate::write::format::Format;
 use crate::write::{torch_legacy, torch_zip};
@@ -36,8 +36,9 @@ impl Job<'_> {
             self.note(Setting::Shared.then(kept));
         }
         let is_script = checkpoint.container == Container::TorchScript;
-        if is_script && self.options.safe {
-            let what = Setting::Safe.then(" does not open TorchScript; ").setting(Setting::StateDict);
+        if self.options.safe && matches!(checkpoint.container, Container::TorchScript | Container::Pt2) {
+            // what else such an archive holds belongs to its code
+            let what = Setting::Safe.then(" does not open a program; ").setting(Setting::StateDict);
             return Err(Error::refused(what.text(" writes its weights")));
         }
         match self.outlet {
@@ -111,11 +112,13 @@ impl Job<'_> {
         let bytes: Vec<u64> = storages.iter().map(bytes).collect::<Result<_>>()?;
         let bytes = Some(bytes.as_slice()).filter(|_| !legacy);
         let verdict = weights_only::of_graph(&checkpoint.graph, scan, bytes)?;
-        if verdict.opens {
+        let sparse = sparse::broken(checkpoint)?;
+        if verdict.opens && sparse.is_empty() {
             return Ok(());
         }
-        let reasons: Vec<String> =
-            verdict.reasons.iter().take(MAX_REASONS).map(|reason| reason.detail.clone()).collect();
+        let reasons = verdict.reasons.iter().map(|reason| reason.detail.clone());
+        let sparse = sparse.into_iter().map(|(name, why)| format!("{name}: {why}"));
+        let reasons: Vec<String> = reasons.chain(sparse).take(MAX_REASONS).collect();
         let message = format!("torch would still not open it with weights_only=True: {}", reasons.join("; "));
         Err(Error::unsupported(message).advise(Setting::Drop.then(" leaves out what is in the way")))
     }

@@ -79,7 +79,7 @@ pub(super) fn write(
     report.notes = plan.notes(options, input, overflows);
     report.doubtful = broken;
     report.doubtful.extend(super::doubtful(input, watched)?);
-    report.notes.extend(watch::told(&report.doubtful).into_iter().map(|line| Note::new(&input.name, line)));
+    report.notes.extend(watch::told(&report.doubtful).map(|line| Note::new(&input.name, line)));
     Ok(report)
 }
 
