@@ -59,8 +59,7 @@ _ckpt() {
 
     case "${cmd}" in
         ckpt)
-            opts="-h -V --help --version ls strip-prefix rename repair convert average diff extract check completions man"
-            opts="-h -V --help --version ls strip-prefix rename edit repair convert diff extract check completions man"
+            opts="-h -V --help --version ls strip-prefix rename edit repair convert average diff extract check completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
