@@ -1,8 +1,8 @@
 //! `ckpt` is a small compiler for checkpoints: bytes -> containers -> object graph -> named tensors -> report or new
 //! bytes. This library is the whole program but its process boundary; the binary, tests, benches and fuzz targets use it.
 //!
-//! [`open`] opens a checkpoint; an [`Input`] gives its tensors and values by name. What the subcommands do is in
-//! [`operations`]. A program that needs no command line leaves out the feature `cli`.
+//! [`open`] opens a checkpoint; an [`Input`] gives its tensors and values by name. [`check`] and [`diff`] are the shortest
+//! ways to two of the subcommands; what all of them do is in [`operations`]. A program that needs no command line leaves out the feature `cli`.
 //!
 //! ```
 //! let checkpoint = ckpt::open("testdata/torch-2.15-py311/cnn_state.pt")?;
@@ -78,6 +78,8 @@ pub use half::{bf16, f16};
 pub use limits::Limits;
 pub use operations::Input;
 pub use operations::read::TensorView;
+pub use report::check::Check;
+pub use report::diff::Diff;
 
 /// Opens a checkpoint: a file, a directory, an index of shards, or a member of an archive (`model.tar.gz::model.pth`). What
 /// it is, its bytes decide. No tensor's data is read, and nothing in the file is run.
@@ -95,3 +97,51 @@ pub use operations::read::TensorView;
 pub fn open(path: impl AsRef<Path>) -> Result<Input> {
     operations::open::open(path.as_ref(), &Limits::default(), &progress::Silent)
 }
+
+/// Checks whether a file is safe to load and intact, without loading it: one report, or for an archive of checkpoints one of
+/// its own and one for each checkpoint in it.
+///
+/// ```
+/// let reports = ckpt::check("testdata/torch-2.15-py311/cnn_state.pt")?;
+/// assert!(reports.iter().all(|report| report.verdict == "ok"));
+/// assert!(reports[0].weights_only.as_ref().is_some_and(|verdict| verdict.opens));
+///
+/// let reports = ckpt::check("testdata/torch-2.15-py311/cnn_full.pth")?;
+/// assert_eq!((reports[0].verdict, reports[0].findings[0].code), ("warning", "global-unknown"));
+/// # Ok::<(), ckpt::Error>(())
+/// ```
+///
+/// Checksums are looked at, tensors' numbers are not; [`operations::check::check`] takes other options, bounds, and globals
+/// that are vouched for.
+///
+/// # Errors
+/// When the file, or a checkpoint in an archive, cannot be read or is no checkpoint. What is damaged is a finding.
+pub fn check(path: impl AsRef<Path>) -> Result<Vec<Check>> {
+    let (path, limits) = (path.as_ref(), Limits::default());
+    let layout = operations::open::layout(path, &limits, &progress::Silent);
+    let (options, allow) = (operations::check::Options::default(), safety::allow::Allow::default());
+    operations::check::check(layout, path, &options, &allow, &limits).into_iter().map(|(_, check)| check).collect()
+}
+
+/// Compares two checkpoints, of whatever formats: equal means equal as numbers.
+///
+/// ```
+/// let diff = ckpt::diff("testdata/diff/run_a.ckpt", "testdata/diff/run_b.ckpt")?;
+/// assert!(!diff.equal && diff.problems.is_empty());
+/// assert!(diff.changed.iter().any(|tensor| tensor.name == "model.head.weight"));
+/// # Ok::<(), ckpt::Error>(())
+/// ```
+///
+/// Every tensor and value counts; [`operations::diff::diff`] takes other options.
+///
+/// # Errors
+/// When one cannot be opened. Tensors and values that cannot be compared are [`Diff::problems`], and no `equal` then.
+pub fn diff(a: impl AsRef<Path>, b: impl AsRef<Path>) -> Result<Diff> {
+    let (mut a, mut b) = (open(a)?, open(b)?);
+    operations::diff::diff(&mut a, &mut b, &operations::diff::Options::default(), &progress::Silent)
+}
+
+/// What the README shows of the library.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

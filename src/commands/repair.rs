@@ -67,8 +67,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         }
         false => (input::contents(&args.input, &limits).map_err(of_input)?, SaveTo::File(&sink)),
     };
-    let mut options = Options::default();
-    options.keep_damaged = args.keep_damaged;
+    let options = Options { keep_damaged: args.keep_damaged };
     let report = repair(&contents, &shown, &options, &mut to, &Bars::new(args.report.quiet))?;
     report.told().iter().for_each(|note| args.report.note(&report.file, note.spoken(flag)));
     if wants_json {

@@ -356,3 +356,12 @@ fn a_chunk_of_a_distributed_checkpoint() {
     assert_eq!((finding["severity"].as_str(), finding["code"].as_str()), (Some("error"), Some("crc-mismatch")));
     assert!(finding["where"].as_str().unwrap().contains("__0_0.distcp"));
 }
+
+/// The report and the file cannot both go to standard output.
+#[test]
+fn standard_output_takes_one_thing() {
+    let run =
+        run_with(ckpt().args(["repair", "--json", "-o", "-"]).arg(testdata("damage/hand_truth.pt")), b"").exits(2);
+    assert!(run.stdout.is_empty());
+    assert!(run.stderr.contains("--json and `-o -` both write to standard output"), "{}", run.stderr);
+}

@@ -51,6 +51,21 @@ pub type Checked = (PathBuf, Result<Check>);
 
 /// What an input comes to: one report, or one for an archive and one for each checkpoint in it. `layout` is what `input`
 /// stands for; one that cannot be made out may be a finding.
+///
+/// ```
+/// use ckpt::Limits;
+/// use ckpt::operations::check::{Options, check};
+/// use ckpt::safety::allow::Allow;
+///
+/// let (path, limits) = ("testdata/torch-2.15-py311/cnn_state.pt".as_ref(), Limits::default());
+/// let layout = ckpt::operations::open::layout(path, &limits, &ckpt::progress::Silent);
+/// let mut options = Options::default();
+/// options.numerics = true;
+/// let mut checked = check(layout, path, &options, &Allow::default(), &limits);
+/// let (name, report) = checked.remove(0);
+/// assert_eq!((name.as_path(), report?.verdict), (path, "ok"));
+/// # Ok::<(), ckpt::Error>(())
+/// ```
 pub fn check(layout: Result<Layout>, input: &Path, options: &Options, allow: &Allow, limits: &Limits) -> Vec<Checked> {
     let shown = input.display().to_string();
     let examined = examine_layout(layout, input, &shown, options, limits).unwrap_or_else(|e| vec![(shown, Err(e))]);

@@ -50,7 +50,7 @@ pub enum SaveTo<'a> {
 /// let saved = Memory::default();
 /// let to = || Ok(Sink { name: "saved".into(), target: Target::Memory(saved.clone()) });
 /// let report = repair(&cut, "cut", &Options::default(), &mut SaveTo::File(&to), &ckpt::progress::Silent)?;
-/// assert!(report.lost.is_empty() && report.tensors == Some(14) && !saved.take().is_empty());
+/// assert!(report.lost.is_empty() && report.tensors == Some(13) && !saved.take().is_empty());
 /// # Ok::<(), ckpt::Error>(())
 /// ```
 pub fn repair(
