@@ -12,7 +12,8 @@ pub mod stored;
 pub mod text;
 
 pub use decode::{
-    Decoded, Does, Follows, Inline, NothingInline, Trace, decode, decode_as_either, decode_by_frames, decode_row, decode_traced,
+    Decoded, Does, Follows, Inline, NothingInline, Trace, decode, decode_as_either, decode_by_frames, decode_row,
+    decode_traced,
 };
 pub use encode::{Scan, encode};
 pub use graph::{Change, Construct, Entry, Graph, Node, NodeId, Object, StreamId, TextId};
