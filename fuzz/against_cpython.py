@@ -190,9 +190,11 @@ class Expected:
             signal.setitimer(signal.ITIMER_PROF, 0)
         except TooLong:
             return
-        self.loads |= ended
+        self.loads |= ended and not one_memo
         self.is_row |= len(found) > 1
         self.is_encoded |= is_encoded
+        if one_memo and b"\x94" in data:
+            return  # MEMOIZE counts on: what was not written so comes to other names than it has, and only danger is told
         for number, reached in enumerate(found):
             self.names |= reached.names
             self.called |= reached.called
@@ -669,10 +671,11 @@ def compare(ckpt, streams):
                 with open(os.path.join(directory, "s%06d.%s" % (number, form)), "wb") as file:
                     file.write(content)
             wanted, seen = oracle(data), genops(data)
-            for form in ("pkl", "pt"):
+            # a zip is no pickle but for who takes any text as a persistent id: there only danger is told
+            for form in ("pt",) if data.startswith(b"PK\3\4") else ("pkl", "pt"):
                 expected["s%06d.%s" % (number, form)] = (number, form, wanted, seen)
         lines = ckpt_lists(ckpt, directory)
-        reached = sum(len(wanted.names) for _, form, wanted, _ in expected.values() if form == "pkl")
+        reached = sum(len(wanted.names) for _, form, wanted, _ in expected.values() if form == "pt")
         found = []
         for name, (number, form, wanted, seen) in expected.items():
             for kind, what in differences(lines.get(name, []), wanted, form, seen):

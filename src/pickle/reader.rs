@@ -75,6 +75,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Goes on in a frame that began before.
+    pub(crate) fn stay_in_frame(&mut self, end: u64) {
+        self.frame_end = end;
+    }
+
+    pub(crate) fn frame_end(&self) -> u64 {
+        self.frame_end
+    }
+
     /// Passes over what is left of the frame when it has fewer than `wanted` bytes.
     pub(crate) fn leave_frame(&mut self, wanted: u64) {
         if self.position.saturating_add(wanted) > self.frame_end {

@@ -56,3 +56,95 @@ fn a_broken_pickle_behind_another() {
 fn pickles_behind_one_that_names_nothing() {
     assert_eq!(globals(b"\x8a\x01\x01.K\x02.cm\nf\n)R."), ["m.f()"]);
 }
+
+/// `Lib/pickle.py` has a dict for its memo, which takes any number as an index.
+#[test]
+fn memo_indexes_of_more_than_64_bits() {
+    let huge = "9".repeat(25);
+    let other = "9".repeat(24);
+    assert_eq!(globals(format!("(lp{huge}\n0cm\nf\n)Rg{huge}\n.").as_bytes()), ["m.f()"]);
+    // the same number in other digits, and a neighbour that is another one
+    let stream = format!("cm\nf\np00{huge}\n0cm\ng\np{other}\n0g+{huge}\n)R.");
+    assert_eq!(globals(stream.as_bytes()), ["m.f()", "m.g"]);
+    assert_eq!(globals(format!("Np{huge}\n0g{other}\n0(cm\nf\no.").as_bytes()), [""; 0]);
+    // Pythons before 3.10.7 read any number of digits
+    let (long, apart) = ("1".repeat(5000), format!("1_{}", "1".repeat(5000)));
+    assert_eq!(globals(format!("Np{long}\nI{apart}\n0cm\nf\n)R.").as_bytes()), ["m.f()"]);
+}
+
+/// One `Unpickler` that loads pickle after pickle keeps its memo.
+#[test]
+fn pickles_that_share_a_memo() {
+    assert_eq!(globals(b"\x80\x02cm\nf\nq\x07.\x80\x02h\x07)R."), ["m.f()"]);
+    // and one that breaks without it is not the last one
+    assert_eq!(globals(b"\x80\x02Nq\x07.\x80\x02h\x07.\x80\x02cm\nf\n)R."), ["m.f()"]);
+    // what a pickle stored itself is its own
+    assert_eq!(globals(b"\x80\x02cm\nf\nq\x07.\x80\x02cm\ng\nq\x07h\x07)R."), ["m.f", "m.g()"]);
+    // MEMOIZE counts on: the second pickle's name 0 is the first one's
+    let first = b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94N.";
+    let second = b"\x80\x04\x8c\x01m\x94\x8c\x01f\x94h\x00h\x01\x93\x8c\x02id\x85R.";
+    assert_eq!(globals(&[&first[..], second].concat()), ["posix.system()", "m.f()"]);
+}
+
+/// A module is imported before its attribute is looked for, whatever that is called.
+#[test]
+fn names_with_lone_surrogates() {
+    assert_eq!(globals(b"\x80\x04\x8c\x05probe\x8c\x03\xed\xa0\x80\x930N."), ["probe.\u{fffd}"]);
+}
+
+/// What a file names before it breaks counts too when only the bytes behind the break say that it is a pickle.
+#[test]
+fn names_before_the_break() {
+    let found = globals(b"cm\nf\nd(S'id'\niposix\nsystem\n.");
+    assert_eq!(found, ["m.f"]);
+    assert_eq!(globals(b"(ia\0b\n \ncp\np2\n(tR"), ["a\0b. ()", "p.p2()"]);
+}
+
+/// torch takes what follows the five pickles of a legacy stream for storages; whoever loads pickle after pickle does not.
+#[test]
+fn a_pickle_behind_a_legacy_stream() {
+    let five = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.\x80\x02].\x80\x02].";
+    assert_eq!(globals(&[&five[..], b"\x80\x02cm\nf\n)R."].concat()), ["m.f()"]);
+    assert_eq!(globals(&[&five[..], b"c\0\0\0\0\0\0\0\n\0\0\0\n\x80\xff"].concat()), [""; 0]);
+}
+
+/// Where a frame ends, as C reads it, may be inside another one: a pickle behind it begins elsewhere.
+#[test]
+fn a_pickle_behind_frames_in_frames() {
+    let inner = [frame(2), b"N.".to_vec()].concat();
+    let outer = [b"\x80\x04".to_vec(), frame(inner.len() as u64 + 1), inner, b"\xff".to_vec()].concat();
+    assert_eq!(globals(&[&outer[..], b"cm\nf\n)R."].concat()), ["m.f()"]);
+}
+
+/// One unpickler of C goes on in what is left of a frame after STOP.
+#[test]
+fn a_pickle_in_the_rest_of_a_frame() {
+    let stream = [b"\x80\x04".to_vec(), frame(7), b"N.cjunkm\nf\n)R.".to_vec()].concat();
+    assert!(globals(&stream).contains(&"m.f()".to_owned()));
+}
+
+/// The bytes that say whether something may be a pickle can end inside of a line.
+#[test]
+fn a_long_string_at_the_beginning() {
+    assert_eq!(globals(format!("S'{}'\n0cm\nf\n)R.", "y".repeat(600)).as_bytes()), ["m.f()"]);
+}
+
+/// A number of copyreg's registry imports something too.
+#[test]
+fn a_broken_pickle_with_an_extension_behind_another() {
+    let source: SharedSource = Arc::new(MemorySource::new(b"\x80\x02N.\x82\x01I".to_vec()));
+    let depth = Depth { data: false, numerics: false };
+    let examined = examine(Path::new("a.pkl"), &source, &Limits::default(), depth).unwrap();
+    assert!(examined.findings.iter().any(|finding| finding.code == "global-extension"));
+}
+
+/// An archive at the end of a file makes it a zip for torch; a pickle before it is one for `pickle.load`.
+#[test]
+fn a_pickle_before_a_zip() {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("a/data.pkl", zip::write::SimpleFileOptions::default()).unwrap();
+    std::io::Write::write_all(&mut zip, b"\x80\x02}.").unwrap();
+    let zip = zip.finish().unwrap().into_inner();
+    assert_eq!(globals(&[b"cm\nf\n)R.", &zip[..]].concat()), ["m.f()"]);
+    assert_eq!(globals(&[b"PK\x01\x02\ncm\nf\n)R.", &zip[..]].concat()), ["m.f()"]);
+}

@@ -113,25 +113,28 @@ pub struct Sharing {
 }
 
 /// Pickles one after the other as one `Unpickler` object loads them: both of Python's keep the memo from `load` to `load`.
-/// Ends where one breaks, or after `most`.
+/// Ends where one breaks, or after `most`. `by_frames` as in [`decode_by_frames`].
 pub fn decode_row(
     graph: &mut Graph,
     stream: StreamId,
     max_objects: u64,
     inline: &dyn Inline,
     most: usize,
+    by_frames: bool,
 ) -> Result<Sharing> {
     let source = graph.stream(stream).cloned().ok_or_else(|| Error::malformed("no such stream"))?;
-    let (mut memo, mut sharing, mut at) = (Memo::default(), Sharing::default(), 0);
+    let (mut memo, mut sharing, mut at, mut frame_end) = (Memo::default(), Sharing::default(), 0, 0);
     for _ in 0..most {
         if at >= source.len() {
             break;
         }
         let mut trace = NoTrace;
         let mut decoder = Decoder::new(graph, stream, &source, at, max_objects, inline, &mut trace);
-        decoder.is_either = true;
+        (decoder.is_either, decoder.is_by_frames) = (true, by_frames);
+        decoder.reader.stay_in_frame(frame_end);
         (decoder.memo, decoder.own) = (memo, Some(Memo::default()));
         let decoded = decoder.run();
+        frame_end = decoder.reader.frame_end();
         memo = decoder.memo;
         sharing.is_needed |= decoder.sharing.is_needed;
         sharing.is_other |= decoder.sharing.is_other;
@@ -240,7 +243,8 @@ impl<'a> Decoder<'a> {
             if self.code == op::STOP {
                 let root = self.pop()?;
                 let end = self.reader.position();
-                return Ok(Decoded { root, end, read_to: end.max(self.frame_end), protocol: self.protocol });
+                let read_to = if self.is_by_frames { self.reader.frame_end() } else { self.frame_end };
+                return Ok(Decoded { root, end, read_to: end.max(read_to), protocol: self.protocol });
             }
             self.step()?;
             if STRINGS.contains(&self.code) {

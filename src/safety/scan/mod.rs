@@ -155,6 +155,8 @@ struct Scanner<'a> {
     left_steps: u64,
     /// Whether archives in a row are what is expected.
     is_row: bool,
+    /// Where pickles may begin that follow one read by its frames.
+    behind_by_frames: Vec<u64>,
     /// Members that are looked at elsewhere.
     apart: Option<&'a HashSet<Spot>>,
     /// The file itself, where its zip directory has been read.
@@ -182,6 +184,7 @@ impl<'a> Scanner<'a> {
             left_bytes,
             left_steps,
             is_row: false,
+            behind_by_frames: Vec::new(),
             apart: None,
             opened: None,
         }
@@ -202,6 +205,7 @@ impl<'a> Scanner<'a> {
                 match self.scan.globals.entry(name) {
                     Entry::Vacant(free) => drop(free.insert(used)),
                     // the same call, or one that does more
+                    Entry::Occupied(mut known) if known.get().called == 0 => known.get_mut().add(used),
                     Entry::Occupied(mut known) => known.get_mut().is_loose |= used.is_loose,
                 }
             }
@@ -303,7 +307,10 @@ impl<'a> Scanner<'a> {
             Reading::Pickles => self.stream(source, place, depth),
             Reading::Hidden => self.hidden(source, place, depth).map(drop),
             // a zip begins with `P`, which takes a line as a persistent id: torch never comes to what follows it
-            Reading::HiddenInZip => self.only_danger(|scanner| scanner.hidden(source, place, depth).map(drop)),
+            Reading::HiddenInZip if read_vec(source.as_ref(), 0, source.len().min(4))? == *b"PK\x03\x04" => {
+                self.only_danger(|scanner| scanner.hidden(source, place, depth).map(drop))
+            }
+            Reading::HiddenInZip => self.hidden(source, place, depth).map(drop),
             Reading::HiddenOrSearched => {
                 if !self.hidden(source, place, depth)? && self.search(source, 0, Some(MOST_SEARCHED), place)? {
                     self.before_the_break(source, place, depth)?;

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Scanner, at_byte};
+use super::{Scanner, at_byte, only_io};
 use crate::checkpoint::numpy::Joblib;
 use crate::container::detect::{Framing, detect};
 use crate::container::legacy::is_legacy;
 use crate::container::npy;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::is_called_a_checkpoint;
+use crate::pickle::opcode as op;
 use crate::pickle::{Decoded, Graph, Node, NodeId, NothingInline, decode_as_either, decode_by_frames, decode_row};
 use crate::safety::finding::{Finding, Severity};
 use crate::safety::globals::{Status, classify};
@@ -39,6 +40,7 @@ impl Scanner<'_> {
                 if number > 0 {
                     self.trailing(source, at, place, depth)?;
                 }
+                behind_frames.append(&mut self.behind_by_frames);
                 is_broken = true;
                 break;
             };
@@ -46,9 +48,10 @@ impl Scanner<'_> {
             if read.read_to > read.end {
                 behind_frames.push(read.read_to);
             }
+            behind_frames.append(&mut self.behind_by_frames);
         }
         if begun.len() > 1 {
-            self.with_one_memo(source, left, begun.len(), place, depth)?;
+            self.with_one_memo(source, left, pickles, place, depth)?;
         }
         self.behind_frames(source, behind_frames, begun, place, depth)?;
         if !is_broken && pickles == LEGACY_PICKLES && at < source.len() {
@@ -80,8 +83,16 @@ impl Scanner<'_> {
         }
         let mut graph = Graph::new();
         let stream = graph.add_stream(Arc::clone(source), "");
-        let sharing = decode_row(&mut graph, stream, left, &Joblib, pickles)?;
+        let sharing = decode_row(&mut graph, stream, left, &Joblib, pickles, false)?;
         self.spend(graph.steps());
+        if graph.oddities().any(|(what, _)| what.starts_with("a frame")) && self.may_begin(place) {
+            // C goes on in what is left of a frame
+            let mut graph = Graph::new();
+            let stream = graph.add_stream(Arc::clone(source), "");
+            decode_row(&mut graph, stream, left, &NothingInline, MAX_PICKLES, true)?;
+            self.spend(graph.steps());
+            self.aside(|_| true, |scanner| scanner.collect(&graph, place, depth))?;
+        }
         if sharing.is_needed {
             self.aside(|_| true, |scanner| scanner.collect(&graph, place, depth))
         } else if sharing.is_other {
@@ -111,6 +122,7 @@ impl Scanner<'_> {
             if let Some(read) = self.pickle(source, at, place, depth, false)? {
                 starts.extend([read.end, read.read_to]);
             }
+            starts.append(&mut self.behind_by_frames);
         }
         Ok(())
     }
@@ -179,13 +191,15 @@ impl Scanner<'_> {
     fn by_frames(&mut self, source: &SharedSource, at: u64, place: &str, depth: usize) -> Result<()> {
         let mut graph = Graph::new();
         let stream = graph.add_stream(Arc::clone(source), "");
-        match decode_by_frames(&mut graph, stream, at, self.left, &NothingInline) {
-            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-            _ => {}
-        }
+        let decoded = decode_by_frames(&mut graph, stream, at, self.left, &NothingInline);
         self.left = self.left.saturating_sub(graph.held());
         self.spend(graph.steps());
-        self.collect(&graph, place, depth)
+        self.collect(&graph, place, depth)?;
+        match decoded {
+            Ok(read) => self.behind_by_frames.push(read.read_to),
+            Err(e) => drop(only_io(e)?),
+        }
+        Ok(())
     }
 
     /// `pickle.load` knows nothing of the raw arrays that joblib puts into its streams: it takes them for opcodes.
@@ -233,7 +247,8 @@ impl Scanner<'_> {
         let (graph, decoded) = self.first_that_names(source, place)?;
         // no module has such a name, so that Python stops there: a tar whose first member is `c.pt` is no pickle
         let first = graph.ids().find_map(|id| graph.global(id));
-        if first.is_some_and(|(module, _)| module.contains('\0')) {
+        if first.is_some_and(|(module, _)| module.contains('\0')) && matches!(detect(source.as_ref()), Ok(Framing::Tar))
+        {
             return Ok(false);
         }
         let dangerous = |(module, name): (Cow<'_, str>, Cow<'_, str>)| {
@@ -289,9 +304,14 @@ impl Scanner<'_> {
     }
 }
 
-/// Whether loading a graph imports anything: Python refuses a module without a name, and names that are no text.
+/// Whether loading a graph imports anything, by a name or by a number of copyreg's registry: Python refuses a module
+/// without a name.
 fn imports(graph: &Graph) -> bool {
-    graph.ids().filter_map(|id| graph.global(id)).any(|(module, _)| !module.is_empty())
+    graph.ids().any(|id| match graph.node(id) {
+        Node::Extension(_) => true,
+        Node::Global { .. } => graph.global(id).is_none_or(|(module, _)| !module.is_empty()),
+        _ => false,
+    })
 }
 
 /// The globals of a graph whose names a program could have given.
@@ -307,13 +327,28 @@ pub(super) fn may_be_pickle(head: &[u8]) -> bool {
     loop {
         let mut graph = Graph::new();
         let stream = graph.add_stream(Arc::clone(&source), "");
-        match decode_as_either(&mut graph, stream, at, HEAD_BYTES * 2, &NothingInline) {
-            Err(e) if e.kind() == ErrorKind::Truncated && head.len() as u64 >= HEAD_BYTES => return true,
+        match &decode_as_either(&mut graph, stream, at, HEAD_BYTES * 2, &NothingInline) {
+            Err(e) if head.len() as u64 >= HEAD_BYTES && (e.kind() == ErrorKind::Truncated || is_cut_line(head, e)) => {
+                return true;
+            }
             Ok(read) if !names_any(&graph) && read.end < source.len() => at = read.end,
             Ok(read) if !names_any(&graph) => return read.end >= HEAD_BYTES,
             _ => return names_any(&graph),
         }
     }
+}
+
+/// Whether the opcode that an error is about takes a line of which only a part is there.
+fn is_cut_line(head: &[u8], e: &Error) -> bool {
+    let opcode = e.offset().and_then(|at| head.get(usize::try_from(at).ok()?..));
+    opcode.and_then(<[u8]>::split_first).is_some_and(|(code, rest)| {
+        let lines = match *code {
+            op::GLOBAL | op::INST => 2,
+            op::STRING | op::UNICODE | op::INT | op::LONG | op::FLOAT | op::PERSID | op::GET | op::PUT => 1,
+            _ => 0,
+        };
+        rest.iter().filter(|b| **b == b'\n').count() < lines
+    })
 }
 
 fn names_any(graph: &Graph) -> bool {

@@ -1,7 +1,7 @@
 //! Whether `torch.load(weights_only=True)` would open an object once it is written: by the globals it names.
 
 use super::replay::Replay;
-use super::storages::Storages;
+use super::storages::{RecordBytes, Storages};
 use super::{TABLES, Verdict, is_allowed};
 use crate::checkpoint::Checkpoint;
 use crate::container::spool::Spool;
@@ -21,7 +21,7 @@ pub fn of_graph(graph: &Graph, scan: &Scan, storages: Option<&[u64]>) -> Result<
     encode(graph, scan, &mut spool)?;
     let source = spool.finish()?;
     let record = |key: &str| storages?.get(key.parse::<usize>().ok()?).copied();
-    let record: Option<&dyn Fn(&str) -> Option<u64>> = if storages.is_some() { Some(&record) } else { None };
+    let record: Option<RecordBytes<'_>> = if storages.is_some() { Some(&record) } else { None };
     // it is made of objects that are in memory
     let mut replay = Replay::new(Storages::new(record), u64::MAX);
     replay.takes_ids = true;

@@ -10,7 +10,7 @@ use super::tables::{Kind, TABLES};
 use super::value::{Id, OtherStorage, Value};
 
 /// Says how many bytes the record of a key has, if there is one.
-type RecordBytes<'a> = &'a dyn Fn(&str) -> Option<u64>;
+pub(super) type RecordBytes<'a> = &'a dyn Fn(&str) -> Option<u64>;
 
 /// The storages that persistent ids name.
 pub(super) struct Storages<'a> {
