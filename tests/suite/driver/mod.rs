@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Generous: a debug build on a busy machine. What hangs or does quadratic work runs into it all the same.
-pub const TIME_LIMIT: Duration = Duration::from_secs(60);
+pub const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// A finished run.
 #[derive(Debug)]
