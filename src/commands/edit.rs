@@ -1,6 +1,5 @@
 //! `ckpt edit`: what stands beside the weights, set, deleted and moved.
 
-use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -8,15 +7,12 @@ use clap::{ArgMatches, Command, FromArgMatches};
 
 use crate::checkpoint::alter::Step;
 use crate::commands::Status;
-use crate::commands::input::{self, LimitArgs};
+use crate::commands::in_order::{Spelling, given, with_options};
+use crate::commands::input::LimitArgs;
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bars;
-use crate::commands::rename::{EditArgs, STDIN};
-use crate::error::Error;
-use crate::layout::{Layout, address};
-use crate::operations::destination::{Destination, Original};
+use crate::commands::rename::{EditArgs, open, shown};
 use crate::operations::edit::{Options, edit};
-use crate::progress::Progress;
 
 /// Options of `ckpt edit`.
 #[derive(Debug, clap::Args)]
@@ -60,8 +56,7 @@ pub struct Args {
 #[derive(Debug, Clone, Default)]
 pub struct Operations(Vec<(&'static str, String)>);
 
-/// Option, value's name, help.
-const OPERATIONS: [(&str, &str, &str); 3] = [
+const OPERATIONS: [Spelling; 3] = [
     (
         "set",
         "NAME=VALUE",
@@ -77,15 +72,8 @@ const OPERATIONS: [(&str, &str, &str); 3] = [
 
 impl clap::Args for Operations {
     fn augment_args(command: Command) -> Command {
-        let options = OPERATIONS.map(|(name, value, help)| {
-            let option = clap::Arg::new(name).long(name).value_name(value).help(help);
-            option.action(clap::ArgAction::Append).allow_hyphen_values(true)
-        });
-        let group = clap::ArgGroup::new("operations")
-            .args(OPERATIONS.map(|operation| operation.0))
-            .required(true)
-            .multiple(true);
-        command.args(options).group(group)
+        // a value may be a negative number
+        with_options(command, "operations", &OPERATIONS, |option| option.allow_hyphen_values(true))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -95,13 +83,7 @@ impl clap::Args for Operations {
 
 impl FromArgMatches for Operations {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut found = Vec::new();
-        for (name, ..) in OPERATIONS {
-            let values = matches.get_many::<String>(name).into_iter().flatten().cloned();
-            found.extend(matches.indices_of(name).into_iter().flatten().zip(values).map(|(at, v)| (at, name, v)));
-        }
-        found.sort_by_key(|(at, ..)| *at);
-        Ok(Operations(found.into_iter().map(|(_, name, value)| (name, value)).collect()))
+        Ok(Operations(given(matches, &OPERATIONS)))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -132,12 +114,7 @@ impl Operations {
 /// Edits.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let steps = args.operations.steps()?;
-    let shown = match input::is_stdin(&args.input) {
-        true => STDIN.to_owned(),
-        false => args.input.display().to_string(),
-    };
-    let (limits, quiet) = (args.limits.limits(), args.report.quiet);
-    let of_input = |e: Error| e.of_input(&shown);
+    let shown = shown(&args.input);
     if args.input.is_dir() {
         bail!(
             "{shown}: made of several files, which cannot be edited; convert them into one first with `ckpt convert`"
@@ -153,18 +130,8 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     };
     // what is wrong with the target is said before a large input is read
     let mut destination = to.of_file(&args.input)?;
-    let layout = match &destination {
-        Destination::InPlace(file) => Layout::of_source(file.source().map_err(of_input)?, &args.input),
-        _ if input::is_stdin(&args.input) || address(&args.input).is_some() => {
-            input::layout(&args.input, &limits, quiet).and_then(Layout::of_one_file).map_err(of_input)?
-        }
-        _ => Layout::of(&args.input, &limits).map_err(of_input)?,
-    };
-    let bars = Bars::new(quiet);
-    bars.begin(&shown, layout.bytes());
-    let original = Original::open(layout, &shown, &args.input, &limits, &bars)?;
-    // the process ends with the command: giving back every small piece of a large graph only takes time
-    let mut original = ManuallyDrop::new(original);
+    let (limits, bars) = (args.limits.limits(), Bars::new(args.report.quiet));
+    let mut original = open(&args.input, &shown, None, &destination, &limits, &bars)?;
     let report = edit(&mut original, &Options::of(steps), &mut destination, &bars)?;
     args.report.notes(&report.notes);
     if args.report.wants_json() || report.output.is_none() {

@@ -70,7 +70,7 @@ pub fn layout(name: &Path, limits: &Limits, quiet: bool) -> Result<Layout> {
     layout_with(name, limits, &Bars::new(quiet))
 }
 
-fn layout_with(name: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Layout> {
+pub(super) fn layout_with(name: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Layout> {
     match is_stdin(name) {
         true => open::layout_of_stream(io::stdin().lock(), name, limits, progress),
         false => open::layout(name, limits, progress),

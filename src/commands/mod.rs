@@ -8,6 +8,7 @@ pub mod convert;
 pub mod diff;
 pub mod edit;
 pub mod extract;
+pub mod in_order;
 pub mod input;
 pub mod ls;
 pub mod man;

@@ -9,13 +9,15 @@ use clap::{ArgMatches, Command, FromArgMatches};
 
 use crate::checkpoint::edit::rules::{Step, parse_substitution, parse_table};
 use crate::commands::Status;
+use crate::commands::in_order::{Spelling, given, with_options};
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bars;
 use crate::commands::wording::flag;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layout::{Layout, address};
+use crate::limits::Limits;
 use crate::operations::destination::{Destination, InPlace, Original, Sink};
 use crate::operations::rename::{Named, Options, rename};
 use crate::progress::Progress;
@@ -78,8 +80,7 @@ pub struct EditArgs {
 #[derive(Debug, Clone, Default)]
 pub struct Changes(Vec<(&'static str, String)>);
 
-/// Option, value's name, help.
-const CHANGES: [(&str, &str, &str); 4] = [
+const CHANGES: [Spelling; 4] = [
     ("add-prefix", "PREFIX", "Put PREFIX before every name"),
     ("strip-prefix", "PREFIX", "Remove PREFIX where a name begins with it"),
     (
@@ -92,11 +93,7 @@ const CHANGES: [(&str, &str, &str); 4] = [
 
 impl clap::Args for Changes {
     fn augment_args(command: Command) -> Command {
-        let options = CHANGES.map(|(name, value, help)| {
-            clap::Arg::new(name).long(name).value_name(value).help(help).action(clap::ArgAction::Append)
-        });
-        let group = clap::ArgGroup::new("changes").args(CHANGES.map(|change| change.0)).required(true).multiple(true);
-        command.args(options).group(group)
+        with_options(command, "changes", &CHANGES, |option| option)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -106,13 +103,7 @@ impl clap::Args for Changes {
 
 impl FromArgMatches for Changes {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut found = Vec::new();
-        for (name, ..) in CHANGES {
-            let values = matches.get_many::<String>(name).into_iter().flatten().cloned();
-            found.extend(matches.indices_of(name).into_iter().flatten().zip(values).map(|(at, v)| (at, name, v)));
-        }
-        found.sort_by_key(|(at, ..)| *at);
-        Ok(Changes(found.into_iter().map(|(_, name, value)| (name, value)).collect()))
+        Ok(Changes(given(matches, &CHANGES)))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -160,35 +151,51 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
 /// Renames in one input; without one it is a filter.
 pub(super) fn edit(args: &EditArgs, input: Option<&Path>, steps: Vec<Named>) -> anyhow::Result<Status> {
     let name = input.unwrap_or(Path::new("-"));
-    let shown = if name.as_os_str() == "-" { STDIN.to_owned() } else { name.display().to_string() };
+    let shown = shown(name);
     let (limits, quiet) = (args.limits.limits(), args.report.quiet);
-    let of_input = |e: Error| e.of_input(&shown);
     // several files go elsewhere than one; standard input and archives, which take long to look at, are one
     let layout = match input::is_stdin(name) || address(name).is_some() {
         true => None,
-        false => Some(Layout::of(name, &limits).map_err(of_input)?),
+        false => Some(Layout::of(name, &limits).map_err(|e| e.of_input(&shown))?),
     };
     let is_several = name.is_dir() || layout.as_ref().is_some_and(|layout| layout.shards().is_some());
     // what is wrong with the target is said before a large input is read
     let mut destination = if is_several { args.of_several(name)? } else { args.of_file(name)? };
-    let layout = match (&destination, layout) {
-        (Destination::InPlace(file), _) => Layout::of_source(file.source().map_err(of_input)?, name),
-        (_, Some(layout)) => layout,
-        (_, None) => input::layout(name, &limits, quiet).and_then(Layout::of_one_file).map_err(of_input)?,
-    };
     let bars = Bars::new(quiet);
-    bars.begin(&shown, layout.bytes());
-    let original = Original::open(layout, &shown, name, &limits, &bars)?;
-    // the process ends with the command: giving back every small piece of a large graph only takes time
-    let mut original = ManuallyDrop::new(original);
+    let mut original = open(name, &shown, layout, &destination, &limits, &bars)?;
     let options =
         Options { steps, select: args.names.select(), if_present: args.if_present, list: args.report.wants_json() };
     let report = rename(&mut original, &options, &mut destination, &bars)?;
     args.tell(&ManuallyDrop::new(report))
 }
 
+/// Opens what is edited; without a `layout` it is one file that has not been looked at. The process ends with the command:
+/// giving back every small piece of a large graph only takes time.
+pub(super) fn open(
+    name: &Path,
+    shown: &str,
+    layout: Option<Layout>,
+    destination: &Destination,
+    limits: &Limits,
+    bars: &Bars,
+) -> Result<ManuallyDrop<Original>> {
+    let layout = match (destination, layout) {
+        (Destination::InPlace(file), _) => file.source().map(|source| Layout::of_source(source, name)),
+        (_, Some(layout)) => Ok(layout),
+        (_, None) => input::layout_with(name, limits, bars).and_then(Layout::of_one_file),
+    };
+    let layout = layout.map_err(|e| e.of_input(shown))?;
+    bars.begin(shown, layout.bytes());
+    Original::open(layout, shown, name, limits, bars).map(ManuallyDrop::new)
+}
+
+/// What messages call an input.
+pub(super) fn shown(name: &Path) -> String {
+    if name.as_os_str() == "-" { STDIN.to_owned() } else { name.display().to_string() }
+}
+
 /// What messages call standard input and output.
-pub(super) const STDIN: &str = "standard input";
+const STDIN: &str = "standard input";
 const STDOUT: &str = "standard output";
 
 impl EditArgs {
