@@ -13,7 +13,7 @@ What a file does is never `ckpt`'s own verdict, nor another scanner's:
               testdata/tricks/, where a loader was seen to come to the hidden call (expected.json); files that the authors
               of picklescan and modelscan published as malicious
   harmless    checkpoints in testdata/ that torch, numpy and others wrote; pickles that name, and do not call, what
-              testdata/globals/of_checkpoints.txt says checkpoints hold without a reservation; tricks/benign_*; the scanners' benign files
+              testdata/globals/of_checkpoints.txt says checkpoints hold; tricks/benign_*; the scanners' benign files
 
 No file is loaded. A file counts as flagged when the scanner reports an issue (`ckpt`: exit status 1), as not read when it
 fails, gives up or leaves the file out without reporting one, and as passed otherwise. Dangerous files that pass are missed.
@@ -41,8 +41,6 @@ CHECKPOINTS = [
     "numbers", "prints", "weights", "python2", "selection",
 ]
 ENDINGS = (".pt", ".pth", ".pkl", ".bin", ".tar", ".npz", ".npy", ".ckpt", ".safetensors", ".joblib")
-# written by a real project, and loading them runs Python source that they carry: neither harmless nor an attack
-CARRY_SOURCE = ("stylegan.pt", "stylegan_ema.pt")
 # of picklescan's files: what its tests say is clean; and what is no checkpoint, or nobody says what it does
 BENIGN = ("benign", "int_array", "object_array", "pytorch_model.bin", "new_pytorch_model.bin")
 NEITHER = ("not_a_pickle.bin", "bad_pytorch.pt", "broken_model.pkl", "benign_password_protected.zip")
@@ -123,8 +121,8 @@ def generated(directory):
         for protocol in (0, 2, 4) if note is None else ():
             call = b"(" + text(protocol, "x") + b"tR"
             calls.append(write("calls", number, protocol, reference(protocol, module, name) + call))
-    for number, (module, name, note) in enumerate(lines_of("of_checkpoints.txt")):
-        for protocol in (0, 2, 4) if note is None else ():
+    for number, (module, name, _) in enumerate(lines_of("of_checkpoints.txt")):
+        for protocol in (0, 2, 4):
             names.append(write("names", number, protocol, b"(l" + reference(protocol, module, name) + b"a"))
     with open(os.path.join(TESTDATA, "tricks", "expected.json"), encoding="utf-8") as file:
         tricks = json.load(file)
@@ -132,7 +130,7 @@ def generated(directory):
     checkpoints = []
     for folder in CHECKPOINTS:
         for parent, _, files in sorted(os.walk(os.path.join(TESTDATA, folder))):
-            checkpoints += [os.path.join(parent, name) for name in sorted(files) if name.endswith(ENDINGS) and name not in CARRY_SOURCE]
+            checkpoints += [os.path.join(parent, name) for name in sorted(files) if name.endswith(ENDINGS)]
     return [
         ("calls of dangerous globals", True, calls),
         ("tricks", True, [path for path, loaders in tricks.items() if loaders]),
