@@ -110,7 +110,7 @@ fn special(error: &clap::Error, words: &[String], subcommand: Option<&str>) -> O
             });
             is_known.then(|| format!("options follow the command: `ckpt ls {}`", words.join(" ")))
         }
-        ErrorKind::UnknownArgument if matches!(subcommand, Some("strip-prefix" | "rename" | "repair")) => {
+        ErrorKind::UnknownArgument if matches!(subcommand, Some("strip-prefix" | "rename" | "edit" | "repair")) => {
             let argument = context(error, ContextKind::InvalidArg).filter(|argument| !argument.starts_with('-'))?;
             Some(format!("unexpected argument `{argument}`; to write to it: `-o {}`", quoted(argument)))
         }
@@ -160,6 +160,7 @@ mod tests {
             ("ckpt strip-prefix module. a.pt b.pt", &["`b.pt`", "`-o b.pt`"]),
             ("ckpt rename a.pt b.pt --add-prefix net.", &["`b.pt`", "`-o b.pt`"]),
             ("ckpt repair a.pt b.pt", &["`-o b.pt`"]),
+            ("ckpt edit a.pt b.pt --set epoch=0", &["`b.pt`", "`-o b.pt`"]),
             ("ckpt rename a.pt -o b.pt", &["--add-prefix, --strip-prefix, --regex or --map"]),
             ("ckpt rename", &["<INPUT>"]),
             ("ckpt diff a b --rtol -1", &["'-1'", "must be finite and not negative"]),

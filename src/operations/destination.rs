@@ -184,6 +184,11 @@ impl InPlace {
         Target::new(&self.path, true, None)
     }
 
+    /// Gives what replaces the file its owner, group and mode.
+    pub(crate) fn give_owner(&self, output: &Output) -> Result<()> {
+        output.keep_owner(&self.file)
+    }
+
     fn write(&mut self, input: &Input, form: &Form, edit: &dyn Edit, progress: &dyn Progress) -> Result<u64> {
         one_file(form)?;
         let checkpoint = &input.checkpoint;
@@ -199,7 +204,7 @@ impl InPlace {
             }
             _ => {
                 let output = self.target()?.create()?;
-                output.keep_owner(&self.file)?;
+                self.give_owner(&output)?;
                 progress.begin(&input.name, input.bytes);
                 whole(checkpoint, &change, output, progress)
             }

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::driver::{Run, ckpt, run_with, testdata};
+use crate::driver::{Run, ckpt, run_with, testdata, zip_of};
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
@@ -233,16 +233,6 @@ fn an_encrypted_member_is_said() {
     flag(&mut bytes, b"PK\x01\x02", 8, b"");
     let all = written(dir.path(), "all.zip", &bytes);
     assert!(refusal(&["ls", all.to_str().unwrap()]).contains("is a zip archive that is encrypted with a password"));
-}
-
-fn zip_of(members: &[(&str, &[u8])], method: zip::CompressionMethod) -> Vec<u8> {
-    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, bytes) in members {
-        let options = zip::write::SimpleFileOptions::default().compression_method(method);
-        writer.start_file(*name, options).unwrap();
-        writer.write_all(bytes).unwrap();
-    }
-    writer.finish().unwrap().into_inner()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

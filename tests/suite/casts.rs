@@ -5,9 +5,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::driver::{Run, ckpt, run_with, testdata};
+use crate::driver::{Dir, Run, ckpt, run_with, testdata};
 
 fn expected(file: &str) -> Value {
     let text = std::fs::read_to_string(testdata("round_trips/expected.json")).unwrap();
@@ -28,18 +27,6 @@ fn facts(path: &str) -> BTreeMap<String, Value> {
 
 fn wanted(said: &Value) -> BTreeMap<String, Value> {
     said.as_object().unwrap().clone().into_iter().collect()
-}
-
-struct Dir(TempDir);
-
-impl Dir {
-    fn new() -> Self {
-        Dir(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_owned()
-    }
 }
 
 #[test]
@@ -135,7 +122,7 @@ fn an_unknown_dtype_lists_the_known() {
             assert!(known.iter().all(|known| said.contains(known)), "{name}: {said}");
         }
     }
-    assert_eq!(std::fs::read_dir(dir.0.path()).unwrap().count(), 0);
+    assert!(dir.is_empty());
 }
 
 #[test]
@@ -146,7 +133,7 @@ fn devices_are_torchs() {
         let said = run(&["convert", "round_trips/tied.pt", &out, "--device", device]).exits(2).stderr;
         assert!(["cpu", "cuda", "mps", "xpu"].iter().all(|known| said.contains(known)), "{device}: {said}");
     }
-    assert_eq!(std::fs::read_dir(dir.0.path()).unwrap().count(), 0);
+    assert!(dir.is_empty());
     // torch.load knows no location `cpu:0`
     for (device, recorded) in [("cuda:1", "cuda:1"), ("mps", "mps"), ("xpu:0", "xpu:0"), ("cpu:0", "cpu")] {
         let out = dir.path("x.pt");

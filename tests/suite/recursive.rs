@@ -2,10 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
-use crate::driver::{Run, ckpt, run_with, testdata};
+use crate::driver::{Run, ckpt, run_with, testdata, zip_of};
 use serde_json::Value;
 
 fn run_in(dir: &Path, args: &[&str]) -> Run {
@@ -26,16 +25,6 @@ fn files(run: &Run) -> Vec<(String, String)> {
         (object["file"].as_str().unwrap().to_owned(), what.to_owned())
     };
     objects(run).iter().map(shown).collect()
-}
-
-fn zip_of(members: &[(&str, &[u8])], method: zip::CompressionMethod) -> Vec<u8> {
-    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, bytes) in members {
-        let options = zip::write::SimpleFileOptions::default().compression_method(method);
-        writer.start_file(*name, options).unwrap();
-        writer.write_all(bytes).unwrap();
-    }
-    writer.finish().unwrap().into_inner()
 }
 
 const STORED: zip::CompressionMethod = zip::CompressionMethod::Stored;

@@ -365,3 +365,21 @@ fn standard_output_takes_one_thing() {
     assert!(run.stdout.is_empty());
     assert!(run.stderr.contains("--json and `-o -` both write to standard output"), "{}", run.stderr);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_repair_in_place_keeps_owner_and_mode() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cut.pt");
+    let bytes = std::fs::read(testdata("torch-2.15-py311/cnn_state.pt")).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() - 100]).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    // only root may give files away; others keep their own
+    let _ = std::os::unix::fs::chown(&path, Some(12), Some(34));
+    let before = std::fs::metadata(&path).unwrap();
+    run_with(ckpt().args(["repair", "--in-place"]).arg(&path), b"").exits(0);
+    let after = std::fs::metadata(&path).unwrap();
+    assert_eq!((after.uid(), after.gid(), after.mode()), (before.uid(), before.gid(), before.mode()));
+    assert_ne!(after.ino(), before.ino(), "it was replaced");
+}

@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::driver::{Run, ckpt, run_with, testdata};
+use crate::driver::{Dir, Run, ckpt, run_with, testdata};
 
 fn expected(file: &str) -> Value {
     let text = fs::read_to_string(testdata("round_trips/expected.json")).unwrap();
@@ -46,18 +45,6 @@ fn metadata(path: &str) -> Value {
     safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let header: Value = serde_json::from_slice(&bytes[8..8 + len]).unwrap();
     header["__metadata__"].clone()
-}
-
-struct Dir(TempDir);
-
-impl Dir {
-    fn new() -> Self {
-        Dir(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_owned()
-    }
 }
 
 const KOHYA: &str = "round_trips/kohya.safetensors";
@@ -314,5 +301,5 @@ fn output_is_an_option_too() {
     let both = ["convert", "round_trips/tied.pt", &dir.path("c.pt"), "-o", &dir.path("d.pt")];
     let said = run(&both).exits(2).stderr;
     assert!(said.contains("cannot be used with"), "{said}");
-    assert_eq!(fs::read_dir(dir.0.path()).unwrap().count(), 2);
+    assert_eq!(dir.names().len(), 2);
 }

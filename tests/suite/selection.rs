@@ -5,11 +5,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::driver::{Run, ckpt, run_with, testdata};
+use crate::driver::{Dir, Run, ckpt, run_with, testdata};
 use ckpt::checkpoint::{Entry, Place};
 use ckpt::limits::Limits;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 const TRAIN: &str = "selection/train.pt";
 const FLAT: &str = "selection/flat.pt";
@@ -63,21 +62,7 @@ fn names_in(file: &Path) -> BTreeSet<String> {
     names.into_iter().filter(|name| !name.starts_with("__metadata__")).collect()
 }
 
-struct Out(TempDir);
-
-impl Out {
-    fn new() -> Self {
-        Out(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn is_empty(&self) -> bool {
-        std::fs::read_dir(self.0.path()).unwrap().next().is_none()
-    }
-
+impl Dir {
     /// Converts, and gives the names in the result.
     #[track_caller]
     fn convert(&self, input: &str, name: &str, options: &[&str]) -> BTreeSet<String> {
@@ -136,7 +121,7 @@ fn refused_everywhere(argument: &str, said: &str) {
     // a name of another file there
     let is_known = ["[", ""].contains(&argument);
     for words in SELECTING.iter().filter(|words| !is_known || !words.contains(&"-R")) {
-        let out = Out::new();
+        let out = Dir::new();
         let path = |word: &str| word.strip_prefix("OUT").map(|rest| out.path(&format!("out{rest}")));
         let args: Vec<String> = words
             .iter()
@@ -207,7 +192,7 @@ fn a_node_of_the_tree_is_a_name() {
     assert_eq!(lines(&["ls", "--names", MODULE, "--root", "features.0.bias"]), ["."]);
     assert_eq!(lines(&["ls", "--names", TRAIN, "--root", "epoch"]), ["."]);
 
-    let out = Out::new();
+    let out = Dir::new();
     for to in ["n.pt", "n.safetensors", "n.npz"] {
         assert_eq!(out.convert(FLAT, to, &["--root", "blocks.0"]), set(relative.clone()), "{to}");
         assert_eq!(out.convert(FLAT, to, &["--include", "blocks.0"]), set(of_flat.clone()), "{to}");
@@ -255,7 +240,7 @@ fn renames_below_a_node_of_the_tree() {
     let attn = ["blocks.0.attn.weight blocks.0.att.weight", "blocks.0.attn.bias blocks.0.att.bias"];
     assert_eq!(renamed(&[FLAT, "--include", "blocks.0", "--regex", "s/attn/att/"]), attn);
     assert_eq!(renamed(&[FLAT, "--root", "blocks.0", "--exclude", "attn.bias", "--regex", "s/attn/att/"]), attn[..1]);
-    let out = Out::new();
+    let out = Dir::new();
     let output = out.path("renamed.pt");
     run(&["strip-prefix", "attn.", FLAT, "--root", "blocks.0", "-o", &output]).exits(0);
     let names = names_in(Path::new(&output));
@@ -279,7 +264,7 @@ fn an_exact_name_comes_before_a_glob() {
         assert_eq!(lines(&["ls", "--names", ODD, &root]), ["."], "{name}");
         let value = run(&["extract", ODD, "--", name]).exits(0);
         assert!(value.text().starts_with("tensor(["), "{name}: {}", value.text());
-        let out = Out::new();
+        let out = Dir::new();
         let include = format!("--include={name}");
         let want = if name.is_empty() { "." } else { name };
         assert_eq!(out.convert(ODD, "x.pt", &[&include]), set(vec![want.to_owned()]), "{name}");
@@ -293,7 +278,7 @@ fn an_exact_name_comes_before_a_glob() {
 
 #[test]
 fn two_things_of_one_name_are_ambiguous() {
-    let out = Out::new();
+    let out = Dir::new();
     let output = out.path("x.pt");
     for args in [
         &["ls", ODD, "--root", "twice.b"][..],
@@ -325,7 +310,7 @@ fn a_glob_for_one_place() {
 
 #[test]
 fn exclude_takes_values_and_what_it_empties() {
-    let out = Out::new();
+    let out = Dir::new();
     let model = lines(&["ls", "--names", TRAIN, "--include", "model"]);
     for options in [
         &["--exclude", "optimizer*", "--exclude", "epoch", "--exclude", "args"][..],
@@ -360,7 +345,7 @@ fn exclude_takes_values_and_what_it_empties() {
 
 #[test]
 fn elements_of_lists_keep_their_indexes() {
-    let out = Out::new();
+    let out = Dir::new();
     let of = |input: &str, options: &[&str]| {
         let output = out.path("list.pt");
         run(&[&["convert", "--force", input, &output], options].concat()).exits(0);
@@ -386,7 +371,7 @@ fn elements_of_lists_keep_their_indexes() {
 
 #[test]
 fn what_is_one_object_is_not_left_out_under_one_name_only() {
-    let out = Out::new();
+    let out = Dir::new();
     let output = out.path("x.pt");
     let error = refused(&["convert", SHARED, &output, "--exclude", "model.b"]);
     assert!(error.contains("model is one object with another name") && out.is_empty(), "{error}");
@@ -400,7 +385,7 @@ fn what_is_one_object_is_not_left_out_under_one_name_only() {
 
 #[test]
 fn an_empty_choice_is_an_error() {
-    let out = Out::new();
+    let out = Dir::new();
     let (pt, st) = (out.path("x.pt"), out.path("x.safetensors"));
     let names = "no names left after --include/--exclude";
     for (args, said) in [
@@ -454,7 +439,7 @@ fn one_match_in_one_of_several_inputs_is_enough() {
 
 #[test]
 fn names_of_the_file_or_of_the_weights_that_were_found_in_it() {
-    let out = Out::new();
+    let out = Dir::new();
     let all = out.convert(TRAIN, "all.safetensors", &[]);
     assert_eq!(all.len(), 16);
     // what is left out anyhow may be excluded by its name
@@ -478,7 +463,7 @@ fn names_of_the_file_or_of_the_weights_that_were_found_in_it() {
 
 #[test]
 fn if_present_lets_names_pass_that_are_not_there() {
-    let out = Out::new();
+    let out = Dir::new();
     let input = std::fs::read(testdata(FLAT)).unwrap();
     for option in [["--root", "nowhere"], ["--include", "nowhere"]] {
         let output = out.path("same.pt");
@@ -504,7 +489,7 @@ fn byte_strings_and_other_keys_are_names() {
 
 #[test]
 fn a_part_of_a_state_dict_keeps_the_versions_of_its_modules() {
-    let out = Out::new();
+    let out = Dir::new();
     for (name, options) in [("a.pt", &["--root", "blocks.1"][..]), ("b.pt", &["--root", "blocks.1", "--state-dict"])] {
         out.convert(FLAT, name, options);
         let checkpoint = ckpt::open(out.path(name));

@@ -124,7 +124,13 @@ impl Job<'_> {
             SaveTo::InPlace(file) => Sink { name: self.name.to_owned(), target: file.target()? },
             SaveTo::File(sink) => sink()?,
         };
-        write(&target).and_then(Output::commit).map_err(|e| e.of_output(&name))?;
+        let written = write(&target).and_then(|output| {
+            if let SaveTo::InPlace(file) = self.to {
+                file.give_owner(&output)?;
+            }
+            output.commit()
+        });
+        written.map_err(|e| e.of_output(&name))?;
         Ok(name)
     }
 

@@ -79,12 +79,7 @@ pub fn decode_as_either(
     max_objects: u64,
     inline: &dyn Inline,
 ) -> Result<Decoded> {
-    let source = graph.stream(stream).cloned().ok_or_else(|| Error::malformed("no such stream"))?;
-    graph.expect(source.len().saturating_sub(position).min(MOST_EXPECTED_BYTES));
-    let mut trace = NoTrace;
-    let mut decoder = Decoder::new(graph, stream, &source, position, max_objects, inline, &mut trace);
-    decoder.is_either = true;
-    decoder.run()
+    decode_further(graph, stream, position, max_objects, inline, false)
 }
 
 /// The same as `_pickle.c` reads from a file: where an argument reaches past the end of a frame, it forgets what is left
@@ -96,10 +91,22 @@ pub fn decode_by_frames(
     max_objects: u64,
     inline: &dyn Inline,
 ) -> Result<Decoded> {
+    decode_further(graph, stream, position, max_objects, inline, true)
+}
+
+fn decode_further(
+    graph: &mut Graph,
+    stream: StreamId,
+    position: u64,
+    max_objects: u64,
+    inline: &dyn Inline,
+    by_frames: bool,
+) -> Result<Decoded> {
     let source = graph.stream(stream).cloned().ok_or_else(|| Error::malformed("no such stream"))?;
+    graph.expect(source.len().saturating_sub(position).min(MOST_EXPECTED_BYTES));
     let mut trace = NoTrace;
     let mut decoder = Decoder::new(graph, stream, &source, position, max_objects, inline, &mut trace);
-    (decoder.is_either, decoder.is_by_frames) = (true, true);
+    (decoder.is_either, decoder.is_by_frames) = (true, by_frames);
     decoder.run()
 }
 
@@ -147,7 +154,7 @@ pub fn decode_row(
     Ok(sharing)
 }
 
-/// The same, with somebody who watches.
+/// As [`decode`], with somebody who watches.
 pub fn decode_traced(
     graph: &mut Graph,
     stream: StreamId,

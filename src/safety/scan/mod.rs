@@ -210,7 +210,11 @@ impl<'a> Scanner<'a> {
                 }
             }
         }
-        for harm in other.scan.findings.into_iter().filter(|finding| finding.severity == Severity::Danger) {
+        // a number of copyreg's registry stands for a global of which nothing is known
+        let counts = |finding: &Finding| {
+            finding.severity == Severity::Danger || finding.code == "global-extension" && wanted(Status::Unknown)
+        };
+        for harm in other.scan.findings.into_iter().filter(counts) {
             self.tell(harm.severity, harm.code, harm.message, harm.place.as_deref().unwrap_or_default());
         }
         Ok(())
