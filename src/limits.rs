@@ -19,6 +19,8 @@ pub struct Limits {
     pub max_expansion_ratio: u64,
     /// Compressed data may always expand to this much, whatever the ratio.
     pub min_expanded_bytes: u64,
+    /// Whether a person has set `max_expanded_bytes`: then what it allows is allowed of any compression.
+    pub is_expansion_chosen: bool,
     /// Bytes of a JSON header (safetensors, indexes).
     pub max_header_bytes: u64,
     /// Bytes that all strings together may take which a renaming writes into a pickle.
@@ -48,6 +50,7 @@ impl Default for Limits {
             max_expanded_bytes: 1 << 40,
             max_expansion_ratio: 256,
             min_expanded_bytes: 128 << 20,
+            is_expansion_chosen: false,
             max_header_bytes: 100 << 20,
             max_new_name_bytes: 256 << 20,
             max_members: 4_000_000,
@@ -81,11 +84,12 @@ impl Limits {
     pub fn of_one_of_many(&self, count: u64, disk_bytes: u64) -> Self {
         let each = |most: u64, free: u64| most.saturating_mul(free) / count.max(free);
         let objects = each(self.max_objects, 1).saturating_add(disk_bytes.saturating_mul(2));
-        // a bound that a person has set is theirs
-        let is_chosen = self.min_expanded_bytes == self.max_expanded_bytes;
         Limits {
             max_objects: objects.min(self.max_objects),
-            min_expanded_bytes: if is_chosen { self.min_expanded_bytes } else { each(self.min_expanded_bytes, 1) },
+            min_expanded_bytes: match self.is_expansion_chosen {
+                true => self.min_expanded_bytes,
+                false => each(self.min_expanded_bytes, 1),
+            },
             max_scan_steps: each(self.max_scan_steps, 1).saturating_add(disk_bytes.saturating_mul(64).min(4 << 20)),
             ..self.clone()
         }
@@ -94,8 +98,7 @@ impl Limits {
     /// How many bytes the checkpoints of an archive of `disk_bytes` may expand to in all.
     pub fn expanded_in_all_for(&self, disk_bytes: u64) -> u64 {
         let most = self.expanded_for(disk_bytes);
-        // a bound that a person has set is theirs
-        if self.min_expanded_bytes == self.max_expanded_bytes {
+        if self.is_expansion_chosen {
             return most;
         }
         disk_bytes.saturating_mul(self.max_expansion_ratio / 4).saturating_add(self.min_expanded_bytes / 2).min(most)
@@ -117,6 +120,17 @@ impl Limits {
         compressed_bytes
             .saturating_mul(self.max_expansion_ratio)
             .max(self.min_expanded_bytes)
+            .min(self.max_expanded_bytes)
+    }
+
+    /// The same of data of which a byte costs as much time as `cost` bytes of deflate, so that no small file takes long.
+    pub fn expanded_at_cost(&self, compressed_bytes: u64, cost: u64) -> u64 {
+        if self.is_expansion_chosen {
+            return self.expanded_for(compressed_bytes);
+        }
+        // the first bytes are less dear: an honest small file may be all zeros
+        (compressed_bytes.saturating_mul(self.max_expansion_ratio) / cost.max(1))
+            .max(self.min_expanded_bytes / cost.clamp(1, 4))
             .min(self.max_expanded_bytes)
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Parsers never see files. No memory map: a file that shrinks while it is read must give an error, not a signal.
 
+use std::any::Any;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -29,9 +30,25 @@ pub trait Source: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Where to keep what was made of these bytes at some expense; nothing where it is made each time.
+    fn kept(&self) -> Option<&Kept> {
+        None
+    }
+
     /// True when there are no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// What was made of a source, for whoever reads the same source again.
+#[derive(Debug, Default)]
+pub struct Kept(Mutex<Option<Arc<dyn Any + Send + Sync>>>);
+
+impl Kept {
+    /// What is kept. Others wait for it until this is dropped.
+    pub fn lock(&self) -> MutexGuard<'_, Option<Arc<dyn Any + Send + Sync>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -69,6 +86,7 @@ pub fn url(path: &Path) -> Option<Error> {
 pub struct FileSource {
     file: File,
     len: u64,
+    kept: Kept,
 }
 
 impl FileSource {
@@ -88,7 +106,7 @@ impl FileSource {
     /// Takes an open file; its length now is its length from here on.
     pub fn from_file(file: File) -> Result<Self> {
         let len = file.metadata()?.len();
-        Ok(FileSource { file, len })
+        Ok(FileSource { file, len, kept: Kept::default() })
     }
 }
 
@@ -113,6 +131,10 @@ impl Source for FileSource {
     fn as_file(&self, offset: u64) -> Option<(&File, u64)> {
         Some((&self.file, offset))
     }
+
+    fn kept(&self) -> Option<&Kept> {
+        Some(&self.kept)
+    }
 }
 
 #[cfg(unix)]
@@ -136,12 +158,12 @@ fn read_exact_at(file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result
 
 /// Bytes in memory.
 #[derive(Debug)]
-pub struct MemorySource(Vec<u8>);
+pub struct MemorySource(Vec<u8>, Kept);
 
 impl MemorySource {
     /// Takes the bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
-        MemorySource(bytes)
+        MemorySource(bytes, Kept::default())
     }
 }
 
@@ -159,6 +181,10 @@ impl Source for MemorySource {
             }
             None => Err(past_end(self, offset, buf.len() as u64)),
         }
+    }
+
+    fn kept(&self) -> Option<&Kept> {
+        Some(&self.1)
     }
 }
 

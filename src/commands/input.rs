@@ -47,6 +47,7 @@ impl LimitArgs {
         limits.max_depth = self.max_depth.unwrap_or(limits.max_depth);
         if let Some(bytes) = self.max_expanded_bytes {
             (limits.max_expanded_bytes, limits.min_expanded_bytes) = (bytes, bytes);
+            limits.is_expansion_chosen = true;
         }
         limits
     }

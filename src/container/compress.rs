@@ -42,6 +42,44 @@ impl Compression {
             Compression::Lzma => "lzma",
         }
     }
+
+    /// How many bytes of deflate take the time of one byte of this, at worst.
+    fn cost(self) -> u64 {
+        match self {
+            Compression::Gzip | Compression::Zlib | Compression::JoblibZf => 1,
+            Compression::Xz | Compression::Lzma => 2,
+            Compression::Bzip2 => 8,
+        }
+    }
+
+    /// What so many expanded bytes of this take of a bound on all that is expanded.
+    pub fn spent(self, expanded_bytes: u64, limits: &Limits) -> u64 {
+        expanded_bytes.saturating_mul(if limits.is_expansion_chosen { 1 } else { self.cost() })
+    }
+
+    /// How many bytes `compressed_bytes` of this may expand to.
+    pub fn bound(self, compressed_bytes: u64, limits: &Limits) -> u64 {
+        limits.expanded_at_cost(compressed_bytes, self.cost())
+    }
+}
+
+/// What a source was expanded to.
+struct Expansion {
+    compression: Compression,
+    /// The bytes that were allowed.
+    bound: u64,
+    source: SharedSource,
+    /// Why there are no more.
+    stopped: Option<Error>,
+}
+
+impl Expansion {
+    /// Whether it is what comes of it under this bound too.
+    fn serves(&self, compression: Compression, bound: u64) -> bool {
+        let is_stopped = self.stopped.as_ref().is_some_and(|e| e.kind() == ErrorKind::Limit);
+        let fits = if is_stopped { self.bound == bound } else { self.source.len() <= bound };
+        self.compression == compression && fits
+    }
 }
 
 /// Memory that an xz or lzma decoder may take, in KiB; what `xz -9` wrote needs 65 MiB.
@@ -53,7 +91,7 @@ const GZIP_FIRST: u8 = 0x1f;
 const JOBLIB_HEADER_BYTES: u64 = 2 + 19;
 
 /// Expands all of `source`, into memory when it is small and else into an unlinked temporary file; at most
-/// [`Limits::expanded_for`] its length. `progress` hears of compressed bytes. What follows the last stream of a gzip or
+/// [`Limits::expanded_at_cost`] for its length. `progress` hears of compressed bytes. What follows the last stream of a gzip or
 /// bzip2 file is ignored, as `gzip` does; zeros between two streams of gzip are padding, as they are in Python.
 pub fn expand(
     source: &SharedSource,
@@ -68,14 +106,33 @@ pub fn expand(
 }
 
 /// Expands as much of `source` as there is and as the bound allows; also gives why there is no more. A program that reads
-/// as it expands gets to see as much.
+/// as it expands gets to see as much. What comes of it is kept with the source: who asks again waits for nothing.
 pub fn expand_left(
     source: &SharedSource,
     compression: Compression,
     limits: &Limits,
     progress: &dyn Progress,
 ) -> Result<(SharedSource, Option<Error>)> {
-    let bound = limits.expanded_for(source.len());
+    let bound = compression.bound(source.len(), limits);
+    let Some(kept) = source.kept() else { return expand_anew(source, compression, (bound, limits), progress) };
+    let mut kept = kept.lock();
+    let known = kept.as_ref().and_then(|kept| kept.downcast_ref::<Expansion>());
+    if let Some(known) = known.filter(|known| known.serves(compression, bound)) {
+        progress.advance(source.len());
+        return Ok((Arc::clone(&known.source), known.stopped.as_ref().map(Error::again)));
+    }
+    let (expanded, stopped) = expand_anew(source, compression, (bound, limits), progress)?;
+    let again = stopped.as_ref().map(Error::again);
+    *kept = Some(Arc::new(Expansion { compression, bound, source: Arc::clone(&expanded), stopped: again }));
+    Ok((expanded, stopped))
+}
+
+fn expand_anew(
+    source: &SharedSource,
+    compression: Compression,
+    (bound, limits): (u64, &Limits),
+    progress: &dyn Progress,
+) -> Result<(SharedSource, Option<Error>)> {
     if compression == Compression::JoblibZf {
         return match expand_joblib(source, bound, limits, progress) {
             Err(e) if e.kind() == ErrorKind::Io => Err(e),
@@ -318,6 +375,40 @@ mod tests {
             assert_eq!(e.kind(), ErrorKind::Limit, "{e}");
             assert!(e.to_string().contains("max_expanded_bytes"), "{e}");
         }
+    }
+
+    #[test]
+    fn a_file_is_expanded_once() {
+        let limits = |most| Limits { max_expanded_bytes: most, ..Limits::default() };
+        for (bytes, compression) in all() {
+            let source: SharedSource = Arc::new(MemorySource::new(bytes));
+            let (first, _) = expand_left(&source, compression, &limits(1000), &Silent).unwrap();
+            let (again, _) = expand_left(&source, compression, &limits(2000), &Silent).unwrap();
+            assert!(Arc::ptr_eq(&first, &again), "{compression:?}");
+            // a tighter bound is kept, and what it refused is not what a wider one gives
+            let e = expand(&source, compression, &limits(10), &Silent).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Limit, "{compression:?}: {e}");
+            let once_more = expand(&source, compression, &limits(10), &Silent).unwrap_err();
+            assert_eq!((e.to_string(), e.advice()), (once_more.to_string(), once_more.advice()));
+            let whole = expand(&source, compression, &limits(1000), &Silent).unwrap();
+            assert_eq!(read_vec(whole.as_ref(), 0, whole.len()).unwrap(), TEXT, "{compression:?}");
+        }
+    }
+
+    #[test]
+    fn what_takes_longer_to_expand_may_expand_to_less() {
+        let limits = Limits::default();
+        let bounds = |bytes| [Compression::Gzip, Compression::Xz, Compression::Bzip2].map(|c| c.bound(bytes, &limits));
+        assert_eq!(bounds(100), [128 << 20, 64 << 20, 32 << 20]);
+        assert_eq!(bounds(8 << 20), [2 << 30, 1 << 30, 256 << 20]);
+        // a bound that a person has set is theirs
+        let chosen = Limits {
+            max_expanded_bytes: 1 << 30,
+            min_expanded_bytes: 1 << 30,
+            is_expansion_chosen: true,
+            ..Limits::default()
+        };
+        assert_eq!(Compression::Bzip2.bound(100, &chosen), 1 << 30);
     }
 
     #[test]

@@ -355,9 +355,10 @@ impl<'a> Scanner<'a> {
         if self.left_bytes == 0 {
             return Ok((Arc::new(MemorySource::new(Vec::new())), Some(too_many_bytes())));
         }
-        let limits = Limits { max_expanded_bytes: self.left_bytes, ..self.limits.clone() };
+        let left = self.left_bytes / kind.spent(1, self.limits);
+        let limits = Limits { max_expanded_bytes: left, ..self.limits.clone() };
         let (inner, stopped) = expand_left(source, kind, &limits, &Silent)?;
-        self.left_bytes = self.left_bytes.saturating_sub(inner.len());
+        self.left_bytes = self.left_bytes.saturating_sub(kind.spent(inner.len(), self.limits));
         Ok((inner, stopped))
     }
 
