@@ -1,7 +1,7 @@
 //! Plain state dicts, which need no reduction: a dict, or torch's ordered one, of tensors and whatever else modules put in.
 
 use crate::checkpoint::constructors::Constructor;
-use crate::checkpoint::value::{Number, numpy_number};
+use crate::checkpoint::number::{Number, numpy_number};
 use crate::checkpoint::{Checkpoint, Root, module, numpy};
 use crate::error::Result;
 use crate::pickle::{Node, NodeId, Scan};

@@ -2,9 +2,9 @@
 
 use super::{Fate, Form, Work};
 use crate::checkpoint::constructors::Constructor;
+use crate::checkpoint::number::{Number, numpy_number};
 use crate::checkpoint::numpy;
 use crate::checkpoint::tensor::{Data, Kind, STRIDED, Tensor, TensorId, plain_tensor};
-use crate::checkpoint::value::{Number, numpy_number};
 use crate::dtype::{ByteOrder, Class, DType, Known};
 use crate::error::{Error, Result};
 use crate::pickle::text::{Encoding, push_code_point};

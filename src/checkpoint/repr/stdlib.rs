@@ -2,9 +2,10 @@
 //!
 //! Sources: CPython's `Lib/_pydatetime.py` (`_getstate`, `__repr__`), `Lib/pathlib`, `Lib/uuid.py`, `Lib/fractions.py`.
 
-use super::{Repr, pyrepr};
 use crate::checkpoint::numpy::byte_string;
 use crate::checkpoint::object::Objects;
+use crate::checkpoint::pyrepr;
+use crate::checkpoint::repr::Repr;
 use crate::pickle::stored::bytes_of;
 use crate::pickle::text;
 use crate::pickle::{Graph, Node, NodeId};
