@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bars;
-use crate::commands::values::formats;
+use crate::commands::values::{format_to_write, formats};
 use crate::operations::average::{Method, Options, average};
 use crate::operations::destination::Sink;
 use crate::write::atomic::is_same_file;
@@ -63,10 +63,7 @@ pub struct Args {
 
 impl Args {
     fn options(&self) -> anyhow::Result<Options> {
-        let to = self.to.or_else(|| Format::of_checkpoint(&self.output)).with_context(|| {
-            let output = self.output.display();
-            format!("{output}: cannot tell the output format from the extension; add --to torch|torch-legacy|safetensors|npz")
-        })?;
+        let to = format_to_write(self.to, &self.output)?;
         let method = match (self.ema, self.weights.as_slice()) {
             (Some(decay), _) => Method::Moving(decay),
             (None, []) => Method::Mean,
@@ -85,9 +82,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     }
     input::stdin_once(&args.inputs)?;
     let options = args.options()?;
-    if args.output.as_os_str() == "-" && args.report.wants_json() {
-        bail!("--json and `-o -` both write to standard output; use -o FILE");
-    }
+    args.report.keep_apart(&args.output)?;
     // what is wrong with the target is said before large inputs are read
     let is_output = |input: &&Path| !input::is_stdin(input) && is_same_file(input, &args.output);
     let sink = Sink::new(&args.output, args.force, args.inputs.iter().map(PathBuf::as_path).find(is_output))?;
@@ -95,9 +90,6 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let open = |name: &PathBuf| input::open(name, &limits, args.report.quiet);
     let mut inputs = args.inputs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let report = average(&mut inputs, &options, &sink, &Bars::new(args.report.quiet))?;
-    args.report.notes(&report.notes);
-    if args.report.wants_json() {
-        args.report.print(&report)?;
-    }
+    args.report.done(&report.notes, &report)?;
     Ok(Status::Success)
 }

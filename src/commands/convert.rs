@@ -2,15 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
-
 use crate::checkpoint::device;
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bars;
-use crate::commands::values::{formats, size};
+use crate::commands::values::{format_to_write, formats, size};
 use crate::data::cast;
 use crate::dtype::DType;
 use crate::operations::convert::{Options, Outlet, Shards, Shared, convert};
@@ -111,14 +109,8 @@ impl Args {
     }
 
     fn options(&self) -> anyhow::Result<Options> {
-        let to = self.to.or_else(|| Format::of_checkpoint(self.output())).with_context(|| {
-            format!(
-                "{}: cannot tell the output format from the extension; add --to torch|torch-legacy|safetensors|npz",
-                self.output().display()
-            )
-        })?;
         Ok(Options {
-            to,
+            to: format_to_write(self.to, self.output())?,
             state_dict: self.state_dict,
             safe: self.safe,
             select: self.names.select(),
@@ -135,9 +127,7 @@ impl Args {
 /// Converts the input.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let options = args.options()?;
-    if args.output().as_os_str() == "-" && args.report.wants_json() {
-        bail!("--json and OUTPUT `-` both write to standard output; name a file");
-    }
+    args.report.keep_apart(args.output())?;
     let file = (args.input.as_os_str() != "-").then_some(args.input.as_path());
     // what is wrong with the target is said before a large input is read
     let sink = |path: &Path| Sink::new(path, args.force, file);
@@ -159,9 +149,6 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         input.checkpoint.notes.iter().for_each(|note| args.report.note(&input.name, note));
     }
     let report = converted?;
-    args.report.notes(&report.notes);
-    if args.report.wants_json() {
-        args.report.print(&report)?;
-    }
+    args.report.done(&report.notes, &report)?;
     Ok(Status::Success)
 }

@@ -3,8 +3,6 @@
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
-use anyhow::bail;
-
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
@@ -113,16 +111,11 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         args.report.notes(&show(&input, &chosen, &options, form, &mut stdout())?);
         return Ok(Status::Success);
     };
-    if output.as_os_str() == "-" && args.report.wants_json() {
-        bail!("--json and `-o -` both write to standard output; use -o FILE");
-    }
+    args.report.keep_apart(output)?;
     let file = (!input::is_stdin(&args.input)).then_some(args.input.as_path());
     let to = Destination { path: output, format: args.to, force: args.force, input: file };
     let report = write(&mut input, &chosen, &options, &to, &Bars::new(args.report.quiet))?;
-    args.report.notes(&report.notes);
-    if args.report.wants_json() {
-        args.report.print(&report)?;
-    }
+    args.report.done(&report.notes, &report)?;
     Ok(Status::Success)
 }
 

@@ -89,6 +89,20 @@ impl OutputArgs {
         notes.iter().for_each(|note| self.note(&note.file, note.message.spoken(flag)));
     }
 
+    /// What was done: its notes, and with `--json` the report.
+    pub fn done(&self, notes: &[Note], report: &dyn Report) -> io::Result<()> {
+        self.notes(notes);
+        if self.wants_json() { self.print(report) } else { Ok(()) }
+    }
+
+    /// Fails where standard output would get both the JSON report and what is written.
+    pub fn keep_apart(&self, output: &Path) -> anyhow::Result<()> {
+        if output.as_os_str() == "-" && self.wants_json() {
+            anyhow::bail!("--json and OUTPUT `-` both write to standard output; name a file");
+        }
+        Ok(())
+    }
+
     /// A line for people on standard error, unless they want quiet.
     pub fn note(&self, file: &str, note: impl Display) {
         if !self.quiet {

@@ -218,9 +218,7 @@ impl EditArgs {
             None => bail!("no output given; use -o OUTPUT or --in-place, or --dry-run to see what would change"),
         };
         let to_stdout = output.as_os_str() == "-";
-        if to_stdout && self.report.wants_json() {
-            bail!("--json and `-o -` both write to standard output; use -o FILE");
-        }
+        self.report.keep_apart(output)?;
         let name = if to_stdout { STDOUT.to_owned() } else { output.display().to_string() };
         let target = Target::new(output, self.force, Some(input).filter(|_| !from_stdin));
         let sink = Sink { target: target.map_err(|e| e.of_output(&name))?, name };

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
-
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::{OutputArgs, STDOUT};
@@ -54,10 +52,8 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<Status> {
     let shown = args.input.display().to_string();
     let of_input = |e: Error| e.of_input(&shown);
-    let (limits, wants_json) = (args.limits.limits(), args.report.wants_json());
-    if wants_json && args.output.as_deref().is_some_and(|output| output.as_os_str() == "-") {
-        bail!("--json and `-o -` both write to standard output; use -o FILE");
-    }
+    let limits = args.limits.limits();
+    args.output.iter().try_for_each(|output| args.report.keep_apart(output))?;
     let sink = || args.sink();
     let (contents, mut to) = match args.in_place {
         true => {
@@ -70,9 +66,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let options = Options { keep_damaged: args.keep_damaged };
     let report = repair(&contents, &shown, &options, &mut to, &Bars::new(args.report.quiet))?;
     report.told().iter().for_each(|note| args.report.note(&report.file, note.spoken(flag)));
-    if wants_json {
-        args.report.print(&report)?;
-    }
+    args.report.done(&[], &report)?;
     Ok(if report.action == Action::Nothing { Status::No } else { Status::Success })
 }
 

@@ -1,5 +1,8 @@
 //! How the values of options are spelled, and what help says of each. The library knows them as enums.
 
+use std::path::Path;
+
+use anyhow::Context;
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
@@ -86,6 +89,14 @@ pub fn formats(of: &'static [Format]) -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(of.iter().map(spelled)).try_map(move |name: String| {
         let name = if name == "pt" { Format::Torch.name() } else { &name };
         of.iter().copied().find(|format| format.name() == name).ok_or("unknown format")
+    })
+}
+
+/// The format that a checkpoint is written in: the one asked for, or that of the output's extension.
+pub fn format_to_write(to: Option<Format>, output: &Path) -> anyhow::Result<Format> {
+    to.or_else(|| Format::of_checkpoint(output)).with_context(|| {
+        let names = Format::OF_CHECKPOINTS.map(Format::name).join("|");
+        format!("{}: cannot tell the output format from the extension; add --to {names}", output.display())
     })
 }
 

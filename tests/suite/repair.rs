@@ -363,7 +363,7 @@ fn standard_output_takes_one_thing() {
     let run =
         run_with(ckpt().args(["repair", "--json", "-o", "-"]).arg(testdata("damage/hand_truth.pt")), b"").exits(2);
     assert!(run.stdout.is_empty());
-    assert!(run.stderr.contains("--json and `-o -` both write to standard output"), "{}", run.stderr);
+    assert!(run.stderr.contains("--json and OUTPUT `-` both write to standard output"), "{}", run.stderr);
 }
 
 #[cfg(unix)]
