@@ -248,7 +248,10 @@ impl Work<'_> {
                 Error::unsupported(format!("the size of a {}'s elements is not known", storage.class))
             })?);
         // a storage that nobody looks at may be missing: it stays empty
-        let bytes = storage.source().map_err(|e| Error::data(e.message()).advise(leave_out("its tensors")))?;
+        let bytes = storage.source().map_err(|e| {
+            let e = Error::data(e.message()).advise(leave_out("its tensors"));
+            self.checkpoint.origin_of(id).map_or(e.again(), |origin| e.again().of_input(&origin.name))
+        })?;
         let all = bytes.len().min(storage.numel.saturating_mul(size));
         let (start, end) = (range.start.min(all), range.end.min(all));
         let uses = self.uses.get(&id).map(Vec::as_slice).unwrap_or_default();
