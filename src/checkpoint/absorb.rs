@@ -4,6 +4,8 @@
 //! Who puts them together decides what the top object is. What each was as a file is kept beside it: whose storage is
 //! damaged can still be told.
 
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,7 +15,7 @@ use crate::checkpoint::{Checkpoint, Container, SavedPart};
 use crate::container::zip::Zip;
 use crate::error::Result;
 use crate::limits::Limits;
-use crate::pickle::{Graph, Moved};
+use crate::pickle::{Graph, Moved, NodeId};
 use crate::source::SharedSource;
 
 /// What one of several checkpoints was before they became one.
@@ -32,6 +34,8 @@ pub struct Origin {
     /// The bounds it was opened with.
     pub limits: Limits,
     storages: Range<u32>,
+    /// Places in the graph.
+    nodes: Range<usize>,
 }
 
 impl Origin {
@@ -50,6 +54,7 @@ impl Checkpoint {
     /// Takes in all of another checkpoint, known as `name`; its top object is nowhere yet, and where that and all others
     /// are now is said. Tensors that belong to no object are not kept.
     pub fn absorb(&mut self, other: Checkpoint, name: &str) -> Result<Moved> {
+        let first_node = self.graph.len();
         let moved = self.graph.absorb(other.graph)?;
         let first = self.storages.absorb(other.storages, &moved)?;
         self.tensors.absorb(other.tensors, &moved, first)?;
@@ -58,6 +63,7 @@ impl Checkpoint {
         self.origins.extend(other.origins.into_iter().map(|origin| Origin {
             name: format!("{name}: {}", origin.name),
             storages: origin.storages.start.saturating_add(first)..origin.storages.end.saturating_add(first),
+            nodes: 0..0,
             ..origin
         }));
         self.origins.push(Origin {
@@ -68,12 +74,37 @@ impl Checkpoint {
             saved: other.saved,
             limits: other.limits,
             storages: first..end,
+            nodes: first_node..self.graph.len(),
         });
         Ok(moved)
     }
 
-    /// Which of several checkpoints a storage was in.
-    pub fn origin_of(&self, id: StorageId) -> Option<&Origin> {
-        self.origins.iter().find(|origin| origin.storage(id).is_some())
+    /// Which of several checkpoints an object was in.
+    pub fn origin_of(&self, node: NodeId) -> Option<&Origin> {
+        self.origins.iter().find(|origin| origin.nodes.contains(&node.index()))
+    }
+
+    /// Makes each class and function of several checkpoints one object, as it is in Python, so that their pickle names it
+    /// once. Within one checkpoint everything stays as its pickle had it.
+    pub fn unify_globals(&mut self) -> Result<()> {
+        let mut known: HashMap<(Vec<u8>, Vec<u8>), NodeId> = HashMap::new();
+        let mut new: HashMap<NodeId, NodeId> = HashMap::new();
+        let made_since = self.origins.iter().map(|origin| origin.nodes.end).max().unwrap_or(0)..self.graph.len();
+        let ranges = self.origins.iter().map(|origin| (origin.nodes.clone(), true)).chain([(made_since, false)]);
+        for (range, is_origin) in ranges {
+            let mut seen = HashSet::new();
+            for node in self.graph.ids().skip(range.start).take(range.len()) {
+                let Some(names) = self.graph.global_names(node)? else { continue };
+                if is_origin && !seen.insert(names.clone()) {
+                    continue;
+                }
+                match known.entry(names) {
+                    Entry::Vacant(place) => drop(place.insert(node)),
+                    Entry::Occupied(first) => drop(new.insert(node, *first.get())),
+                }
+            }
+        }
+        self.graph.redirect(&new);
+        Ok(())
     }
 }

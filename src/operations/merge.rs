@@ -116,6 +116,7 @@ pub fn merge(
         taken.push(Taken { name, key, top });
     }
     let joined = Joined::of(&mut checkpoint, taken, options.on_conflict, progress)?;
+    checkpoint.unify_globals()?;
     checkpoint.root = joined.root;
     // all that is below the top is meant, where only weights are written
     checkpoint.container = if of_arrays { Container::Sharded } else { Container::Zip };

@@ -12,6 +12,8 @@ use crate::pickle::{Change, Entry, NodeId};
 use crate::report::convert::LeftOut;
 
 const METADATA: &str = "_metadata";
+/// Characters of what is said of a module.
+const MAX_SHOWN: usize = 200;
 
 /// The attributes of a joined state dict.
 #[derive(Debug, Default)]
@@ -90,6 +92,10 @@ struct Module {
     others: Vec<(usize, NodeId)>,
 }
 
+fn shown(checkpoint: &Checkpoint, value: NodeId) -> String {
+    checkpoint.objects().repr(value, MAX_SHOWN)
+}
+
 impl Modules {
     fn new(owners: &[(String, usize)]) -> Self {
         let mut of: HashMap<String, usize> = HashMap::new();
@@ -103,7 +109,12 @@ impl Modules {
     fn add(&mut self, checkpoint: &Checkpoint, from: usize, entry: Entry) {
         let name = checkpoint.graph.str_or_bytes(entry.key).unwrap_or_default().into_owned();
         match self.places.get(&name).and_then(|place| self.all.get_mut(*place)) {
-            Some(module) if self.owners.get(&name) == Some(&from) && module.from != from => {
+            // where they say the same it does not matter whose it is
+            Some(module)
+                if self.owners.get(&name) == Some(&from)
+                    && module.from != from
+                    && shown(checkpoint, module.entry.value) != shown(checkpoint, entry.value) =>
+            {
                 module.others.push((module.from, module.entry.value));
                 (module.entry.value, module.from) = (entry.value, from);
             }
@@ -118,13 +129,12 @@ impl Modules {
     /// Says of which modules the inputs speak differently.
     fn told(&self, checkpoint: &Checkpoint, inputs: &[String]) -> Vec<Note> {
         let file = |index: usize| inputs.get(index).map_or("", String::as_str);
-        let shown = |node: NodeId| checkpoint.objects().repr(node, 200);
         let mut told = HashSet::new();
         let mut notes = Vec::new();
         for module in &self.all {
-            let kept = shown(module.entry.value);
+            let kept = shown(checkpoint, module.entry.value);
             for (from, value) in &module.others {
-                let said = shown(*value);
+                let said = shown(checkpoint, *value);
                 if said != kept && told.insert(module.name.as_str()) {
                     let name = if module.name.is_empty() { "the top module" } else { &module.name };
                     let what =

@@ -62,6 +62,7 @@ impl Joined {
         let mut tops = Vec::with_capacity(taken.len());
         let mut names = Vec::with_capacity(taken.len());
         let mut keyed = Vec::new();
+        let has_keys = taken.iter().any(|taken| taken.key.is_some());
         for Taken { name, key, top } in taken {
             match (key, top) {
                 (Some(key), Taking::Object(node)) => keyed.push(entry(checkpoint, &key, node)?),
@@ -91,7 +92,7 @@ impl Joined {
             return Ok(Joined { root, conflicts: Vec::new(), notes: Vec::new(), left_out: Vec::new() });
         }
         let items: Vec<&[Entry]> = tops.iter().map(|(_, items)| items.as_slice()).collect();
-        let join = Join { checkpoint, names: &names, on_conflict, progress };
+        let join = Join { checkpoint, names: &names, has_keys, on_conflict, progress };
         let named = join.all(&items)?;
         checkpoint.graph.complete()?;
         let conflicts = named.iter().filter(|named| !named.others.is_empty()).map(|named| {
@@ -161,6 +162,7 @@ struct Join<'a> {
     checkpoint: &'a Checkpoint,
     /// Of the inputs.
     names: &'a [String],
+    has_keys: bool,
     on_conflict: Option<OnConflict>,
     progress: &'a dyn Progress,
 }
@@ -224,6 +226,9 @@ impl Join<'_> {
         let count = counted(several.len() as u64, "name");
         let are = if several.len() == 1 { "is" } else { "are" };
         let what = format!("{count} {are} in more than one input: {}", some_of(&list, MAX_LISTED));
+        if self.has_keys {
+            return Err(Error::refused(what).advise("choose other keys"));
+        }
         let advice = Setting::OnConflict.then(" first or last takes one, ").setting(Setting::OnConflict);
         Err(Error::refused(what).advise(advice.text(" equal takes what is equal; a key for each input keeps all")))
     }
