@@ -32,6 +32,7 @@ complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "rename" -d 'Rename tensor
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "edit" -d 'Set, delete and move values and subtrees; change nothing else'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "repair" -d 'Salvage a damaged file; finish or undo an interrupted edit in place'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "convert" -d 'Convert between torch\'s containers, safetensors and npz'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "merge" -d 'Merge checkpoints into one: under a key each, or the parts of a state dict'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "average" -d 'Average the weights of checkpoints: mean, weighted mean, moving average'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "diff" -d 'Compare two checkpoints: what changed, where, by how much'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "extract" -d 'Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
@@ -184,6 +185,36 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace 
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -s o -l output -d 'Where to write: a file, `-` for standard output, with --max-shard-size a directory' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l to -d 'The format to write; the default follows OUTPUT\'s extension' -r -f -a "torch\t'torch\'s zip container (torch 1.6 and newer), every kind of object kept'
+torch-legacy\t'The stream that torch 1.5 and older read'
+safetensors\t'Tensors by name'
+npz\t'Arrays by name, for numpy'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l on-conflict -d 'What to do with a name that several inputs have, for inputs without keys [default: refuse]' -r -f -a "first\t'Keep the first input\'s'
+last\t'Keep the last input\'s, in the place of the first'
+equal\t'Keep one where all are equal bit by bit, else refuse'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l root -d 'Start at this element of every input (`.` is the top): the object that its KEY gets, or the one that holds the weights' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l include -d 'Write only matching names: a name, an element with everything below it, or a glob; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l drop -d 'Leave out an element and everything below it; a name or a glob; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l shared -d 'Tensors that share memory, in formats without sharing [default: duplicate; aliases in the __metadata__ of a safetensors input stay aliases]' -r -f -a "duplicate\t'Write every tensor in full'
+drop\t'Write equal views once and record the other names as aliases in __metadata__'
+error\t'Refuse'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-shard-size -d 'Write shards of at most SIZE bytes (5GB, 500MB, 2GiB) and an index into the directory OUTPUT' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-objects -d 'Maximum objects a compressed pickle may create beyond what its size accounts for' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-depth -d 'Maximum nesting depth of objects' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-entries -d 'Maximum tensors and values to list' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l force -d 'Replace existing files'
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -s q -l quiet -d 'Suppress notes and progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -s o -l output -d 'Where to write; `-` for standard output' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l weights -d 'How much each input counts, in their order; the numbers are divided by their sum, so 7,3 is 0.7,0.3' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l ema -d 'Exponential moving average in the order of the inputs: it begins with the first, and each one after it makes it DECAY * average + (1 - DECAY) * input' -r

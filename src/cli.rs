@@ -9,7 +9,8 @@ use clap::builder::StyledStr;
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    Status, average, check, completions, convert, diff, edit, extract, ls, man, output, rename, repair, strip_prefix,
+    Status, average, check, completions, convert, diff, edit, extract, ls, man, merge, output, rename, repair,
+    strip_prefix,
 };
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
@@ -39,6 +40,8 @@ pub enum Command {
     Repair(repair::Args),
     /// Convert between torch's containers, safetensors and npz
     Convert(convert::Args),
+    /// Merge checkpoints into one: under a key each, or the parts of a state dict
+    Merge(merge::Args),
     /// Average the weights of checkpoints: mean, weighted mean, moving average
     Average(average::Args),
     /// Compare two checkpoints: what changed, where, by how much
@@ -88,6 +91,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Status> {
         Command::Diff(args) => (&args.output, None),
         Command::Check(args) => (&args.output, None),
         Command::Average(args) => (&args.report, None),
+        Command::Merge(args) => (&args.report, None),
         Command::StripPrefix(args) => (&args.edit.report, args.input.as_deref().or(stdin)),
         Command::Rename(args) => (&args.edit.report, Some(&args.input)),
         Command::Edit(args) => (&args.report, Some(&args.input)),
@@ -105,6 +109,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Status> {
         Command::Repair(args) => repair::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Average(args) => average::run(args),
+        Command::Merge(args) => merge::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Check(args) => check::run(args),

@@ -57,6 +57,8 @@ pub enum Setting {
     MaxReadBytes,
     /// The size of a shard.
     MaxShardSize,
+    /// What becomes of a name that several inputs have.
+    OnConflict,
     /// Where to write.
     Output,
     /// The values that are black and white in a picture.
@@ -122,6 +124,7 @@ impl Setting {
             Setting::MaxObjects => "max_objects",
             Setting::MaxReadBytes => "max_read_bytes",
             Setting::MaxShardSize => "max_shard_size",
+            Setting::OnConflict => "on_conflict",
             Setting::Output => "output",
             Setting::Range => "range",
             Setting::Regex => "regex",

@@ -10,7 +10,8 @@ with offsets that are calculated instead of looked up. State dicts and modules a
 weights_only=True. Modules go to safetensors, shards and back into `load_state_dict(strict=True)`. Each file is also cut off,
 gets holes of zeros, changed bits, broken headers and more behind its end, and is repaired: torch must load what is saved, and
 all of it where no tensor was touched. In every file below a folder renames/ the names of the state dicts get a prefix: torch
-must load it with everything else as it was, and the generators must take their states. Every set of weights
+must load it with everything else as it was, and the generators must take their states. Files are merged in pairs under keys,
+and state dicts that torch has cut into parts come back as the whole. Every set of weights
 in the files below a folder weights/ becomes a state dict with the names and elements that its script's loading code takes. Exit status 0 when all agree.
 """
 import collections
@@ -397,6 +398,49 @@ def round_trips(binary, scratch):
 
 
 # torch 1.13 knows weights_only and has fewer classes in it
+def merges(binary, originals, scratch):
+    """Merges each file with the next under keys, and state dicts that torch has cut into parts: how many were tried, and what
+    is wrong."""
+    tried, wrong = 0, []
+    out = os.path.join(scratch, "merged.pt")
+    paths = list(originals)
+    for one, two in zip(paths, paths[1:] + paths[:1]):
+        # a file that is merged with itself shares nothing with itself
+        for first, second in ((one, two), (one, one)):
+            for to in ("torch", "torch-legacy"):
+                tried += 1
+                try:
+                    run(binary, "merge", "first=" + first, "the.second=" + second, "-o", out, "--to", to)
+                    same({"first": load(first), "the.second": load(second)}, load(out))
+                except Exception as e:
+                    wrong.append("%s and %s -> %s: %s" % (first, second, to, str(e)[:400]))
+    for path, state in originals.items():
+        if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+            continue
+        for count in (2, 3, len(state)):
+            size = -(-len(state) // count)
+            names = [list(state)[start:start + size] for start in range(0, len(state), size)]
+            if len(names) < 2:
+                continue
+            tried += 1
+            try:
+                parts = []
+                for number, part in enumerate(names):
+                    parts.append(os.path.join(scratch, "part_%d.pt" % number))
+                    cut = type(state)((name, state[name]) for name in part)
+                    if hasattr(state, "_metadata"):
+                        cut._metadata = state._metadata
+                    torch.save(cut, parts[-1])
+                run(binary, "merge", *parts, "-o", out)
+                back = load(out, **({"weights_only": True} if WEIGHTS_ONLY else {}))
+                assert type(back) is type(state) and list(back) == list(state), "keys differ"
+                assert all(elements(state[name]) == elements(back[name]) for name in state), "values differ"
+                assert getattr(back, "_metadata", None) == getattr(state, "_metadata", None), "_metadata differs"
+            except Exception as e:
+                wrong.append("%s in %d parts: %s" % (path, len(names), str(e)[:400]))
+    return tried, wrong
+
+
 WEIGHTS_ONLY = "weights_only" in inspect.signature(torch.load).parameters
 
 
@@ -407,7 +451,7 @@ def main():
     for name in dir(generate):
         setattr(sys.modules["__main__"], name, getattr(sys.modules["__main__"], name, getattr(generate, name)))
     good = total = 0
-    loaded = {}
+    loaded, originals = {}, {}
     with tempfile.TemporaryDirectory() as scratch:
         out = os.path.join(scratch, "out.pt")
         files = [os.path.join(folder, name) for root in roots for folder, _, names in sorted(os.walk(root))
@@ -420,6 +464,7 @@ def main():
             except Exception as e:
                 print("not compared, this torch cannot open %s: %s" % (path, str(e)[:100]))
                 continue
+            originals[path] = original
             for to in ("torch", "torch-legacy", "state-dict", "repaired"):
                 if to == "state-dict" and not ("_state" in path or "_full" in path) or "checkpoint" in path and to == "state-dict":
                     continue
@@ -448,9 +493,9 @@ def main():
             if os.path.exists(os.path.join(root, "weights", "expected.json")):
                 more = layouts(binary, os.path.join(root, "weights"), out)
                 good, total = good + more[0], total + more[1]
-        tried, wrong = round_trips(binary, scratch)
-        total, good = total + tried, good + tried - len(wrong)
-        print("\n".join(wrong), end="\n" if wrong else "")
+        for tried, wrong in (round_trips(binary, scratch), merges(binary, originals, scratch)):
+            total, good = total + tried, good + tried - len(wrong)
+            print("\n".join(wrong), end="\n" if wrong else "")
     print("; ".join("%s: %d" % item for item in loaded.items()))
     print("%d of %d conversions and repairs agree with torch %s" % (good, total, torch.__version__))
     sys.exit(0 if total and good == total else 1)

@@ -4,6 +4,7 @@
 //! torch's and numpy's callables, and [`rebuild`] the tensors that they make; [`object`] and [`value`] say what
 //! everything else is.
 
+mod absorb;
 pub mod alter;
 pub(crate) mod arguments;
 pub mod casting;
@@ -62,6 +63,7 @@ use script::Script;
 use storage::Storages;
 use tensor::{Data, contiguous, plain_tensor};
 
+pub use absorb::Origin;
 pub use names::{Entry, Item, Names};
 pub use role::Role;
 pub use root::{Place, Root};
@@ -157,6 +159,8 @@ pub struct Checkpoint {
     pub saved: Vec<SavedPart>,
     /// Names of what lies in the files and is no part of this: tensors of a shard that the index does not name.
     pub left_aside: Vec<String>,
+    /// The checkpoints that it was put together from, where it was: what they keep for themselves.
+    pub origins: Vec<Origin>,
     /// The bounds it was opened with.
     pub limits: Limits,
 }

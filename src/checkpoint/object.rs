@@ -238,7 +238,8 @@ impl<'a> Objects<'a> {
         kept
     }
 
-    fn identity(&self, key: NodeId) -> KeyIdentity<'a> {
+    /// What makes two keys the same key: text, or a number. Every other key is its own.
+    pub(crate) fn identity(&self, key: NodeId) -> KeyIdentity<'a> {
         match self.graph.node(key) {
             Node::Str(text) | Node::Bytes(text) => {
                 self.graph.text(*text).map_or(KeyIdentity::Node(key), KeyIdentity::Text)
@@ -343,9 +344,11 @@ impl<'a> Objects<'a> {
 /// What an element costs that is put into a hash map, against one that is only looked at.
 const HASHED: usize = 8;
 
+/// What a key of a dict is told by.
 #[derive(Debug, PartialEq, Eq, Hash)]
-enum KeyIdentity<'a> {
+pub(crate) enum KeyIdentity<'a> {
     Text(Cow<'a, [u8]>),
     Int(i64),
+    /// Neither text nor a small number.
     Node(NodeId),
 }

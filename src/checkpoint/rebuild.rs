@@ -15,7 +15,7 @@ use crate::checkpoint::tensor::{Tensor, TensorId};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::message::Setting;
-use crate::pickle::{Construct, Graph, Node, NodeId};
+use crate::pickle::{Construct, Graph, Moved, Node, NodeId};
 
 const MAX_PASSES: usize = 8;
 const OBJECTS_A_TENSOR: u64 = 24;
@@ -105,6 +105,26 @@ impl Tensors {
         self.all.push(tensor);
         self.of.insert(node, TensorId(id));
         Ok(TensorId(id))
+    }
+
+    /// Takes in the tensors of another checkpoint, whose objects were moved and whose storages now come after so many.
+    pub(super) fn absorb(&mut self, other: Tensors, moved: &Moved, first_storage: u32) -> Result<()> {
+        let all = self.all.len().saturating_add(other.all.len());
+        let (Ok(first), Ok(_)) = (u32::try_from(self.all.len()), u32::try_from(all)) else {
+            return Err(Error::limit("more than 4 billion tensors"));
+        };
+        let node = |id: NodeId| moved.node(id);
+        self.all.extend(other.all.into_iter().map(|tensor| tensor.moved(moved, first_storage)));
+        let of = other.of.into_iter().map(|(id, tensor)| (node(id), TensorId(tensor.0.saturating_add(first))));
+        self.of.extend(of);
+        self.constructors.extend(other.constructors.into_iter().map(|(id, known)| (node(id), known)));
+        self.inner_roots.extend(other.inner_roots.into_iter().map(|(call, root)| (node(call), node(root))));
+        self.embedded.extend(other.embedded.into_iter().map(|(value, root)| (node(value), node(root))));
+        let saved = other.saved.into_iter().map(|(module, named)| {
+            (node(module), named.into_iter().map(|(name, value)| (name, node(value))).collect())
+        });
+        self.saved.extend(saved);
+        Ok(())
     }
 
     /// What an object's callable makes. A class that was saved with its source counts as itself.

@@ -24,6 +24,7 @@ use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::storage::{Persistent, StorageId};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::limits::Limits;
 use crate::pickle::{Construct, Node, NodeId, Object};
 
 /// What to change on the way.
@@ -62,10 +63,15 @@ pub fn resave(checkpoint: &mut Checkpoint, root: NodeId, options: &Resave) -> Re
     if work.replace_meta(&order)? {
         order = legacy::order(work.checkpoint, root)?;
     }
-    work.look(&order)?;
+    // only storages are copied: how often their elements are looked at does not matter
+    let unbounded = Limits { max_read_bytes: u64::MAX, ..work.checkpoint.limits.clone() };
+    work.kept.extend(&options.uncast.storages);
+    for node in &order {
+        work.look(*node, &unbounded).map_err(|e| work.of_origin(*node, e))?;
+    }
     work.divide()?;
     for node in order {
-        work.edit(node)?;
+        work.edit(node).map_err(|e| work.of_origin(node, e))?;
     }
     Ok(work.planned.into_iter().map(|planned| planned.stored).collect())
 }
@@ -85,6 +91,14 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Says of an error which of several checkpoints it is about.
+    fn of_origin(&self, node: NodeId, e: Error) -> Error {
+        match self.checkpoint.origin_of(node) {
+            Some(origin) => e.of_input(&origin.name),
+            None => e,
+        }
+    }
+
     fn edit(&mut self, node: NodeId) -> Result<()> {
         if let Some(Persistent::Class(class)) = self.checkpoint.storages.meaning(node) {
             if !self.options.legacy {

@@ -9,12 +9,19 @@ use rustc_hash::FxHashMap;
 use crate::container::zip::Zip;
 use crate::dtype::{ByteOrder, DType};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pickle::{Graph, Node, NodeId};
+use crate::pickle::{Graph, Moved, Node, NodeId};
 use crate::source::{MemorySource, SharedSource};
 
 /// A storage's place in [`Storages`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StorageId(pub(super) u32);
+
+impl StorageId {
+    /// The same storage, when so many have been put before it.
+    pub(super) fn after(self, others: u32) -> Self {
+        StorageId(self.0.saturating_add(others))
+    }
+}
 
 /// One storage.
 #[derive(Debug)]
@@ -262,6 +269,30 @@ impl Storages {
         if let Some(storage) = self.all.get_mut(id.0 as usize) {
             storage.bytes = Bytes::Here(source);
         }
+    }
+
+    /// Takes in the storages of another checkpoint, whose objects were moved. They never become one with these, whatever
+    /// their keys are. Gives the number of the first.
+    pub(super) fn absorb(&mut self, other: Storages, moved: &Moved) -> Result<u32> {
+        let all = self.all.len().saturating_add(other.all.len());
+        let (Ok(first), Ok(_)) = (u32::try_from(self.all.len()), u32::try_from(all)) else {
+            return Err(Error::limit("more than 4 billion storages"));
+        };
+        self.all.extend(other.all);
+        let by_node = other.by_node.into_iter().map(|(node, meaning)| {
+            let meaning = match meaning {
+                Persistent::Storage { id: theirs, view_offset } => {
+                    Persistent::Storage { id: theirs.after(first), view_offset }
+                }
+                Persistent::Tensor(number) => Persistent::Tensor(number),
+                Persistent::Class(class) => Persistent::Class(moved.node(class)),
+            };
+            (moved.node(node), meaning)
+        });
+        self.by_node.extend(by_node);
+        self.nodes.extend(other.nodes.into_iter().map(|(theirs, node)| (theirs.after(first), moved.node(node))));
+        self.interned.extend(other.interned);
+        Ok(first)
     }
 
     pub(super) fn add(&mut self, storage: Storage) -> Result<StorageId> {

@@ -8,7 +8,7 @@ use crate::data::Elements;
 use crate::data::unpack::Unpacked;
 use crate::dtype::{ByteOrder, Class, DType};
 use crate::error::{Error, Result};
-use crate::pickle::NodeId;
+use crate::pickle::{Moved, NodeId};
 use crate::source::SharedSource;
 
 /// A tensor's place in a checkpoint.
@@ -158,6 +158,20 @@ impl Tensor {
     pub fn bytes(&self) -> Option<u64> {
         let dtype = self.dtype.as_ref()?;
         self.numel()?.div_ceil(dtype.in_a_byte().into()).checked_mul(u64::from(dtype.size()?))
+    }
+
+    /// The same tensor in a checkpoint that took its own in.
+    pub(super) fn moved(mut self, moved: &Moved, first_storage: u32) -> Self {
+        match &mut self.data {
+            Data::Storage { id, .. } => *id = id.after(first_storage),
+            Data::Parts(parts) => parts.iter_mut().for_each(|part| *part = moved.node(*part)),
+            Data::Array { .. } | Data::Nothing => {}
+        }
+        for argument in self.quantizer.iter_mut().flat_map(|quantizer| &mut quantizer.arguments) {
+            *argument = moved.node(*argument);
+        }
+        self.state = self.state.map(|state| moved.node(state));
+        self
     }
 
     /// The storage it is a view of.

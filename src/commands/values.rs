@@ -9,6 +9,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use crate::operations::check::Requirement;
 use crate::operations::convert::Shared;
 use crate::operations::diff::Ignore;
+use crate::operations::merge::OnConflict;
 use crate::report::{diff, ls};
 use crate::safety::finding::Severity;
 use crate::write::format::Format;
@@ -56,6 +57,12 @@ spelled!(Shared {
     Duplicate => "duplicate", "Write every tensor in full";
     Drop => "drop", "Write equal views once and record the other names as aliases in __metadata__";
     Error => "error", "Refuse";
+});
+
+spelled!(OnConflict {
+    First => "first", "Keep the first input's";
+    Last => "last", "Keep the last input's, in the place of the first";
+    Equal => "equal", "Keep one where all are equal bit by bit, else refuse";
 });
 
 spelled!(Ignore {

@@ -2,9 +2,13 @@
 
 mod arrays;
 mod plain;
+mod reduce;
 mod said;
 mod shards;
 mod torch;
+
+pub(in crate::operations) use self::reduce::{Reduced, Top, reduce, tensors_below};
+pub(in crate::operations) use self::torch::attributes_of;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -144,30 +148,7 @@ pub fn convert(
         may_be_safe(options, outlet)?;
     }
     let Input { name, checkpoint, .. } = input;
-    let report = Conversion {
-        schema: "ckpt.convert/1",
-        input: name.clone(),
-        output: outlet.name(),
-        to: options.to.name(),
-        // the input's notes name them
-        left_out: checkpoint.left_aside.iter().map(|name| LeftOut { name: name.clone(), tensors: None }).collect(),
-        ..Conversion::default()
-    };
-    let mut job = Job {
-        options,
-        outlet,
-        values,
-        progress,
-        filter: Filter::default(),
-        limits: checkpoint.limits.clone(),
-        told: report.left_out.len(),
-        report,
-        metadata: Vec::new(),
-        outputs: Vec::new(),
-        directory: None,
-        watch: None,
-    };
-    checkpoint.notes.iter().for_each(|note| job.note(note.as_str()));
+    let job = Job::new(name, checkpoint, options, outlet, values, progress);
     job.run(checkpoint).map_err(|e| e.of_input(name))
 }
 
@@ -189,6 +170,43 @@ fn may_be_safe(options: &Options, outlet: &Outlet) -> Result<()> {
 /// Names the output in what the system says; all else that goes wrong while something is written is the input's.
 fn at_output<T>(name: &str, result: Result<T>) -> Result<T> {
     result.map_err(|e| if e.kind() == ErrorKind::Io { e.of_output(name) } else { e })
+}
+
+impl<'a> Job<'a> {
+    fn new(
+        name: &str,
+        checkpoint: &Checkpoint,
+        options: &'a Options,
+        outlet: &'a Outlet,
+        values: Option<&'a Sink>,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        let report = Conversion {
+            schema: "ckpt.convert/1",
+            input: name.to_owned(),
+            output: outlet.name(),
+            to: options.to.name(),
+            // the input's notes name them
+            left_out: checkpoint.left_aside.iter().map(|name| LeftOut { name: name.clone(), tensors: None }).collect(),
+            ..Conversion::default()
+        };
+        let mut job = Job {
+            options,
+            outlet,
+            values,
+            progress,
+            filter: Filter::default(),
+            limits: checkpoint.limits.clone(),
+            told: report.left_out.len(),
+            report,
+            metadata: Vec::new(),
+            outputs: Vec::new(),
+            directory: None,
+            watch: None,
+        };
+        checkpoint.notes.iter().for_each(|note| job.note(note.as_str()));
+        job
+    }
 }
 
 impl Job<'_> {

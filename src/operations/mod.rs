@@ -9,6 +9,7 @@ pub mod diff;
 pub mod edit;
 pub mod extract;
 pub mod list;
+pub mod merge;
 pub mod open;
 pub mod read;
 pub mod rename;

@@ -16,4 +16,4 @@ pub use decode::{
     decode_traced,
 };
 pub use encode::{Scan, encode};
-pub use graph::{Change, Construct, Entry, Graph, Node, NodeId, Object, StreamId, TextId};
+pub use graph::{Change, Construct, Entry, Graph, Moved, Node, NodeId, Object, StreamId, TextId};

@@ -11,6 +11,7 @@ pub mod figures;
 pub mod file_bytes;
 pub mod ls;
 pub mod ls_archive;
+pub mod merge;
 pub mod refusal;
 pub mod rename;
 pub mod repair;

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use crate::checkpoint::salvage::Lost;
 use crate::checkpoint::tensor::Tensor;
-use crate::checkpoint::{Checkpoint, Container, Entry, Item, StorageId};
+use crate::checkpoint::{Checkpoint, Container, Entry, Item, Origin, SavedPart, StorageId};
 use crate::container::zip::Zip;
 use crate::error::{ErrorKind, Result};
+use crate::limits::Limits;
 use crate::message::{Message, Setting};
 use crate::progress::{Progress, Silent};
-use crate::source::{Window, read_vec};
+use crate::source::{SharedSource, Window, read_vec};
 use crate::write::content::{crc_of, is_sparse};
 
 const BLOCK_BYTES: u64 = 1 << 20;
@@ -168,7 +169,17 @@ fn others(checkpoint: &Checkpoint, names: &Names) -> Vec<Stored> {
         found.extend(arrays.map(|index| (None, Arc::clone(zip), index)));
         return found;
     }
-    let mut zips: Vec<Arc<Zip>> = checkpoint.zip.iter().map(Arc::clone).collect();
+    let (of_arrays, of_objects): (Vec<_>, Vec<_>) =
+        checkpoint.origins.iter().partition(|origin| origin.container == Container::Npz);
+    for zip in of_arrays.into_iter().filter_map(|origin| origin.zip.as_ref()) {
+        let is_wanted = |index: &usize| {
+            let array = zip.members.get(*index).and_then(|member| member.name.strip_suffix(".npy"));
+            array.is_some_and(|array| names.take(array))
+        };
+        found.extend((0..zip.members.len()).filter(is_wanted).map(|index| (None, Arc::clone(zip), index)));
+    }
+    let zips = checkpoint.zip.iter().chain(of_objects.iter().filter_map(|origin| origin.zip.as_ref()));
+    let mut zips: Vec<Arc<Zip>> = zips.map(Arc::clone).collect();
     let mut stored: HashSet<(*const Zip, usize)> = HashSet::new();
     let mut seen: HashSet<*const Zip> = zips.iter().map(Arc::as_ptr).collect();
     for (zip, index) in checkpoint.storages.iter().filter_map(|(_, storage)| storage.member()) {
@@ -186,7 +197,8 @@ fn others(checkpoint: &Checkpoint, names: &Names) -> Vec<Stored> {
     }
     // each chunk of a distributed checkpoint is an archive of its own
     let mut seen = HashSet::new();
-    for part in checkpoint.saved.iter().filter(|part| names.take(&part.fqn)) {
+    let saved = checkpoint.saved.iter().chain(of_objects.iter().flat_map(|origin| &origin.saved));
+    for part in saved.filter(|part| names.take(&part.fqn)) {
         if seen.insert((Arc::clone(&part.file), part.bytes.absolute(0)))
             && let Ok(zip) = Zip::open(Arc::clone(&part.bytes), &checkpoint.limits)
         {
@@ -257,22 +269,66 @@ fn summed(zip: &Zip, member: &crate::container::zip::Member, shared: &Shared, re
 /// The names of the tensors that lie in these members, and of those that hold none. The file is read again, since what was
 /// written may have been edited on the way.
 pub fn named(checkpoint: &Checkpoint, wrong: &[Stored]) -> Result<Vec<Lost>> {
-    let mut found = Vec::new();
     if wrong.is_empty() {
-        return Ok(found);
+        return Ok(Vec::new());
     }
-    let member =
-        |zip: &Zip, index: usize| zip.members.get(index).map(|member| member.name.to_string()).unwrap_or_default();
-    let why = |member: &str| format!("its checksum does not match (member {member})");
-    let mut storages: HashMap<StorageId, String> = HashMap::new();
-    for (id, zip, index) in wrong {
-        let name = member(zip, *index);
-        match id {
-            Some(id) => drop(storages.insert(*id, name)),
-            None => {
-                let part = checkpoint.saved.iter().find(|part| Arc::ptr_eq(&part.bytes, zip.source()));
-                found.push(
-                    match (part, name.strip_suffix(".npy").filter(|_| checkpoint.container == Container::Npz)) {
+    if checkpoint.origins.is_empty() {
+        return File::of(checkpoint).named(wrong);
+    }
+    let mut found = Vec::new();
+    for origin in &checkpoint.origins {
+        let file = File::of_origin(origin);
+        let zips = checkpoint.storages.iter().filter(|(id, _)| origin.storage(*id).is_some());
+        let mut zips: HashSet<*const Zip> =
+            zips.filter_map(|(_, storage)| Some(Arc::as_ptr(storage.member()?.0))).collect();
+        zips.extend(origin.zip.as_ref().map(Arc::as_ptr));
+        let is_of_it = |zip: &Arc<Zip>| {
+            zips.contains(&Arc::as_ptr(zip)) || file.saved.iter().any(|part| Arc::ptr_eq(&part.bytes, zip.source()))
+        };
+        let wrong = wrong.iter().filter(|(_, zip, _)| is_of_it(zip));
+        let wrong: Vec<Stored> =
+            wrong.map(|(id, zip, at)| (id.and_then(|id| origin.storage(id)), Arc::clone(zip), *at)).collect();
+        let lost = file.named(&wrong)?.into_iter();
+        found.extend(lost.map(|Lost { name, why }| Lost { name, why: format!("{why}, in {}", origin.name) }));
+    }
+    Ok(found)
+}
+
+/// A file whose members are to be told by the tensors that lie in them.
+struct File<'a> {
+    container: Container,
+    source: Option<&'a SharedSource>,
+    saved: &'a [SavedPart],
+    limits: &'a Limits,
+}
+
+impl<'a> File<'a> {
+    fn of(checkpoint: &'a Checkpoint) -> Self {
+        let Checkpoint { container, source, saved, limits, .. } = checkpoint;
+        File { container: *container, source: source.as_ref(), saved, limits }
+    }
+
+    fn of_origin(origin: &'a Origin) -> Self {
+        let Origin { container, source, saved, limits, .. } = origin;
+        File { container: *container, source: source.as_ref(), saved, limits }
+    }
+
+    fn named(&self, wrong: &[Stored]) -> Result<Vec<Lost>> {
+        let mut found = Vec::new();
+        if wrong.is_empty() {
+            return Ok(found);
+        }
+        let member =
+            |zip: &Zip, index: usize| zip.members.get(index).map(|member| member.name.to_string()).unwrap_or_default();
+        let why = |member: &str| format!("its checksum does not match (member {member})");
+        let mut storages: HashMap<StorageId, String> = HashMap::new();
+        for (id, zip, index) in wrong {
+            let name = member(zip, *index);
+            match id {
+                Some(id) => drop(storages.insert(*id, name)),
+                None => {
+                    let part = self.saved.iter().find(|part| Arc::ptr_eq(&part.bytes, zip.source()));
+                    found.push(match (part, name.strip_suffix(".npy").filter(|_| self.container == Container::Npz)) {
                         (Some(part), _) => {
                             let at = part.bytes.absolute(0);
                             let place = format!("{}, the archive at byte {at}, member {name}", part.file);
@@ -285,25 +341,25 @@ pub fn named(checkpoint: &Checkpoint, wrong: &[Stored]) -> Result<Vec<Lost>> {
                             Lost { name, why: why.to_owned() }
                         }
                         (None, None) => Lost { name, why: "its checksum does not match".to_owned() },
-                    },
-                );
+                    });
+                }
             }
         }
-    }
-    let Some(source) = checkpoint.source.as_ref().filter(|_| !storages.is_empty()) else {
-        let stored = storages.into_iter().map(|(id, name)| (id, Lost { why: why(&name), name }));
-        let mut stored: Vec<(StorageId, Lost)> = stored.collect();
-        stored.sort_by_key(|(id, _)| *id);
-        return Ok(stored.into_iter().map(|(_, lost)| lost).chain(found).collect());
-    };
-    let again = Checkpoint::open(Arc::clone(source), &checkpoint.limits, &Silent)?;
-    for entry in again.names(&again.top())?.entries {
-        let Item::Tensor(id, _) = entry.item else { continue };
-        if let Some(name) = again.storages_of(id).find_map(|storage| storages.get(&storage)) {
-            found.push(Lost { name: entry.name(), why: why(name) });
+        let Some(source) = self.source.filter(|_| !storages.is_empty()) else {
+            let stored = storages.into_iter().map(|(id, name)| (id, Lost { why: why(&name), name }));
+            let mut stored: Vec<(StorageId, Lost)> = stored.collect();
+            stored.sort_by_key(|(id, _)| *id);
+            return Ok(stored.into_iter().map(|(_, lost)| lost).chain(found).collect());
+        };
+        let again = Checkpoint::open(Arc::clone(source), self.limits, &Silent)?;
+        for entry in again.names(&again.top())?.entries {
+            let Item::Tensor(id, _) = entry.item else { continue };
+            if let Some(name) = again.storages_of(id).find_map(|storage| storages.get(&storage)) {
+                found.push(Lost { name: entry.name(), why: why(name) });
+            }
         }
+        Ok(found)
     }
-    Ok(found)
 }
 
 /// What a person is told of them.

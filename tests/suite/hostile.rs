@@ -45,6 +45,7 @@ fn every_command_survives_every_hostile_file() {
     crate::driver::for_each(&files, |(number, file)| {
         let (file, out) = (format!("hostile/{file}"), dir.path().join(number.to_string()));
         let out = out.to_str().expect("a path");
+        let merged = [format!("a={file}"), format!("b={sound}")];
         let commands = [
             vec!["check", "--numerics", &file],
             vec!["convert", &file, out, "--to", "torch"],
@@ -54,6 +55,8 @@ fn every_command_survives_every_hostile_file() {
             vec!["diff", &file, sound],
             vec!["strip-prefix", "--anywhere", "a", &file, "-o", out],
             vec!["average", &file, &file, "-o", out, "--to", "torch"],
+            vec!["merge", &merged[0], &merged[1], "-o", out, "--to", "torch"],
+            vec!["merge", &file, sound, "-o", out, "--to", "safetensors", "--on-conflict", "last"],
         ];
         // a bomb goes off everywhere
         let chosen =

@@ -31,6 +31,7 @@ mod inputs;
 mod layout;
 mod library;
 mod ls;
+mod merge;
 mod numbers;
 mod pickle;
 mod recursive;

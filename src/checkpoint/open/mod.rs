@@ -111,6 +111,7 @@ impl Parts {
             notes: opened.notes,
             saved: opened.saved,
             left_aside: opened.left_aside,
+            origins: Vec::new(),
             limits: limits.clone(),
         })
     }

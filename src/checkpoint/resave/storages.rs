@@ -98,31 +98,27 @@ fn leave_out(them: &str) -> Message {
 }
 
 impl Work<'_> {
-    pub(super) fn look(&mut self, order: &[NodeId]) -> Result<()> {
-        // only storages are copied: how often their elements are looked at does not matter
-        let unbounded = Limits { max_read_bytes: u64::MAX, ..self.checkpoint.limits.clone() };
-        self.kept.extend(&self.options.uncast.storages);
-        for node in order {
-            let Some(tensor_id) = self.checkpoint.tensors.of(*node) else { continue };
-            let Some(tensor) = self.checkpoint.tensors.get(tensor_id) else { continue };
-            if let Some(problem) = &tensor.problem {
-                return Err(Error::data(format!("a tensor {problem}")).advise(leave_out("it")));
-            }
-            for argument in tensor.quantizer.iter().flat_map(|quantizer| &quantizer.arguments) {
-                let argument = self.checkpoint.tensors.of(*argument).and_then(|id| self.checkpoint.tensors.get(id));
-                self.kept.extend(argument.and_then(Tensor::storage));
-            }
-            let Data::Storage { id, .. } = tensor.data else { continue };
-            let Some(dtype) = tensor.dtype.clone() else { continue };
-            let span = tensor.elements(&self.checkpoint.storages)?.validate(&unbounded)?.span;
-            // most storages have one view: a vector of just that size
-            let use_ = Use { tensor: tensor_id, span, dtype };
-            match self.uses.entry(id) {
-                Entry::Vacant(place) => drop(place.insert(vec![use_])),
-                Entry::Occupied(uses)
-                    if !self.options.compact && uses.get().iter().any(|seen| seen.dtype == use_.dtype) => {}
-                Entry::Occupied(mut uses) => uses.get_mut().push(use_),
-            }
+    /// Notes how a tensor looks at its storage.
+    pub(super) fn look(&mut self, node: NodeId, unbounded: &Limits) -> Result<()> {
+        let Some(tensor_id) = self.checkpoint.tensors.of(node) else { return Ok(()) };
+        let Some(tensor) = self.checkpoint.tensors.get(tensor_id) else { return Ok(()) };
+        if let Some(problem) = &tensor.problem {
+            return Err(Error::data(format!("a tensor {problem}")).advise(leave_out("it")));
+        }
+        for argument in tensor.quantizer.iter().flat_map(|quantizer| &quantizer.arguments) {
+            let argument = self.checkpoint.tensors.of(*argument).and_then(|id| self.checkpoint.tensors.get(id));
+            self.kept.extend(argument.and_then(Tensor::storage));
+        }
+        let Data::Storage { id, .. } = tensor.data else { return Ok(()) };
+        let Some(dtype) = tensor.dtype.clone() else { return Ok(()) };
+        let span = tensor.elements(&self.checkpoint.storages)?.validate(unbounded)?.span;
+        // most storages have one view: a vector of just that size
+        let use_ = Use { tensor: tensor_id, span, dtype };
+        match self.uses.entry(id) {
+            Entry::Vacant(place) => drop(place.insert(vec![use_])),
+            Entry::Occupied(uses)
+                if !self.options.compact && uses.get().iter().any(|seen| seen.dtype == use_.dtype) => {}
+            Entry::Occupied(mut uses) => uses.get_mut().push(use_),
         }
         Ok(())
     }

@@ -48,27 +48,29 @@ impl Job<'_> {
         }
         let mut weights = self.weights(checkpoint)?;
         self.watch_weights(checkpoint, &weights.tensors);
-        let plain = match self.outlet {
-            Outlet::File(_) if !is_script => self.plain(checkpoint, &mut weights)?,
-            _ => false,
-        };
-        self.save_values(checkpoint, &weights.values)?;
         let sink = match self.outlet {
             Outlet::File(sink) => sink,
-            Outlet::Shards(shards) => return self.torch_shards(shards, checkpoint, &weights),
-        };
-        let root = match plain {
-            true => weights.root.node,
-            false => {
-                let attributes = self.attributes(checkpoint, &weights.root)?;
-                match self.saved_values(checkpoint, &weights)? {
-                    Some(named) => state_dict(checkpoint, &named, attributes)?,
-                    None => self.state_dict(checkpoint, &weights.tensors, attributes)?,
-                }
+            Outlet::Shards(shards) => {
+                self.save_values(checkpoint, &weights.values)?;
+                return self.torch_shards(shards, checkpoint, &weights);
             }
         };
+        let root = self.as_state_dict(checkpoint, &mut weights)?;
+        self.save_values(checkpoint, &weights.values)?;
         let casts = self.all_casts(checkpoint, root)?;
         self.write_torch(checkpoint, root, casts, sink)
+    }
+
+    /// The state dict that weights are: the one they are in, or a new one.
+    pub(super) fn as_state_dict(&mut self, checkpoint: &mut Checkpoint, weights: &mut Weights) -> Result<NodeId> {
+        if checkpoint.container != Container::TorchScript && self.plain(checkpoint, weights)? {
+            return Ok(weights.root.node);
+        }
+        let attributes = self.attributes(checkpoint, &weights.root)?;
+        match self.saved_values(checkpoint, weights)? {
+            Some(named) => state_dict(checkpoint, &named, attributes),
+            None => self.state_dict(checkpoint, &weights.tensors, attributes),
+        }
     }
 
     /// The object as it is, with everything in it.
@@ -140,7 +142,7 @@ impl Job<'_> {
 
     /// What torch left on a state dict; what cannot stay is named.
     fn attributes(&mut self, checkpoint: &mut Checkpoint, root: &Root) -> Result<Option<NodeId>> {
-        let (attributes, refused) = metadata_of(checkpoint, root)?;
+        let (attributes, refused) = attributes_of(checkpoint, root)?;
         let prefix = join(&root.path);
         let whole = |name| if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
         let refused = refused.into_iter().map(|name| LeftOut { name: whole(name), tensors: None });
@@ -183,7 +185,7 @@ impl Job<'_> {
     }
 
     /// The object with what was not chosen taken out of it.
-    fn whole(&mut self, checkpoint: &mut Checkpoint) -> Result<NodeId> {
+    pub(super) fn whole(&mut self, checkpoint: &mut Checkpoint) -> Result<NodeId> {
         let root = self.root(checkpoint)?;
         self.choose(checkpoint, &root)?;
         if !self.filter.takes_all() {
@@ -268,7 +270,10 @@ impl Job<'_> {
 
 /// The attributes of a state dict that consist of plain values, `_metadata` as a rule, and the names of the others; of a part
 /// of one those of its modules.
-fn metadata_of(checkpoint: &mut Checkpoint, root: &Root) -> Result<(Option<NodeId>, Vec<String>)> {
+pub(in crate::operations) fn attributes_of(
+    checkpoint: &mut Checkpoint,
+    root: &Root,
+) -> Result<(Option<NodeId>, Vec<String>)> {
     let state = checkpoint.graph.changes(root.node).iter().find_map(|change| match change {
         Change::Build(state) if *state != Graph::NONE => Some(*state),
         _ => None,

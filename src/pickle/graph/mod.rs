@@ -4,6 +4,7 @@
 //! decode, edit and encode lose nothing. Strings and bytes are ranges of the stream they came from; short ones are also
 //! kept in memory. Several pickles, of several streams, can live in one graph.
 
+mod absorb;
 mod node;
 mod refused;
 mod texts;
@@ -15,6 +16,7 @@ use std::sync::atomic::AtomicU64;
 
 use rustc_hash::FxHashMap;
 
+pub use self::absorb::Moved;
 pub use self::node::{Change, Children, Construct, Entry, Node, NodeId, Object};
 use self::texts::Text;
 pub use self::texts::TextId;

@@ -11,20 +11,20 @@ use crate::source::read_vec;
 
 /// A string's or byte string's place in the graph's table of texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TextId(u32);
+pub struct TextId(pub(super) u32);
 
 /// Where a text lies, and how it is stored.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text {
-    at: u64,
-    len: u64,
-    stream: u32,
-    pooled: u32,
-    encoding: Encoding,
+    pub(super) at: u64,
+    pub(super) len: u64,
+    pub(super) stream: u32,
+    pub(super) pooled: u32,
+    pub(super) encoding: Encoding,
 }
 
-const NOT_POOLED: u32 = u32::MAX;
-const MADE_HERE: u32 = u32::MAX;
+pub(super) const NOT_POOLED: u32 = u32::MAX;
+pub(super) const MADE_HERE: u32 = u32::MAX;
 /// Strings up to this many bytes are kept in memory as well.
 const POOLED_BYTES: usize = 1024;
 /// Longer strings are read whenever they are looked at: so many bytes in all, and so many times the streams' length. A

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Graph, Node, NodeId, Object};
+use crate::error::Result;
 use crate::pickle::text::Encoding;
 
 impl Graph {
@@ -75,6 +76,15 @@ impl Graph {
             Node::Str(text) | Node::Bytes(text) => self.text_lossy(*text).ok(),
             _ => None,
         }
+    }
+
+    /// Module and name of a `Global` node to which nothing was done, as they are.
+    pub fn global_names(&self, id: NodeId) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let Node::Global { module, name } = self.node(id) else { return Ok(None) };
+        let (Node::Str(module), Node::Str(name), []) = (self.node(*module), self.node(*name), self.changes(id)) else {
+            return Ok(None);
+        };
+        Ok(Some((self.text(*module)?.into_owned(), self.text(*name)?.into_owned())))
     }
 
     /// Module and name of a `Global` node.

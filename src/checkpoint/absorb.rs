@@ -1,0 +1,110 @@
+//! Several checkpoints become one: their objects, storages and tensors live in one arena, each with everything that it is,
+//! and nothing of one is ever taken for something of another, be its key, its name or its bytes the same.
+//!
+//! Who puts them together decides what the top object is. What each was as a file is kept beside it: whose storage is
+//! damaged can still be told.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::checkpoint::open::{Opened, Parts};
+use crate::checkpoint::storage::StorageId;
+use crate::checkpoint::{Checkpoint, Container, SavedPart};
+use crate::container::zip::Zip;
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::pickle::{Graph, Moved, NodeId};
+use crate::source::SharedSource;
+
+/// What one of several checkpoints was before they became one.
+#[derive(Debug)]
+pub struct Origin {
+    /// As people know it.
+    pub name: String,
+    /// Its container.
+    pub container: Container,
+    /// Its bytes, expanded; nothing for what was several files itself.
+    pub source: Option<SharedSource>,
+    /// The archive, for containers that are one.
+    pub zip: Option<Arc<Zip>>,
+    /// The files of `torch.save` that its tensors are made of.
+    pub saved: Vec<SavedPart>,
+    /// The bounds it was opened with.
+    pub limits: Limits,
+    storages: Range<u32>,
+    /// Places in the graph.
+    nodes: Range<usize>,
+}
+
+impl Origin {
+    /// What a storage was called in it; nothing for one that lay elsewhere.
+    pub fn storage(&self, id: StorageId) -> Option<StorageId> {
+        self.storages.contains(&id.0).then(|| StorageId(id.0.saturating_sub(self.storages.start)))
+    }
+}
+
+impl Checkpoint {
+    /// A checkpoint of nothing, that others can be taken into. It counts as made of several files.
+    pub fn of_several(limits: &Limits) -> Result<Self> {
+        Parts::new().finish(Opened::new(Container::Sharded, Graph::NONE), limits)
+    }
+
+    /// Takes in all of another checkpoint, known as `name`; its top object is nowhere yet, and where that and all others
+    /// are now is said. Tensors that belong to no object are not kept.
+    pub fn absorb(&mut self, other: Checkpoint, name: &str) -> Result<Moved> {
+        let first_node = self.graph.len();
+        let moved = self.graph.absorb(other.graph)?;
+        let first = self.storages.absorb(other.storages, &moved)?;
+        self.tensors.absorb(other.tensors, &moved, first)?;
+        let end = u32::try_from(self.storages.len()).unwrap_or(u32::MAX);
+        // what was put together itself is what its own parts are
+        self.origins.extend(other.origins.into_iter().map(|origin| Origin {
+            name: format!("{name}: {}", origin.name),
+            storages: origin.storages.start.saturating_add(first)..origin.storages.end.saturating_add(first),
+            nodes: 0..0,
+            ..origin
+        }));
+        self.origins.push(Origin {
+            name: name.to_owned(),
+            container: other.container,
+            source: other.source,
+            zip: other.zip,
+            saved: other.saved,
+            limits: other.limits,
+            storages: first..end,
+            nodes: first_node..self.graph.len(),
+        });
+        Ok(moved)
+    }
+
+    /// Which of several checkpoints an object was in.
+    pub fn origin_of(&self, node: NodeId) -> Option<&Origin> {
+        self.origins.iter().find(|origin| origin.nodes.contains(&node.index()))
+    }
+
+    /// Makes each class and function of several checkpoints one object, as it is in Python, so that their pickle names it
+    /// once. Within one checkpoint everything stays as its pickle had it.
+    pub fn unify_globals(&mut self) -> Result<()> {
+        let mut known: HashMap<(Vec<u8>, Vec<u8>), NodeId> = HashMap::new();
+        let mut new: HashMap<NodeId, NodeId> = HashMap::new();
+        let made_since = self.origins.iter().map(|origin| origin.nodes.end).max().unwrap_or(0)..self.graph.len();
+        let ranges = self.origins.iter().map(|origin| (origin.nodes.clone(), true)).chain([(made_since, false)]);
+        for (range, is_origin) in ranges {
+            let mut seen = HashSet::new();
+            for node in self.graph.ids().skip(range.start).take(range.len()) {
+                let Some(names) = self.graph.global_names(node)? else { continue };
+                if is_origin && !seen.insert(names.clone()) {
+                    continue;
+                }
+                match known.entry(names) {
+                    Entry::Vacant(place) => drop(place.insert(node)),
+                    Entry::Occupied(first) => drop(new.insert(node, *first.get())),
+                }
+            }
+        }
+        self.graph.redirect(&new);
+        Ok(())
+    }
+}
