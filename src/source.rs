@@ -2,12 +2,15 @@
 //!
 //! Parsers never see files. No memory map: a file that shrinks while it is read must give an error, not a signal.
 
+mod overlay;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use self::overlay::Overlay;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Random access to a fixed number of bytes.

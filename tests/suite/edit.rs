@@ -131,7 +131,9 @@ fn one_change_changes_one_thing_in_every_file() {
                     let mut got =
                         rows(&new).unwrap_or_else(|| panic!("{}: {step:?}: cannot be listed", path.display()));
                     // a list of nothing but plain values is one value, and so is an object with nothing left in it
-                    let (Step::Set { name, .. } | Step::Delete { name } | Step::Move { from: name, .. }) = &step;
+                    let (Step::Set { name, .. } | Step::Delete { name } | Step::Move { from: name, .. }) = &step else {
+                        unreachable!("no other step is tried here")
+                    };
                     let around =
                         got.keys().find(|other| !wanted.contains_key(*other) && is_below(name, other)).cloned();
                     if let Some(around) = around {
@@ -188,6 +190,7 @@ fn model(rows: &mut BTreeMap<String, Value>, step: &Step) {
             let value: i64 = value.parse().unwrap();
             rows.insert(name.clone(), serde_json::json!({"type": "int", "value": value, "repr": value.to_string()}));
         }
+        Step::SetTensor { .. } | Step::SetMetadata { .. } => unreachable!("no other step is tried here"),
         Step::Delete { name } => rows.retain(|other, _| !is_below(other, name)),
         Step::Move { from, to } => {
             let (go, stay): (BTreeMap<_, _>, _) =
