@@ -124,9 +124,13 @@ impl Flat {
             if let Text::Is(key, value) = text
                 && is_alias(key, value, |name| names.contains(name))
             {
-                let what = format!("`{key}` of __metadata__ says {value:?}, so it would become another name of that tensor");
+                let what =
+                    format!("`{key}` of __metadata__ says {value:?}, so it would become another name of that tensor");
                 return Err(Error::refused(what));
             }
+        }
+        if self.arrays.is_empty() && self.container == Container::Npz {
+            return Err(Error::refused("nothing would be left in the npz file"));
         }
         if self.container == Container::Safetensors && names.contains(METADATA) {
             return Err(Error::refused("a tensor of a safetensors file cannot be called `__metadata__`"));

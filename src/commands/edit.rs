@@ -111,7 +111,11 @@ impl Operations {
         let steps = self.0.iter().map(|(option, value)| {
             let form = OPERATIONS.iter().find(|(name, ..)| name == option).map_or("", |(_, form, _)| form);
             if *option == "delete" {
-                return if value.is_empty() { bail!("--delete is empty") } else { Ok(Step::Delete { name: value.clone() }) };
+                return if value.is_empty() {
+                    bail!("--delete is empty")
+                } else {
+                    Ok(Step::Delete { name: value.clone() })
+                };
             }
             let Some((left, right)) = value.split_once('=') else {
                 bail!("--{option} {value:?} has no `=`; use --{option} {form}");
@@ -143,7 +147,9 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let is_index = || Layout::of(&args.input, &limits).is_ok_and(|layout| layout.file().is_none());
     let is_local = !is_stdin(&args.input) && address(&args.input).is_none();
     if args.input.is_dir() || is_local && args.input.extension().is_some_and(|e| e == "json") && is_index() {
-        bail!("{shown}: made of several files, which cannot be edited; convert it into one file first with `ckpt convert`");
+        bail!(
+            "{shown}: made of several files, which cannot be edited; convert it into one file first with `ckpt convert`"
+        );
     }
     let to = EditArgs {
         output: args.output.clone(),

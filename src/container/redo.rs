@@ -82,7 +82,8 @@ pub fn whole(source: &SharedSource) -> Result<Option<Unfinished>> {
         let Some(bytes) = next.checked_add(ENTRY_BYTES).filter(|bytes| *bytes <= at) else { return Ok(None) };
         let head = read_vec(source.as_ref(), next, ENTRY_BYTES)?;
         let Some([to, len]) = pair(&head) else { return Ok(None) };
-        let fits = bytes.checked_add(len).filter(|end| *end <= at && to.checked_add(len).is_some_and(|to| to <= old_len));
+        let fits =
+            bytes.checked_add(len).filter(|end| *end <= at && to.checked_add(len).is_some_and(|to| to <= old_len));
         let Some(end) = fits else { return Ok(None) };
         writes.push((to, Window::shared(source, bytes, len)?));
         next = end;

@@ -64,7 +64,8 @@ impl View {
             true => (vec![0], vec![1]),
             false => (of(&old.shape), of(&old.stride)),
         };
-        (new.shape, new.stride) = if old.shape.contains(&0) { (vec![0], vec![1]) } else { (shape.clone(), of(&new.stride)) };
+        (new.shape, new.stride) =
+            if old.shape.contains(&0) { (vec![0], vec![1]) } else { (shape.clone(), of(&new.stride)) };
         Ok(View { source: row(new, old.byte_order, limits)?, size, offset: old.offset, shape, stride })
     }
 }
@@ -318,8 +319,10 @@ mod tests {
             let order = if big { ByteOrder::Big } else { ByteOrder::Little };
             let old = Elements { byte_order: order, ..old };
             let count: u64 = old.shape.iter().product();
-            let new = tensor(Known::Float32, &old.shape, (0..count).flat_map(|i| (-(i as f32)).to_le_bytes()).collect());
-            let patched = Patched::over(old.source.clone(), vec![View::of(&old, new.clone(), &limits).unwrap()]).unwrap();
+            let new =
+                tensor(Known::Float32, &old.shape, (0..count).flat_map(|i| (-(i as f32)).to_le_bytes()).collect());
+            let patched =
+                Patched::over(old.source.clone(), vec![View::of(&old, new.clone(), &limits).unwrap()]).unwrap();
             let now = Elements { source: Arc::new(patched), ..old.clone() };
             let all = |elements: &Elements| {
                 let mut all = Vec::new();

@@ -70,9 +70,11 @@ mod tests {
             if column { (0..4).flat_map(|i| [i, i + 4, i + 8]).collect() } else { (0..12).collect() }
         };
         for (elements, is_turned) in [(plain, false), (turned, true)] {
-            for (stored, asked) in
-                [(ByteOrder::Little, ByteOrder::Little), (ByteOrder::Big, ByteOrder::Little), (ByteOrder::Big, ByteOrder::Big)]
-            {
+            for (stored, asked) in [
+                (ByteOrder::Little, ByteOrder::Little),
+                (ByteOrder::Big, ByteOrder::Little),
+                (ByteOrder::Big, ByteOrder::Big),
+            ] {
                 let elements = Elements { byte_order: stored, ..elements.clone() };
                 let want: Vec<u8> = numbers(is_turned)
                     .iter()

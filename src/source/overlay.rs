@@ -43,7 +43,9 @@ impl Source for Overlay {
         while at < end {
             let part = self.over.get(next).filter(|(start, _)| *start < end);
             let (until, from) = match part {
-                Some((start, bytes)) if *start <= at => (start.saturating_add(bytes.len()).min(end), Some((start, bytes))),
+                Some((start, bytes)) if *start <= at => {
+                    (start.saturating_add(bytes.len()).min(end), Some((start, bytes)))
+                }
                 Some((start, _)) => (*start, None),
                 None => (end, None),
             };
@@ -75,7 +77,8 @@ mod tests {
     #[test]
     fn every_range_has_what_lies_over_it() {
         let source = |bytes: &[u8]| -> SharedSource { Arc::new(MemorySource::new(bytes.to_vec())) };
-        let over = vec![(7, source(b"gh")), (0, source(b"A")), (3, source(b"DEF")), (6, source(b"G")), (5, source(b""))];
+        let over =
+            vec![(7, source(b"gh")), (0, source(b"A")), (3, source(b"DEF")), (6, source(b"G")), (5, source(b""))];
         let overlay = Overlay::over(source(b"abcdefgXYj"), over).unwrap();
         for from in 0..=10_usize {
             for to in from..=10 {

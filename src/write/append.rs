@@ -7,8 +7,8 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 
-use crate::container::zip::directory::{LAYOUT_MEMBERS, Slots, end_records, push_field};
 use crate::container::zip::Zip;
+use crate::container::zip::directory::{LAYOUT_MEMBERS, Slots, end_records, push_field};
 use crate::container::zip::tail::{Interrupted, Mark, crc32_of, prove};
 use crate::error::{Error, Result};
 use crate::message::{Message, Setting};
@@ -161,7 +161,8 @@ fn plan(zip: &Zip, members: &[NewMember]) -> Result<Planned> {
     let directory = slots.encode()?;
     let directory_len = directory.len() as u64;
     let mark = Mark { old_len, directory_len, directory_crc32: crc32fast::hash(&directory) }.field()?;
-    let headers = slots.entries().zip(&paddings).map(|(entry, padding)| entry.local_header(&[&*mark, padding].concat()));
+    let headers =
+        slots.entries().zip(&paddings).map(|(entry, padding)| entry.local_header(&[&*mark, padding].concat()));
     let headers = headers.collect::<Result<Vec<_>>>()?;
     let end = end_records(at, directory_len, slots.count(), &zip.comment)?;
     Ok(Planned { headers, directory, end })

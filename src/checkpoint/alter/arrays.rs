@@ -49,7 +49,11 @@ impl Flat {
                 let what = "a safetensors file holds tensors and metadata only, no values";
                 let advice = match key {
                     Some(_) => Setting::SetMetadata.then(" sets strings beside the tensors"),
-                    None => Setting::SetMetadata.then(" sets strings beside the tensors").text(", ").setting(Setting::SetTensor).text(" the elements of one"),
+                    None => Setting::SetMetadata
+                        .then(" sets strings beside the tensors")
+                        .text(", ")
+                        .setting(Setting::SetTensor)
+                        .text(" the elements of one"),
                 };
                 Error::refused(what).advise(advice)
             }
@@ -76,7 +80,9 @@ impl Flat {
         for (index, text) in self.metadata.iter().enumerate() {
             match text {
                 Text::Alias(alias, _) if alias == name => return Ok(Found::Alias(index)),
-                Text::Is(text, _) if Some(text.as_str()) == key => return Ok(Found::Text(index)),
+                Text::Is(text, _) | Text::Alias(text, _) if Some(text.as_str()) == key => {
+                    return Ok(Found::Text(index));
+                }
                 _ => {}
             }
         }
@@ -146,16 +152,12 @@ impl Flat {
                 }
                 Ok(Done::was(old, None))
             }
-            Found::Alias(index) => match self.metadata.remove(index) {
+            Found::Alias(index) | Found::Text(index) => match self.metadata.remove(index) {
                 Text::Alias(_, place) => {
                     let old = self.arrays.get(self.array_of(place)?).map(words);
                     Ok(Done::was(old, None))
                 }
                 Text::Is(_, old) => Ok(Done::was(format!("{old:?}"), None)),
-            },
-            Found::Text(index) => match self.metadata.remove(index) {
-                Text::Is(_, old) => Ok(Done::was(format!("{old:?}"), None)),
-                Text::Alias(..) => Ok(Done::default()),
             },
         }
     }
@@ -225,7 +227,8 @@ impl Flat {
 
     fn set_metadata(&mut self, key: &str, value: &str) -> Result<Done> {
         if self.container != Container::Safetensors {
-            let what = format!("only safetensors files have metadata, and this is one of the kind {}", self.container.name());
+            let what =
+                format!("only safetensors files have metadata, and this is one of the kind {}", self.container.name());
             return Err(Error::refused(what));
         }
         for text in &mut self.metadata {

@@ -10,7 +10,7 @@ use super::tensors::Home;
 use super::{Done, Step};
 use crate::checkpoint::names::{self, join};
 use crate::checkpoint::numpy::Joblib;
-use crate::checkpoint::object::Label;
+use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::storage::{Persistent, StorageId};
 use crate::checkpoint::{Checkpoint, Container, Place, literal};
 use crate::error::{Error, Result};
@@ -31,6 +31,8 @@ pub struct Objects {
     grown: Vec<(NodeId, Locator)>,
     /// Elements of lists of the file that are gone, by their places there, in order.
     pub(super) gone: HashMap<Locator, Vec<usize>>,
+    /// Whether the pickle has to change.
+    pub(super) is_changed: bool,
     /// The storages that the file's objects use.
     storages: HashSet<StorageId>,
     /// Where the storages lie that have other bytes.
@@ -60,6 +62,7 @@ impl Objects {
             first_root: checkpoint.root,
             grown: Vec::new(),
             gone: HashMap::new(),
+            is_changed: false,
             storages: checkpoint.storages_below(checkpoint.root)?,
             homes: BTreeMap::new(),
             arrays: BTreeMap::new(),
@@ -67,6 +70,8 @@ impl Objects {
     }
 
     pub(super) fn step(&mut self, checkpoint: &mut Checkpoint, step: &Step) -> Result<Done> {
+        // what was changed in the objects only would be found missing in the pickle
+        self.is_changed |= !matches!(step, Step::SetTensor { .. });
         match step {
             Step::Set { name, value } => self.set(checkpoint, name, value),
             Step::SetTensor { name, elements, force_shape } => {
@@ -84,8 +89,7 @@ impl Objects {
 
     /// The pickle as it is now, where it changes. `checkpoint` is the one that all steps were done to.
     pub fn pickle(&self, checkpoint: &Checkpoint) -> Result<Option<Arc<Spliced>>> {
-        let Grafts { fates, elements, .. } = &self.grafts;
-        if fates.is_empty() && elements.is_empty() && self.grown.is_empty() && checkpoint.root == self.first_root {
+        if !self.is_changed {
             return Ok(None);
         }
         if !self.arrays.is_empty() {
@@ -245,7 +249,11 @@ impl Objects {
     fn names_below(&self, checkpoint: &Checkpoint, name: &str) -> Result<Option<Vec<String>>> {
         let Place::Of(root) = checkpoint.place(&checkpoint.top(), name)? else { return Ok(None) };
         let Some(stem) = root.stem.as_deref().filter(|_| join(&root.path) == name) else { return Ok(None) };
-        let several = || Error::refused(format!("`{name}` is the beginning of names in several objects; name each of them"));
+        if name.is_empty() {
+            return Err(checkpoint.not_there(name));
+        }
+        let several =
+            || Error::refused(format!("`{name}` is the beginning of names in several objects; name each of them"));
         let above = match name.strip_suffix(stem) {
             Some("") => String::new(),
             Some(above) if above.ends_with('.') => above.to_owned(),
@@ -260,7 +268,11 @@ impl Objects {
         names.retain(|name| seen.insert(name.clone()));
         let all = checkpoint.names(&checkpoint.top())?.entries;
         let inside = format!("{name}.");
-        let is_below = |entry: &str| names.iter().any(|name| entry.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
+        let is_below = |entry: &str| {
+            names.iter().any(|name| {
+                entry.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
+        };
         if all.iter().map(names::Entry::name).any(|entry| entry.starts_with(&inside) && !is_below(&entry)) {
             return Err(several());
         }
@@ -344,11 +356,16 @@ impl Objects {
     fn unwrap(&mut self, checkpoint: &mut Checkpoint, spot: &Spot, name: &str) -> Result<()> {
         let mut inner = spot.node;
         for outer in spot.around.iter().rev() {
+            // what stands there may stand beside itself too
+            let is_on_the_way = |child: &Child| match *outer == spot.parent {
+                true => child.label == spot.label,
+                false => child.node == inner,
+            };
             let beside: Vec<String> = checkpoint
                 .objects()
                 .children(*outer)
                 .iter()
-                .filter(|child| child.node != inner)
+                .filter(|child| !is_on_the_way(child))
                 .map(|child| checkpoint.element(child.label).to_string())
                 .collect();
             if !beside.is_empty() {

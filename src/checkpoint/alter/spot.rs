@@ -152,4 +152,3 @@ pub(super) fn shared(name: &str) -> Error {
     let what = if name.is_empty() { "the top object".to_owned() } else { format!("`{name}`") };
     Error::refused(format!("{what} is one object that the file uses more than once: an edit would show in all places"))
 }
-

@@ -7,9 +7,9 @@ use super::spot::shared;
 use super::{Done, fits};
 use crate::checkpoint::tensor::{Data, contiguous};
 use crate::checkpoint::{Checkpoint, Item, Place, StorageId, Tensor, TensorId, names::join};
+use crate::data::Elements;
 use crate::data::patch::{Patched, View, overlap};
 use crate::data::row::row;
-use crate::data::Elements;
 use crate::error::{Error, Result};
 use crate::pickle::splice::{Hop, Locator};
 use crate::pickle::{Node, NodeId, Scan};
@@ -69,7 +69,8 @@ impl Objects {
         fits(name, (dtype.as_ref(), &shape), (&new.dtype, &new_shape), force_shape)?;
         let old = tensor.elements(&checkpoint.storages).map_err(of_part)?;
         new.validate(&checkpoint.limits)?;
-        let done = Done::was(super::tensor_words(dtype.as_ref(), &shape), super::tensor_words(dtype.as_ref(), &new_shape));
+        let done =
+            Done::was(super::tensor_words(dtype.as_ref(), &shape), super::tensor_words(dtype.as_ref(), &new_shape));
         if shape != new_shape {
             self.resize(checkpoint, name, id, new)?;
             return Ok(done);
@@ -106,6 +107,10 @@ impl Objects {
         }
         let cannot = || Error::unsupported("its storage lies in a byte string of the pickle, and cannot be set");
         let storage = checkpoint.storages.get(id).ok_or_else(|| Error::data("no such storage"))?;
+        if checkpoint.storages.iter().any(|(other, found)| other != id && found.key == storage.key) {
+            let what = format!("its storage {} is read as two types of elements, and cannot be set", storage.key);
+            return Err(Error::unsupported(what));
+        }
         let home = match (&checkpoint.zip, storage.member()) {
             (Some(zip), Some((other, position))) if Arc::ptr_eq(zip, other) => Home::Member(position),
             (None, None) => {
@@ -153,6 +158,7 @@ impl Objects {
         };
         let (size, steps) = (numbers(checkpoint, &shape)?, numbers(checkpoint, &stride)?);
         let (zero, count) = (checkpoint.graph.push(Node::Int(0))?, checkpoint.graph.push(Node::Int(count))?);
+        self.is_changed = true;
         self.set_argument(checkpoint, call.arguments, &in_call, &[(1, zero), (2, size), (3, steps)])?;
         self.set_argument(checkpoint, pid, &in_pid, &[(4, count)])?;
         let byte_order = checkpoint.storages.get(storage).map(|storage| storage.byte_order).unwrap_or_default();
@@ -216,7 +222,8 @@ impl Objects {
 }
 
 fn extents(shape: &[u64]) -> Result<Vec<i64>> {
-    let all = shape.iter().map(|extent| i64::try_from(*extent).map_err(|_| Error::limit("a size of more than 63 bits")));
+    let all =
+        shape.iter().map(|extent| i64::try_from(*extent).map_err(|_| Error::limit("a size of more than 63 bits")));
     all.collect()
 }
 
@@ -236,9 +243,9 @@ impl Checkpoint {
             }
         };
         let node = objects.unwrap(root.node);
-        self.tensors.of(node).ok_or_else(|| {
-            Error::refused(format!("`{name}` is no tensor but of class {}", objects.type_name(node)))
-        })
+        self.tensors
+            .of(node)
+            .ok_or_else(|| Error::refused(format!("`{name}` is no tensor but of class {}", objects.type_name(node))))
     }
 
     fn storage_source(&self, id: StorageId) -> Result<SharedSource> {
@@ -252,7 +259,8 @@ impl Checkpoint {
         for entry in self.names(&self.top())?.entries {
             let Item::Tensor(other, _) = entry.item else { continue };
             let is_it = other == id;
-            let Some(tensor) = self.tensor(other).filter(|other| is_it || storage.is_some() && other.storage() == storage)
+            let Some(tensor) =
+                self.tensor(other).filter(|other| is_it || storage.is_some() && other.storage() == storage)
             else {
                 continue;
             };

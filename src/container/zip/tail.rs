@@ -206,7 +206,8 @@ fn finish(source: &SharedSource, mark: &Mark) -> Result<Option<Finish>> {
         start = member.end;
         members.push(member);
     }
-    let is_it = |bytes: &[u8]| bytes.len() as u64 == mark.directory_len && crc32fast::hash(bytes) == mark.directory_crc32;
+    let is_it =
+        |bytes: &[u8]| bytes.len() as u64 == mark.directory_len && crc32fast::hash(bytes) == mark.directory_crc32;
     let end = start.checked_add(mark.directory_len).filter(|end| *end <= source.len());
     let there = match end {
         Some(end) if crc32_of(source.as_ref(), start, end)? == mark.directory_crc32 => {

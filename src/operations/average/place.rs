@@ -222,7 +222,8 @@ impl<'a> Placing<'a> {
         let (shape, stride) = all.last().map(|own| (own.shape.clone(), own.stride.clone())).unwrap_or_default();
         let average = self.average(all, own.byte_order)?;
         self.made.push(made(&average));
-        let view = Some(patch::View { size: average.element_size(), source: average, offset: own.offset, shape, stride });
+        let view =
+            Some(patch::View { size: average.element_size(), source: average, offset: own.offset, shape, stride });
         self.members.entry(id).or_default().push(Member { span, name, tensor, view });
         Ok(())
     }

@@ -297,6 +297,8 @@ impl Work<'_> {
             Does::Start(object) => {
                 layout.remembered.get(*object as usize).map_or(0, |object| u64::MAX - object.span.to)
             }
+            // a tuple begins where its first element does
+            Does::Cut { to, .. } => u64::MAX - to,
             _ => 0,
         };
         self.events.sort_by_key(|(at, does)| (*at, does.rank(), longest_first(does)));

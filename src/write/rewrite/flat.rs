@@ -49,8 +49,10 @@ impl<'a> Placed<'a> {
         all.collect()
     }
 
+    /// Whether its data is where it was. What is empty may be anywhere.
     fn stays(&self) -> bool {
-        self.begin == self.old.begin && self.end == self.old.end
+        let len = self.end - self.begin;
+        len == self.old.end - self.old.begin && (len == 0 || self.begin == self.old.begin)
     }
 }
 
@@ -100,8 +102,7 @@ pub fn in_place(source: &SharedSource, flat: &Flat, limits: &Limits) -> Result<O
         return Ok(None);
     }
     json.resize(room, b' ');
-    let mut writes: Vec<(u64, SharedSource)> =
-        vec![(LENGTH_BYTES as u64, Arc::new(MemorySource::new(json)))];
+    let mut writes: Vec<(u64, SharedSource)> = vec![(LENGTH_BYTES as u64, Arc::new(MemorySource::new(json)))];
     for Placed { new, begin, .. } in &placed {
         writes.extend(new.as_ref().map(|new| (header.data_start + begin, Arc::clone(new))));
     }
@@ -181,12 +182,7 @@ impl Writer<'_> {
         self.finish_zip(&kept, &zip.comment)
     }
 
-    fn npz_member(
-        &mut self,
-        zip: &Zip,
-        position: usize,
-        entry: &mut DirectoryEntry,
-    ) -> Result<()> {
+    fn npz_member(&mut self, zip: &Zip, position: usize, entry: &mut DirectoryEntry) -> Result<()> {
         let member = zip.members.get(position).ok_or_else(|| Error::malformed("no such member"))?;
         let start = zip.data_start(member)?;
         entry.header_start = self.output.position();
