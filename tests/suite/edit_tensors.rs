@@ -328,3 +328,14 @@ fn what_shares_memory_is_named() {
     let said = run(&[&path, "--dry-run", "--force-shape", "--set-tensor", &format!("base={array}")]).exits(2).stderr;
     assert!(said.contains("`base` shares its storage with `rows`"), "{said}");
 }
+
+#[test]
+fn an_array_that_stands_as_text_in_the_pickle_is_refused() {
+    // small numbers are the same bytes as text and as bytes, others are not
+    let (_dir, path, array) = with_array("more/old_forms.legacy.pt", &[1]);
+    fs::write(&array, npy("int32", &[4], &elements("int32", 4, 7), LAYOUTS[0])).unwrap();
+    let old = fs::read(&path).unwrap();
+    let said = run(&[&path, "--in-place", "--set-tensor", &format!("from_numpy={array}")]).exits(2).stderr;
+    assert!(said.contains("do not lie in the pickle as they are"), "{said}");
+    assert!(fs::read(&path).unwrap() == old);
+}

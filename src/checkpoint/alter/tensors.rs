@@ -11,6 +11,7 @@ use crate::data::Elements;
 use crate::data::patch::{Patched, View, overlap};
 use crate::data::row::row;
 use crate::error::{Error, Result};
+use crate::pickle::opcode as op;
 use crate::pickle::splice::{Hop, Locator};
 use crate::pickle::{Node, NodeId, Scan};
 use crate::source::{SharedSource, read_vec};
@@ -61,7 +62,7 @@ impl Objects {
         new: Elements,
         force_shape: bool,
     ) -> Result<Done> {
-        let id = checkpoint.tensor_named(name)?;
+        let (node, id) = checkpoint.tensor_named(name)?;
         let of_part = |e: Error| e.of_part(name);
         let tensor = checkpoint.tensor(id).ok_or_else(|| Error::malformed("no such tensor"))?;
         let (dtype, shape) = (tensor.dtype.clone(), tensor.shape.clone());
@@ -84,7 +85,7 @@ impl Objects {
                 checkpoint.replace_storage(id, Arc::new(Patched::over(below, vec![view])?));
             }
             _ => {
-                let at = self.array_in_pickle(checkpoint, id, &old).map_err(of_part)?;
+                let at = self.array_in_pickle(checkpoint, node, &old).map_err(of_part)?;
                 let view = View::of(&old, new, &checkpoint.limits).map_err(of_part)?;
                 self.arrays.insert(at, Arc::new(Patched::over(old.source, vec![view])?));
             }
@@ -92,12 +93,24 @@ impl Objects {
         Ok(Done { also, ..done })
     }
 
-    /// Where the bytes of an array lie in the pickle.
-    fn array_in_pickle(&self, checkpoint: &Checkpoint, id: TensorId, elements: &Elements) -> Result<u64> {
+    /// Where the bytes of an array lie in the pickle. What stands there as text is other bytes as soon as one of them is no
+    /// ASCII.
+    fn array_in_pickle(&self, checkpoint: &Checkpoint, node: NodeId, elements: &Elements) -> Result<u64> {
         let cannot = || Error::unsupported("is an array whose bytes do not lie in the pickle as they are");
-        let inner = checkpoint.tensor(id).and_then(Tensor::array).ok_or_else(cannot)?;
-        debug_assert_eq!(inner.len(), elements.source.len());
-        place_in(pickle_source(checkpoint)?, inner)?.ok_or_else(cannot)
+        let (pickle, bytes) = (pickle_source(checkpoint)?, &elements.source);
+        let at = place_in(pickle, bytes)?.ok_or_else(cannot)?;
+        let behind_object = checkpoint.graph.inline_bytes(node).is_some_and(|(_, start, _)| start == at);
+        let len = bytes.len().to_le_bytes();
+        let is_after = |code: u8, width: usize| {
+            let head = [&[code], len.get(..width).unwrap_or_default()].concat();
+            let from = at.checked_sub(head.len() as u64);
+            from.is_some_and(|from| read_vec(pickle.as_ref(), from, head.len() as u64).is_ok_and(|found| found == head))
+        };
+        let raw = [(op::SHORT_BINBYTES, 1), (op::BINBYTES, 4), (op::BINBYTES8, 8), (op::BYTEARRAY8, 8)];
+        match behind_object || raw.iter().any(|(code, width)| is_after(*code, *width)) {
+            true => Ok(at),
+            false => Err(cannot()),
+        }
     }
 
     /// Remembers where a storage lies, before it has other bytes.
@@ -229,7 +242,7 @@ fn extents(shape: &[u64]) -> Result<Vec<i64>> {
 
 impl Checkpoint {
     /// The tensor of just this name.
-    fn tensor_named(&self, name: &str) -> Result<TensorId> {
+    fn tensor_named(&self, name: &str) -> Result<(NodeId, TensorId)> {
         let objects = self.objects();
         let root = match self.place(&self.top(), name)? {
             Place::Of(root) if name == "." || root.stem.is_none() && join(&root.path) == name => root,
@@ -245,6 +258,7 @@ impl Checkpoint {
         let node = objects.unwrap(root.node);
         self.tensors
             .of(node)
+            .map(|id| (node, id))
             .ok_or_else(|| Error::refused(format!("`{name}` is no tensor but of class {}", objects.type_name(node))))
     }
 
