@@ -33,6 +33,8 @@ pub enum Setting {
     Exclude,
     /// Replacing files that exist.
     Force,
+    /// Giving a tensor another shape.
+    ForceShape,
     /// Letting steps pass that match nothing.
     IfPresent,
     /// Names to take.
@@ -81,6 +83,8 @@ pub enum Setting {
     SaveValues,
     /// Entries for the metadata.
     SetMetadata,
+    /// New elements for a tensor.
+    SetTensor,
     /// How tensors that share memory are written.
     Shared,
     /// The part of a tensor to take.
@@ -112,6 +116,7 @@ impl Setting {
             Setting::Ema => "ema",
             Setting::Exclude => "exclude",
             Setting::Force => "force",
+            Setting::ForceShape => "force_shape",
             Setting::IfPresent => "if_present",
             Setting::Include => "include",
             Setting::InPlace => "in_place",
@@ -136,6 +141,7 @@ impl Setting {
             Setting::SaveValues => "save_values",
             Setting::Scale => "scale",
             Setting::SetMetadata => "set_metadata",
+            Setting::SetTensor => "set_tensor",
             Setting::Shared => "shared",
             Setting::Slice => "slice",
             Setting::StateDict => "state_dict",

@@ -2,6 +2,8 @@
 //!
 //! Parsers never see files. No memory map: a file that shrinks while it is read must give an error, not a signal.
 
+mod overlay;
+
 use std::any::Any;
 use std::fmt;
 use std::fs::File;
@@ -9,6 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use self::overlay::Overlay;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Random access to a fixed number of bytes.

@@ -13,6 +13,7 @@ pub mod device;
 pub mod edit;
 mod entry;
 pub mod equality;
+pub mod flat;
 pub mod literal;
 pub mod metadata;
 mod module;

@@ -295,6 +295,19 @@ impl Storages {
         Ok(first)
     }
 
+    /// A storage has so many elements from here on.
+    pub(super) fn set_numel(&mut self, id: StorageId, numel: u64) {
+        if let Some(storage) = self.all.get_mut(id.0 as usize) {
+            storage.numel = numel;
+        }
+    }
+
+    /// How many persistent ids name a storage.
+    pub(super) fn nodes_of(&self, id: StorageId) -> usize {
+        let is_it = |meaning: &&Persistent| matches!(meaning, Persistent::Storage { id: other, .. } if *other == id);
+        self.by_node.values().filter(is_it).count()
+    }
+
     pub(super) fn add(&mut self, storage: Storage) -> Result<StorageId> {
         let id = u32::try_from(self.all.len()).map_err(|_| Error::limit("more than 4 billion storages"))?;
         self.all.push(storage);

@@ -1,6 +1,6 @@
-//! `ckpt edit`: what stands beside the weights, set, deleted and moved.
+//! `ckpt edit`: what stands beside the weights, and single tensors, set, deleted and moved.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::{ArgMatches, Command, FromArgMatches};
@@ -8,23 +8,31 @@ use clap::{ArgMatches, Command, FromArgMatches};
 use crate::checkpoint::alter::Step;
 use crate::commands::Status;
 use crate::commands::in_order::{Spelling, given, with_options};
-use crate::commands::input::LimitArgs;
+use crate::commands::input::{LimitArgs, is_stdin};
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bars;
 use crate::commands::rename::{EditArgs, open, shown};
-use crate::operations::edit::{Options, edit};
+use crate::layout::{Layout, address};
+use crate::limits::Limits;
+use crate::operations::edit::{Options, edit, read_array};
 
 /// Options of `ckpt edit`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Operations apply in the order given, each to what the one before it left. A NAME is one that `ckpt ls` shows, or the \
-beginning of some up to a dot; `.` is the top object. A dict gets a last key that it does not have. In the pickle only what \
-changes is written again; torch.load(weights_only=True) opens the result if it opened the file. Names of modules pickled \
-whole, of TorchScript and of safetensors cannot be edited.\n\n\
+beginning of some up to a dot; `.` is the top object. A dict gets a last key that it does not have; elements of lists and \
+tuples are counted from 0, and only lists lose some. In the pickle only what changes is written again; \
+torch.load(weights_only=True) opens the result if it opened the file. Names of modules pickled whole and of TorchScript \
+cannot be edited; the tensors of the former can be set.\n\n\
+FILE.npy has the dtype and shape of the tensor, in rows or columns and either byte order. Only the tensor's own elements \
+change; tensors that share them change too, and are named. --force-shape gives a tensor of a zip, safetensors or npz file \
+another shape. safetensors and npz files hold tensors only: --set cannot be used there. Files compressed as a whole, \
+members of archives and inputs of several files cannot be edited in place; convert the last into one file first.\n\n\
 Examples:\n  ckpt edit model.pt --set epoch=0 --set optimizer.param_groups.0.lr=1e-4 --in-place\n  \
 ckpt edit best.pt --delete model --move ema=model --delete optimizer --set epoch=-1 -o model.pt\n  \
 ckpt edit weights.pt --move .=state_dict --set 'state_dict_version=\"2.1\"' -o checkpoint.pt\n  \
-ckpt edit checkpoint.pt --delete epoch --move state_dict=. --dry-run")]
+ckpt edit checkpoint.pt --delete epoch --move state_dict=. --dry-run\n  \
+ckpt edit model.safetensors --set-tensor head.bias=bias.npy --set-metadata license=mit --in-place")]
 pub struct Args {
     /// The file, or `ARCHIVE::member`; `-` is standard input
     #[arg(value_name = "INPUT")]
@@ -32,10 +40,14 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub operations: Operations,
+    /// Let --set-tensor give a tensor the shape of FILE.npy
+    #[arg(long, requires = "set-tensor")]
+    pub force_shape: bool,
     /// Where to write, in the format of INPUT; `-` is standard output
     #[arg(short, long, value_name = "OUTPUT", conflicts_with = "in_place")]
     pub output: Option<PathBuf>,
-    /// Edit the file itself: append a new pickle and directory to a zip, replace any other file as a whole
+    /// Edit the file itself: append what changes to a zip, write a safetensors header that fits over the old one, replace
+    /// any other file as a whole
     #[arg(long)]
     pub in_place: bool,
     /// Overwrite an existing OUTPUT
@@ -52,22 +64,24 @@ pub struct Args {
     pub limits: LimitArgs,
 }
 
-/// `--set`, `--delete` and `--move`, in the order of the command line.
+/// `--set`, `--set-tensor`, `--delete`, `--move` and `--set-metadata`, in the order of the command line.
 #[derive(Debug, Clone, Default)]
 pub struct Operations(Vec<(&'static str, String)>);
 
-const OPERATIONS: [Spelling; 3] = [
+const OPERATIONS: [Spelling; 5] = [
     (
         "set",
         "NAME=VALUE",
         "Give NAME a value, a Python literal: None, True, 3, 1e-4, inf, 'text' in quotes, b'bytes', a list, tuple, dict, set",
     ),
+    ("set-tensor", "NAME=FILE.npy", "Give the tensor NAME the elements of FILE.npy, of its dtype and shape"),
     ("delete", "NAME", "Remove NAME and all below it"),
     (
         "move",
         "OLD=NEW",
         "Give OLD the name NEW; `.=KEY` puts everything below KEY, `KEY=.` leaves only what is below KEY",
     ),
+    ("set-metadata", "KEY=VALUE", "Set an entry of a safetensors file's `__metadata__`, which holds text"),
 ];
 
 impl clap::Args for Operations {
@@ -93,18 +107,32 @@ impl FromArgMatches for Operations {
 }
 
 impl Operations {
-    fn steps(&self) -> anyhow::Result<Vec<Step>> {
+    fn steps(&self, force_shape: bool, limits: &Limits) -> anyhow::Result<Vec<Step>> {
         let steps = self.0.iter().map(|(option, value)| {
-            let pair = value.split_once('=').map(|(left, right)| (left.to_owned(), right.to_owned()));
-            Ok(match (*option, pair) {
-                ("delete", _) if value.is_empty() => bail!("--delete is empty"),
-                ("delete", _) => Step::Delete { name: value.clone() },
-                (_, Some((left, _))) if left.is_empty() => bail!("--{option} {value:?} has no name before its `=`"),
-                ("set", Some((name, value))) => Step::Set { name, value },
-                ("move", Some((_, to))) if to.is_empty() => bail!("--move {value:?} has no name behind its `=`"),
-                ("move", Some((from, to))) => Step::Move { from, to },
-                ("set", None) => bail!("--set {value:?} has no `=`; use --set NAME=VALUE"),
-                _ => bail!("--move {value:?} has no `=`; use --move OLD=NEW"),
+            let form = OPERATIONS.iter().find(|(name, ..)| name == option).map_or("", |(_, form, _)| form);
+            if *option == "delete" {
+                return if value.is_empty() {
+                    bail!("--delete is empty")
+                } else {
+                    Ok(Step::Delete { name: value.clone() })
+                };
+            }
+            let Some((left, right)) = value.split_once('=') else {
+                bail!("--{option} {value:?} has no `=`; use --{option} {form}");
+            };
+            if left.is_empty() {
+                bail!("--{option} {value:?} has no name before its `=`");
+            }
+            let (left, right) = (left.to_owned(), right.to_owned());
+            Ok(match *option {
+                "set" => Step::Set { name: left, value: right },
+                "set-metadata" => Step::SetMetadata { key: left, value: right },
+                "set-tensor" if right.is_empty() => bail!("--set-tensor {value:?} has no file behind its `=`"),
+                "set-tensor" => {
+                    Step::SetTensor { name: left, elements: read_array(Path::new(&right), limits)?, force_shape }
+                }
+                _ if right.is_empty() => bail!("--move {value:?} has no name behind its `=`"),
+                _ => Step::Move { from: left, to: right },
             })
         });
         steps.collect()
@@ -113,11 +141,14 @@ impl Operations {
 
 /// Edits.
 pub fn run(args: &Args) -> anyhow::Result<Status> {
-    let steps = args.operations.steps()?;
+    let (limits, bars) = (args.limits.limits(), Bars::new(args.report.quiet));
+    let steps = args.operations.steps(args.force_shape, &limits)?;
     let shown = shown(&args.input);
-    if args.input.is_dir() {
+    let is_index = || Layout::of(&args.input, &limits).is_ok_and(|layout| layout.file().is_none());
+    let is_local = !is_stdin(&args.input) && address(&args.input).is_none();
+    if args.input.is_dir() || is_local && args.input.extension().is_some_and(|e| e == "json") && is_index() {
         bail!(
-            "{shown}: made of several files, which cannot be edited; convert them into one first with `ckpt convert`"
+            "{shown}: made of several files, which cannot be edited; convert it into one file first with `ckpt convert`"
         );
     }
     let to = EditArgs {
@@ -130,7 +161,6 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     };
     // what is wrong with the target is said before a large input is read
     let mut destination = to.of_file(&args.input)?;
-    let (limits, bars) = (args.limits.limits(), Bars::new(args.report.quiet));
     let mut original = open(&args.input, &shown, None, &destination, &limits, &bars)?;
     let report = edit(&mut original, &Options::of(steps), &mut destination, &bars)?;
     args.report.notes(&report.notes);

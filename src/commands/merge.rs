@@ -3,14 +3,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
-
 use crate::commands::Status;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::keyed::{Keyed, taken_apart};
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bars;
-use crate::commands::values::{formats, size};
+use crate::commands::values::{format_to_write, formats, size};
 use crate::operations::convert::{Outlet, Shards, Shared};
 use crate::operations::destination::Sink;
 use crate::operations::merge::{OnConflict, Options, Part, merge};
@@ -84,10 +82,7 @@ pub struct Args {
 
 impl Args {
     fn options(&self) -> anyhow::Result<Options> {
-        let to = self.to.or_else(|| Format::of_checkpoint(&self.output)).with_context(|| {
-            let output = self.output.display();
-            format!("{output}: cannot tell the output format from the extension; add --to torch|torch-legacy|safetensors|npz")
-        })?;
+        let to = format_to_write(self.to, &self.output)?;
         let mut options = Options::default();
         (options.to, options.on_conflict, options.root) = (to, self.on_conflict, self.root.clone());
         (options.include, options.exclude) = (self.include.clone(), self.exclude.clone());
@@ -117,9 +112,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let paths: Vec<PathBuf> = named.iter().map(|keyed| keyed.path.clone()).collect();
     input::stdin_once(&paths)?;
     let options = args.options()?;
-    if args.output.as_os_str() == "-" && args.report.wants_json() {
-        bail!("--json and `-o -` both write to standard output; use -o FILE");
-    }
+    args.report.keep_apart(&args.output)?;
     // what is wrong with the target is said before large inputs are read
     let outlet = args.outlet(&paths)?;
     let limits = args.limits.limits();
@@ -128,9 +121,6 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     };
     let parts = named.into_iter().map(open).collect::<anyhow::Result<Vec<Part>>>()?;
     let report = merge(parts, &options, &outlet, &limits, &Bars::new(args.report.quiet))?;
-    args.report.notes(&report.notes);
-    if args.report.wants_json() {
-        args.report.print(&report)?;
-    }
+    args.report.done(&report.notes, &report)?;
     Ok(Status::Success)
 }

@@ -12,6 +12,7 @@ pub mod detect;
 pub mod legacy;
 pub mod npy;
 pub mod ordered;
+pub mod redo;
 pub mod safetensors;
 pub mod spool;
 pub mod tar;

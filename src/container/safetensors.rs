@@ -11,10 +11,11 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 use crate::container::ordered::{Ordered, json_error, twice};
+use crate::container::redo::{self, Unfinished};
 use crate::dtype::DType;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
-use crate::source::{Source, read_vec};
+use crate::source::{SharedSource, Source, read_vec};
 
 const LENGTH_BYTES: u64 = 8;
 /// The key under which the header holds strings instead of a tensor.
@@ -70,6 +71,23 @@ pub fn read_damaged(source: &dyn Source, limits: &Limits) -> Result<(Header, u64
     header.check_within(source, u64::MAX)?;
     let available = source.len().saturating_sub(header.data_start);
     Ok((header, available))
+}
+
+/// Looks for an edit in place that was interrupted, in a file that cannot be read.
+pub fn interrupted(source: &SharedSource, limits: &Limits) -> Result<Option<Unfinished>> {
+    if let Some(found) = redo::whole(source)? {
+        return Ok(Some(found));
+    }
+    // before the log is whole nothing else has changed
+    let header = match read_header(source.as_ref(), limits) {
+        Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+        header => header.ok(),
+    };
+    let end = header.and_then(|header| {
+        let data = header.check_within(source.as_ref(), source.len().saturating_sub(header.data_start)).ok()?;
+        header.data_start.checked_add(data)
+    });
+    end.map_or(Ok(None), |end| redo::begun(source.as_ref(), end))
 }
 
 fn read_header(source: &dyn Source, limits: &Limits) -> Result<Header> {
@@ -191,7 +209,6 @@ impl<'de> Deserialize<'de> for Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
     use crate::source::MemorySource;
 
     fn parse(json: &str, data: usize) -> Result<Header> {

@@ -16,6 +16,7 @@ mod order;
 mod parts;
 pub mod patch;
 pub mod recast;
+pub mod row;
 pub mod scalar;
 pub mod stats;
 pub mod subscript;

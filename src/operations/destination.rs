@@ -18,11 +18,12 @@ use crate::operations::{Input, shards};
 use crate::progress::Progress;
 use crate::report::file_bytes::file_bytes;
 use crate::source::{FileSource, SharedSource, url};
-use crate::write::append::append;
+use crate::write::append::{self, append};
 use crate::write::atomic::{Output, Target};
 use crate::write::format::Format;
 use crate::write::interrupt::Appending;
-use crate::write::rewrite::{Change, pickle_member, rewrite};
+use crate::write::redo;
+use crate::write::rewrite::{self, Change, rewrite};
 
 /// A file to be written, with the name that people know it by.
 #[derive(Debug, Clone)]
@@ -104,7 +105,8 @@ pub trait Edit {
 pub enum Destination {
     /// Nothing is written.
     Nowhere,
-    /// The file itself: a new pickle and directory are appended to a zip, any other file is replaced as a whole.
+    /// The file itself: what changes is appended to a zip, a header that fits goes over the old one, any other file is
+    /// replaced as a whole.
     InPlace(InPlace),
     /// Another file.
     File {
@@ -129,7 +131,7 @@ pub struct Edited {
     pub output: Option<String>,
     /// Whether that is the input itself.
     pub in_place: bool,
-    /// Bytes of the output, or those appended to the input.
+    /// Bytes of the output, or those appended to or written over the input.
     pub bytes: Option<u64>,
     /// What there is to know.
     pub notes: Vec<Note>,
@@ -198,17 +200,22 @@ impl InPlace {
             return Err(Error::refused(message).advise(advice));
         }
         let change = edit.change(checkpoint)?;
-        match (&checkpoint.zip, checkpoint.container, &change) {
-            (Some(zip), Container::Zip, Change::Pickle(pickle)) => {
-                append(&mut Appending::to(&mut self.file)?, zip, pickle_member(zip)?, pickle)
-            }
-            _ => {
-                let output = self.target()?.create()?;
-                self.give_owner(&output)?;
-                progress.begin(&input.name, input.bytes);
-                whole(checkpoint, &change, output, progress)
+        if let Some(zip) = checkpoint.zip.as_ref().filter(|_| matches!(change, Change::Objects(_))) {
+            let members = change.members(zip)?;
+            if members.iter().map(|member| member.content.len()).sum::<u64>() <= append::MAX_BYTES {
+                return append(&mut Appending::to(&mut self.file)?, zip, &members);
             }
         }
+        if let (Change::Arrays(flat), Container::Safetensors, Some(source)) =
+            (&change, checkpoint.container, &checkpoint.source)
+            && let Some(new) = rewrite::in_place(source, flat, &checkpoint.limits)?
+        {
+            return redo::over(&mut Appending::to(&mut self.file)?, source.len(), &new.writes, new.len);
+        }
+        let output = self.target()?.create()?;
+        self.give_owner(&output)?;
+        progress.begin(&input.name, input.bytes);
+        whole(checkpoint, &change, output, progress)
     }
 }
 

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use self::graft::{Fate, Grafts, Locator, Origin, Pickle, graft};
+pub use self::graft::{Fate, Grafts, Hop, Locator, Origin, Pickle, graft};
 pub use self::isomorphic::is_what_was_asked_for;
 use crate::error::{Error, Result};
 use crate::pickle::decode::{Does, Inline, Trace, decode_traced};
@@ -381,6 +381,11 @@ impl Spliced {
         }
         let rest = inner.len().checked_sub(after).ok_or_else(|| past_end(inner.as_ref(), after, 0))?;
         Ok(Spliced { len: len + rest, inner, patches, starts })
+    }
+
+    /// The same changes in other bytes, as many as the original's.
+    pub fn in_other(&self, inner: SharedSource) -> Result<Self> {
+        Spliced::new(inner, self.patches.clone())
     }
 
     /// Parts of the original that stay, and what stands between them, in order.

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::message::Note;
-use crate::render::{Align, Cell, Column, Document, Fit, Report, Style, Table, json};
+use crate::render::{Cell, Document, Report, Style, json};
+use crate::report::arrows::arrows;
 
 /// The changes in one input.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -18,7 +19,7 @@ pub struct Edits {
     pub output: Option<String>,
     /// Whether the input itself was edited.
     pub in_place: bool,
-    /// Bytes written: of the output, or those appended to the input.
+    /// Bytes written: of the output, or those appended to or written over the input.
     pub bytes: Option<u64>,
     /// What changed, in the order of the steps.
     pub changes: Vec<Row>,
@@ -30,7 +31,7 @@ pub struct Edits {
 /// What one step changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// `set`, `delete` or `move`.
+    /// `set`, `set_tensor`, `delete`, `move` or `set_metadata`.
     pub operation: &'static str,
     /// The name of what changed.
     pub name: String,
@@ -40,6 +41,8 @@ pub struct Row {
     pub old: Option<String>,
     /// What is there now; null for what was deleted.
     pub new: Option<String>,
+    /// Names of tensors that share memory with it and changed too.
+    pub also: Vec<String>,
 }
 
 impl Edits {
@@ -49,8 +52,6 @@ impl Edits {
 
 impl Report for Edits {
     fn document(&self) -> Document<'_> {
-        let mut document = Document::default();
-        let arrow = Column { align: Align::Left, ..Column::default() };
         let rows = self.changes.iter().map(|row| {
             let before = match (&row.to, &row.old) {
                 (None, Some(old)) => format!("{}: {old}", row.name),
@@ -62,13 +63,9 @@ impl Report for Edits {
                 (None, Some(new)) => Cell::new(new.clone(), Style::Good),
                 (None, None) => Cell::new("(deleted)", Style::Dim),
             };
-            vec![before.into(), Cell::new("->", Style::Dim), after]
+            (before, after)
         });
-        document.table(Table {
-            columns: vec![Column::left("").fit(Fit::LineAbove), arrow, Column::left("").fit(Fit::Over)],
-            rows: rows.collect(),
-        });
-        document
+        arrows(rows)
     }
 
     fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! What a command found, as plain serde types (the JSON schemas), each also laid out as a
 //! [`Document`](crate::render::Document).
 
+pub mod arrows;
 pub mod average;
 pub mod check;
 pub mod convert;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::message::{Message, Note};
-use crate::render::{Align, Cell, Column, Document, Fit, Report, Style, Table, json};
+use crate::render::{Cell, Document, Report, Style, json};
+use crate::report::arrows::arrows;
 
 /// The renamed names of one input.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -19,7 +20,7 @@ pub struct Renaming {
     pub output: Option<String>,
     /// Whether the input itself was edited.
     pub in_place: bool,
-    /// Bytes written: of the output, or those appended to the input.
+    /// Bytes written: of the output, or those appended to or written over the input.
     pub bytes: Option<u64>,
     /// State dicts that were looked at.
     pub state_dicts: u64,
@@ -68,17 +69,7 @@ impl Renaming {
 
 impl Report for Renaming {
     fn document(&self) -> Document<'_> {
-        let mut document = Document::default();
-        let arrow = Column { align: Align::Left, ..Column::default() };
-        let rows = self.renamed.iter().map(|row| {
-            let new = Cell::new(row.whole(&row.new), Style::Good);
-            vec![row.whole(&row.old).into(), Cell::new("->", Style::Dim), new]
-        });
-        document.table(Table {
-            columns: vec![Column::left("").fit(Fit::LineAbove), arrow, Column::left("").fit(Fit::Over)],
-            rows: rows.collect(),
-        });
-        document
+        arrows(self.renamed.iter().map(|row| (row.whole(&row.old), Cell::new(row.whole(&row.new), Style::Good))))
     }
 
     fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {

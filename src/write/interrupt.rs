@@ -70,7 +70,9 @@ pub(super) fn guard<T>(create: impl FnOnce() -> io::Result<(T, Undo)>) -> io::Re
 #[derive(Debug)]
 pub struct Appending<'a> {
     file: &'a mut File,
-    _guard: Guard,
+    /// The list, while signals have to wait. Given back before the guard goes, which takes it.
+    held: Option<MutexGuard<'static, Vec<(u64, Undo)>>>,
+    guard: Guard,
 }
 
 impl<'a> Appending<'a> {
@@ -79,15 +81,19 @@ impl<'a> Appending<'a> {
         let again = file.try_clone()?;
         let len = file.metadata()?.len();
         let ((), guard) = guard(|| Ok(((), Undo::Append(again, len))))?;
-        Ok(Appending { file, _guard: guard })
+        Ok(Appending { file, held: None, guard })
+    }
+
+    fn while_live<T>(&mut self, then: impl FnOnce(&mut File) -> T) -> T {
+        let _live = self.held.is_none().then(live);
+        then(self.file)
     }
 }
 
 // whoever undoes it never gives the list back
 impl Medium for Appending<'_> {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let _live = live();
-        self.file.write_at(offset, bytes)
+        self.while_live(|file| file.write_at(offset, bytes))
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
@@ -99,8 +105,13 @@ impl Medium for Appending<'_> {
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
-        let _live = live();
-        Medium::set_len(self.file, len)
+        self.while_live(|file| Medium::set_len(file, len))
+    }
+
+    fn no_way_back(&mut self) {
+        let mut live = live();
+        live.retain(|(id, _)| *id != self.guard.0);
+        self.held = Some(live);
     }
 }
 

@@ -13,6 +13,7 @@ mod leftovers;
 pub mod npz;
 mod numerals;
 pub mod png;
+pub mod redo;
 pub mod rewrite;
 pub mod rezip;
 pub mod safetensors;

@@ -2,41 +2,50 @@
 //!
 //! Pickles are spliced, headers rewritten, and all else is copied, inside the kernel where it can be.
 
-use std::collections::{HashMap, HashSet};
+mod flat;
+
 use std::io::Write;
 use std::sync::Arc;
 
 use crate::checkpoint::edit::Plan;
+use crate::checkpoint::flat::Flat;
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::{Checkpoint, Container};
-use crate::container::safetensors;
 use crate::container::tar::{BLOCK_BYTES, Tar};
-use crate::container::zip::directory::{Directory, end_records, push_field};
+use crate::container::zip::Zip;
+use crate::container::zip::directory::{Directory, DirectoryEntry, end_records};
 use crate::container::zip::tail::{crc32_of, prove};
-use crate::container::zip::{Zip, check_name};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::pickle::splice::{Spliced, splice};
 use crate::progress::Progress;
-use crate::source::{SharedSource, Source};
+use crate::source::{Overlay, SharedSource, Source, read_vec};
+use crate::write::append::{NewMember, alignment, padding, promises_layout};
 use crate::write::atomic::Output;
+
+pub use self::flat::{InPlace, in_place};
 
 /// Parts of a pickle that are copied on their own; smaller ones are gathered.
 const LARGE_PART_BYTES: u64 = 1 << 20;
-/// torch's padding (`caffe2/serialize/inline_container.cc`), and where storages begin.
-const PADDING_FIELD: u16 = u16::from_le_bytes(*b"FB");
-const ALIGNMENT: u64 = 64;
-const MAX_ALIGNMENT: u64 = 1 << 14;
-/// Members that promise a layout by which torch computes where storages lie (`torch/serialization.py`).
-const LAYOUT_MEMBERS: [&str; 2] = [".format_version", ".storage_alignment"];
 
 /// What an edit changes in a file.
 #[derive(Debug)]
 pub enum Change {
+    /// In one that holds objects.
+    Objects(Objects),
+    /// In one that holds named arrays and nothing else: all that it is to hold.
+    Arrays(Flat),
+}
+
+/// What changes in a file of objects.
+#[derive(Debug, Default)]
+pub struct Objects {
     /// The pickle: its bytes with others in them.
-    Pickle(Spliced),
-    /// New names by old ones, of formats that hold one flat dict without a pickle.
-    Names(HashMap<String, String>),
+    pub pickle: Option<Arc<Spliced>>,
+    /// Storages with other bytes, by the place of their member in the zip.
+    pub storages: Vec<(usize, SharedSource)>,
+    /// Other bytes over those of a file that is no zip, or of a zip's pickle, by where they begin.
+    pub over: Vec<(u64, SharedSource)>,
 }
 
 impl Change {
@@ -45,13 +54,39 @@ impl Change {
         Ok(match checkpoint.container {
             Container::Safetensors | Container::Npz => {
                 let top = plan.renames.iter().filter(|rename| rename.within.is_empty());
-                Change::Names(top.map(|rename| checkpoint.shown(rename)).collect())
+                let mut flat = Flat::of(checkpoint)?;
+                flat.rename(&top.map(|rename| checkpoint.shown(rename)).collect())?;
+                Change::Arrays(flat)
             }
             Container::Zip | Container::Legacy | Container::Pickle | Container::Tar => {
-                Change::Pickle(spliced(checkpoint, plan)?)
+                let pickle = Some(Arc::new(spliced(checkpoint, plan)?));
+                Change::Objects(Objects { pickle, ..Objects::default() })
             }
             _ => return Err(fixed(checkpoint)),
         })
+    }
+
+    /// The members of torch's zip that change.
+    pub fn members(&self, zip: &Zip) -> Result<Vec<NewMember>> {
+        let Change::Objects(objects) = self else { return Ok(Vec::new()) };
+        let mut members = Vec::with_capacity(objects.storages.len() + 1);
+        if let Some(pickle) = &objects.pickle {
+            let content: SharedSource = Arc::<Spliced>::clone(pickle);
+            members.push(NewMember { position: pickle_member(zip)?, content, is_storage: false });
+        }
+        if !objects.over.is_empty() {
+            let position = pickle_member(zip)?;
+            let old = zip.members.get(position).ok_or_else(|| Error::malformed("no such member"))?;
+            let content: SharedSource = Arc::new(Overlay::over(zip.member_source(old)?, objects.over.clone())?);
+            members.push(NewMember { position, content, is_storage: false });
+        }
+        members.extend(objects.storages.iter().map(|(position, content)| NewMember {
+            position: *position,
+            content: Arc::clone(content),
+            is_storage: true,
+        }));
+        members.sort_unstable_by_key(|member| member.position);
+        Ok(members)
     }
 }
 
@@ -82,11 +117,20 @@ pub fn rewrite(checkpoint: &Checkpoint, change: &Change, output: &mut Output, pr
     let zip = || checkpoint.zip.as_ref().ok_or_else(|| fixed(checkpoint));
     let mut writer = Writer { output, progress };
     match (checkpoint.container, change) {
-        (Container::Zip, Change::Pickle(pickle)) => writer.zip(zip()?, pickle_member(zip()?)?, pickle),
-        (Container::Legacy | Container::Pickle, Change::Pickle(pickle)) => writer.spliced(source, pickle),
-        (Container::Tar, Change::Pickle(pickle)) => writer.tar(source, &checkpoint.limits, pickle),
-        (Container::Safetensors, Change::Names(names)) => writer.safetensors(source, checkpoint, names),
-        (Container::Npz, Change::Names(names)) => writer.npz(zip()?, names),
+        (Container::Zip | Container::TorchScript, Change::Objects(_)) => writer.zip(zip()?, &change.members(zip()?)?),
+        (Container::Legacy | Container::Pickle | Container::Tar, Change::Objects(objects)) => {
+            let source: SharedSource = match objects.over.as_slice() {
+                [] => Arc::clone(source),
+                over => Arc::new(Overlay::over(Arc::clone(source), over.to_vec())?),
+            };
+            match (&objects.pickle, checkpoint.container) {
+                (None, _) => writer.copy(source.as_ref(), 0, source.len()),
+                (Some(pickle), Container::Tar) => writer.tar(&source, &checkpoint.limits, pickle.as_ref()),
+                (Some(pickle), _) => writer.spliced(&source, &pickle.in_other(Arc::clone(&source))?),
+            }
+        }
+        (Container::Safetensors, Change::Arrays(flat)) => writer.safetensors(source, flat, &checkpoint.limits),
+        (Container::Npz, Change::Arrays(flat)) => writer.npz(zip()?, flat, &checkpoint.limits),
         _ => Err(fixed(checkpoint)),
     }
 }
@@ -119,50 +163,76 @@ impl Writer<'_> {
         self.copy(spliced, written, at - written)
     }
 
-    /// The archive with the member at `position` replaced. What follows it moves by a multiple of the alignment, so
-    /// that every other member is copied as it is, its local header included, and storages stay aligned.
-    fn zip(&mut self, zip: &Zip, position: usize, content: &dyn Source) -> Result<()> {
-        prove(zip, position)?;
+    /// The archive with some members replaced, which come in the directory's order. What follows one moves by a multiple of
+    /// the alignment, so that every other member is copied as it is, its local header included, and storages stay aligned.
+    fn zip(&mut self, zip: &Zip, members: &[NewMember]) -> Result<()> {
+        members.iter().try_for_each(|member| prove(zip, member.position))?;
         let source = zip.source();
         let mut directory = Directory::of(zip)?;
-        let begin = directory.0.get(position).map_or(0, |entry| entry.header_start);
         let end = zip.central_directory_start;
-        let following = directory.0.iter().map(|entry| entry.header_start).filter(|start| *start > begin);
-        let next = following.min().unwrap_or(end).min(end);
-        let alignment = zip.text(".storage_alignment")?.and_then(|text| text.parse().ok()).unwrap_or(ALIGNMENT);
-        let alignment = if (1..=MAX_ALIGNMENT).contains(&alignment) { alignment } else { ALIGNMENT };
-        let crc32 = crc32_of(content, 0, content.len())?;
-        let entry = directory.0.get_mut(position).ok_or_else(|| Error::malformed("no such member"))?;
-        entry.set_stored(crc32, content.len());
-        let record_len = entry.local_header(&[])?.len() as u64 + content.len();
-        // what is missing goes into an extra field, which takes four bytes at least
-        let missing = ((next - begin) % alignment + alignment - record_len % alignment) % alignment;
-        let padding = if (1..4).contains(&missing) { missing + 4u64.next_multiple_of(alignment) } else { missing };
-        let mut extra = Vec::new();
-        if padding > 0 {
-            let zeros = vec![0; usize::try_from(padding - 4).unwrap_or(0)];
-            push_field(&mut extra, PADDING_FIELD, &zeros)?;
+        let mut starts: Vec<u64> = directory.0.iter().map(|entry| entry.header_start).collect();
+        starts.sort_unstable();
+        let alignment = alignment(zip)?;
+        let start_of = |member: &NewMember| zip.members.get(member.position).map_or(0, |old| old.header_start);
+        let mut order: Vec<&NewMember> = members.iter().collect();
+        order.sort_unstable_by_key(|member| start_of(member));
+        // where what lay from some byte on lies now
+        let mut moves: Vec<(u64, i128)> = Vec::new();
+        let (mut at, mut keeps_layout) = (0, true);
+        for member in order {
+            let begin = start_of(member);
+            let next = starts.get(starts.partition_point(|start| *start <= begin)).copied().unwrap_or(end).min(end);
+            self.copy(source.as_ref(), at, begin - at)?;
+            moves.push((begin, i128::from(self.output.position()) - i128::from(begin)));
+            let entry = directory.0.get_mut(member.position).ok_or_else(|| Error::malformed("no such member"))?;
+            let replaced = Replaced { zip, member, begin, next, alignment };
+            match replaced.as_it_lies(entry)? {
+                Some((before, after)) => {
+                    self.output.write_all(&before)?;
+                    self.copy(member.content.as_ref(), 0, member.content.len())?;
+                    self.output.write_all(&after)?;
+                }
+                None => keeps_layout &= self.new_record(&replaced, entry)?,
+            }
+            at = next;
+            moves.push((next, i128::from(self.output.position()) - i128::from(next)));
         }
-        let header = entry.local_header(&extra)?;
-        let new_next = begin + header.len() as u64 + content.len();
-        let moved = |start: u64| if start > begin { start - next + new_next } else { start };
+        self.copy(source.as_ref(), at, end - at)?;
         // beyond 4 GiB torch's headers have another size
         let far = |start: u64| start >= u64::from(u32::MAX);
-        let keeps_layout = (new_next.abs_diff(next)).is_multiple_of(alignment)
-            && directory.0.iter().all(|entry| far(entry.header_start) == far(moved(entry.header_start)));
         for entry in &mut directory.0 {
-            entry.header_start = moved(entry.header_start);
+            let before = moves.partition_point(|(from, _)| *from <= entry.header_start);
+            let by = before.checked_sub(1).and_then(|last| moves.get(last)).map_or(0, |(_, by)| *by);
+            let moved = u64::try_from(i128::from(entry.header_start) + by).unwrap_or(u64::MAX);
+            keeps_layout &= far(entry.header_start) == far(moved);
+            entry.header_start = moved;
         }
         if !keeps_layout {
-            let top = zip.top().to_owned();
-            let promises = |name: &[u8]| LAYOUT_MEMBERS.iter().any(|m| name == format!("{top}/{m}").as_bytes());
-            directory.0.retain(|entry| !promises(&entry.name));
+            directory.0.retain(|entry| !std::str::from_utf8(&entry.name).is_ok_and(|name| promises_layout(zip, name)));
         }
-        self.copy(source.as_ref(), 0, begin)?;
-        self.output.write_all(&header)?;
-        self.copy(content, 0, content.len())?;
-        self.copy(source.as_ref(), next, end - next)?;
         self.finish_zip(&directory, &zip.comment)
+    }
+
+    /// A member's new content behind a new header. Whether what follows keeps its distances, and a storage the layout that
+    /// torch computes.
+    fn new_record(&mut self, replaced: &Replaced<'_>, entry: &mut DirectoryEntry) -> Result<bool> {
+        let Replaced { member, begin, next, alignment, .. } = *replaced;
+        let len = member.content.len();
+        entry.set_stored(crc32_of(member.content.as_ref(), 0, len)?, len);
+        let start = self.output.position();
+        let bare = entry.local_header(&[])?.len() as u64;
+        // a storage begins where it should, of a pickle only the end matters
+        let goal = (next - begin) % alignment;
+        let extra = match member.is_storage {
+            true => padding(start + bare, alignment)?,
+            false => padding(bare + len + (alignment - goal), alignment)?,
+        };
+        let header = entry.local_header(&extra)?;
+        self.output.write_all(&header)?;
+        self.copy(member.content.as_ref(), 0, len)?;
+        let gap = (alignment + goal - (self.output.position() - start) % alignment) % alignment;
+        self.output.write_all(&vec![0; usize::try_from(gap).unwrap_or(0)])?;
+        Ok(!member.is_storage && gap == 0)
     }
 
     fn finish_zip(&mut self, directory: &Directory, comment: &[u8]) -> Result<()> {
@@ -171,38 +241,6 @@ impl Writer<'_> {
         self.output.write_all(&encoded)?;
         let end = end_records(start, encoded.len() as u64, directory.0.len() as u64, comment)?;
         Ok(self.output.write_all(&end)?)
-    }
-
-    /// numpy's archive: a member for each name. Their compressed bytes are copied, their headers made anew.
-    fn npz(&mut self, zip: &Zip, names: &HashMap<String, String>) -> Result<()> {
-        let mut directory = Directory::of(zip)?;
-        for (member, entry) in zip.members.iter().zip(&mut directory.0) {
-            let start = zip.data_start(member)?;
-            let name = member.name.strip_suffix(".npy").unwrap_or(&member.name);
-            if let Some(new) = names.get(name) {
-                let new = format!("{new}.npy");
-                check_name(&new)?;
-                entry.set_name(&new);
-            }
-            entry.header_start = self.output.position();
-            let header = entry.local_header(&[])?;
-            self.output.write_all(&header)?;
-            self.copy(zip.source().as_ref(), start, member.compressed_size)?;
-        }
-        self.finish_zip(&directory, &zip.comment)
-    }
-
-    fn safetensors(
-        &mut self,
-        source: &SharedSource,
-        checkpoint: &Checkpoint,
-        names: &HashMap<String, String>,
-    ) -> Result<()> {
-        let header = safetensors::read(source.as_ref(), &checkpoint.limits)?;
-        let json = safetensors_header(&header, names)?;
-        self.output.write_all(&(json.len() as u64).to_le_bytes())?;
-        self.output.write_all(&json)?;
-        self.copy(source.as_ref(), header.data_start, source.len() - header.data_start)
     }
 
     /// The tar of torch < 0.1.10 with its member `pickle` replaced.
@@ -219,30 +257,40 @@ impl Writer<'_> {
     }
 }
 
-/// The header with other names, in the order of the data as safetensors writes it, padded with blanks to eight bytes.
-fn safetensors_header(header: &safetensors::Header, names: &HashMap<String, String>) -> Result<Vec<u8>> {
-    let quoted = |text: &str| serde_json::to_string(text).map_err(std::io::Error::from);
-    let mut members = Vec::new();
-    if !header.metadata.is_empty() {
-        let tensors: HashSet<&str> = header.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-        // an alias is a name like those of the tensors, every other string stays what it is
-        let renamed = |text: &str, is_alias: bool| match names.get(text) {
-            Some(new) if is_alias => quoted(new),
-            _ => quoted(text),
-        };
-        let pairs = header.metadata.iter().map(|(key, value)| {
-            let is_alias = safetensors::is_alias(key, value, |name| tensors.contains(name));
-            Ok(format!("{}:{}", renamed(key, is_alias)?, renamed(value, is_alias)?))
-        });
-        members.push(format!("\"__metadata__\":{{{}}}", pairs.collect::<Result<Vec<_>>>()?.join(",")));
+/// A member of a zip and what comes in its place.
+struct Replaced<'a> {
+    zip: &'a Zip,
+    member: &'a NewMember,
+    /// Where its local header lies, and what follows it.
+    begin: u64,
+    next: u64,
+    alignment: u64,
+}
+
+impl Replaced<'_> {
+    /// Of a storage that keeps its size: what stands before and after its bytes, with another checksum. Nothing where its
+    /// record has to be made anew.
+    fn as_it_lies(&self, entry: &mut DirectoryEntry) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let Some(old) = self.zip.members.get(self.member.position) else { return Ok(None) };
+        let len = self.member.content.len();
+        if !self.member.is_storage || old.method != 0 || old.size != len {
+            return Ok(None);
+        }
+        let source = self.zip.source().as_ref();
+        let start = self.zip.data_start(old)?;
+        let mut before = read_vec(source, self.begin, start - self.begin)?;
+        let mut after = read_vec(source, start + len, self.next - start - len)?;
+        let crc32 = crc32_of(self.member.content.as_ref(), 0, len)?;
+        entry.crc32 = crc32;
+        let crc32 = crc32.to_le_bytes();
+        if entry.has_descriptor() {
+            let at = if after.starts_with(b"PK\x07\x08") { 4 } else { 0 };
+            let Some(place) = after.get_mut(at..at + 4) else { return Ok(None) };
+            place.copy_from_slice(&crc32);
+        }
+        if let Some(place) = before.get_mut(14..18).filter(|_| !entry.has_descriptor()) {
+            place.copy_from_slice(&crc32);
+        }
+        Ok(Some((before, after)))
     }
-    for tensor in &header.tensors {
-        let name = quoted(names.get(&tensor.name).unwrap_or(&tensor.name))?;
-        let (dtype, shape) = (quoted(&tensor.dtype)?, serde_json::json!(tensor.shape));
-        let (begin, end) = (tensor.begin, tensor.end);
-        members.push(format!("{name}:{{\"dtype\":{dtype},\"shape\":{shape},\"data_offsets\":[{begin},{end}]}}"));
-    }
-    let mut json = format!("{{{}}}", members.join(",")).into_bytes();
-    json.resize(json.len().next_multiple_of(8), b' ');
-    Ok(json)
 }

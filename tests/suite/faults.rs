@@ -36,7 +36,7 @@ fn strip(path: &Path) -> Run {
 }
 
 /// On a disk that takes no file of more than so many blocks (of 512 bytes or a kilobyte, as the shell counts).
-fn on_full_disk(blocks: u32, arguments: &[&str]) -> Run {
+pub fn on_full_disk(blocks: u32, arguments: &[&str]) -> Run {
     let mut command = Command::new("sh");
     command.args([
         "-c",
@@ -161,7 +161,7 @@ fn standard_input_that_trickles() {
 }
 
 /// Runs a command over and over, killed a little later each time; `look` is told after each.
-fn killed_at_every_moment(arguments: &[&str], prepare: impl Fn(), look: impl Fn(Duration)) {
+pub fn killed_at_every_moment(arguments: &[&str], prepare: impl Fn(), look: impl Fn(Duration)) {
     let start = || {
         prepare();
         let mut command = ckpt();

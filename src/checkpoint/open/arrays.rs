@@ -9,7 +9,7 @@ use crate::checkpoint::tensor::{Data, Kind, Tensor, contiguous, fortran, plain_t
 use crate::container::zip::Zip;
 use crate::container::{npy, safetensors};
 use crate::dtype::{ByteOrder, DType};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pickle::{NodeId, decode};
 use crate::source::{SharedSource, Window};
 
@@ -21,7 +21,13 @@ fn extents(shape: &[u64]) -> Result<Vec<i64>> {
 impl Opener<'_> {
     pub(super) fn safetensors(&self, parts: &mut Parts) -> Result<Opened> {
         let (header, available) = match self.damaged {
-            false => (safetensors::read(self.source.as_ref(), self.limits)?, u64::MAX),
+            false => match safetensors::read(self.source.as_ref(), self.limits) {
+                Err(e) if e.kind() != ErrorKind::Io => {
+                    let interrupted = safetensors::interrupted(&self.source, self.limits)?;
+                    return Err(interrupted.map_or(e, |found| found.error()));
+                }
+                header => (header?, u64::MAX),
+            },
             true => safetensors::read_damaged(self.source.as_ref(), self.limits)?,
         };
         let mut items = Vec::new();

@@ -167,6 +167,11 @@ impl DirectoryEntry {
         (self.crc32, self.size, self.compressed_size) = (crc32, size, size);
     }
 
+    /// Whether a data descriptor follows the data.
+    pub fn has_descriptor(&self) -> bool {
+        self.flags() & DESCRIPTOR != 0
+    }
+
     /// Gives the entry another name.
     pub fn set_name(&mut self, name: &str) {
         let [_, _, flags, ..] = &mut self.head;
@@ -278,43 +283,70 @@ impl Member {
     }
 }
 
-/// A directory of which one entry changes; the bytes of all others stay.
+/// Members that promise a layout by which torch computes where storages lie (`torch/serialization.py`,
+/// `calculate_storage_offsets`).
+pub const LAYOUT_MEMBERS: [&str; 2] = [".format_version", ".storage_alignment"];
+
+/// A directory of which some entries change and others go; the bytes of all others stay.
 #[derive(Debug, Clone)]
-pub struct Slot {
+pub struct Slots {
     bytes: Vec<u8>,
-    /// Where its bytes lie.
-    place: Range<usize>,
-    /// The entry.
-    pub entry: DirectoryEntry,
+    /// Where the bytes of each lie, and how the entry is to be, in order; nothing for one that goes.
+    changed: Vec<(Range<usize>, Option<DirectoryEntry>)>,
+    count: u64,
 }
 
-impl Slot {
-    /// The entry of the member at `position`.
-    pub fn of(zip: &Zip, position: usize) -> Result<Self> {
+impl Slots {
+    /// The entries of the members at `positions`, and without those whose names `goes` names.
+    pub fn of(zip: &Zip, positions: &[usize], goes: impl Fn(&str) -> bool) -> Result<Self> {
         let start = zip.central_directory_start;
         let mut bytes = read_vec(zip.source.as_ref(), start, zip.source.len() - start)?;
-        let (mut at, mut found) = (0, None);
+        let (mut at, mut changed, mut count) = (0, Vec::new(), 0);
+        let mut wanted: Vec<usize> = positions.to_vec();
+        wanted.sort_unstable();
+        let mut wanted = wanted.into_iter().peekable();
         for (index, member) in zip.members.iter().enumerate() {
             let rest = bytes.get(at..).and_then(DirectoryEntry::parse).filter(|(entry, _)| member.is(entry));
             let Some((entry, rest)) = rest else { return Err(odd(start)) };
             let end = bytes.len() - rest.len();
-            if index == position {
-                found = Some((at..end, entry));
+            let is_wanted = wanted.next_if_eq(&index).is_some();
+            let stays = is_wanted || !goes(&member.name);
+            if is_wanted || !stays {
+                changed.push((at..end, is_wanted.then_some(entry)));
             }
+            count += u64::from(stays);
             at = end;
         }
         bytes.truncate(at);
-        let (place, entry) = found.ok_or_else(|| Error::malformed("no such member"))?;
-        Ok(Slot { bytes, place, entry })
+        if wanted.peek().is_some() {
+            return Err(Error::malformed("no such member"));
+        }
+        Ok(Slots { bytes, changed, count })
     }
 
-    /// The bytes of the directory with the entry as it is now.
-    pub fn encode(self) -> Result<Vec<u8>> {
-        let mut entry = Vec::new();
-        self.entry.push_to(&mut entry)?;
-        let mut bytes = self.bytes;
-        bytes.splice(self.place, entry);
-        Ok(bytes)
+    /// The entries that change, in the directory's order.
+    pub fn entries(&mut self) -> impl Iterator<Item = &mut DirectoryEntry> {
+        self.changed.iter_mut().filter_map(|(_, entry)| entry.as_mut())
+    }
+
+    /// How many entries there will be.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The bytes of the directory with the entries as they are now.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(self.bytes.len() + 64);
+        let mut at = 0;
+        for (place, entry) in &self.changed {
+            out.extend(self.bytes.get(at..place.start).unwrap_or_default());
+            if let Some(entry) = entry {
+                entry.push_to(&mut out)?;
+            }
+            at = place.end;
+        }
+        out.extend(self.bytes.get(at..).unwrap_or_default());
+        Ok(out)
     }
 }
 

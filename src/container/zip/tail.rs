@@ -1,12 +1,12 @@
 //! Edits in place: what is appended to an archive, and how one that was interrupted is recognised.
 //!
-//! An edit appends one member, a new directory and new end records behind the old ones. Nothing before them changes, so
-//! that until the last byte is on the disk the old archive is whole, only followed by something unfinished. An extra
-//! field in the appended member's local header says where that begins and what it will be.
+//! An edit appends members, a new directory and new end records behind the old ones. Nothing before them changes, so that
+//! until the last byte is on the disk the old archive is whole, only followed by something unfinished. An extra field in
+//! each appended member's local header says where that begins and what it will be.
 
 use std::sync::Arc;
 
-use super::directory::{Directory, end_records, push_field, valid_end};
+use super::directory::{Directory, LAYOUT_MEMBERS, end_records, push_field, valid_end};
 use super::{END_RECORD, END_RECORD_BYTES, LOCAL_HEADER_BYTES, Zip};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
@@ -25,7 +25,7 @@ const SEARCH_BLOCK: u64 = 1 << 20;
 pub struct Mark {
     /// Bytes of the file before the edit.
     pub old_len: u64,
-    /// Bytes of the new directory, which follows the member.
+    /// Bytes of the new directory, which follows the last member.
     pub directory_len: u64,
     /// Its CRC-32.
     pub directory_crc32: u32,
@@ -74,7 +74,7 @@ pub struct Interrupted {
     pub old_len: u64,
     /// Bytes after them.
     pub tail_len: u64,
-    /// When the new member and directory are complete: how to finish.
+    /// When the new members and directory are complete: how to finish.
     pub finish: Option<Finish>,
     /// What they are.
     pub tail: Tail,
@@ -146,9 +146,8 @@ fn unfinished(source: &SharedSource, old_len: u64) -> Result<Option<Interrupted>
         return found(Tail::Unknown, None);
     }
     let extra = read_vec(source.as_ref(), data_start - extra_len, extra_len)?;
-    let mark = super::directory::fields(&extra).find(|(id, _)| *id == FIELD).and_then(|(_, field)| Mark::parse(field));
-    let Some(mark) = mark.filter(|mark| mark.old_len == old_len) else { return Ok(None) };
-    let finish = finish(source, old_len, data_start, &mark)?;
+    let Some(mark) = mark_in(&extra).filter(|mark| mark.old_len == old_len) else { return Ok(None) };
+    let finish = finish(source, &mark)?;
     // an end of its own, whatever it says, was written after everything else was on the disk
     let tail = match &finish {
         Some(finish) if source.len() >= finish.end() => Tail::DamagedEdit,
@@ -157,22 +156,64 @@ fn unfinished(source: &SharedSource, old_len: u64) -> Result<Option<Interrupted>
     found(tail, finish)
 }
 
-/// The directory and the end records that an edit writes, when the member before them is there and whole. The directory is
-/// that of the archive before but for one entry, and the mark has its checksum: when it is not in the file, it can be made.
-fn finish(source: &SharedSource, old_len: u64, data_start: u64, mark: &Mark) -> Result<Option<Finish>> {
-    let header = read_vec(source.as_ref(), old_len, data_start - old_len)?;
-    let Some((crc32, size)) = super::directory::local_sizes(&header) else { return Ok(None) };
-    let Some(start) = data_start.checked_add(size).filter(|start| *start <= source.len()) else { return Ok(None) };
-    if crc32_of(source.as_ref(), data_start, start)? != crc32 {
+fn mark_in(extra: &[u8]) -> Option<Mark> {
+    super::directory::fields(extra).find(|(id, _)| *id == FIELD).and_then(|(_, field)| Mark::parse(field))
+}
+
+/// A member that an edit appended.
+struct Appended {
+    name: Vec<u8>,
+    header_start: u64,
+    crc32: u32,
+    size: u64,
+    end: u64,
+}
+
+/// The member of an edit at byte `at`; nothing where none begins.
+fn appended(source: &SharedSource, at: u64, mark: &Mark) -> Result<Option<Appended>> {
+    let Some(left) = source.len().checked_sub(at).filter(|left| *left >= LOCAL_HEADER_BYTES) else { return Ok(None) };
+    let fixed = read_vec(source.as_ref(), at, LOCAL_HEADER_BYTES)?;
+    let [name_len, extra_len] = [26, 28].map(|at| u64::from(super::directory::half(&fixed, at)));
+    let header_len = LOCAL_HEADER_BYTES + name_len + extra_len;
+    if !fixed.starts_with(b"PK\x03\x04") || header_len > left {
         return Ok(None);
     }
+    let header = read_vec(source.as_ref(), at, header_len)?;
+    let (name, extra) = usize::try_from(LOCAL_HEADER_BYTES)
+        .ok()
+        .and_then(|from| header.get(from..)?.split_at_checked(usize::try_from(name_len).ok()?))
+        .unwrap_or_default();
+    if mark_in(extra) != Some(*mark) {
+        return Ok(None);
+    }
+    let Some((crc32, size)) = super::directory::local_sizes(&header) else { return Ok(None) };
+    let end = at.saturating_add(header_len).saturating_add(size);
+    Ok(Some(Appended { name: name.to_vec(), header_start: at, crc32, size, end }))
+}
+
+/// The directory and the end records that an edit writes, when the members before them are there and whole. The directory is
+/// that of the archive before but for their entries, and the mark has its checksum: when it is not in the file, it can be
+/// made.
+fn finish(source: &SharedSource, mark: &Mark) -> Result<Option<Finish>> {
+    let old_len = mark.old_len;
+    let (mut members, mut start) = (Vec::new(), old_len);
+    while let Some(member) = appended(source, start, mark)? {
+        let is_whole = member.end <= source.len()
+            && crc32_of(source.as_ref(), member.end - member.size, member.end)? == member.crc32;
+        if !is_whole {
+            return Ok(None);
+        }
+        start = member.end;
+        members.push(member);
+    }
+    let is_it =
+        |bytes: &[u8]| bytes.len() as u64 == mark.directory_len && crc32fast::hash(bytes) == mark.directory_crc32;
     let end = start.checked_add(mark.directory_len).filter(|end| *end <= source.len());
     let there = match end {
         Some(end) if crc32_of(source.as_ref(), start, end)? == mark.directory_crc32 => {
             Some(read_vec(source.as_ref(), start, mark.directory_len)?)
         }
-        _ => made_again(source, old_len, &header, (crc32, size))?
-            .filter(|made| made.len() as u64 == mark.directory_len && crc32fast::hash(made) == mark.directory_crc32),
+        _ => made_again(source, old_len, &members)?.into_iter().find(|made| is_it(made)),
     };
     let Some(directory) = there else { return Ok(None) };
     let Some(count) = Directory::count(&directory) else { return Ok(None) };
@@ -181,28 +222,26 @@ fn finish(source: &SharedSource, old_len: u64, data_start: u64, mark: &Mark) -> 
     Ok(Some(Finish { at: start, bytes: [directory, records].concat() }))
 }
 
-/// The directory of the archive before, with the entry of the appended member as an edit writes it.
-fn made_again(
-    source: &SharedSource,
-    old_len: u64,
-    header: &[u8],
-    (crc32, size): (u32, u64),
-) -> Result<Option<Vec<u8>>> {
+/// The directories that an edit may have written: that of the archive before, with the entries of the appended members, with
+/// and without those that promise a layout.
+fn made_again(source: &SharedSource, old_len: u64, members: &[Appended]) -> Result<Vec<Vec<u8>>> {
     let old = Window::shared(source, 0, old_len)?;
     let old = match Zip::open_whole(old, &Limits::default()) {
         Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-        opened => opened.ok().and_then(|zip| Directory::of(&zip).ok()),
+        opened => opened.ok().and_then(|zip| Some((Directory::of(&zip).ok()?, zip.top().to_owned()))),
     };
-    let name_len = usize::from(super::directory::half(header, 26));
-    let fixed = usize::try_from(LOCAL_HEADER_BYTES).unwrap_or_default();
-    let name = header.get(fixed..).and_then(|rest| rest.get(..name_len)).unwrap_or_default();
-    let Some(mut directory) = old else { return Ok(None) };
-    let Some(entry) = directory.0.iter_mut().find(|entry| entry.name == name) else { return Ok(None) };
-    entry.header_start = old_len;
-    entry.set_stored(crc32, size);
-    // the header says the sizes itself, which is one of the entry's flags
-    entry.local_header(&[])?;
-    directory.encode().map(Some)
+    let Some((mut directory, top)) = old else { return Ok(Vec::new()) };
+    for member in members {
+        let Some(entry) = directory.0.iter_mut().find(|entry| entry.name == member.name) else { return Ok(Vec::new()) };
+        entry.header_start = member.header_start;
+        entry.set_stored(member.crc32, member.size);
+        // the header says the sizes itself, which is one of the entry's flags
+        entry.local_header(&[])?;
+    }
+    let all = directory.encode()?;
+    let promises = |name: &[u8]| LAYOUT_MEMBERS.iter().any(|member| name == format!("{top}/{member}").as_bytes());
+    directory.0.retain(|entry| !promises(&entry.name));
+    Ok(vec![all, directory.encode()?])
 }
 
 impl Finish {

@@ -22,7 +22,7 @@ use crate::limits::Limits;
 use crate::operations::Input;
 use crate::pickle::{Node, Scan};
 use crate::report::average::Averaging;
-use crate::source::{SharedSource, Source};
+use crate::source::SharedSource;
 use crate::write::format::Format;
 
 /// What decides which elements a weight has.
@@ -222,7 +222,8 @@ impl<'a> Placing<'a> {
         let (shape, stride) = all.last().map(|own| (own.shape.clone(), own.stride.clone())).unwrap_or_default();
         let average = self.average(all, own.byte_order)?;
         self.made.push(made(&average));
-        let view = Some(patch::View { source: average, offset: own.offset, shape, stride });
+        let view =
+            Some(patch::View { size: average.element_size(), source: average, offset: own.offset, shape, stride });
         self.members.entry(id).or_default().push(Member { span, name, tensor, view });
         Ok(())
     }

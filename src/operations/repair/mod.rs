@@ -7,7 +7,6 @@ mod save;
 
 use crate::container::archive::Contents;
 use crate::container::detect::damage::embedded_start;
-use crate::container::zip::tail::{Tail, interrupted};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::operations::destination::{InPlace, Sink};
@@ -15,7 +14,6 @@ use crate::progress::Progress;
 use crate::report::figures::counted;
 use crate::report::repair::{Action, Repair};
 use crate::source::{SharedSource, Window};
-use crate::write::append::mend;
 use crate::write::atomic::{Output, Target};
 
 /// What is saved.
@@ -71,20 +69,19 @@ fn repaired(
     progress: &dyn Progress,
 ) -> Result<Repair> {
     let job = Job { name, options, limits, to, progress };
-    let unfinished = interrupted(source)?.filter(|edit| edit.tail != Tail::Padding);
-    let Some(unfinished) = unfinished else { return job.save_rest(source) };
-    let (action, what) = edit::told(&unfinished);
+    let Some(unfinished) = edit::Unfinished::of(source, limits)? else { return job.save_rest(source) };
+    let (action, what) = unfinished.told();
     // the edit is one thing, what else was damaged another
-    let mut repaired = job.save_rest(&unfinished.mended(source))?;
+    let mut repaired = job.save_rest(&unfinished.mended(source)?)?;
     repaired.notes.insert(0, what);
     if repaired.action == Action::Nothing {
         repaired.action = action;
         repaired.output = Some(match job.to {
-            SaveTo::File(_) => job.write(|target| edit::mended(source, &unfinished, target))?,
+            SaveTo::File(_) => job.write(|target| unfinished.write(source, target))?,
             SaveTo::InPlace(_) => name.to_owned(),
         });
         if let SaveTo::InPlace(file) = to {
-            mend(file.file(), &unfinished)?;
+            unfinished.mend(file.file())?;
         }
     }
     Ok(repaired)

@@ -41,13 +41,36 @@ pub enum Origin {
     Item(u64),
 }
 
-/// An object: what stands somewhere, or an element of an element of it.
+/// One way from an object to one that it was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hop {
+    /// To an element of a list or tuple.
+    Element(usize),
+    /// To what a call took: the callable, its arguments; to the id of a persistent object.
+    Part(usize),
+}
+
+/// An object: what stands somewhere, or what it was made of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Locator {
     /// The outermost.
     pub origin: Origin,
-    /// Which element of it, which element of that, and so on.
-    pub indices: Vec<usize>,
+    /// How it goes on from there.
+    pub hops: Vec<Hop>,
+}
+
+impl Locator {
+    /// What stands somewhere.
+    pub fn of(origin: Origin) -> Self {
+        Locator { origin, hops: Vec::new() }
+    }
+
+    /// One of what it was made of.
+    #[must_use]
+    pub fn then(mut self, hop: Hop) -> Self {
+        self.hops.push(hop);
+        self
+    }
 }
 
 /// All that changes in one pickle. New values are nodes of the graph that it was read into.
@@ -55,8 +78,8 @@ pub struct Locator {
 pub struct Grafts {
     /// Items that change, by where the opcode lies that pushes the key.
     pub fates: HashMap<u64, Fate>,
-    /// Elements of lists and tuples with their new values.
-    pub elements: HashMap<(Locator, usize), NodeId>,
+    /// Elements of lists and tuples with their new values; of lists also those that go.
+    pub elements: HashMap<(Locator, usize), Option<NodeId>>,
     /// New items of dicts, in order.
     pub additions: Vec<(Locator, NodeId, NodeId)>,
     /// Where objects of the pickle come from that stand elsewhere now.
@@ -214,9 +237,13 @@ impl Work<'_> {
             Origin::Root => self.root,
             Origin::Item(key) => self.layout.items.get(&key).ok_or_else(cannot)?.value,
         };
-        for index in &locator.indices {
+        for hop in &locator.hops {
             let made = self.layout.made.get(&part.made).ok_or_else(cannot)?;
-            part = *made.elements.get(*index).ok_or_else(cannot)?;
+            part = *match hop {
+                Hop::Element(index) => made.elements.get(*index),
+                Hop::Part(index) => made.parts.get(*index),
+            }
+            .ok_or_else(cannot)?;
         }
         Ok(part)
     }
@@ -248,7 +275,10 @@ impl Work<'_> {
             let part = self.locate(locator)?;
             let made = self.layout.made.get(&part.made).ok_or_else(cannot)?;
             let element = *made.elements.get(*index).ok_or_else(cannot)?;
-            self.cut(element.span, Some(*value));
+            self.cut(element.span, *value);
+            if let (None, Some(setter)) = (value, element.setter) {
+                self.cut(setter, None);
+            }
         }
         let mut additions: FxHashMap<u64, (u64, Vec<(NodeId, NodeId)>)> = FxHashMap::default();
         for (locator, key, value) in &grafts.additions {
@@ -267,6 +297,8 @@ impl Work<'_> {
             Does::Start(object) => {
                 layout.remembered.get(*object as usize).map_or(0, |object| u64::MAX - object.span.to)
             }
+            // a tuple begins where its first element does
+            Does::Cut { to, .. } => u64::MAX - to,
             _ => 0,
         };
         self.events.sort_by_key(|(at, does)| (*at, does.rank(), longest_first(does)));
@@ -297,7 +329,7 @@ impl Work<'_> {
         let is_constant = matches!(self.pickle.graph.node(node), Node::None | Node::Bool(_));
         let origin = self.grafts.origins.get(&node).filter(|_| !is_constant);
         if let Some(origin) = origin {
-            let part = self.locate(&Locator { origin: *origin, indices: Vec::new() })?;
+            let part = self.locate(&Locator::of(*origin))?;
             self.tasks.push(self.range(part.span));
             return Ok(());
         }

@@ -24,6 +24,8 @@ pub(super) struct Part {
     pub(super) span: Span,
     /// Where the opcode lies that made it.
     pub(super) made: u64,
+    /// The opcode that puts this element alone where it belongs.
+    pub(super) setter: Option<Span>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +45,8 @@ pub(super) struct Made {
     pub(super) open: u64,
     /// Of a list or tuple.
     pub(super) elements: Vec<Part>,
+    /// What a call or a persistent object was made of.
+    pub(super) parts: Vec<Part>,
 }
 
 /// An object that is in the memo.
@@ -120,7 +124,7 @@ impl Layout {
     /// The object that is left when the pickle ends at `stop`.
     pub(super) fn root(&self, stop: u64) -> Option<Part> {
         let slot = self.stack.last()?;
-        Some(Part { span: Span { from: slot.start, to: stop }, made: slot.made })
+        Some(Part { span: Span { from: slot.start, to: stop }, made: slot.made, setter: None })
     }
 
     /// What is left when the pickle ends at `stop` ends there.
@@ -189,7 +193,7 @@ impl Layout {
                 self.close(object, span);
             }
             if !slot.is_mark {
-                parts.push((*slot, Part { span, made: slot.made }));
+                parts.push((*slot, Part { span, made: slot.made, setter: None }));
             }
         }
         (taken.first().map_or(at, |slot| slot.start), parts)
@@ -209,12 +213,12 @@ impl Layout {
         if target.is_fetched && !parts.is_empty() {
             self.refuse("an object changes after it was put into the memo and fetched from there");
         }
-        let setter = (code == op::SETITEM).then_some(Span { from: at, to: end });
+        let setter = [op::SETITEM, op::APPEND].contains(&code).then_some(Span { from: at, to: end });
         match code {
             op::SETITEM | op::SETITEMS => self.items(parts, setter),
             op::APPEND | op::APPENDS => {
                 if let Some(made) = self.made.get_mut(&target.made) {
-                    made.elements.extend(parts.iter().map(|(_, part)| *part));
+                    made.elements.extend(parts.iter().map(|(_, part)| Part { setter, ..*part }));
                 }
             }
             _ => return,
@@ -255,7 +259,7 @@ impl Trace for Layout {
             let is_mark = code == op::MARK;
             self.stack.push(Slot { start: at, at, made: at, object: None, is_fetched: false, is_mark });
             if matches!(code, op::EMPTY_DICT | op::EMPTY_LIST) {
-                self.made.insert(at, Made { start: at, open: end, elements: Vec::new() });
+                self.made.insert(at, Made { start: at, open: end, ..Made::default() });
             }
             return;
         }
@@ -264,13 +268,15 @@ impl Trace for Layout {
             return self.filled(code, at, end, &parts);
         }
         self.stack.push(Slot { start, at, made: at, object: None, is_fetched: false, is_mark: false });
-        let mut made = Made { start, open: end, elements: Vec::new() };
+        let mut made = Made { start, open: end, ..Made::default() };
         match code {
             op::DICT => self.items(&parts, None),
             op::LIST | op::TUPLE | op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
                 made.elements = parts.into_iter().map(|(_, part)| part).collect();
             }
-            op::REDUCE | op::NEWOBJ | op::NEWOBJ_EX | op::INST | op::OBJ => {}
+            op::REDUCE | op::NEWOBJ | op::NEWOBJ_EX | op::INST | op::OBJ | op::BINPERSID => {
+                made.parts = parts.into_iter().map(|(_, part)| part).collect();
+            }
             _ => return,
         }
         self.made.insert(at, made);

@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 use crate::limits::Limits;
 use crate::progress::Silent;
 use crate::source::{MemorySource, SharedSource};
-use crate::write::rewrite::{Change, pickle_member};
+use crate::write::rewrite::Change;
 
 /// A disk in memory that stops working after so many steps.
 #[derive(Default)]
@@ -82,8 +82,7 @@ fn edit(disk: &mut Disk, step: Step) -> Result<u64> {
     let checkpoint = open(&disk.bytes).unwrap();
     let plan = checkpoint.plan_renames(&checkpoint.top(), &Rules(vec![step]), None).unwrap();
     let zip = checkpoint.zip.as_ref().unwrap();
-    let Change::Pickle(pickle) = Change::of_renames(&checkpoint, &plan).unwrap() else { panic!("no pickle") };
-    append(disk, zip, pickle_member(zip).unwrap(), &pickle)
+    append(disk, zip, &Change::of_renames(&checkpoint, &plan).unwrap().members(zip).unwrap())
 }
 
 fn strip() -> Step {

@@ -32,7 +32,7 @@ use ckpt::source::{MemorySource, SharedSource};
 use ckpt::write::append::{Medium, append};
 use ckpt::write::atomic::{Memory, Target};
 use ckpt::write::format::Format;
-use ckpt::write::rewrite::{Change, pickle_member};
+use ckpt::write::rewrite::Change;
 
 /// Every format that can be written.
 pub const FORMATS: [Format; 4] = [Format::Torch, Format::TorchLegacy, Format::Safetensors, Format::Npz];
@@ -232,8 +232,8 @@ pub fn strip_prefix(source: &SharedSource, prefix: &str) -> Result<Option<Stripp
     if let (Some(zip), Container::Zip) = (&checkpoint.zip, checkpoint.container) {
         let old = ckpt::source::read_vec(source.as_ref(), 0, source.len())?;
         let mut file = InPlace(old.clone());
-        let Change::Pickle(pickle) = Change::of_renames(&checkpoint, &plan)? else { unreachable!() };
-        let edited = pickle_member(zip).and_then(|at| append(&mut file, zip, at, &pickle));
+        let change = Change::of_renames(&checkpoint, &plan)?;
+        let edited = change.members(zip).and_then(|members| append(&mut file, zip, &members));
         if let Err(e) = edited {
             assert!(file.0 == old, "an edit that fails leaves the file as it was");
             return Err(e);

@@ -1,0 +1,413 @@
+//! What is done to the objects of a checkpoint, and what changes in its pickle and its storages for it. Nothing changes in two
+//! places for one name: what an object of several names is made of stays.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::keys::entries_of;
+use super::spot::{Holder, Spot, Target};
+use super::tensors::Home;
+use super::{Done, Step};
+use crate::checkpoint::names::{self, join};
+use crate::checkpoint::numpy::Joblib;
+use crate::checkpoint::object::{Child, Label};
+use crate::checkpoint::storage::{Persistent, StorageId};
+use crate::checkpoint::{Checkpoint, Container, Place, literal};
+use crate::error::{Error, Result};
+use crate::pickle::splice::{Grafts, Locator, Origin, Pickle, Spliced, graft, is_what_was_asked_for};
+use crate::pickle::{Change, Entry, Node, NodeId, Scan};
+use crate::source::SharedSource;
+
+/// Pickles before the object of the legacy stream: magic number, protocol version, system facts.
+const LEGACY_BEFORE: usize = 3;
+
+/// What was done to the objects of a checkpoint.
+#[derive(Debug)]
+pub struct Objects {
+    pub(super) grafts: Grafts,
+    /// The top object of the file.
+    pub(super) first_root: NodeId,
+    /// Containers of the file that got items.
+    grown: Vec<(NodeId, Locator)>,
+    /// Elements of lists of the file that are gone, by their places there, in order.
+    pub(super) gone: HashMap<Locator, Vec<usize>>,
+    /// Whether the pickle has to change.
+    pub(super) is_changed: bool,
+    /// The storages that the file's objects use.
+    storages: HashSet<StorageId>,
+    /// Where the storages lie that have other bytes.
+    pub(super) homes: BTreeMap<StorageId, Home>,
+    /// Other bytes of arrays in the pickle, by where those begin.
+    pub(super) arrays: BTreeMap<u64, SharedSource>,
+}
+
+/// The stream that holds the pickle.
+pub(super) fn pickle_source(checkpoint: &Checkpoint) -> Result<&SharedSource> {
+    let graph = &checkpoint.graph;
+    let stream = match checkpoint.container {
+        Container::Tar => graph.stream_named("pickle"),
+        _ => graph.first_stream(),
+    };
+    stream.and_then(|stream| graph.stream(stream)).ok_or_else(|| Error::malformed("no such stream"))
+}
+
+fn counted(elements: usize) -> String {
+    if elements == 1 { "1 element".to_owned() } else { format!("{elements} elements") }
+}
+
+impl Objects {
+    pub(super) fn new(checkpoint: &Checkpoint) -> Result<Self> {
+        Ok(Objects {
+            grafts: Grafts::default(),
+            first_root: checkpoint.root,
+            grown: Vec::new(),
+            gone: HashMap::new(),
+            is_changed: false,
+            storages: checkpoint.storages_below(checkpoint.root)?,
+            homes: BTreeMap::new(),
+            arrays: BTreeMap::new(),
+        })
+    }
+
+    pub(super) fn step(&mut self, checkpoint: &mut Checkpoint, step: &Step) -> Result<Done> {
+        // what was changed in the objects only would be found missing in the pickle
+        self.is_changed |= !matches!(step, Step::SetTensor { .. });
+        match step {
+            Step::Set { name, value } => self.set(checkpoint, name, value),
+            Step::SetTensor { name, elements, force_shape } => {
+                self.set_tensor(checkpoint, name, elements.clone(), *force_shape)
+            }
+            Step::Delete { name } => self.delete(checkpoint, name),
+            Step::Move { from, to } => self.rename(checkpoint, from, to),
+            Step::SetMetadata { .. } => {
+                let kind = checkpoint.container.name();
+                let what = format!("only safetensors files have metadata, and this is one of the kind {kind}");
+                Err(Error::refused(what))
+            }
+        }
+    }
+
+    /// The pickle as it is now, where it changes. `checkpoint` is the one that all steps were done to.
+    pub fn pickle(&self, checkpoint: &Checkpoint) -> Result<Option<Arc<Spliced>>> {
+        if !self.is_changed {
+            return Ok(None);
+        }
+        if !self.arrays.is_empty() {
+            let what = "an array in the pickle cannot be set together with other changes of the pickle";
+            return Err(Error::unsupported(what).advise("set it in an edit of its own"));
+        }
+        let graph = &checkpoint.graph;
+        let source = pickle_source(checkpoint)?;
+        let outer = checkpoint.source.as_ref().map_or(0, |source| source.len());
+        let uses = Scan::new(graph, checkpoint.root)?;
+        let mut grafts = Grafts {
+            fates: self.grafts.fates.clone(),
+            elements: self.grafts.elements.clone(),
+            origins: self.grafts.origins.clone(),
+            additions: Vec::new(),
+            root: (checkpoint.root != self.first_root).then_some(checkpoint.root),
+        };
+        for (node, locator) in &self.grown {
+            // what was removed later has no place any more
+            if uses.uses(*node) == 0 {
+                continue;
+            }
+            let new = entries_of(graph, *node).into_iter().filter(|entry| entry.key_at == 0);
+            grafts.additions.extend(new.map(|entry| (locator.clone(), entry.key, entry.value)));
+        }
+        let pickle = Pickle {
+            source,
+            graph,
+            root: Some(self.first_root).filter(|_| checkpoint.container != Container::Tar),
+            before: if checkpoint.container == Container::Legacy { LEGACY_BEFORE } else { 0 },
+            max_objects: checkpoint.limits.objects_for(outer.max(source.len())),
+            max_bytes: checkpoint.limits.max_new_name_bytes,
+            inline: &Joblib,
+        };
+        let spliced = Arc::new(graft(&pickle, &grafts)?);
+        let edited: SharedSource = Arc::clone(&spliced) as SharedSource;
+        is_what_was_asked_for(&Pickle { source: &edited, ..pickle }, checkpoint.root)?;
+        Ok(Some(spliced))
+    }
+
+    /// Storages with other bytes, by the place of their member in the zip.
+    pub fn members(&self, checkpoint: &Checkpoint) -> Result<Vec<(usize, SharedSource)>> {
+        let at = |home: &Home| match home {
+            Home::Member(position) => Some(*position),
+            Home::File(_) => None,
+        };
+        self.changed(checkpoint, at).collect()
+    }
+
+    /// Other bytes over those of a file that is no zip, or of a zip's pickle, by where they begin.
+    pub fn over(&self, checkpoint: &Checkpoint) -> Result<Vec<(u64, SharedSource)>> {
+        let at = |home: &Home| match home {
+            Home::Member(_) => None,
+            Home::File(at) => Some(*at),
+        };
+        let arrays = self.arrays.iter().map(|(at, bytes)| Ok((*at, Arc::clone(bytes))));
+        self.changed(checkpoint, at).chain(arrays).collect()
+    }
+
+    fn changed<T>(
+        &self,
+        checkpoint: &Checkpoint,
+        at: impl Fn(&Home) -> Option<T>,
+    ) -> impl Iterator<Item = Result<(T, SharedSource)>> {
+        let homes = self.homes.iter().filter_map(move |(id, home)| Some((*id, at(home)?)));
+        homes.map(|(id, at)| {
+            let storage = checkpoint.storages.get(id).ok_or_else(|| Error::data("no such storage"))?;
+            Ok((at, storage.source()?))
+        })
+    }
+
+    /// How many storages no object uses any more.
+    pub fn unused_storages(&self, checkpoint: &Checkpoint) -> Result<usize> {
+        let left = checkpoint.storages_below(checkpoint.root)?;
+        Ok(self.storages.difference(&left).count())
+    }
+
+    fn set(&mut self, checkpoint: &mut Checkpoint, name: &str, value: &str) -> Result<Done> {
+        if name == "." {
+            return Err(Error::refused("the top object cannot be set"));
+        }
+        let value = literal::literal(&mut checkpoint.graph, value)?;
+        let Some(spot) = self.spot(checkpoint, name)? else {
+            let (container, key) = self.container_of(checkpoint, name)?;
+            let new = Some(checkpoint.described(value));
+            self.add(checkpoint, &container, &key, value)?;
+            return Ok(Done::was(None, new));
+        };
+        let done = Done::was(checkpoint.described(spot.node), checkpoint.described(value));
+        if let Label::Index(index) = spot.label {
+            self.set_element(checkpoint, &spot, index, value)?;
+            return Ok(done);
+        }
+        let holder = checkpoint.holder(&spot, name)?;
+        checkpoint.replace_entry(&holder, Some(Entry { value, ..holder.entry }));
+        if holder.entry.key_at != 0 {
+            self.grafts.fates.entry(holder.entry.key_at).or_default().value = Some(value);
+        }
+        Ok(done)
+    }
+
+    fn set_element(&mut self, checkpoint: &mut Checkpoint, spot: &Spot, index: u64, value: NodeId) -> Result<()> {
+        let place = usize::try_from(index).unwrap_or(usize::MAX);
+        let mut items = checkpoint.graph.sequence(spot.parent).map(<[NodeId]>::to_vec).unwrap_or_default();
+        let Some(item) = items.get_mut(place) else {
+            let class = checkpoint.objects().type_name(spot.parent);
+            return Err(Error::unsupported(format!("an element of a {class} cannot be set; set the whole of it")));
+        };
+        *item = value;
+        let new = match checkpoint.graph.node(spot.parent) {
+            Node::List(_) => Node::List(Box::new(items)),
+            _ => {
+                let tuple = checkpoint.graph.push_tuple(&items)?;
+                checkpoint.graph.node(tuple).clone()
+            }
+        };
+        checkpoint.set_node(spot.parent, new);
+        if let Some(locator) = &spot.locator {
+            let place = self.place_in_file(locator, place);
+            self.grafts.elements.insert((locator.clone(), place), Some(value));
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, checkpoint: &mut Checkpoint, name: &str) -> Result<Done> {
+        if name == "." {
+            return Err(Error::refused("the top object cannot be deleted"));
+        }
+        if let Some(all) = self.names_below(checkpoint, name)? {
+            for name in &all {
+                self.delete(checkpoint, name)?;
+            }
+            return Ok(Done::was(counted(all.len()), None));
+        }
+        let spot = self.spot(checkpoint, name)?.ok_or_else(|| checkpoint.not_there(name))?;
+        let done = Done::was(checkpoint.described(spot.node), None);
+        match (spot.label, checkpoint.graph.node(spot.parent)) {
+            (Label::Index(index), Node::List(items)) => {
+                let (mut items, place) = (items.to_vec(), usize::try_from(index).unwrap_or(usize::MAX));
+                if place < items.len() {
+                    items.remove(place);
+                }
+                checkpoint.set_node(spot.parent, Node::List(Box::new(items)));
+                if let Some(locator) = &spot.locator {
+                    let place = self.place_in_file(locator, place);
+                    self.grafts.elements.insert((locator.clone(), place), None);
+                    let gone = self.gone.entry(locator.clone()).or_default();
+                    gone.insert(gone.partition_point(|other| *other < place), place);
+                }
+            }
+            _ => drop(self.remove(checkpoint, &spot, name)?),
+        }
+        Ok(done)
+    }
+
+    /// The names of the keys that begin with a name and a dot, where they are keys of one dict and no object has the name.
+    fn names_below(&self, checkpoint: &Checkpoint, name: &str) -> Result<Option<Vec<String>>> {
+        let Place::Of(root) = checkpoint.place(&checkpoint.top(), name)? else { return Ok(None) };
+        let Some(stem) = root.stem.as_deref().filter(|_| join(&root.path) == name) else { return Ok(None) };
+        if name.is_empty() {
+            return Err(checkpoint.not_there(name));
+        }
+        let several =
+            || Error::refused(format!("`{name}` is the beginning of names in several objects; name each of them"));
+        let above = match name.strip_suffix(stem) {
+            Some("") => String::new(),
+            Some(above) if above.ends_with('.') => above.to_owned(),
+            _ => return Err(several()),
+        };
+        let stem = format!("{stem}.");
+        let children = checkpoint.objects().children(checkpoint.objects().unwrap(root.node));
+        let labels = children.iter().map(|child| checkpoint.element(child.label).to_string());
+        let mut names: Vec<String> =
+            labels.filter(|label| label.starts_with(&stem)).map(|label| format!("{above}{label}")).collect();
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        let all = checkpoint.names(&checkpoint.top())?.entries;
+        let inside = format!("{name}.");
+        let is_below = |entry: &str| {
+            names.iter().any(|name| {
+                entry.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
+        };
+        if all.iter().map(names::Entry::name).any(|entry| entry.starts_with(&inside) && !is_below(&entry)) {
+            return Err(several());
+        }
+        Ok(Some(names))
+    }
+
+    fn remove(&mut self, checkpoint: &mut Checkpoint, spot: &Spot, name: &str) -> Result<Holder> {
+        let holder = checkpoint.holder(spot, name)?;
+        checkpoint.replace_entry(&holder, None);
+        if holder.entry.key_at != 0 {
+            self.grafts.fates.entry(holder.entry.key_at).or_default().is_gone = true;
+        }
+        Ok(holder)
+    }
+
+    fn rename(&mut self, checkpoint: &mut Checkpoint, from: &str, to: &str) -> Result<Done> {
+        if from == to {
+            return Err(Error::refused(format!("`{from}` is that already")));
+        }
+        if from == "." {
+            return self.wrap(checkpoint, to);
+        }
+        if let Some(all) = self.names_below(checkpoint, from)? {
+            if to == "." {
+                return Err(Error::refused(format!("`{from}` is the beginning of several names, and no object")));
+            }
+            for name in &all {
+                self.rename(checkpoint, name, &format!("{to}{}", name.strip_prefix(from).unwrap_or_default()))?;
+            }
+            return Ok(Done::moved(counted(all.len())));
+        }
+        let spot = self.spot(checkpoint, from)?.ok_or_else(|| checkpoint.not_there(from))?;
+        let done = Done::moved(checkpoint.described(spot.node));
+        if to == "." {
+            self.unwrap(checkpoint, &spot, from)?;
+            return Ok(done);
+        }
+        if self.spot(checkpoint, to)?.is_some() {
+            return Err(Error::refused(format!("`{to}` is there already")));
+        }
+        let (container, key) = self.container_of(checkpoint, to)?;
+        if container.node == spot.node || container.around.contains(&spot.node) {
+            return Err(Error::refused(format!("`{from}` cannot be moved into itself")));
+        }
+        if container.node == spot.parent {
+            let holder = checkpoint.holder(&spot, from)?;
+            let key = checkpoint.new_key(container.node, &key)?;
+            checkpoint.replace_entry(&holder, Some(Entry { key, ..holder.entry }));
+            if holder.entry.key_at != 0 {
+                self.grafts.fates.entry(holder.entry.key_at).or_default().key = Some(key);
+            }
+            return Ok(done);
+        }
+        checkpoint.takes_items(container.node)?;
+        let holder = self.remove(checkpoint, &spot, from)?;
+        self.comes_from(&holder);
+        self.add(checkpoint, &container, &key, holder.entry.value)?;
+        Ok(done)
+    }
+
+    /// What stood in an item of the file stands elsewhere from now on.
+    fn comes_from(&mut self, holder: &Holder) {
+        let key_at = holder.entry.key_at;
+        let is_new = self.grafts.fates.get(&key_at).is_some_and(|fate| fate.value.is_some());
+        if key_at != 0 && !is_new {
+            self.grafts.origins.insert(holder.entry.value, Origin::Item(key_at));
+        }
+    }
+
+    fn wrap(&mut self, checkpoint: &mut Checkpoint, key: &str) -> Result<Done> {
+        let old = checkpoint.root;
+        let shown = checkpoint.described(old);
+        if old == self.first_root {
+            self.grafts.origins.insert(old, Origin::Root);
+        }
+        let key = checkpoint.graph.push_str(key)?;
+        checkpoint.root = checkpoint.graph.push_dict(vec![Entry { key, value: old, key_at: 0 }])?;
+        Ok(Done::moved(shown))
+    }
+
+    fn unwrap(&mut self, checkpoint: &mut Checkpoint, spot: &Spot, name: &str) -> Result<()> {
+        let mut inner = spot.node;
+        for outer in spot.around.iter().rev() {
+            // what stands there may stand beside itself too
+            let is_on_the_way = |child: &Child| match *outer == spot.parent {
+                true => child.label == spot.label,
+                false => child.node == inner,
+            };
+            let beside: Vec<String> = checkpoint
+                .objects()
+                .children(*outer)
+                .iter()
+                .filter(|child| !is_on_the_way(child))
+                .map(|child| checkpoint.element(child.label).to_string())
+                .collect();
+            if !beside.is_empty() {
+                let shown = beside.iter().take(8).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                let more = if beside.len() > 8 { ", …" } else { "" };
+                return Err(Error::refused(format!("{shown}{more} beside `{name}` would be lost; delete them first")));
+            }
+            inner = *outer;
+        }
+        let holder = checkpoint.holder(spot, name)?;
+        self.comes_from(&holder);
+        checkpoint.root = holder.entry.value;
+        Ok(())
+    }
+
+    /// Puts a new item into a dict.
+    fn add(&mut self, checkpoint: &mut Checkpoint, to: &Target, key: &str, value: NodeId) -> Result<()> {
+        checkpoint.takes_items(to.node)?;
+        let key = checkpoint.new_key(to.node, key)?;
+        let entry = Entry { key, value, key_at: 0 };
+        match checkpoint.graph.node_mut(to.node) {
+            Some(Node::Dict(entries)) => entries.push(entry),
+            Some(Node::Object(object)) => object.changes.push(Change::Item(entry)),
+            _ => {}
+        }
+        if let Some(locator) = &to.locator
+            && !self.grown.iter().any(|(node, _)| *node == to.node)
+        {
+            self.grown.push((to.node, locator.clone()));
+        }
+        Ok(())
+    }
+}
+
+impl Checkpoint {
+    /// The storages that objects below a node use.
+    pub(super) fn storages_below(&self, node: NodeId) -> Result<HashSet<StorageId>> {
+        let scan = Scan::new(&self.graph, node)?;
+        let ids = scan.order().iter().filter_map(|node| match self.storages.meaning(*node) {
+            Some(Persistent::Storage { id, .. }) => Some(*id),
+            _ => None,
+        });
+        Ok(ids.collect())
+    }
+}
