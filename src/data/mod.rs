@@ -19,6 +19,7 @@ pub mod recast;
 pub mod scalar;
 pub mod stats;
 pub mod subscript;
+pub mod summed;
 mod tile;
 pub mod unpack;
 
