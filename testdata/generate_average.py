@@ -5,10 +5,12 @@ usage: python generate_average.py OUT_DIR
 import collections
 import os
 import sys
+import tarfile
 import warnings
 import zipfile
 
 import torch
+import torch.distributed.checkpoint
 from safetensors.torch import save_file
 
 warnings.simplefilter("ignore")
@@ -109,6 +111,9 @@ def main(out):
     for number, weights in enumerate(states):
         save_file(weights, path(f"state_{number}.safetensors"))
     torch.save(states[1], path("state_1.pt"))
+    torch.distributed.checkpoint.save(states[0], checkpoint_id=path("state_0_dcp"), no_dist=True)
+    with tarfile.open(path("state_1.tar.gz"), "w:gz") as archive:
+        archive.add(path("state_1.pt"), "weights/state_1.pt")
     torch.save({"state_dict": states[2], "epoch": 2}, path("state_2_legacy.pth"), _use_new_zipfile_serialization=False)
     for count in (2, 3, 10):
         means = {name: mean([wide(weights[name]) for weights in states[:count]]).to(tensor.dtype) for name, tensor in states[0].items() if tensor.dtype.is_floating_point}
@@ -137,8 +142,9 @@ def main(out):
             if "/data/" in member.filename:
                 data = b"".join(data[at : at + 4][::-1] for at in range(0, len(data), 4))
             big.writestr(zipfile.ZipInfo(member.filename), b"big" if member.filename.endswith("/byteorder") else data)
-    for name in os.listdir(out):
-        os.chmod(path(name), 0o644)
+    for folder, _, names in os.walk(out):
+        for name in names:
+            os.chmod(os.path.join(folder, name), 0o644)
 
 
 if __name__ == "__main__":

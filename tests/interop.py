@@ -16,6 +16,7 @@ in the files below a folder weights/ becomes a state dict with the names and ele
 """
 import collections
 import contextlib
+import hashlib
 import inspect
 import json
 import os
@@ -397,7 +398,6 @@ def round_trips(binary, scratch):
     return len(jobs), wrong
 
 
-# torch 1.13 knows weights_only and has fewer classes in it
 def merges(binary, originals, scratch):
     """Merges each file with the next under keys, and state dicts that torch has cut into parts: how many were tried, and what
     is wrong."""
@@ -441,7 +441,99 @@ def merges(binary, originals, scratch):
     return tried, wrong
 
 
+# torch 1.13 knows weights_only and has fewer classes in it
 WEIGHTS_ONLY = "weights_only" in inspect.signature(torch.load).parameters
+IS_OLD = tuple(int(number) for number in torch.__version__.split(".")[:2]) < (2, 6)
+
+# What the unpickler of torch 1.13 refuses and no older form says: floats, sets, bytes, complex numbers and devices, some
+# dtypes as values, dtypes that it lacks, quantized tensors, attributes of tensors, conjugate and negative views, compressed
+# sparse tensors, the flag of coalesced ones, other devices.
+LACKING = (
+    "Unsupported operand 71", "_codecs.encode", "__builtin__.set", "builtins.set", "builtins.complex", "__builtin__.complex",
+    "bytearray", "torch.device", "class torch.bfloat16", "class torch.uint", "class torch.bool", "class torch.float", "class torch.quint", "class torch.q",
+    "_rebuild_tensor_v3", "_rebuild_qtensor", "_rebuild_from_type_v2", "_rebuild_parameter_with_state", "takes 6 positional arguments but 7",
+    "torch.sparse_csr", "torch.sparse_csc", "torch.sparse_bsr", "torch.sparse_bsc", "too many values to unpack (expected 3)",
+    "_rebuild_device_tensor_from_cpu_tensor", "_mesh_layout", "collections.Counter",
+)
+# what a file is refused for by all of torch, or holds besides weights
+REFUSED = ("does not open a program", "would still not open it", "would both be", "a byte string of more than")
+# larger ones say nothing more
+MOST_ELEMENTS = 1 << 22
+
+
+def hashes(value):
+    """dtype, shape and hash of every tensor in containers of an object, of those whose elements lie in order somewhere."""
+    seen, open_, found = set(), [value], set()
+    while open_:
+        value = open_.pop()
+        if isinstance(value, torch.Tensor):
+            plain = value.layout == torch.strided and value.device.type != "meta" and not value.is_quantized
+            if plain and not getattr(value, "is_nested", False) and value.numel() <= MOST_ELEMENTS:
+                found.add((str(value.dtype)[6:], tuple(value.shape), hashlib.sha256(elements(value)).hexdigest()))
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            open_.extend(value.values() if isinstance(value, dict) else value)
+            open_.extend(getattr(value, "__dict__", {}).values())
+    return found
+
+
+def listed(binary, path):
+    """What is listed of a file: its tensors' facts and its values by name; None where it is refused."""
+    done = subprocess.run([binary, "ls", "-q", "--json", "--hash", path], capture_output=True, timeout=60)
+    if done.returncode:
+        return None
+    listing = json.loads(done.stdout.decode().splitlines()[0])
+    tensors = {(row["dtype"], tuple(row["shape"]), row["sha256"]) for row in listing["tensors"]}
+    return tensors, {row["name"]: (row["type"], row["repr"]) for row in listing["values"]}
+
+
+def made_safe(binary, root, out):
+    """Has every file that lists made safe: torch must open it with weights_only=True, tensors bit for bit as they were, and
+    values but for those that are named."""
+    good = total = lacking = refused = 0
+    for path in [os.path.join(folder, name) for folder, _, names in sorted(os.walk(root)) for name in sorted(names)]:
+        # torch itself takes forever to open these
+        before = None if "laughs" in path or "bomb" in path else listed(binary, path)
+        if before is None:
+            continue
+        total += 1
+        try:
+            done = subprocess.run([binary, "convert", "--safe", "--force", "--json", path, "-o", out, "--to", "torch"], capture_output=True, timeout=60)
+            said = done.stderr.decode(errors="replace").strip()
+            if done.returncode:
+                assert done.returncode == 2 and "\n" not in said and any(why in said for why in REFUSED), said
+                refused += 1
+                good += 1
+                continue
+            report = json.loads(done.stdout.decode())
+            after = listed(binary, out)
+            try:
+                value = load(out, weights_only=True)
+            except Exception as e:
+                if not (IS_OLD and any(what in str(e) for what in LACKING)):
+                    raise
+                lacking += 1
+                good += 1
+                continue
+            # elements in a byte string stay in it
+            wrong = hashes(value) - after[0]
+            assert not wrong or any(0 in shape for _, shape, _ in wrong), "torch has other tensors: %s" % list(wrong)[:3]
+            if not report["replaced"] and not report["left_out"]:
+                assert before[0] == after[0], "other tensors: %s" % list(before[0] ^ after[0])[:3]
+            names = [row["name"] for row in report["replaced"]] + [row["name"] for row in report["left_out"]]
+            classes = {row["class"].split(".")[-1] for row in report["replaced"]}
+            for name, what in before[1].items():
+                if name.startswith("__metadata__.") or "bad_utf8" in path:
+                    continue
+                is_named = any(name == other or other == "" or name.startswith(other + ".") for other in names)
+                # pairs go by their keys, and a key may be one of the objects
+                is_named = is_named or what[0] in classes or name.split("(")[0] in classes
+                assert is_named or after[1].get(name) == what, "%s was %s and is %s" % (name, what, after[1].get(name))
+            good += 1
+        except Exception as e:
+            print("%s -> safe: %s: %s" % (path, type(e).__name__, str(e)[-300:]))
+    print("%d files made safe, %d refused, %d of what torch %s lacks" % (total - refused, refused, lacking, torch.__version__))
+    return good, total
 
 
 def main():
@@ -492,6 +584,10 @@ def main():
                 good, total = good + more[0], total + more[1]
             if os.path.exists(os.path.join(root, "weights", "expected.json")):
                 more = layouts(binary, os.path.join(root, "weights"), out)
+                good, total = good + more[0], total + more[1]
+        if WEIGHTS_ONLY:
+            for root in roots:
+                more = made_safe(binary, root, out)
                 good, total = good + more[0], total + more[1]
         for tried, wrong in (round_trips(binary, scratch), merges(binary, originals, scratch)):
             total, good = total + tried, good + tried - len(wrong)

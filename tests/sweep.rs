@@ -9,6 +9,8 @@
 
 #[path = "suite/in_memory/mod.rs"]
 mod in_memory;
+#[path = "sweep/repairs.rs"]
+mod repairs;
 
 use std::fmt;
 use std::path::Path;

@@ -20,6 +20,7 @@ pub mod row;
 pub mod scalar;
 pub mod stats;
 pub mod subscript;
+pub mod summed;
 mod tile;
 pub mod unpack;
 

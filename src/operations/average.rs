@@ -5,6 +5,7 @@
 
 mod agree;
 mod place;
+mod proof;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,19 +14,21 @@ use rayon::prelude::*;
 
 use self::agree::Side;
 use self::place::Placing;
+use self::proof::Sums;
 use crate::checkpoint::Checkpoint;
 use crate::data::average::{Average, Blend};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Message, Note, Setting};
 use crate::operations::Input;
-use crate::operations::convert::{self, Outlet, convert};
+use crate::operations::convert::{self, Outlet, convert_if};
 use crate::operations::destination::Sink;
 use crate::operations::select::Select;
 use crate::progress::Progress;
 use crate::report::average::{Averaging, NotFinite};
-use crate::report::figures::counted;
+use crate::report::figures::{counted, some_of};
+use crate::write::atomic::Target;
 use crate::write::format::Format;
-use crate::write::watch::{self, Watch};
+use crate::write::watch::{Paced, Watch};
 
 /// How the inputs are averaged.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -50,16 +53,6 @@ pub struct Options {
     pub to: Format,
     /// Where the weights lie, in every input; they are found without it.
     pub root: Option<String>,
-}
-
-/// Names that a message spells out.
-const MAX_NAMES: usize = 8;
-
-/// The first few, and how many more.
-fn some_of(names: impl ExactSizeIterator<Item = String>, separator: &str) -> String {
-    let more = names.len().saturating_sub(MAX_NAMES);
-    let shown = names.take(MAX_NAMES).collect::<Vec<_>>().join(separator);
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
 /// The name of what may be the top object.
@@ -130,22 +123,37 @@ pub fn average(inputs: &mut [Input], options: &Options, sink: &Sink, progress: &
     let sides = inputs.iter().map(|input| Side::of(input, options.root.as_deref())).collect::<Result<Vec<_>>>()?;
     agree::agree(inputs, &sides)?;
     let placed = Placing::new(inputs, &sides, options, &blend)?.place(&mut report)?;
-    inputs
-        .par_iter()
-        .zip(&sides)
-        .try_for_each(|(input, side)| sound(input, side).map_err(|e| e.of_input(&input.name)))?;
+    if matches!(sink.target, Target::Stdout) {
+        // what has gone down a pipe cannot be taken back
+        let unread = Sums::default();
+        inputs.par_iter().zip(&sides).try_for_each(|(input, side)| {
+            let checkpoint = &input.checkpoint;
+            unread.prove(checkpoint, unread.watch(checkpoint, side)).map_err(|e| e.of_input(&input.name))
+        })?;
+    }
+    let sums = placed.sums();
+    let watches = inputs.iter().zip(&sides).zip(sums).map(|((input, side), sums)| sums.watch(&input.checkpoint, side));
+    let mut watches: Vec<Watch> = watches.collect();
     let Some((last, before)) = inputs.split_last_mut() else { return Ok(report) };
-    for input in before {
+    for input in &*before {
         report.notes.extend(input.checkpoint.notes.iter().map(|note| Note::new(&input.name, note.as_str())));
     }
-    let made = placed.apply(&mut last.checkpoint);
+    let (made, sums) = placed.apply(&mut last.checkpoint);
     let keeps_all = matches!(options.to, Format::Torch | Format::TorchLegacy);
     let select = Select { root: options.root.clone().filter(|_| !keeps_all), ..Select::default() };
     let conversion = convert::Options { to: options.to, select, ..convert::Options::default() };
-    let done = convert(last, &conversion, &Outlet::File(sink.clone()), None, progress).map_err(advised)?;
-    (report.files, report.left_out) = (done.files, done.left_out);
+    let paced = Paced::new(&watches, progress);
+    // all inputs are whole before the output is there
+    let mut proof = |last: &Checkpoint| {
+        let checkpoints = before.iter().map(|input| &input.checkpoint).chain([last]);
+        for (((checkpoint, file), sums), watch) in checkpoints.zip(&report.inputs).zip(&sums).zip(watches.drain(..)) {
+            sums.prove(checkpoint, watch).map_err(|e| e.of_input(file))?;
+        }
+        found(&made, &mut report)
+    };
+    let done = convert_if(last, &conversion, &Outlet::File(sink.clone()), None, &paced, &mut proof).map_err(advised)?;
+    (report.files, report.left_out, report.doubtful) = (done.files, done.left_out, done.doubtful);
     report.notes.extend(done.notes);
-    found(&made, &mut report)?;
     say(&mut report);
     Ok(report)
 }
@@ -156,18 +164,6 @@ fn advised(e: Error) -> Error {
         ErrorKind::Io | ErrorKind::Limit => e,
         _ if e.advice().is_none() => e,
         _ => e.advise("leave it out of the inputs first, or write another format"),
-    }
-}
-
-/// Fails when the bytes of weights are not those that their checksums are of.
-fn sound(input: &Input, side: &Side) -> Result<()> {
-    let checkpoint: &Checkpoint = &input.checkpoint;
-    let storages: HashSet<_> = side.weights.iter().flat_map(|weight| checkpoint.storages_of(weight.id)).collect();
-    let names = side.weights.iter().map(|weight| weight.name.clone()).collect();
-    let wrong = Watch::start(checkpoint, storages, &names).finish()?;
-    match watch::named(checkpoint, &wrong)?.first() {
-        None => Ok(()),
-        Some(lost) => Err(Error::data(lost.why.clone()).of_part(&lost.name)),
     }
 }
 
@@ -199,20 +195,20 @@ fn say(report: &mut Averaging) {
     for file in report.inputs.iter().filter(|file| told.insert(file)) {
         let of_file: Vec<&NotFinite> = report.not_finite.iter().filter(|found| found.file == *file).collect();
         if !of_file.is_empty() {
-            notes.push(Note::new(file, format!("NaN or infinite: {}", some_of(of_file.iter().map(each), ", "))));
+            notes.push(Note::new(file, format!("NaN or infinite: {}", some_of(of_file.iter().map(each)))));
         }
     }
     if !report.overflowed.is_empty() {
         let of_output: Vec<&NotFinite> = report.overflowed.iter().collect();
-        let what = format!("overflowed and became infinite: {}", some_of(of_output.iter().map(each), ", "));
+        let what = format!("overflowed and became infinite: {}", some_of(of_output.iter().map(each)));
         notes.push(Note::new(&report.output, what));
     }
     if !report.also_changed.is_empty() {
-        let names = some_of(report.also_changed.iter().cloned(), ", ");
+        let names = some_of(report.also_changed.iter().cloned());
         notes.push(Note::new(&last, format!("averaged too, as they share memory with weights: {names}")));
     }
     if !report.from_last.is_empty() {
-        let names = some_of(report.from_last.iter().cloned(), ", ");
+        let names = some_of(report.from_last.iter().cloned());
         notes.push(Note::new(&last, format!("taken from this input, not averaged: {names}")));
     }
     let how = match report.method {

@@ -28,7 +28,8 @@ use crate::operations::destination::Sink;
 use crate::operations::select::{self, Asked, Filter, Select, find_weights};
 use crate::pickle::{NodeId, Scan};
 use crate::progress::Progress;
-use crate::report::convert::{Conversion, LeftOut, Overflowed, Written};
+use crate::report::convert::{Conversion, LeftOut, Overflowed};
+use crate::report::written::Written;
 use crate::write::atomic::{Output, Target};
 use crate::write::content::Overflow;
 use crate::write::directory::NewDirectory;
@@ -140,6 +141,18 @@ pub fn convert(
     values: Option<&Sink>,
     progress: &dyn Progress,
 ) -> Result<Conversion> {
+    convert_if(input, options, outlet, values, progress, &mut |_| Ok(()))
+}
+
+/// The same, of which nothing gets its name unless `proof`, asked once all is written, finds nothing wrong.
+pub(super) fn convert_if(
+    input: &mut Input,
+    options: &Options,
+    outlet: &Outlet,
+    values: Option<&Sink>,
+    progress: &dyn Progress,
+    proof: &mut dyn FnMut(&Checkpoint) -> Result<()>,
+) -> Result<Conversion> {
     if options.to != Format::Safetensors && !options.set_metadata.is_empty() {
         let what = format!(" is for safetensors; {} has no metadata", options.to);
         return Err(Error::refused(Setting::SetMetadata.then(what)));
@@ -149,7 +162,7 @@ pub fn convert(
     }
     let Input { name, checkpoint, .. } = input;
     let job = Job::new(name, checkpoint, options, outlet, values, progress);
-    job.run(checkpoint).map_err(|e| e.of_input(name))
+    job.run(checkpoint, proof).map_err(|e| e.of_input(name))
 }
 
 /// Refuses what holds weights only anyway.
@@ -210,7 +223,11 @@ impl<'a> Job<'a> {
 }
 
 impl Job<'_> {
-    fn run(mut self, checkpoint: &mut Checkpoint) -> Result<Conversion> {
+    fn run(
+        mut self,
+        checkpoint: &mut Checkpoint,
+        proof: &mut dyn FnMut(&Checkpoint) -> Result<()>,
+    ) -> Result<Conversion> {
         let aliases = checkpoint.restore_aliases()?;
         self.metadata = checkpoint.take_metadata();
         self.leave_out_metadata();
@@ -224,6 +241,7 @@ impl Job<'_> {
             let wrong = watch.finish().and_then(|wrong| watch::named(checkpoint, &wrong))?;
             self.report.doubtful.extend(wrong);
         }
+        proof(checkpoint)?;
         for (name, output) in std::mem::take(&mut self.outputs) {
             let bytes = output.position();
             at_output(&name, output.commit())?;

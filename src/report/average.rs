@@ -4,9 +4,11 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::checkpoint::salvage::Lost;
 use crate::message::Note;
 use crate::render::{Document, Report};
-use crate::report::convert::{LeftOut, Written};
+use crate::report::convert::LeftOut;
+use crate::report::written::{self, Written};
 
 /// One average.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -35,6 +37,8 @@ pub struct Averaging {
     pub overflowed: Vec<NotFinite>,
     /// Tensors beside the weights that share memory with them, and so are averaged too.
     pub also_changed: Vec<String>,
+    /// Tensors beside the weights that were written though their bytes do not match the last input's checksums.
+    pub doubtful: Vec<Lost>,
     /// Names that are in the last input and not in the output; what holds tensors says how many.
     pub left_out: Vec<LeftOut>,
     /// What else there is to know, in order.
@@ -55,11 +59,7 @@ pub struct NotFinite {
 
 impl Report for Averaging {
     fn document(&self) -> Document<'_> {
-        let mut document = Document::default();
-        for written in &self.files {
-            document.line(format!("{}: {} bytes", written.file, written.bytes));
-        }
-        document
+        written::document(&self.files)
     }
 
     fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {

@@ -7,6 +7,8 @@ use serde::Serialize;
 use crate::checkpoint::salvage::Lost;
 use crate::message::Note;
 use crate::render::{Document, Report};
+use crate::report::figures::some_of;
+use crate::report::written::{self, Written};
 
 /// One conversion.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -55,16 +57,6 @@ pub struct Overflowed {
     pub values: u64,
 }
 
-/// Names that a note spells out.
-const NAMES_SHOWN: usize = 8;
-
-/// The first few, and how many more.
-fn some_of(names: impl ExactSizeIterator<Item = String>) -> String {
-    let more = names.len().saturating_sub(NAMES_SHOWN);
-    let shown = names.take(NAMES_SHOWN).collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
-}
-
 impl Conversion {
     /// Which tensors overflowed, for people.
     pub fn overflow_note(&self) -> Option<String> {
@@ -82,15 +74,6 @@ impl Conversion {
         let names = some_of(self.not_cast.iter().cloned());
         (!names.is_empty()).then(|| format!("not cast: {names}"))
     }
-}
-
-/// A file that was written.
-#[derive(Debug, Clone, Serialize)]
-pub struct Written {
-    /// Its path.
-    pub file: String,
-    /// Its size.
-    pub bytes: u64,
 }
 
 /// An object that became what it holds.
@@ -126,11 +109,7 @@ pub struct Alias {
 
 impl Report for Conversion {
     fn document(&self) -> Document<'_> {
-        let mut document = Document::default();
-        for written in &self.files {
-            document.line(format!("{}: {} bytes", written.file, written.bytes));
-        }
-        document
+        written::document(&self.files)
     }
 
     fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {

@@ -42,6 +42,16 @@ pub fn counted(n: u64, thing: &str) -> String {
     format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
+/// Names that a message spells out.
+pub const SOME: usize = 8;
+
+/// The first few, and how many more: `a, b and 3 more`.
+pub fn some_of(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(SOME);
+    let shown = names.take(SOME).collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
 /// A shape as torch writes it: `[4, 3, 3, 3]`.
 pub fn shape(dims: &[i64]) -> String {
     use std::fmt::Write;

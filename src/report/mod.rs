@@ -18,3 +18,4 @@ pub mod rename;
 pub mod repair;
 pub mod shell;
 pub mod tree;
+pub mod written;

@@ -90,11 +90,6 @@ impl Watch {
         Watch { shared, thread, later }
     }
 
-    /// Passes progress on, and hears of it.
-    pub fn paced<'a>(&'a self, progress: &'a dyn Progress) -> Paced<'a> {
-        Paced { watch: self, progress }
-    }
-
     /// The members whose bytes are not those that their checksums are of, once all are looked at.
     pub fn finish(mut self) -> Result<Vec<Stored>> {
         self.shared.at_end.store(true, Ordering::Relaxed);
@@ -107,7 +102,7 @@ impl Watch {
             // what cannot be read was not copied either
             let Ok(start) = zip.data_start(member) else { continue };
             let sum = crc_of(zip.source().as_ref(), start, member.compressed_size)?;
-            if sum != member.crc32 && zip.stated_crc(member)?.is_some_and(|stated| stated != sum) {
+            if zip.is_other_sum(member, sum)? {
                 wrong.push((*id, Arc::clone(zip), *index));
             }
         }
@@ -122,15 +117,28 @@ impl Drop for Watch {
     }
 }
 
-/// Progress of what is copied.
+/// Progress of what is copied, which those who watch hear of.
 pub struct Paced<'a> {
-    watch: &'a Watch,
+    watching: Vec<Arc<Shared>>,
     progress: &'a dyn Progress,
 }
 
+impl<'a> Paced<'a> {
+    /// Passes progress on, and has these hear of it.
+    pub fn new<'w>(watches: impl IntoIterator<Item = &'w Watch>, progress: &'a dyn Progress) -> Self {
+        Paced { watching: watches.into_iter().map(|watch| Arc::clone(&watch.shared)).collect(), progress }
+    }
+}
+
 impl Progress for Paced<'_> {
+    fn begin(&self, what: &str, bytes: u64) {
+        self.progress.begin(what, bytes);
+    }
+
     fn advance(&self, bytes: u64) {
-        self.watch.shared.copied.fetch_add(bytes, Ordering::Relaxed);
+        for shared in &self.watching {
+            shared.copied.fetch_add(bytes, Ordering::Relaxed);
+        }
         self.progress.advance(bytes);
     }
 }
@@ -233,7 +241,7 @@ fn look(stored: &[Stored], shared: &Shared) -> Result<Vec<Stored>> {
             Ok(None) => return Ok(wrong),
             Ok(Some(sum)) => sum,
         };
-        if sum != member.crc32 && zip.stated_crc(member)?.is_some_and(|stated| stated != sum) {
+        if zip.is_other_sum(member, sum)? {
             wrong.push((*id, Arc::clone(zip), *index));
         }
     }

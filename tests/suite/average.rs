@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::driver::{Run, ckpt, run, run_with, testdata};
+use crate::driver::{Run, ckpt, run, run_with, testdata, zip_of};
 
 fn average(arguments: &str, output: &Path) -> Run {
     let words = arguments.split_whitespace();
@@ -232,29 +232,136 @@ fn outputs_that_are_there() {
     assert_ne!(fs::read(&a).unwrap(), fs::read(testdata("average/state_1.pt")).unwrap());
 }
 
+/// A directory of torch.distributed's, a member of an archive, safetensors, npz, a legacy file.
+#[test]
+fn inputs_of_every_kind_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let npz = dir.path().join("state_3.npz");
+    run_with(ckpt().args(["convert", "-q"]).arg(testdata("average/state_3.safetensors")).arg(&npz), b"").exits(0);
+    let wanted = dir.path().join("wanted.safetensors");
+    average("state_0.safetensors state_1.safetensors state_2.safetensors state_3.safetensors", &wanted).exits(0);
+    let out = dir.path().join("out.safetensors");
+    let kinds = ["state_0_dcp", "state_1.tar.gz::weights/state_1.pt", "state_2_legacy.pth", npz.to_str().unwrap()];
+    for first in 0..kinds.len() {
+        let inputs: Vec<&str> = (0..kinds.len()).map(|i| kinds[(first + i) % kinds.len()]).collect();
+        average(&format!("{} --force", inputs.join(" ")), &out).exits(0);
+        // integers are the last one's
+        let diff = run_with(ckpt().args(["diff", "--bitwise", "--exclude", "bn.steps"]).args([&out, &wanted]), b"");
+        assert_eq!(diff.status, 0, "{inputs:?}: {}{}", diff.text(), diff.stderr);
+    }
+}
+
+/// `bytes` with one bit changed `after` bytes behind the last that spells `name`.
+fn flipped(bytes: &[u8], name: &[u8], after: usize) -> Vec<u8> {
+    let mut changed = bytes.to_vec();
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + after;
+    changed[at] ^= 1;
+    changed
+}
+
 #[test]
 fn a_damaged_input() {
     let dir = tempfile::tempdir().unwrap();
     let whole = fs::read(testdata("average/run_0.pt")).unwrap();
     let bad = dir.path().join("bad.pt");
     let out = dir.path().join("out.pt");
-    let go = |order: [&Path; 2]| {
-        let run = run_with(ckpt().arg("average").args(order).arg("-o").arg(&out), b"").exits(2);
-        assert!(run.stderr.lines().count() == 1 && run.stderr.contains("bad.pt"), "{}", run.stderr);
+    let refused = |inputs: &[&Path]| {
+        let run = run_with(ckpt().arg("average").args(inputs).arg("-o").arg(&out), b"").exits(2);
+        assert!(run.stderr.lines().count() == 1 && run.stderr.contains("bad"), "{}", run.stderr);
         assert!(!out.exists());
+        // nor does any of it go down a pipe
+        let piped = run_with(ckpt().args(["average", "-o", "-", "--to", "torch"]).args(inputs), b"").exits(2);
+        assert!(piped.stdout.is_empty() && piped.stderr == run.stderr, "{}", piped.stderr);
         run.stderr
     };
     let good = testdata("average/run_1.pt");
     // storages begin at multiples of 64 bytes
-    let name = whole.windows(7).position(|window| window == b"/data/0").unwrap();
-    let data = (name + 11).next_multiple_of(64) + 5;
-    let mut flipped = whole.clone();
-    flipped[data] ^= 1;
-    for (bytes, wanted) in [(flipped, "checksum does not match"), (whole[..whole.len() / 2].to_vec(), "")] {
+    let start = |key: &str| {
+        let name = whole.windows(key.len()).position(|window| window == key.as_bytes()).unwrap();
+        (name + key.len() + 4).next_multiple_of(64)
+    };
+    let at = |place: usize| {
+        let mut flipped = whole.clone();
+        flipped[place] ^= 1;
+        flipped
+    };
+    let cut = whole[..whole.len() / 2].to_vec();
+    let storages = run_with(ckpt().args(["ls", "--json"]).arg(testdata("average/run_0.pt")), b"").exits(0).json();
+    let key = |name: &str| {
+        let tensors = storages["tensors"].as_array().unwrap();
+        let found = tensors.iter().find(|tensor| tensor["name"] == format!("model.{name}").as_str()).unwrap();
+        format!("/data/{}", found["storage"].as_str().unwrap())
+    };
+    let mismatch = "checksum does not match";
+    for (bytes, wanted, name) in [
+        (at(start("/data/0") + 5), mismatch, "float32.weight"),
+        // between the columns that the weight has, which nobody reads
+        (at(start(&key("gapped")) + 1), mismatch, "gapped"),
+        (at(start(&key("bn.num_batches_tracked"))), mismatch, "num_batches_tracked"),
+        (cut, "", ""),
+    ] {
         fs::write(&bad, bytes).unwrap();
         for order in [[bad.as_path(), good.as_path()], [good.as_path(), bad.as_path()]] {
-            let said = go(order);
-            assert!(said.contains(wanted), "{said}");
+            let said = refused(&order);
+            assert!(said.contains(wanted) && said.contains(name), "{said}");
+        }
+    }
+    // what is not weights is written as it is, and named
+    fs::write(&bad, at(start("/data/17") + 2)).unwrap();
+    let run = run_with(ckpt().args(["average", "--json"]).args([&good, &bad]).arg("-o").arg(&out), b"").exits(0);
+    let doubtful = &run.json()["doubtful"];
+    assert!(doubtful[0]["name"].as_str().unwrap().starts_with("optimizer.state.0."), "{doubtful}");
+    assert!(run.stderr.contains(mismatch), "{}", run.stderr);
+    fs::remove_file(&out).unwrap();
+}
+
+#[test]
+fn damage_in_arrays_chunks_and_deflated_members() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, out) = (testdata("average/state_1.pt"), dir.path().join("out.pt"));
+    let npz = dir.path().join("bad.npz");
+    run_with(ckpt().args(["convert", "-q"]).arg(&good).arg(&npz), b"").exits(0);
+    let bytes = fs::read(&npz).unwrap();
+    fs::write(&npz, flipped(&bytes, b"(3, 4), }", 60)).unwrap();
+    let dcp = dir.path().join("bad_dcp");
+    fs::create_dir(&dcp).unwrap();
+    let chunk = "__0_0.distcp";
+    fs::copy(testdata("average/state_0_dcp/.metadata"), dcp.join(".metadata")).unwrap();
+    let bytes = fs::read(testdata("average/state_0_dcp").join(chunk)).unwrap();
+    let tensor = fs::read(testdata("average/state_0.safetensors")).unwrap();
+    // the weight's own bytes, found by what they are
+    let place = bytes.windows(20).position(|window| tensor.windows(20).any(|own| own == window)).unwrap();
+    let mut changed = bytes.clone();
+    changed[place] ^= 1;
+    fs::write(dcp.join(chunk), changed).unwrap();
+    let zip = fs::read(&good).unwrap();
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(zip.clone())).unwrap();
+    let members: Vec<(String, Vec<u8>)> = (0..archive.len())
+        .map(|index| {
+            let mut member = archive.by_index(index).unwrap();
+            let mut content = Vec::new();
+            std::io::Read::read_to_end(&mut member, &mut content).unwrap();
+            (member.name().unwrap().into_owned(), content)
+        })
+        .collect();
+    let parts: Vec<(&str, &[u8])> = members.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
+    let mut deflated = zip_of(&parts, zip::CompressionMethod::Deflated);
+    let opened = dir.path().join("deflated.pt");
+    fs::write(&opened, &deflated).unwrap();
+    run_with(ckpt().args(["average", "-q"]).args([&good, &opened]).arg("-o").arg(&out), b"").exits(0);
+    fs::remove_file(&out).unwrap();
+    // another sum where the directory has it
+    let name = deflated.windows(6).rposition(|window| window == b"data/0").unwrap();
+    let central = deflated[..name].windows(4).rposition(|window| window == b"PK\x01\x02").unwrap();
+    deflated[central + 16] ^= 1;
+    let bad_zip = dir.path().join("bad.pt");
+    fs::write(&bad_zip, &deflated).unwrap();
+    for bad in [npz, dcp, bad_zip] {
+        for order in [[&bad, &good], [&good, &bad]] {
+            let run = run_with(ckpt().arg("average").args(order).arg("-o").arg(&out), b"").exits(2);
+            assert!(run.stderr.lines().count() == 1 && run.stderr.contains("bad"), "{}", run.stderr);
+            assert!(run.stderr.contains("checksum does not match"), "{}", run.stderr);
+            assert!(!out.exists());
         }
     }
 }

@@ -20,7 +20,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::driver::{ckpt, golden, run_with, testdata};
+use crate::driver::{self, ckpt, golden, run_with, testdata};
 use ckpt::limits::Limits;
 use ckpt::safety::examine::{Examined, examine};
 use ckpt::safety::finding::Severity;
@@ -48,13 +48,7 @@ const SYSTEM: &[u8] = b"cos\nsystem\n(S'id'\ntR.";
 
 /// A zip of stored members.
 fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    for (name, bytes) in members {
-        writer.start_file(*name, options).unwrap();
-        writer.write_all(bytes).unwrap();
-    }
-    writer.finish().unwrap().into_inner()
+    driver::zip_of(members, zip::CompressionMethod::Stored)
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

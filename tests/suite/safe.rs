@@ -173,3 +173,35 @@ fn every_file_opens_or_is_refused_by_name() {
         }
     });
 }
+
+/// What older torch has no argument or function for is left out where it says nothing.
+#[test]
+fn older_forms_where_they_say_the_same() {
+    let dir = TempDir::new().unwrap();
+    for (file, parts) in [("damage/sparse_coo.pt", 3), ("damage/sparse_coo_coalesced.pt", 4)] {
+        let (report, out) = safe(&dir, file, &[]);
+        assert_eq!(report["replaced"], json!([]), "{file}");
+        opens(&out).unwrap();
+        let checkpoint = ckpt::open(&out).unwrap().checkpoint;
+        let objects = checkpoint.objects();
+        let tensor = objects.items(checkpoint.root).unwrap()[0].value;
+        assert_eq!(objects.elements(objects.args(tensor)[1]).unwrap().len(), parts, "{file}");
+        assert_eq!(tensors(&ls(file)), tensors(&ls(out.to_str().unwrap())), "{file}");
+    }
+    let (report, out) = safe(&dir, "safe/tensors.pt", &[]);
+    assert_eq!(report["replaced"][0]["became"], "Tensor");
+    let pickle = member(&out, "data.pkl");
+    assert!(!pickle.windows(18).any(|window| window == b"_rebuild_from_type"));
+    // attributes stay, and so does what sets them
+    let (_, out) = safe(&dir, "more/subclasses.pt", &[]);
+    let pickle = member(&out, "data.pkl");
+    assert!(pickle.windows(18).any(|window| window == b"_rebuild_from_type"));
+}
+
+fn member(path: &Path, name: &str) -> Vec<u8> {
+    let mut archive = zip::ZipArchive::new(fs::File::open(path).unwrap()).unwrap();
+    let index = (0..archive.len()).find(|index| archive.name_for_index(*index).unwrap().unwrap().ends_with(name)).unwrap();
+    let mut content = Vec::new();
+    std::io::Read::read_to_end(&mut archive.by_index(index).unwrap(), &mut content).unwrap();
+    content
+}

@@ -252,3 +252,25 @@ fn meta_storages_move_to_no_device() {
         }
     }
 }
+
+/// Two elements of an embedding lie in a byte: torch opens its state dict, and what `--safe` makes of the module.
+#[test]
+fn packed_elements_reach_as_far_as_their_bytes() {
+    let state = file("embedding_sd.pt");
+    let verdict = ckpt(["check", "--json", &state]).exits(0).json();
+    assert_eq!(verdict["weights_only"]["opens"], true, "{verdict}");
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.pt").display().to_string();
+    for input in [state, file("embedding.pt")] {
+        ckpt(["convert", "--safe", "--force", &input, &out]).exits(0);
+        assert_eq!(ckpt(["check", "--json", &out]).exits(0).json()["weights_only"]["opens"], true);
+    }
+    // a column more is half a byte too much
+    let bytes = std::fs::read(file("embedding_sd.pt")).unwrap();
+    let at = bytes.windows(5).position(|window| window == b"K\x06K\x04\x86").unwrap();
+    let mut wide = bytes;
+    wide[at + 3] = 5;
+    std::fs::write(&out, wide).unwrap();
+    let said = ckpt(["check", "--json", "--fail-on", "danger", &out]).exits(0).json();
+    assert!(said["weights_only"].to_string().contains("reaches byte 13 of a storage of 12"), "{said}");
+}

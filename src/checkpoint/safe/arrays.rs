@@ -1,5 +1,7 @@
 //! Tensors that torch's unpickler refuses, and numpy's arrays, scalars and types.
 
+use std::borrow::Cow;
+
 use super::{Fate, Form, Work};
 use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::number::{Number, numpy_number};
@@ -8,7 +10,7 @@ use crate::checkpoint::tensor::{Data, Kind, STRIDED, Tensor, TensorId, plain_ten
 use crate::dtype::{ByteOrder, Class, DType, Known};
 use crate::error::{Error, Result};
 use crate::pickle::text::{Encoding, push_code_point};
-use crate::pickle::{Construct, Entry, Graph, Node, NodeId};
+use crate::pickle::{Construct, Entry, Graph, Node, NodeId, Object};
 
 impl Work<'_> {
     pub(super) fn tensor(&mut self, node: NodeId, id: TensorId) -> Result<Fate> {
@@ -36,10 +38,13 @@ impl Work<'_> {
             Some(Constructor::OnDevice) if !self.takes_call(node) || matches!(tensor.data, Data::Array { .. }) => {
                 Ok(self.anew(node, id, &tensor))
             }
-            Some(Constructor::Sparse) if !self.takes_call(node) => {
-                let made = self.call("torch._utils", "_rebuild_sparse_tensor", &args)?;
-                Ok(Fate::same(made))
-            }
+            Some(Constructor::Sparse) => match self.older_sparse(&args)? {
+                None if self.takes_call(node) => Ok(Fate::KEEP),
+                older => {
+                    let args = older.unwrap_or(args);
+                    Ok(Fate::same(self.call("torch._utils", "_rebuild_sparse_tensor", &args)?))
+                }
+            },
             // a parameter of what is no tensor any more
             Some(Constructor::Parameter) if tensor.wraps || tensor.is_nested() => Ok(match args.first() {
                 Some(inner) => Fate::moved("torch.nn.parameter.Parameter".to_owned(), *inner),
@@ -48,6 +53,17 @@ impl Work<'_> {
             Some(Constructor::TensorClass | Constructor::ParameterClass) => self.old_class(node, id, &tensor),
             _ => Ok(Fate::KEEP),
         }
+    }
+
+    /// The arguments as torch before 2.1 knows them, of a tensor that is not coalesced: without saying so.
+    fn older_sparse(&mut self, args: &[NodeId]) -> Result<Option<Vec<NodeId>>> {
+        let [layout, data] = *args else { return Ok(None) };
+        let Node::Tuple(parts) = self.checkpoint.graph.node(data) else { return Ok(None) };
+        let [indices, values, size, flag] = *self.checkpoint.graph.children(*parts) else { return Ok(None) };
+        if flag != Graph::FALSE {
+            return Ok(None);
+        }
+        Ok(Some(vec![layout, self.checkpoint.graph.push_tuple(&[indices, values, size])?]))
     }
 
     /// A tensor of its own elements instead of whatever described it.
@@ -123,12 +139,29 @@ impl Work<'_> {
             return Ok(Fate::moved(shown, if tensor.wraps { state } else { inner }));
         }
         let takes_class = self.takes_global(class);
+        let shown_class = (!takes_class).then_some(shown);
+        let graph = &self.checkpoint.graph;
+        let has_state = match graph.node(state) {
+            Node::None => false,
+            Node::Dict(items) => !items.is_empty() || !graph.changes(state).is_empty(),
+            _ => true,
+        };
+        let makes_tensor = |(module, name): (Cow<'_, str>, Cow<'_, str>)| {
+            module == "torch._utils" && ["_rebuild_tensor", "_rebuild_tensor_v2"].contains(&name.as_ref())
+        };
+        let is_plain = (!takes_class || (module == "torch" && name == "Tensor")) && graph.changes(node).is_empty();
+        if is_plain && !has_state && graph.global(func).is_some_and(makes_tensor) {
+            // as torch before 1.13 has it, too
+            let how = Construct::Reduce;
+            let made = Object { how, callable: func, args: inner, kwargs: None, changes: Vec::new() };
+            return Ok(Fate { class: shown_class, form: Form::New(Node::Object(Box::new(made))) });
+        }
         if takes_class && self.takes_call(node) {
             return Ok(Fate::KEEP);
         }
         let new = if takes_class { class } else { self.global("torch", "Tensor")? };
         let made = self.call("torch._tensor", "_rebuild_from_type_v2", &[func, new, inner, state])?;
-        Ok(Fate { class: (!takes_class).then_some(shown), form: Form::New(made) })
+        Ok(Fate { class: shown_class, form: Form::New(made) })
     }
 
     /// torch 0.x: a class with its state in `BUILD`.

@@ -132,6 +132,11 @@ impl Zip {
         Ok(stated.map(|stated| u32::from_le_bytes(*stated)).filter(|stated| *stated != 0))
     }
 
+    /// Whether a sum is another one than the CRC-32 that is stated for the member's data.
+    pub fn is_other_sum(&self, member: &Member, sum: u32) -> Result<bool> {
+        Ok(sum != member.crc32 && self.stated_crc(member)?.is_some_and(|stated| stated != sum))
+    }
+
     /// The bytes as they lie in the file, of a member that can be read.
     fn compressed(&self, member: &Member) -> Result<SharedSource> {
         if let Some(file) = self.loose(member) {

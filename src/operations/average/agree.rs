@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{MAX_NAMES, shown};
+use super::shown;
 use crate::checkpoint::selection::Weight;
 use crate::checkpoint::{Root, Tensor};
 use crate::error::{Error, Result};
@@ -62,7 +62,7 @@ pub fn agree(inputs: &[Input], sides: &[Side]) -> Result<()> {
     let (Some(last), Some(wanted)) = (inputs.last(), sides.last()) else { return Ok(()) };
     let mut differ: Vec<String> = Vec::new();
     let mut more = 0_usize;
-    let mut differs = |what: String| match differ.len() < MAX_NAMES {
+    let mut differs = |what: String| match differ.len() < figures::SOME {
         true => differ.push(what),
         false => more += 1,
     };

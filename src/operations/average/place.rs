@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::agree::Side;
+use super::proof::Sums;
 use super::{Made, Options, shown};
 use crate::checkpoint::casting::Casting;
 use crate::checkpoint::selection::Weight;
@@ -55,21 +56,30 @@ pub struct Placing<'a> {
     made: Vec<Made>,
     members: BTreeMap<StorageId, Vec<Member<'a>>>,
     arrays: Vec<(TensorId, Elements)>,
+    /// Of each input.
+    sums: Vec<Sums>,
 }
 
 /// What goes where.
 pub struct Placed {
+    /// Of each input, what will have been read of it.
+    sums: Vec<Sums>,
     storages: Vec<(StorageId, SharedSource)>,
     arrays: Vec<(TensorId, Elements)>,
     made: Vec<Made>,
 }
 
 impl Placed {
+    /// Of each input, what the mean will have read of it.
+    pub fn sums(&self) -> &[Sums] {
+        &self.sums
+    }
+
     /// Puts it there.
-    pub fn apply(self, checkpoint: &mut Checkpoint) -> Vec<Made> {
+    pub fn apply(self, checkpoint: &mut Checkpoint) -> (Vec<Made>, Vec<Sums>) {
         self.storages.into_iter().for_each(|(id, source)| checkpoint.replace_storage(id, source));
         self.arrays.into_iter().for_each(|(id, elements)| checkpoint.replace_elements(id, elements));
-        self.made
+        (self.made, self.sums)
     }
 }
 
@@ -84,6 +94,7 @@ impl<'a> Placing<'a> {
             made: Vec::new(),
             members: BTreeMap::new(),
             arrays: Vec::new(),
+            sums: inputs.iter().map(|_| Sums::default()).collect(),
             inputs,
             sides,
             options,
@@ -136,13 +147,12 @@ impl<'a> Placing<'a> {
             self.overlaps(&members)?;
             self.drop_covered(&mut members);
             let views: Vec<patch::View> = members.into_iter().filter_map(|member| member.view).collect();
-            let storage = checkpoint.storages.get(id).ok_or_else(|| Error::data("no such storage"))?;
-            if !views.is_empty() {
-                let source: SharedSource = Arc::new(Patched::over(storage.source()?, views)?);
+            if let Some(sums) = self.sums.last_mut().filter(|_| !views.is_empty()) {
+                let source: SharedSource = Arc::new(Patched::over(sums.source(checkpoint, id)?, views)?);
                 storages.push((id, source));
             }
         }
-        Ok(Placed { storages, arrays: self.arrays, made: self.made })
+        Ok(Placed { sums: self.sums, storages, arrays: self.arrays, made: self.made })
     }
 
     /// Whether the output is one of torch's formats, which keep the whole object.
@@ -178,11 +188,15 @@ impl<'a> Placing<'a> {
     }
 
     /// The elements of a name, in the order of the inputs.
-    fn elements(&self, name: &str) -> Result<Vec<Elements>> {
-        let all = self.inputs.iter().zip(self.tensors(name)?).map(|(input, tensor)| {
+    fn elements(&mut self, name: &str) -> Result<Vec<Elements>> {
+        let tensors = self.tensors(name)?;
+        let all = self.inputs.iter().zip(&mut self.sums).zip(tensors).map(|((input, sums), tensor)| {
             let checkpoint = &input.checkpoint;
-            let elements = tensor.readable(&checkpoint.storages).and_then(|elements| {
+            let elements = tensor.readable(&checkpoint.storages).and_then(|mut elements| {
                 elements.validate(&checkpoint.limits)?;
+                if let Some(id) = tensor.storage() {
+                    elements.source = sums.source(checkpoint, id)?;
+                }
                 Ok(elements)
             });
             elements.map_err(|e| e.of_part(shown(name)).of_input(&input.name))

@@ -14,10 +14,10 @@ use crate::dtype::{Class, DType};
 use crate::error::{Error, Result};
 use crate::message::{Message, Setting};
 use crate::operations::destination::Sink;
-use crate::progress::Progress;
 use crate::report::convert::Alias;
 use crate::write::format::Format;
 use crate::write::safetensors::NamedTensor;
+use crate::write::watch::Paced;
 use crate::write::{npz, safetensors};
 
 /// What a header takes for each tensor, besides its name.
@@ -72,8 +72,7 @@ impl Job<'_> {
         }
         self.check_room(target, bytes)?;
         self.progress.begin(name, bytes);
-        let paced = self.watch.as_ref().map(|watch| watch.paced(self.progress));
-        let progress: &dyn Progress = paced.as_ref().map_or(self.progress, |paced| paced);
+        let progress = &Paced::new(&self.watch, self.progress);
         let written = match self.options.to {
             Format::Npz => npz::write(target, tensors, &self.limits, progress),
             _ => safetensors::write(target, tensors, metadata, &self.limits, progress),

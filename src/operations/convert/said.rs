@@ -2,18 +2,8 @@
 
 use super::Job;
 use crate::message::{Message, Note};
-use crate::report::figures::counted;
+use crate::report::figures::{counted, some_of};
 use crate::write::watch;
-
-/// Names of shared tensors that a note shows.
-const MAX_SHARED: usize = 8;
-
-/// The first few, and how many more.
-fn some_of(shown: impl ExactSizeIterator<Item = String>) -> String {
-    let more = shown.len().saturating_sub(MAX_SHARED);
-    let shown = shown.take(MAX_SHARED).collect::<Vec<_>>().join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
-}
 
 impl Job<'_> {
     /// Says something about the input.

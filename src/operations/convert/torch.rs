@@ -13,11 +13,11 @@ use crate::error::{Error, Result};
 use crate::message::Setting;
 use crate::operations::destination::Sink;
 use crate::pickle::{Change, Entry, Graph, Node, NodeId, Scan};
-use crate::progress::Progress;
 use crate::report::convert::{LeftOut, Replacement};
 use crate::safety::{sparse, weights_only};
 use crate::write::content::Content;
 use crate::write::format::Format;
+use crate::write::watch::Paced;
 use crate::write::{torch_legacy, torch_zip};
 
 /// What headers, directory and alignment add for each storage, at most.
@@ -258,8 +258,7 @@ impl Job<'_> {
         let tensors = scan.order().iter().filter(|node| checkpoint.tensors.of(**node).is_some()).count();
         self.report.tensors += tensors as u64;
         self.progress.begin(&self.report.output, bytes);
-        let paced = self.watch.as_ref().map(|watch| watch.paced(self.progress));
-        let progress: &dyn Progress = paced.as_ref().map_or(self.progress, |paced| paced);
+        let progress = &Paced::new(&self.watch, self.progress);
         let write = if legacy { torch_legacy::write } else { torch_zip::write };
         let written = write(target, &checkpoint.graph, &scan, &storages, limits, progress);
         let (output, overflows) = at_output(name, written)?;

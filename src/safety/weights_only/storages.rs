@@ -8,6 +8,7 @@ use super::constructors::class_dtype;
 use super::replay::Replay;
 use super::tables::{Kind, TABLES};
 use super::value::{Id, OtherStorage, Value};
+use crate::dtype::DType;
 
 /// Says how many bytes the record of a key has, if there is one.
 pub(super) type RecordBytes<'a> = &'a dyn Fn(&str) -> Option<u64>;
@@ -216,7 +217,14 @@ impl Replay<'_> {
 
     /// Whether the elements lie inside the storage. A legacy stream's storages grow instead, and their bytes, which come
     /// later, do not fit then.
-    pub(super) fn reaches(&mut self, place: usize, offset: i64, sizes: &[i64], strides: &[i64], size: u64) -> Checked {
+    pub(super) fn reaches(
+        &mut self,
+        place: usize,
+        offset: i64,
+        sizes: &[i64],
+        strides: &[i64],
+        dtype: &DType,
+    ) -> Checked {
         if sizes.contains(&0) {
             return Ok(());
         }
@@ -226,7 +234,10 @@ impl Replay<'_> {
             let steps = u64::try_from(size - 1).ok()?.checked_mul(stride)?;
             Some(last?.checked_add(steps))
         });
-        let end = last.flatten().and_then(|last| last.checked_add(1)?.checked_mul(size));
+        // several elements may share a byte
+        let size = u64::from(dtype.size().unwrap_or(1));
+        let bytes = |elements: u64| Some(elements.checked_mul(size)?.div_ceil(u64::from(dtype.in_a_byte())));
+        let end = last.flatten().and_then(|last| bytes(last.checked_add(1)?));
         let end = end.ok_or("sizes and strides that overflow")?;
         let have = self.storages.bytes(place);
         if end <= have {

@@ -68,7 +68,7 @@ impl Replay<'_> {
         if let (Some(place), Some(offset), Some(sizes), Some(strides), Some(dtype)) =
             (place, offset, &sizes, &strides, &dtype)
         {
-            self.reaches(place, offset, sizes, strides, u64::from(dtype.size().unwrap_or(1)))?;
+            self.reaches(place, offset, sizes, strides, dtype)?;
         }
         Ok(Tensor { dtype, sizes, ..Tensor::default() })
     }

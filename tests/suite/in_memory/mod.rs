@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each user takes its part
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use ckpt::checkpoint::edit::rules::{Rules, Step};
 use ckpt::checkpoint::{Checkpoint, Container};
 use ckpt::container::archive::Contents;
 use ckpt::data::cast;
-use ckpt::error::{ErrorKind, Result};
+use ckpt::error::{Error, ErrorKind, Result};
 use ckpt::layout::Layout;
 use ckpt::limits::Limits;
 use ckpt::operations::Input;
@@ -142,6 +142,33 @@ pub fn repaired(source: SharedSource, keep_damaged: bool) -> Result<(Repair, Vec
     let to = || Ok(sink(&target));
     let report = repair::repair(&contents, "file", &options, &mut SaveTo::File(&to), &Silent)?;
     Ok((report, target.take()))
+}
+
+/// What tells one tensor from another.
+pub type Facts = (String, Vec<i64>, Option<Option<String>>);
+
+/// What there is under each name; keys of several types may look alike.
+pub type Tensors = BTreeMap<String, Vec<Facts>>;
+
+pub fn tensors(listing: &Listing) -> Tensors {
+    let facts = |row: &TensorRow| (row.dtype.to_string(), row.shape.clone(), row.sha256.clone());
+    let mut all = Tensors::new();
+    listing.tensors.iter().for_each(|row| all.entry(row.name.clone()).or_default().push(facts(row)));
+    all
+}
+
+/// `repair`: the report, and the tensors of what was written; nothing where nothing was.
+pub fn salvaged(bytes: &[u8], keep_damaged: bool) -> Result<Option<(Repair, Tensors)>> {
+    let (report, written) = repaired(memory(bytes.to_vec()), keep_damaged)?;
+    if report.action == Action::Nothing {
+        return Ok(None);
+    }
+    let listing = list_and_hash(memory(written)).expect("what repair writes opens");
+    let problem = listing.tensors.iter().find_map(|row| row.problem.as_ref());
+    if let Some(problem) = problem.filter(|_| report.doubtful.is_empty()) {
+        return Err(Error::data(format!("SAVED WITH A PROBLEM: {problem} {report:?}")));
+    }
+    Ok(Some((report, tensors(&listing))))
 }
 
 /// `repair` of a damaged file: every tensor that is saved is read again. Nothing where nothing is lost.
