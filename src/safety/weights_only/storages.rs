@@ -8,6 +8,7 @@ use super::constructors::class_dtype;
 use super::replay::Replay;
 use super::tables::{Kind, TABLES};
 use super::value::{Id, OtherStorage, Value};
+use crate::dtype::DType;
 
 /// Says how many bytes the record of a key has, if there is one.
 pub(super) type RecordBytes<'a> = &'a dyn Fn(&str) -> Option<u64>;
@@ -50,9 +51,15 @@ impl<'a> Storages<'a> {
     }
 }
 
-/// Bytes of an element; the packed types of a few bits count as one byte.
+/// Bytes of an element of a storage, whose elements are bytes where a tensor's share one.
 pub(super) fn element_bytes(name: &str) -> u64 {
     dtype_of(name).and_then(|dtype| dtype.size()).map_or(1, u64::from)
+}
+
+/// Bytes of so many elements of a tensor; nothing for more than 64 bits can say.
+pub(super) fn tensor_bytes(elements: u64, dtype: &DType) -> Option<u64> {
+    let bytes = elements.checked_mul(dtype.size().map_or(1, u64::from))?;
+    Some(bytes.div_ceil(u64::from(dtype.in_a_byte())))
 }
 
 impl Replay<'_> {
@@ -216,7 +223,14 @@ impl Replay<'_> {
 
     /// Whether the elements lie inside the storage. A legacy stream's storages grow instead, and their bytes, which come
     /// later, do not fit then.
-    pub(super) fn reaches(&mut self, place: usize, offset: i64, sizes: &[i64], strides: &[i64], size: u64) -> Checked {
+    pub(super) fn reaches(
+        &mut self,
+        place: usize,
+        offset: i64,
+        sizes: &[i64],
+        strides: &[i64],
+        dtype: &DType,
+    ) -> Checked {
         if sizes.contains(&0) {
             return Ok(());
         }
@@ -226,7 +240,7 @@ impl Replay<'_> {
             let steps = u64::try_from(size - 1).ok()?.checked_mul(stride)?;
             Some(last?.checked_add(steps))
         });
-        let end = last.flatten().and_then(|last| last.checked_add(1)?.checked_mul(size));
+        let end = last.flatten().and_then(|last| tensor_bytes(last.checked_add(1)?, dtype));
         let end = end.ok_or("sizes and strides that overflow")?;
         let have = self.storages.bytes(place);
         if end <= have {
