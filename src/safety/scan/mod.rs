@@ -12,6 +12,7 @@ mod directories;
 mod expand;
 mod loaders;
 mod members;
+mod memory;
 mod reached;
 mod search;
 mod streams;
