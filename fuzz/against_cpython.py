@@ -51,10 +51,12 @@ BATCH = 500
 KIND_NAMES = ("c", "python")
 OTHER_ENCODINGS = ("latin1", "utf-8")
 LEGACY_PICKLES, LEGACY_MAGIC = 5, b"l\xfc\x9cF\xf9 j\xa8P\x19"
+# within which the first pickle gives the magic number, behind a probe
+MAX_MAGIC = 64
 EXTENSIONS = (1, 2, 7, 255, 256, 0x1234, 0x12345, 0x7FFFFFFF)
 MOST_MEMORY = 1 << 30
-# of processor time, for one load; and of waiting, for all of one stream
-SECONDS, MOST_SECONDS = 5, 60
+# of processor time, for one load and for a batch; and of waiting for one stream
+SECONDS, BATCH_SECONDS, MOST_SECONDS = 5, 30, 600
 # what is told instead of a name
 NAMELESS = {"global-extension", "global-computed", "too-many-pickles", "too-much-work"}
 
@@ -210,7 +212,7 @@ class Expected:
 
 def oracle(data):
     expected = Expected()
-    expected.is_legacy, expected.is_zip = LEGACY_MAGIC in data[:16], data.startswith(b"PK")
+    expected.is_legacy, expected.is_zip = LEGACY_MAGIC in data[:MAX_MAGIC], data.startswith(b"PK")
     for kind in KIND_NAMES:
         expected.take(data, kind, "ASCII")
         if expected.is_encoded:
@@ -223,13 +225,14 @@ def oracle(data):
 
 def oracles(streams):
     """What CPython comes to in each and what its opcodes name; None where it does not end. In a process of its own, as C
-    hashes tuples of tuples for years and hears no signal but the one that kills it."""
+    hashes tuples of tuples for years and hears no signal but the system's that kills it."""
     found = []
     while len(found) < len(streams):
         reader, writer = multiprocessing.Pipe(duplex=False)
         child = os.fork()
         if child == 0:
             try:
+                resource.setrlimit(resource.RLIMIT_CPU, (BATCH_SECONDS, BATCH_SECONDS))
                 for data in streams[len(found):]:
                     writer.send((oracle(data), genops(data)))
             finally:

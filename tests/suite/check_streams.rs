@@ -158,4 +158,7 @@ fn a_pickle_before_a_zip() {
     let zip = zip.finish().unwrap().into_inner();
     assert_eq!(globals(&[b"cm\nf\n)R.", &zip[..]].concat()), ["m.f()"]);
     assert_eq!(globals(&[b"PK\x01\x02\ncm\nf\n)R.", &zip[..]].concat()), ["m.f()"]);
+    // one that breaks where the archive begins has imported what it names
+    assert_eq!(globals(&[b"cm\nf\n0", &zip[..]].concat()), ["m.f"]);
+    assert_eq!(globals(&[b"#!/bin/sh\ncm\nf\n0", &zip[..]].concat()), [""; 0]);
 }

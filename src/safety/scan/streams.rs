@@ -282,9 +282,15 @@ impl Scanner<'_> {
         }
     }
 
-    /// What a file names before it breaks, of which only the bytes behind the break said that it is a pickle.
+    /// What a file names before it breaks, of which only what lies behind the break says that it may be a pickle.
     pub(super) fn before_the_break(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
+        if !self.may_begin(place) {
+            return Ok(());
+        }
         let (at, graph, _) = self.first_that_names(source, place)?;
+        if !imports(&graph) {
+            return Ok(());
+        }
         self.aside(
             |_| true,
             |scanner| {
