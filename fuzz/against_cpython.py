@@ -1,7 +1,7 @@
 """Hold `ckpt check` against CPython's own unpicklers, on pickle streams that nobody wrote.
 
 usage: python3 fuzz/against_cpython.py [--streams 200000] [--seed 1] [--jobs 2] [--minutes M] [--ckpt target/release/ckpt]
-                                        [--keep DIR]
+                                        [--keep DIR] [--shown 30] [--cutting 120]
        python3 fuzz/against_cpython.py --one FILE...        what CPython reaches in these files, and what ckpt lists
 
 Python 3.8 or newer, nothing installed. Streams are made from the pickles of testdata/, from pickles of every protocol and
@@ -9,8 +9,9 @@ from opcodes put together here; most are then changed, in their opcodes or their
 that occur once, so that it shows where a reader stops. Each is a file of its own (`.pkl`), and `data.pkl` in a torch zip.
 
 `pickle.Unpickler` (C) and `pickle._Unpickler` (Lib/pickle.py) load each, with the encodings that programs use, one pickle
-after the other until one fails: each with an unpickler of its own, and all with one that keeps its memo. Nothing is imported and nothing runs: `find_class` notes the name and gives an inert class
-that takes every call, state, item and attribute. Then
+after the other until one fails: each with an unpickler of its own, and all with one that keeps its memo. Nothing is
+imported and nothing runs: `find_class` notes the name and gives an inert class that takes every call, state, item and
+attribute. Then
 
   missing   each global that CPython comes to, before it fails too, must be in the list of `ckpt check --json`,
   uncalled  and be listed as called where CPython calls it;
@@ -19,7 +20,9 @@ that takes every call, state, item and attribute. Then
 
 What is not asked for is said at `differences`, and in README.md.
 
-Exit status 1 when anything differs. Differing streams are printed, made small, and written to the directory of --keep.
+Exit status 1 when anything differs, 2 when nothing does and the run was cut short; what was found up to then is summed up.
+The first --shown streams of each kind of difference are printed, made small as far as --cutting seconds for all of them go,
+and written to the directory of --keep.
 """
 import argparse
 import collections
@@ -48,9 +51,12 @@ BATCH = 500
 KIND_NAMES = ("c", "python")
 OTHER_ENCODINGS = ("latin1", "utf-8")
 LEGACY_PICKLES, LEGACY_MAGIC = 5, b"l\xfc\x9cF\xf9 j\xa8P\x19"
+# within which the first pickle gives the magic number, behind a probe
+MAX_MAGIC = 64
 EXTENSIONS = (1, 2, 7, 255, 256, 0x1234, 0x12345, 0x7FFFFFFF)
 MOST_MEMORY = 1 << 30
-SECONDS = 5
+# of processor time, for one load and for a batch; and of waiting for one stream
+SECONDS, BATCH_SECONDS, MOST_SECONDS = 5, 30, 600
 # what is told instead of a name
 NAMELESS = {"global-extension", "global-computed", "too-many-pickles", "too-much-work"}
 
@@ -206,7 +212,7 @@ class Expected:
 
 def oracle(data):
     expected = Expected()
-    expected.is_legacy, expected.is_zip = LEGACY_MAGIC in data[:16], data.startswith(b"PK")
+    expected.is_legacy, expected.is_zip = LEGACY_MAGIC in data[:MAX_MAGIC], data.startswith(b"PK")
     for kind in KIND_NAMES:
         expected.take(data, kind, "ASCII")
         if expected.is_encoded:
@@ -215,6 +221,34 @@ def oracle(data):
         if expected.is_row:
             expected.take(data, kind, "latin1" if expected.is_encoded else "ASCII", one_memo=True)
     return expected
+
+
+def oracles(streams):
+    """What CPython comes to in each and what its opcodes name; None where it does not end. In a process of its own, as C
+    hashes tuples of tuples for years and hears no signal but the system's that kills it."""
+    found = []
+    while len(found) < len(streams):
+        reader, writer = multiprocessing.Pipe(duplex=False)
+        child = os.fork()
+        if child == 0:
+            try:
+                resource.setrlimit(resource.RLIMIT_CPU, (BATCH_SECONDS, BATCH_SECONDS))
+                for data in streams[len(found):]:
+                    writer.send((oracle(data), genops(data)))
+            finally:
+                os._exit(0)
+        writer.close()
+        try:
+            while len(found) < len(streams):
+                if not reader.poll(MOST_SECONDS):
+                    raise EOFError
+                found.append(reader.recv())
+        except EOFError:
+            found.append(None)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        reader.close()
+    return found
 
 
 def genops(data):
@@ -663,6 +697,8 @@ def prepare():
 
 def prepare_worker():
     prepare()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the interpreter complains of broken bytearrays
 
 
@@ -670,12 +706,15 @@ def compare(ckpt, streams):
     """The differences of some streams: (stream, form, kind, what)."""
     directory = tempfile.mkdtemp(prefix="against-cpython-")
     try:
-        expected = {}
-        for number, data in enumerate(streams):
+        expected, endless = {}, 0
+        for number, (data, known) in enumerate(zip(streams, oracles(streams))):
+            if known is None:
+                endless += 1
+                continue
+            wanted, seen = known
             for form, content in (("pkl", data), ("pt", torch_zip(data))):
                 with open(os.path.join(directory, "s%06d.%s" % (number, form)), "wb") as file:
                     file.write(content)
-            wanted, seen = oracle(data), genops(data)
             # a zip is no pickle but for who takes any text as a persistent id: there only danger is told
             for form in ("pt",) if data.startswith(b"PK\3\4") else ("pkl", "pt"):
                 expected["s%06d.%s" % (number, form)] = (number, form, wanted, seen)
@@ -685,7 +724,7 @@ def compare(ckpt, streams):
         for name, (number, form, wanted, seen) in expected.items():
             for kind, what in differences(lines.get(name, []), wanted, form, seen):
                 found.append((streams[number], form, kind, what))
-        return found, reached
+        return found, reached, endless
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -696,12 +735,12 @@ def batch(job):
     return compare(ckpt, [maker.stream(pool) for _ in range(size)])
 
 
-def smallest(ckpt, data, form, kind):
-    """The stream without what does not matter to this difference, within some tries."""
+def smallest(ckpt, data, form, kind, until):
+    """The stream without what does not matter to this difference, within some tries and up to a time."""
     tries, step = 0, max(len(data) // 2, 1)
     while step and tries < 60:
         at = 0
-        while at < len(data) and tries < 60:
+        while at < len(data) and tries < 60 and time.time() < until:
             shorter = data[:at] + data[at + step:]
             tries += 1
             if any((f, k) == (form, kind) for _, f, k, _ in compare(ckpt, [shorter])[0]):
@@ -710,6 +749,37 @@ def smallest(ckpt, data, form, kind):
                 at += step
         step //= 2
     return data
+
+
+class Told:
+    """The differences of a run: counted, and some of each kind printed and kept."""
+
+    def __init__(self, options):
+        self.options, self.left = options, options.cutting
+        self.kinds = collections.Counter()
+
+    def take(self, data, form, kind, what):
+        self.kinds[form, kind] += 1
+        if self.kinds[form, kind] > self.options.shown:
+            return
+        begun = time.time()
+        small = smallest(self.options.ckpt, data, form, kind, begun + self.left)
+        self.left = max(self.left - (time.time() - begun), 0)
+        if small != data:
+            what = [w for _, f, k, w in compare(self.options.ckpt, [small])[0] if (f, k) == (form, kind)] or [what]
+            what = what[0]
+        print("%s %s %r: %s" % (form, kind, small[-300:], what), flush=True)
+        if self.options.keep:
+            os.makedirs(self.options.keep, exist_ok=True)
+            with open(os.path.join(self.options.keep, "%s-%s-%d" % (form, kind, self.kinds[form, kind])), "wb") as file:
+                file.write(small)
+
+    def summary(self):
+        return ", ".join("%s %s %d" % (*kind, count) for kind, count in sorted(self.kinds.items())) or "none"
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 def main():
@@ -722,6 +792,7 @@ def main():
     options.add_argument("--minutes", type=float, default=float("inf"))
     options.add_argument("--keep")
     options.add_argument("--shown", type=int, default=30)
+    options.add_argument("--cutting", type=float, default=120)
     options.add_argument("--one", nargs="+")
     options = options.parse_args()
     options.ckpt = os.path.abspath(options.ckpt)
@@ -740,30 +811,30 @@ def main():
     begun = time.time()
     sizes = [min(BATCH, options.streams - at) for at in range(0, options.streams, BATCH)]
     jobs = [(options.ckpt, options.seed, number, size) for number, size in enumerate(sizes)]
-    kinds, shown, reached, done = collections.Counter(), collections.Counter(), 0, 0
+    told, reached, endless, done, is_whole = Told(options), 0, 0, 0, False
+    signal.signal(signal.SIGTERM, interrupted)
     with multiprocessing.get_context("fork").Pool(options.jobs, prepare_worker) as workers:
-        results = workers.imap_unordered(batch, jobs)
-        prepare()
-        for number, (found, names) in enumerate(results):
-            reached += names
-            done += sizes[number]
-            for data, form, kind, what in found:
-                kinds[form, kind] += 1
-                if shown[form, kind] < options.shown and sum(shown.values()) < options.shown * 2:
-                    shown[form, kind] += 1
-                    small = smallest(options.ckpt, data, form, kind)
-                    what = [w for _, f, k, w in compare(options.ckpt, [small])[0] if (f, k) == (form, kind)] or [what]
-                    print("%s %s %r: %s" % (form, kind, small[-300:], what[0]), flush=True)
-                    if options.keep:
-                        os.makedirs(options.keep, exist_ok=True)
-                        with open(os.path.join(options.keep, "%s-%s-%d" % (form, kind, shown[form, kind])), "wb") as file:
-                            file.write(small)
-            if time.time() - begun > options.minutes * 60:
-                break
-    print("Python %s, seed %d: %d streams of %d seeds, each as .pkl and in a torch zip, %d globals reached, %.0f s" % (
-        sys.version.split()[0], options.seed, done, len(POOL), reached, time.time() - begun))
-    print("differences: %s" % (", ".join("%s %s %d" % (*kind, count) for kind, count in sorted(kinds.items())) or "none"))
-    sys.exit(1 if kinds else 0)
+        try:
+            results = workers.imap_unordered(batch, jobs)
+            prepare()
+            for number, (found, names, without_end) in enumerate(results):
+                reached += names
+                endless += without_end
+                done += sizes[number]
+                for difference in found:
+                    told.take(*difference)
+                if time.time() - begun > options.minutes * 60:
+                    break
+            is_whole = done == options.streams
+        except KeyboardInterrupt:
+            workers.terminate()
+    print("Python %s, seed %d: %d streams%s of %d seeds, each as .pkl and in a torch zip, %d globals reached, %.0f s" % (
+        sys.version.split()[0], options.seed, done, "" if is_whole else " (the run was cut short)", len(POOL), reached,
+        time.time() - begun))
+    if endless:
+        print("not compared, as CPython does not end there: %d" % endless)
+    print("differences: %s" % told.summary())
+    sys.exit(1 if told.kinds else 0 if is_whole else 2)
 
 
 if __name__ == "__main__":

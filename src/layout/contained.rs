@@ -10,6 +10,7 @@ use super::grouped;
 use super::inside::SEPARATOR;
 use super::inside::{self, At, Inside, MAX_LOOKED_AT, archive_kind, checkpoints_of, kind_of_archive};
 use super::member::{Found, MAX_NESTED};
+use super::outer::Outer;
 use super::unpacked::Unpacked;
 use super::{Kind, Layout};
 use crate::container::archive::{Archive, Contents};
@@ -288,9 +289,19 @@ impl Contained {
 
     /// What it stands for.
     pub fn layout(&self) -> Result<Layout> {
-        let of = |kind| Layout { kind, limits: Some(self.limits.clone()), name: self.name.clone(), single: None };
+        let of = |kind| Layout {
+            kind,
+            limits: Some(self.limits.clone()),
+            name: self.name.clone(),
+            single: None,
+            outer: Vec::new(),
+        };
         match self.inside.at {
-            At::Member(index) => Ok(of(Kind::File(self.archive.contents(index)?.source))),
+            At::Member(index) => {
+                let source = self.archive.contents(index)?.source;
+                let outer = vec![Outer::new(&self.archive, index, Some(&source))];
+                Ok(Layout { outer, ..of(Kind::File(source)) })
+            }
             At::Group(index) => match grouped::open(&self.archive, index, &self.name, &self.limits)? {
                 Some(kind) => Ok(of(kind)),
                 None => Err(Error::not_a_checkpoint("holds no checkpoint")),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::grouped;
 use super::inside::{self, SEPARATOR, quoted};
+use super::outer::Outer;
 use crate::container::archive::{Archive, Contents};
 use crate::container::detect::{Framing, detect};
 use crate::container::zip::{Flavor, Zip};
@@ -74,8 +75,14 @@ pub(super) enum Found {
 }
 
 /// Finds the member `wanted` of an archive that people know as `shown`. Fails with `NotACheckpoint` for what is no archive
-/// and for a member that is not there, with the names of the checkpoints that are.
-pub(super) fn find(contents: Contents, shown: &str, wanted: &str, progress: &dyn Progress) -> Result<Found> {
+/// and for a member that is not there, with the names of the checkpoints that are. `outer` gets the members on the way.
+pub(super) fn find(
+    contents: Contents,
+    shown: &str,
+    wanted: &str,
+    outer: &mut Vec<Outer>,
+    progress: &dyn Progress,
+) -> Result<Found> {
     let (mut contents, mut shown, mut rest) = (contents, shown.to_owned(), wanted);
     for _ in 0..MAX_NESTED {
         let archive = Archive::open(&contents, progress)?
@@ -85,6 +92,7 @@ pub(super) fn find(contents: Contents, shown: &str, wanted: &str, progress: &dyn
             // the folder of an empty name is the archive itself
             let index = if rest.is_empty() { None } else { grouped::index_of_folder(&archive, rest)? };
             if let Some(index) = index {
+                outer.extend(grouped::parts(&archive, index).into_iter().map(|part| Outer::new(&archive, part, None)));
                 return Ok(Found::Group { archive, index });
             }
             return unpacked(&archive, rest)?.ok_or_else(|| inside::no_member(&archive, &shown, rest));
@@ -99,10 +107,13 @@ pub(super) fn find(contents: Contents, shown: &str, wanted: &str, progress: &dyn
             if name.rsplit('/').next() == Some(super::DCP_INDEX)
                 || matches!(detect(contents.source.as_ref()), Ok(Framing::ShardIndex))
             {
+                outer.extend(grouped::parts(&archive, index).into_iter().map(|part| Outer::new(&archive, part, None)));
                 return Ok(Found::Group { archive, index });
             }
+            outer.push(Outer::new(&archive, index, Some(&contents.source)));
             return Ok(Found::File(contents));
         };
+        outer.push(Outer::new(&archive, index, Some(&contents.source)));
         shown = format!("{shown}{SEPARATOR}{name}");
         rest = after;
     }

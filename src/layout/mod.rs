@@ -11,6 +11,7 @@ mod directory;
 mod grouped;
 mod inside;
 mod member;
+mod outer;
 mod sharded;
 mod single;
 mod stitch;
@@ -31,6 +32,7 @@ use crate::progress::{Progress, Silent};
 use crate::source::{FileSource, SharedSource};
 use dcp::Dcp;
 use member::Found;
+use outer::Outer;
 use sharded::Sharded;
 use unpacked::Unpacked;
 
@@ -49,6 +51,19 @@ pub struct Layout {
     name: String,
     /// Of a directory whose weights are one file.
     single: Option<Single>,
+    /// The members of archives that it is, and that lie around it.
+    outer: Vec<Outer>,
+}
+
+/// A member of an archive whose bytes are not those that the archive's checksum is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Its name.
+    pub member: String,
+    /// The checksum of its bytes.
+    pub sum: u32,
+    /// What the archive says.
+    pub stated: u32,
 }
 
 /// The file with the weights of a directory.
@@ -79,7 +94,7 @@ const SHARD_INDEX: &str = ".index.json";
 
 impl Layout {
     fn new(kind: Kind, name: &Path) -> Self {
-        Layout { kind, limits: None, name: name.display().to_string(), single: None }
+        Layout { kind, limits: None, name: name.display().to_string(), single: None, outer: Vec::new() }
     }
 
     /// Looks at a file, an index of shards, a directory that holds a checkpoint, or a member of an archive
@@ -113,7 +128,8 @@ impl Layout {
     ) -> Result<Self> {
         let (shown, member) = (address.file.display().to_string(), &address.member);
         let contents = Contents { source, limits: limits.clone() };
-        let (kind, limits) = match member::find(contents, &shown, member, progress)? {
+        let mut outer = Vec::new();
+        let (kind, limits) = match member::find(contents, &shown, member, &mut outer, progress)? {
             Found::Group { archive, index } => {
                 let limits = archive.limits().clone();
                 let name = format!("{shown}{}{member}", inside::SEPARATOR);
@@ -123,7 +139,8 @@ impl Layout {
             Found::File(Contents { source, limits }) => (Kind::File(source), limits),
             Found::Archive { zip, pickle, limits } => (Kind::Unpacked(Unpacked::new(zip, pickle)), limits),
         };
-        Ok(Layout { kind, limits: Some(limits), name: format!("{shown}{}{member}", inside::SEPARATOR), single: None })
+        let name = format!("{shown}{}{member}", inside::SEPARATOR);
+        Ok(Layout { kind, limits: Some(limits), name, single: None, outer })
     }
 
     fn of_directory(path: &Path, limits: &Limits) -> Result<Self> {
@@ -222,8 +239,39 @@ impl Layout {
         }
     }
 
+    /// The members around it that are damaged, as their archives' checksums say.
+    pub fn mismatches(&self) -> Result<Vec<Mismatch>> {
+        let mut found = Vec::new();
+        for outer in &self.outer {
+            let mismatch = outer.mismatch()?;
+            found.extend(mismatch.map(|(sum, stated)| Mismatch { member: outer.name().to_owned(), sum, stated }));
+        }
+        Ok(found)
+    }
+
+    /// The same for people, of members that are not too large for it.
+    fn notes_on_members(&self) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        for outer in &self.outer {
+            let name = outer.name();
+            if outer.is_large() {
+                notes.push(format!("the archive's checksum of {name} was not looked at, `ckpt check` does"));
+            } else if outer.mismatch()?.is_some() {
+                notes.push(format!("{name} is damaged: the archive's checksum is another one"));
+            }
+        }
+        Ok(notes)
+    }
+
     /// Reads the structure. `progress` hears of bytes that must be expanded.
     pub fn open(self, limits: &Limits, progress: &dyn Progress) -> Result<Checkpoint> {
+        let notes = self.notes_on_members()?;
+        let mut checkpoint = self.open_as_it_is(limits, progress)?;
+        checkpoint.notes.extend(notes);
+        Ok(checkpoint)
+    }
+
+    fn open_as_it_is(self, limits: &Limits, progress: &dyn Progress) -> Result<Checkpoint> {
         let limits = self.limits.as_ref().unwrap_or(limits);
         match self.kind {
             Kind::File(source) => {

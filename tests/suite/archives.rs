@@ -313,6 +313,50 @@ fn damaged_archives_give_no_other_answer() {
     }
 }
 
+/// The archive's checksum is the only one that what lies in a member has, where that is no archive itself.
+#[test]
+fn a_member_that_is_damaged_in_its_archive_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| fs::read(testdata(name)).unwrap();
+    let wrong = |mut archive: Vec<u8>, member: &[u8]| {
+        let sum = crc32fast::hash(member).to_le_bytes();
+        for at in memchr::memmem::find_iter(&archive.clone(), &sum) {
+            archive[at] ^= 1;
+        }
+        archive
+    };
+    for (name, path) in [("old.pt", "torch-1.0-py27/bare_tensor.pt"), ("new.pt", "torch-2.15-py311/cnn_state.pt")] {
+        for method in [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated] {
+            let (member, out) = (file(path), dir.path().join("out.safetensors"));
+            let sound = zip_of(&[(name, &member)], method);
+            let damaged = wrong(sound.clone(), &member);
+            let nested = zip_of(&[("a.zip", &damaged)], method);
+            for (bytes, inside, is_damaged) in [
+                (sound, name.to_owned(), false),
+                (damaged, name.to_owned(), true),
+                (nested, format!("a.zip::{name}"), true),
+            ] {
+                let archive = written(dir.path(), "archive.zip", &bytes);
+                let (address, out) = (format!("{}::{inside}", archive.display()), out.to_str().unwrap());
+                let checked = run(&["check", &address]);
+                assert_eq!(checked.status, i32::from(is_damaged), "{}", checked.text());
+                let said = checked.text();
+                assert_eq!(said.contains("crc-mismatch"), is_damaged, "{said}");
+                for args in [
+                    vec!["ls", &address],
+                    vec!["extract", &address, "--output", out, "--force"],
+                    vec!["convert", &address, out, "--force"],
+                ] {
+                    let run = run(&args);
+                    assert_eq!(run.status, 0, "{args:?}: {}", run.stderr);
+                    let told = format!("{}{}", run.text(), run.stderr);
+                    assert_eq!(told.contains(&format!("{name} is damaged")), is_damaged, "{args:?}: {told}");
+                }
+            }
+        }
+    }
+}
+
 fn copied(name: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut open = vec![(testdata(name), dir.path().to_owned())];

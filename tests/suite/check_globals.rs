@@ -118,6 +118,35 @@ fn what_checkpoints_name_is_known_or_explained() {
     assert!(known * 100 >= rows.len() * 95, "{known} of {}", rows.len());
 }
 
+/// Functions that Cython's and pandas' pickles call make an object of the class that they are given, and call nothing.
+#[test]
+fn classes_given_to_what_makes_them_are_known() {
+    let made = |function: (&str, &str), class: (&str, &str)| {
+        pickle(&[&global(function.0, function.1), b"(", &global(class.0, class.1), b"K\x01}tR"])
+    };
+    for (function, class) in [
+        (("pandas.core.indexes.base", "_new_Index"), ("pandas", "Index")),
+        (("pandas.core.indexes.base", "_new_Index"), ("pandas.core.indexes.range", "RangeIndex")),
+        (("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"), ("pandas.arrays", "DatetimeArray")),
+        (("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"), ("numpy.random.bit_generator", "SeedSequence")),
+        (("sklearn.neighbors._kd_tree", "newObj"), ("sklearn.neighbors._kd_tree", "KDTree")),
+    ] {
+        let found = examined(made(function, class));
+        assert!(found.globals.iter().all(|global| global.status == Status::Known), "{function:?}: {:?}", found.globals);
+        // and no other function may
+        let other = examined(made(("models", "_new_Index"), class));
+        assert!(other.globals.iter().any(|global| global.name.ends_with(class.1) && global.status != Status::Known));
+        assert!(is_danger(made(function, ("posix", "system"))), "{function:?}");
+    }
+    // a function that pickles find by `getattr`, before protocol 4
+    let getattr = [global("builtins", "getattr"), global("zoneinfo", "ZoneInfo"), text("_unpickle")].concat();
+    let zone = pickle(&[&getattr, b"\x86R", &text("Europe/Berlin"), b"K\x01\x86R"]);
+    assert!(examined(zone).findings.is_empty());
+    let other = [global("builtins", "getattr"), global("models", "Net"), text("_unpickle")].concat();
+    let other = examined(pickle(&[&other, b"\x86R", &text("Europe/Berlin"), b"K\x01\x86R"]));
+    assert!(other.findings.iter().any(|finding| finding.code == "call-of-result"));
+}
+
 /// `__setstate__` of these does what the state says, however the object is made.
 #[test]
 fn states_that_are_run_are_danger() {

@@ -100,6 +100,14 @@ fn names_before_the_break() {
     assert_eq!(globals(b"(ia\0b\n \ncp\np2\n(tR"), ["a\0b. ()", "p.p2()"]);
 }
 
+/// The same where a line reaches out of its frame, as C reads it.
+#[test]
+fn names_before_the_break_by_frames() {
+    let head = [b"\x96\0\0\0\0\0\0\0\0\x88".to_vec(), frame(20), b"cxxxxxxxxxxxxxxxxx\na\tb\n".to_vec()].concat();
+    let found = globals(&[&head[..], b"0\nX\x05\0\0\0posix\x94T\x06\0\0\0system\x93I"].concat());
+    assert!(found.contains(&"xxxxxxxxxxxxxxxxx.\tb".to_owned()), "{found:?}");
+}
+
 /// torch takes what follows the five pickles of a legacy stream for storages; whoever loads pickle after pickle does not.
 #[test]
 fn a_pickle_behind_a_legacy_stream() {
@@ -150,4 +158,7 @@ fn a_pickle_before_a_zip() {
     let zip = zip.finish().unwrap().into_inner();
     assert_eq!(globals(&[b"cm\nf\n)R.", &zip[..]].concat()), ["m.f()"]);
     assert_eq!(globals(&[b"PK\x01\x02\ncm\nf\n)R.", &zip[..]].concat()), ["m.f()"]);
+    // one that breaks where the archive begins has imported what it names
+    assert_eq!(globals(&[b"cm\nf\n0", &zip[..]].concat()), ["m.f"]);
+    assert_eq!(globals(&[b"#!/bin/sh\ncm\nf\n0", &zip[..]].concat()), [""; 0]);
 }

@@ -10,6 +10,7 @@ mod check_allow;
 mod check_calls;
 mod check_code;
 mod check_globals;
+mod check_memory;
 mod check_streams;
 mod check_tricks;
 mod conformance;

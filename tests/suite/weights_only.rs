@@ -96,3 +96,47 @@ fn generated_calls_as_torch_says() {
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), calls.len(), wrong.join("\n"));
 }
+
+/// `_rebuild_qtensor(…)` of 24 bytes in an archive: elements of quint4x2 and quint2x4 share a byte. The answers are torch
+/// 2.15's.
+#[test]
+fn elements_that_share_a_byte() {
+    let number = |n: i64| [&[0x8a, 8][..], &n.to_le_bytes()].concat();
+    let tuple = |items: &[i64]| [b"(", &items.iter().flat_map(|n| number(*n)).collect::<Vec<_>>()[..], b"t"].concat();
+    let storage = |dtype: &str| {
+        let class = format!("ctorch\n{dtype}Storage\n");
+        [b"(X\x07\0\0\0storage", class.as_bytes(), b"X\x01\0\0\x000X\x03\0\0\0cpuK\x18tQ"].concat()
+    };
+    let file = |pickle: &[u8]| {
+        let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for (name, bytes) in [("a/data.pkl", pickle), ("a/data/0", &[0; 24]), ("a/version", b"3")] {
+            zip.start_file(name, stored).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    };
+    for (dtype, offset, sizes, strides, wanted) in [
+        ("QUInt8", 0, &[6, 4][..], &[4, 1][..], true),
+        ("QUInt8", 0, &[25], &[1], false),
+        ("QUInt8", 24, &[1], &[1], false),
+        ("QUInt4x2", 0, &[6, 7], &[7, 1], true),
+        ("QUInt4x2", 0, &[6, 8], &[8, 1], true),
+        ("QUInt4x2", 0, &[6, 9], &[9, 1], false),
+        ("QUInt4x2", 0, &[49], &[1], false),
+        ("QUInt4x2", 24, &[1], &[1], true),
+        ("QUInt4x2", 100_000, &[1], &[1], false),
+        ("QUInt2x4", 0, &[6, 9], &[9, 1], true),
+        ("QUInt2x4", 0, &[96], &[1], true),
+        ("QUInt2x4", 0, &[97], &[1], false),
+        // the tensor is made before it gets its storage
+        ("QUInt2x4", 0, &[1_000_000, 1_000_000], &[0, 0], false),
+    ] {
+        let (place, shape) = (number(offset), [tuple(sizes), tuple(strides)].concat());
+        let end = b"(ctorch\nper_tensor_affine\nG?\xf0\0\0\0\0\0\0K\0t\x89ccollections\nOrderedDict\n)RtR.";
+        let begin = b"\x80\x02ctorch._utils\n_rebuild_qtensor\n(";
+        let pickle = [begin, &storage(dtype)[..], &place, &shape, end].concat();
+        let (opens, why) = opens(Path::new("a.pt"), file(&pickle));
+        assert_eq!(opens, wanted, "{dtype} {offset} {sizes:?} {strides:?}: {why}");
+    }
+}

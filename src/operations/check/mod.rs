@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub use self::many::{Told, check_many};
 use crate::error::{ErrorKind, Result};
-use crate::layout::Layout;
+use crate::layout::{Layout, Mismatch};
 use crate::limits::Limits;
 use crate::message::{Message, Note, Setting};
 use crate::operations::open::path_of;
@@ -18,6 +18,7 @@ use crate::report::file_bytes::file_bytes;
 use crate::safety::allow::Allow;
 use crate::safety::archive::{Named, examine_all};
 use crate::safety::examine::{Examined, examine_refused, examine_several};
+use crate::safety::finding::{Finding, Severity};
 use crate::safety::integrity::Depth;
 use crate::source::{FileSource, SharedSource};
 
@@ -68,7 +69,18 @@ pub type Checked = (PathBuf, Result<Check>);
 /// ```
 pub fn check(layout: Result<Layout>, input: &Path, options: &Options, allow: &Allow, limits: &Limits) -> Vec<Checked> {
     let shown = input.display().to_string();
-    let examined = examine_layout(layout, input, &shown, options, limits).unwrap_or_else(|e| vec![(shown, Err(e))]);
+    let around = match &layout {
+        Ok(layout) if options.data => layout.mismatches(),
+        _ => Ok(Vec::new()),
+    };
+    let examined = around.and_then(|around| {
+        let mut examined = examine_layout(layout, input, &shown, options, limits)?;
+        if let Some((_, Ok(examined))) = examined.first_mut() {
+            examined.findings.extend(around.iter().map(of_archive));
+        }
+        Ok(examined)
+    });
+    let examined = examined.unwrap_or_else(|e| vec![(shown, Err(e))]);
     let checked = |(name, examined): Named| {
         let path = path_of(input, &name);
         let check =
@@ -76,6 +88,13 @@ pub fn check(layout: Result<Layout>, input: &Path, options: &Options, allow: &Al
         (path, check)
     };
     examined.into_iter().map(checked).collect()
+}
+
+/// That what is checked is damaged, as the archive says in which it lies.
+fn of_archive(mismatch: &Mismatch) -> Finding {
+    let Mismatch { member, sum, stated } = mismatch;
+    let message = format!("CRC-32 {sum:08x} where the archive says {stated:08x}");
+    Finding::new(Severity::Error, "crc-mismatch", message, member)
 }
 
 /// What was found, with what is allowed and required.

@@ -31,7 +31,7 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("itertools", "count cycle repeat chain product combinations permutations islice"),
     ("operator _operator", "add sub mul truediv floordiv mod neg pos abs eq ne lt le gt ge and_ or_ xor not_ concat"),
     ("array", "array _array_reconstructor"),
-    ("zoneinfo", "ZoneInfo._unpickle"),
+    ("zoneinfo", "ZoneInfo ZoneInfo._unpickle"),
     ("ipaddress", "IPv4Address IPv6Address IPv4Network IPv6Network IPv4Interface IPv6Interface"),
     ("dataclasses", "_HAS_DEFAULT_FACTORY_CLASS _MISSING_TYPE _FIELD_BASE _KW_ONLY_TYPE Field"),
     (
@@ -58,6 +58,7 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"),
     ("pandas._libs.internals", "_unpickle_block"),
     ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"),
+    ("pandas._libs.interval", "__pyx_unpickle_IntervalMixin"),
     ("pandas._libs.tslibs.timestamps pandas._libs.tslib", "_unpickle_timestamp"),
     ("pandas._libs.tslibs.timedeltas", "_timedelta_unpickle"),
     ("pandas._libs.tslibs.nattype pandas._libs.tslibs", "_nat_unpickle"),
@@ -66,6 +67,24 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("pandas.core.indexes.period", "_new_PeriodIndex"),
     ("pandas.core.indexes.interval", "_new_IntervalIndex"),
     ("pandas.core.indexes.timedeltas", "_new_TimedeltaIndex"),
+    // classes whose pickles call them: they keep numbers, names and arrays
+    ("pandas._libs.tslibs.offsets", "*"),
+    ("pandas._libs.sparse", "IntIndex BlockIndex"),
+    ("pandas.core.internals.managers", "BlockManager SingleBlockManager"),
+    (
+        "pandas",
+        "NA NaT BooleanDtype CategoricalDtype DatetimeTZDtype Float32Dtype Float64Dtype Int8Dtype Int16Dtype Int32Dtype \
+         Int64Dtype UInt8Dtype UInt16Dtype UInt32Dtype UInt64Dtype IntervalDtype PeriodDtype SparseDtype StringDtype \
+         Interval Period Timedelta Timestamp",
+    ),
+    ("sklearn.tree._tree sklearn.tree.tree", "Tree"),
+    ("sklearn._loss._loss sklearn.linear_model._sgd_fast", "*"),
+    (
+        "sklearn.feature_selection._univariate_selection sklearn.feature_selection",
+        "f_classif f_regression chi2 f_oneway r_regression",
+    ),
+    ("scipy._lib.array_api_compat.numpy._aliases", "asarray"),
+    ("torchmetrics.metric", "jit_distributed_available"),
     ("sklearn.neighbors._kd_tree sklearn.neighbors._ball_tree sklearn.metrics._dist_metrics", "newObj"),
     ("sklearn._loss._loss", "__pyx_unpickle_CyHalfBinomialLoss __pyx_unpickle_CyHalfSquaredError"),
     ("joblib.numpy_pickle sklearn.externals.joblib.numpy_pickle", "NumpyArrayWrapper"),
@@ -187,7 +206,6 @@ pub(super) const MADE: &[(&str, &str)] = &[
     ("pandas._libs.tslibs.timedeltas", "Timedelta"),
     ("pandas._libs.tslibs.period pandas._libs.period", "Period PeriodDtypeBase"),
     ("pandas._libs.tslibs.nattype pandas._libs.tslibs", "NaTType"),
-    ("pandas._libs.tslibs.offsets", "*"),
     ("pandas._libs.missing", "NAType"),
     ("pandas._libs.interval", "Interval"),
     ("pandas._libs.index", "*"),
@@ -196,9 +214,9 @@ pub(super) const MADE: &[(&str, &str)] = &[
     ("scipy.interpolate._interpolate scipy.interpolate.interpolate", "interp1d"),
     ("scipy.interpolate._ppoly scipy.interpolate._bspl", "*"),
     ("scipy.stats._distn_infrastructure", "rv_frozen rv_continuous_frozen rv_discrete_frozen"),
-    ("sklearn.tree._tree sklearn.tree.tree", "Tree TreeBuilder"),
+    ("sklearn.tree._tree sklearn.tree.tree", "TreeBuilder"),
     ("sklearn.neighbors._kd_tree sklearn.neighbors._ball_tree", "*"),
-    ("sklearn.metrics._dist_metrics sklearn._loss._loss sklearn.linear_model._sgd_fast", "*"),
+    ("sklearn.metrics._dist_metrics sklearn.multioutput", "*"),
     ("sklearn.ensemble._hist_gradient_boosting.common", "*"),
     ("spacy.vocab", "Vocab"),
     ("spacy.strings", "StringStore"),
@@ -216,9 +234,8 @@ pub(super) const MADE: &[(&str, &str)] = &[
     ("pandas.core.flags", "Flags"),
     (
         "pandas",
-        "Categorical CategoricalDtype CategoricalIndex DataFrame DatetimeIndex DatetimeTZDtype Index Interval \
-         IntervalDtype IntervalIndex MultiIndex NA NaT Period PeriodDtype PeriodIndex RangeIndex Series StringDtype \
-         Timedelta TimedeltaIndex Timestamp",
+        "Categorical CategoricalIndex DataFrame DatetimeIndex Index IntervalIndex MultiIndex PeriodIndex RangeIndex \
+         Series TimedeltaIndex",
     ),
     ("pandas.arrays", "*"),
     ("sklearn.pipeline", "Pipeline FeatureUnion"),
@@ -226,6 +243,14 @@ pub(super) const MADE: &[(&str, &str)] = &[
         "sklearn.model_selection._search sklearn.model_selection._split sklearn.naive_bayes sklearn.gaussian_process.kernels",
         "*",
     ),
+    ("scipy.interpolate._interpnd scipy.interpolate._rbfinterp", "*"),
+    ("scipy.spatial._qhull scipy.spatial.qhull", "Delaunay ConvexHull Voronoi"),
+    (
+        "statsmodels.regression.linear_model statsmodels.genmod.generalized_linear_model \
+         statsmodels.discrete.discrete_model",
+        "RegressionResultsWrapper GLMResultsWrapper BinaryResultsWrapper",
+    ),
+    ("munch", "Munch"),
     ("scipy.interpolate._cubic", "CubicSpline PchipInterpolator Akima1DInterpolator CubicHermiteSpline"),
     (
         "scipy.interpolate._interpolate scipy.interpolate.interpolate",

@@ -575,6 +575,14 @@ def is_type(world, module, value):
     return bool(dotted) and world.name(module, dotted) in ("collections.namedtuple", "typing.NamedTuple")
 
 
+def with_old_pip(folder):
+    """The environment of the last pip that takes wheels whose requirements are written in the old way, as omegaconf 2.0.6's."""
+    pip = os.path.join(folder, ".pip")
+    if not os.path.isdir(pip):
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--target", pip, "pip==24.0"], check=True)
+    return {**os.environ, "PYTHONPATH": pip}
+
+
 def packages(folder):
     """The sources that vetted.packages.txt lists, downloaded where they are missing."""
     here = os.path.dirname(os.path.abspath(__file__))
@@ -595,7 +603,7 @@ def packages(folder):
             python = how[0] if how else "3.11"
             platforms = [f"--platform={kind}_x86_64" for kind in PLATFORMS]
             subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", folder,
-                            f"--python-version={python}", *platforms, spec], check=True)
+                            f"--python-version={python}", *platforms, spec], env=with_old_pip(folder), check=True)
         sources.append(Source(glob.glob(wheel)[0]))
     return sources
 

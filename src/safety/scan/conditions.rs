@@ -214,19 +214,38 @@ fn makes_no_call(graph: &Graph, object: &Object) -> bool {
 }
 
 /// The class whose object `copyreg` makes without calling it: `_reconstructor(cls, object, None)`, `__newobj__(cls)`. Of any
-/// other base the constructor is called.
+/// other base the constructor is called. Cython's and pandas' functions for their pickles do the same as `__newobj__`.
 pub(super) fn made_without_call(graph: &Graph, object: &Object) -> Option<NodeId> {
     let (module, name) = graph.global(object.callable).filter(|_| is_reduce(object))?;
+    let args = graph.sequence(object.args)?;
+    if makes_its_class(&module, &name) {
+        return args.first().copied();
+    }
     if !matches!(module.as_ref(), "copyreg" | "copy_reg") {
         return None;
     }
-    match (name.as_ref(), graph.sequence(object.args)?) {
+    match (name.as_ref(), args) {
         ("_reconstructor", [class, base, _]) => {
             graph.global(*base).is_some_and(|(_, base)| base == "object").then_some(*class)
         }
         ("__newobj__", [class]) => Some(*class),
         _ => None,
     }
+}
+
+/// `cls.__new__(cls)`, and a state for it: of the class that it is given first.
+fn makes_its_class(module: &str, name: &str) -> bool {
+    let is_pandas = module.starts_with("pandas.core.indexes.") && name.starts_with("_new_");
+    (is_pandas || name.starts_with("__pyx_unpickle_") || name == "newObj") && classify(module, name) == Status::Known
+}
+
+/// Whether a call gives what is known by its name: `getattr(ZoneInfo, '_unpickle')`.
+pub(super) fn is_known_attribute(graph: &Graph, object: &Object) -> bool {
+    let Some([of, name]) = graph.sequence(object.args) else { return false };
+    plain_attribute_of(graph, object)
+        .and_then(|_| graph.global(*of))
+        .zip(graph.str(*name))
+        .is_some_and(|((module, class), name)| classify(&module, &format!("{class}.{name}")) == Status::Known)
 }
 
 /// The class that `getattr(Class, 'name')` takes something of.
@@ -271,8 +290,11 @@ fn is_attribute(graph: &Graph, object: &Object, harmless: &FxHashSet<NodeId>) ->
                 // how torch's own functions are pickled
                 return !matches!(classify("torch", &name), Status::Dangerous(_));
             }
-            let full = classify(&module, &format!("{class}.{name}"));
-            full == Status::Known || is_class && !matches!(full, Status::Dangerous(_))
+            let path = format!("{class}.{name}");
+            let full = classify(&module, &path);
+            full == Status::Known
+                || is_class && !matches!(full, Status::Dangerous(_))
+                || condition(&module, &path) == Some(Condition::Made)
         }
         // of an object that is a method, which may do anything
         None => {

@@ -12,6 +12,7 @@ mod directories;
 mod expand;
 mod loaders;
 mod members;
+mod memory;
 mod reached;
 mod search;
 mod streams;
@@ -314,7 +315,10 @@ impl<'a> Scanner<'a> {
             Reading::HiddenInZip if read_vec(source.as_ref(), 0, source.len().min(4))? == *b"PK\x03\x04" => {
                 self.only_danger(|scanner| scanner.hidden(source, place, depth).map(drop))
             }
-            Reading::HiddenInZip => self.hidden(source, place, depth).map(drop),
+            // what stands before an archive is there for another reader, also where nothing of it is called
+            Reading::HiddenInZip => {
+                if self.hidden(source, place, depth)? { Ok(()) } else { self.before_the_break(source, place, depth) }
+            }
             Reading::HiddenOrSearched => {
                 if !self.hidden(source, place, depth)? && self.search(source, 0, Some(MOST_SEARCHED), place)? {
                     self.before_the_break(source, place, depth)?;

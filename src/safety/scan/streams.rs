@@ -244,7 +244,7 @@ impl Scanner<'_> {
         if !may_be_pickle(&head) || !self.may_begin(place) {
             return Ok(false);
         }
-        let (graph, decoded) = self.first_that_names(source, place)?;
+        let (_, graph, decoded) = self.first_that_names(source, place)?;
         // no module has such a name, so that Python stops there: a tar whose first member is `c.pt` is no pickle
         let first = graph.ids().find_map(|id| graph.global(id));
         if first.is_some_and(|(module, _)| module.contains('\0')) && matches!(detect(source.as_ref()), Ok(Framing::Tar))
@@ -265,8 +265,8 @@ impl Scanner<'_> {
         Ok(false)
     }
 
-    /// The first pickle in a row that names a global, or the last one.
-    fn first_that_names(&mut self, source: &SharedSource, place: &str) -> Result<(Graph, Result<Decoded>)> {
+    /// The first pickle in a row that names a global, or the last one, and where it begins.
+    fn first_that_names(&mut self, source: &SharedSource, place: &str) -> Result<(u64, Graph, Result<Decoded>)> {
         let mut at = 0;
         loop {
             let mut graph = Graph::new();
@@ -277,15 +277,27 @@ impl Scanner<'_> {
                 Err(e) if e.kind() == ErrorKind::Io => return Err(e.again()),
                 // the first of many may be a plain number
                 Ok(read) if !names_any(&graph) && read.end < source.len() && self.may_begin(place) => at = read.end,
-                _ => return Ok((graph, decoded)),
+                _ => return Ok((at, graph, decoded)),
             }
         }
     }
 
-    /// What a file names before it breaks, of which only the bytes behind the break said that it is a pickle.
+    /// What a file names before it breaks, of which only what lies behind the break says that it may be a pickle.
     pub(super) fn before_the_break(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
-        let (graph, _) = self.first_that_names(source, place)?;
-        self.aside(|_| true, |scanner| scanner.collect(&graph, place, depth))
+        if !self.may_begin(place) {
+            return Ok(());
+        }
+        let (at, graph, _) = self.first_that_names(source, place)?;
+        if !imports(&graph) {
+            return Ok(());
+        }
+        self.aside(
+            |_| true,
+            |scanner| {
+                scanner.collect(&graph, place, depth)?;
+                if graph.is_framed() { scanner.by_frames(source, at, place, depth) } else { Ok(()) }
+            },
+        )
     }
 
     /// One `.npy`: an array of objects is a pickle. What is no header by numpy's rules, or by ours, may be one by the

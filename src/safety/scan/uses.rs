@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::conditions::loose;
+use super::conditions::{is_known_attribute, loose};
 use super::{Scanner, Use, at_byte, calls, inside, only_io};
 use crate::checkpoint::constructors::{Constructor, constructor};
 use crate::checkpoint::numpy::byte_string;
@@ -45,6 +45,7 @@ impl Scanner<'_> {
         }
         self.unhashable(graph, place);
         self.expanding(graph, place);
+        self.bombs(graph, place);
         let loose = loose(graph);
         let mut callables: BTreeMap<NodeId, Called> = BTreeMap::new();
         for id in graph.ids() {
@@ -68,7 +69,7 @@ impl Scanner<'_> {
                 }
                 Node::Object(object) => {
                     self.changes(graph, object, place);
-                    if let Some(made) = graph.object(object.callable) {
+                    if let Some(made) = graph.object(object.callable).filter(|made| !is_known_attribute(graph, made)) {
                         self.call_of_result(graph, made.callable, place);
                     }
                     self.arguments(graph, (object.callable, object.args), &mut seen, place, depth)?;

@@ -51,9 +51,15 @@ impl<'a> Storages<'a> {
     }
 }
 
-/// Bytes of an element; the packed types of a few bits count as one byte.
+/// Bytes of an element of a storage, whose elements are bytes where a tensor's share one.
 pub(super) fn element_bytes(name: &str) -> u64 {
     dtype_of(name).and_then(|dtype| dtype.size()).map_or(1, u64::from)
+}
+
+/// Bytes of so many elements of a tensor; nothing for more than 64 bits can say.
+pub(super) fn tensor_bytes(elements: u64, dtype: &DType) -> Option<u64> {
+    let bytes = elements.checked_mul(dtype.size().map_or(1, u64::from))?;
+    Some(bytes.div_ceil(u64::from(dtype.in_a_byte())))
 }
 
 impl Replay<'_> {
@@ -234,10 +240,7 @@ impl Replay<'_> {
             let steps = u64::try_from(size - 1).ok()?.checked_mul(stride)?;
             Some(last?.checked_add(steps))
         });
-        // several elements may share a byte
-        let size = u64::from(dtype.size().unwrap_or(1));
-        let bytes = |elements: u64| Some(elements.checked_mul(size)?.div_ceil(u64::from(dtype.in_a_byte())));
-        let end = last.flatten().and_then(|last| bytes(last.checked_add(1)?));
+        let end = last.flatten().and_then(|last| tensor_bytes(last.checked_add(1)?, dtype));
         let end = end.ok_or("sizes and strides that overflow")?;
         let have = self.storages.bytes(place);
         if end <= have {

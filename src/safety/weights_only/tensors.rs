@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::arguments::{Checked, Made, dtype_of, wrong};
 use super::replay::Replay;
+use super::storages::tensor_bytes;
 use super::tables::Kind;
 use super::value::{Id, Mapping, Tensor, Value};
 use crate::dtype::{Class, DType};
@@ -222,6 +223,11 @@ impl Replay<'_> {
             _ => return Err("an odd quantizer".into()),
         }
         let made = self.strided(args, None)?;
+        // torch makes the tensor whole before it gets its storage
+        if let (Some(sizes), Some(dtype)) = (&made.sizes, &made.dtype) {
+            let count = sizes.iter().try_fold(1u64, |count, size| count.checked_mul(u64::try_from(*size).ok()?));
+            self.allocate(count.and_then(|count| tensor_bytes(count, dtype)))?;
+        }
         self.with_grad(made, requires_grad, false).map(tensor)
     }
 
