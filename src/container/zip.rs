@@ -4,6 +4,7 @@
 //! torch does not (`torch.serialization.set_crc32_options(False)` writes wrong ones). Local headers are read when a
 //! member is (`member.rs`); what the archive is for, `flavor.rs` says.
 
+mod ahead;
 pub mod directory;
 mod flavor;
 mod member;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use ::zip::read::{ArchiveOffset, Config};
 use ::zip::result::ZipError;
 
+pub use self::ahead::Ahead;
 pub use self::flavor::{DECRYPT, Flavor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;

@@ -11,7 +11,7 @@ use crate::container::spool::{Spool, over};
 use crate::error::{Error, Result};
 use crate::source::{Cursor, SharedSource, Window, read_vec};
 
-const STORED: u16 = 0;
+pub(super) const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 pub(super) const ENCRYPTED: u16 = 1;
 
@@ -35,9 +35,14 @@ impl Zip {
         if let Some(start) = member.data_at {
             return Ok(start);
         }
-        let name = member.name_raw();
-        let fixed = LOCAL_HEADER_BYTES + name.len() as u64;
+        let fixed = LOCAL_HEADER_BYTES + member.name_raw().len() as u64;
         let header = read_vec(self.source.as_ref(), member.header_start, fixed)?;
+        Self::start_behind(member, &header)
+    }
+
+    /// Where the data of a member starts whose local header begins with `header`: up to its name.
+    pub(super) fn start_behind(member: &Member, header: &[u8]) -> Result<u64> {
+        let name = member.name_raw();
         let half =
             |at: usize| header.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |n| u16::from_le_bytes(*n));
         if !header.starts_with(b"PK\x03\x04") {
@@ -49,7 +54,7 @@ impl Zip {
         if half(8) != member.method || (half(6) ^ member.flags) & ENCRYPTED != 0 {
             return Err(Error::malformed("the local header and the zip directory disagree on the compression"));
         }
-        let start = member.header_start + fixed + u64::from(half(28));
+        let start = member.header_start + header.len() as u64 + u64::from(half(28));
         if start.checked_add(member.compressed_size).is_none_or(|end| end > member.bound) {
             return Err(Error::malformed(format!("overlaps what starts at byte {}", member.bound)));
         }

@@ -273,6 +273,10 @@ impl<'a> Decoder<'a> {
     /// What CPython's unpicklers take in silence, and no pickler writes: frames that do not end between two opcodes (where
     /// its readers differ), a second PROTO, objects fetched to be thrown away.
     fn note_oddities(&mut self, before: u8) {
+        let is_usual = !matches!(self.code, op::FRAME | op::STOP | op::PROTO | op::DUP | op::POP);
+        if is_usual && self.unframed.is_none() && (self.frame_end == 0 || self.at < self.frame_end) {
+            return;
+        }
         let frame_ends = self.frame_end != 0 && self.at >= self.frame_end;
         // picklers end a short frame only for the sake of something long that follows it
         let was_short = |start: u64| self.at - start < FRAME_TARGET_BYTES;

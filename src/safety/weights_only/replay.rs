@@ -3,10 +3,11 @@
 //! Source: `torch/_weights_only_unpickler.py` (`Unpickler.load`). torch stops at the first thing it refuses; this goes on
 //! with an unknown value in its place, also over opcodes that torch lacks, so that all reasons are told.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::Reason;
+use super::memo::Memo;
 use super::storages::Storages;
 use super::tables::{Kind, TABLES};
 use super::value::{Bytes, Id, Mapping, Text, Value};
@@ -51,8 +52,9 @@ struct Machine<'r, 'a, 's> {
     reader: Reader<'s>,
     source: &'s SharedSource,
     stack: Vec<Id>,
-    metastack: Vec<Vec<Id>>,
-    memo: HashMap<u64, Id>,
+    /// How high the stack was at each MARK.
+    marks: Vec<usize>,
+    memo: Memo,
     code: u8,
 }
 
@@ -123,8 +125,8 @@ impl<'a> Replay<'a> {
             reader: Reader::new(source, position),
             source,
             stack: Vec::new(),
-            metastack: Vec::new(),
-            memo: HashMap::new(),
+            marks: Vec::new(),
+            memo: Memo::default(),
             code: 0,
         };
         match machine.run() {
@@ -151,7 +153,7 @@ impl Machine<'_, '_, '_> {
                 return Ok((self.pop()?, self.reader.position()));
             }
             self.step()?;
-            let held = self.replay.values.len() + self.stack.len() + self.metastack.len() + self.memo.len();
+            let held = self.replay.values.len() + self.stack.len() + self.marks.len() + self.memo.len();
             if self.replay.items.saturating_add(held as u64) > self.replay.max_objects {
                 return Err(Error::limit("the pickle makes too many objects").allowed_by(Setting::MaxObjects).into());
             }
@@ -169,23 +171,28 @@ impl Machine<'_, '_, '_> {
         self.stack.push(id);
     }
 
+    /// What lies above the last MARK.
+    fn above(&self) -> &[Id] {
+        self.stack.get(self.marks.last().copied().unwrap_or(0)..).unwrap_or_default()
+    }
+
     fn pop(&mut self) -> Step<Id> {
-        match self.stack.pop() {
-            Some(id) => Ok(id),
-            None => self.stop("the stack is empty"),
+        match self.above().is_empty() {
+            true => self.stop("the stack is empty"),
+            false => Ok(self.stack.pop().unwrap_or(Replay::UNKNOWN)),
         }
     }
 
     fn top(&mut self) -> Step<Id> {
-        match self.stack.last() {
+        match self.above().last() {
             Some(id) => Ok(*id),
             None => self.stop("the stack is empty"),
         }
     }
 
     fn pop_mark(&mut self) -> Step<Vec<Id>> {
-        match self.metastack.pop() {
-            Some(outer) => Ok(std::mem::replace(&mut self.stack, outer)),
+        match self.marks.pop() {
+            Some(mark) => Ok(self.stack.split_off(mark)),
             None => self.stop("there is no MARK"),
         }
     }
@@ -260,11 +267,8 @@ impl Machine<'_, '_, '_> {
                     _ => self.stack.push(Replay::UNKNOWN),
                 }
             }
-            op::MARK => {
-                let outer = std::mem::take(&mut self.stack);
-                self.metastack.push(outer);
-            }
-            op::POP => match self.stack.is_empty() {
+            op::MARK => self.marks.push(self.stack.len()),
+            op::POP => match self.above().is_empty() {
                 true => drop(self.pop_mark()?),
                 false => drop(self.pop()?),
             },
@@ -273,15 +277,16 @@ impl Machine<'_, '_, '_> {
                 let top = self.top()?;
                 self.stack.push(top);
             }
-            op::TUPLE => {
-                let items = self.pop_mark()?;
-                self.tuple(items);
-            }
+            op::TUPLE => match self.marks.pop() {
+                Some(mark) => self.tuple(mark),
+                None => return self.stop("there is no MARK"),
+            },
             op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
                 let len = usize::from(self.code - op::TUPLE1) + 1;
-                let Some(from) = self.stack.len().checked_sub(len) else { return self.stop("the stack is empty") };
-                let items = self.stack.split_off(from);
-                self.tuple(items);
+                if self.above().len() < len {
+                    return self.stop("the stack is empty");
+                }
+                self.tuple(self.stack.len() - len);
             }
             op::LIST => {
                 let items = self.pop_mark()?;
@@ -408,7 +413,7 @@ impl Machine<'_, '_, '_> {
         let at = self.reader.position();
         if let Some(bytes) = self.reader.take(len, MAX_KEPT_TEXT)? {
             let text = Text::of(bytes);
-            let valid = code_points(bytes).all(|point| is_valid(point, surrogates));
+            let valid = bytes.is_ascii() || code_points(bytes).all(|point| is_valid(point, surrogates));
             self.push(Value::Str(text));
             return self.valid_text(valid);
         }
@@ -459,9 +464,12 @@ impl Machine<'_, '_, '_> {
         Ok(())
     }
 
-    fn tuple(&mut self, items: Vec<Id>) {
+    /// Makes a tuple of what lies on the stack from `mark` on.
+    fn tuple(&mut self, mark: usize) {
+        let items: Rc<[Id]> = self.stack.get(mark..).unwrap_or_default().into();
+        self.stack.truncate(mark);
         self.replay.items += items.len() as u64;
-        self.push(Value::Tuple(items.into()));
+        self.push(Value::Tuple(items));
     }
 
     fn append(&mut self, items: &[Id]) -> Step {
@@ -513,8 +521,8 @@ impl Machine<'_, '_, '_> {
     }
 
     fn get(&mut self, index: u64) -> Step {
-        match self.memo.get(&index) {
-            Some(id) => self.stack.push(*id),
+        match self.memo.get(index) {
+            Some(id) => self.stack.push(id),
             None => return self.stop("nothing is in the memo there"),
         }
         Ok(())
