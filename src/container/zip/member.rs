@@ -1,6 +1,7 @@
 //! One member's bytes: a window where they are stored, inflated where they are deflated.
 
 use std::io::{self, BufReader, Read};
+use std::sync::Arc;
 
 use flate2::Crc;
 use flate2::bufread::DeflateDecoder;
@@ -69,6 +70,9 @@ impl Zip {
         if member.method == STORED {
             return Ok(compressed);
         }
+        if let Some(inflated) = self.inflated_before(member) {
+            return Ok(inflated);
+        }
         let inflate = || {
             let mut spool = Spool::new(member.size);
             spool.fill(&mut inflated(compressed)).map_err(|e| stream_error("deflate", e))?;
@@ -78,10 +82,20 @@ impl Zip {
             spool.finish()
         };
         // the bound is the announced size, so running into it is the file's mistake
-        inflate().map_err(|e| match e.kind() {
+        let inflated = inflate().map_err(|e| match e.kind() {
             crate::error::ErrorKind::Limit => self.place(wrong_size(member, member.size.saturating_add(1)), member),
             _ => self.place(e, member),
-        })
+        })?;
+        *self.inflated.lock() = Some(Arc::new(Inflated { of: member.header_start, bytes: Arc::clone(&inflated) }));
+        Ok(inflated)
+    }
+
+    /// The member's bytes, where it was the last one that was inflated: its pickle is read in more than one way.
+    fn inflated_before(&self, member: &Member) -> Option<SharedSource> {
+        let last = self.inflated.lock();
+        let last = last.as_ref()?.downcast_ref::<Inflated>()?;
+        let is_same = last.of == member.header_start && last.bytes.len() == member.size;
+        is_same.then(|| Arc::clone(&last.bytes))
     }
 
     /// The first bytes of the member's (inflated) data, at most `most`.
@@ -175,6 +189,12 @@ impl Zip {
     fn place(&self, e: Error, member: &Member) -> Error {
         e.in_member(&member.name).at(self.absolute(member))
     }
+}
+
+/// A member that was inflated, known by where its local header is.
+struct Inflated {
+    of: u64,
+    bytes: SharedSource,
 }
 
 fn inflated(compressed: SharedSource) -> impl Read {

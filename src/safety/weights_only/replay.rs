@@ -13,9 +13,9 @@ use super::tables::{Kind, TABLES};
 use super::value::{Bytes, Id, Mapping, Text, Value};
 use crate::error::{Error, Result};
 use crate::message::Setting;
-use crate::pickle::opcode as op;
 use crate::pickle::reader::Reader;
 use crate::pickle::text::{code_points, decode_raw_unicode_escape, unescape_string};
+use crate::pickle::{most_steps, opcode as op};
 use crate::source::SharedSource;
 
 /// Reasons that are told; a hostile pickle has as many as it likes.
@@ -42,9 +42,14 @@ pub(super) struct Replay<'a> {
     /// Bytes of memory that calls have asked for.
     pub allocated: u64,
     max_objects: u64,
+    /// What was done so far, in opcodes that do next to nothing.
+    steps: u64,
     /// Where the opcode in hand lies, in the file.
     at: u64,
 }
+
+/// Steps that it takes to refuse something, and to look a global up.
+const STEPS_A_NAME: u64 = 16;
 
 /// The machine for one pickle.
 struct Machine<'r, 'a, 's> {
@@ -84,6 +89,7 @@ impl<'a> Replay<'a> {
             takes_ids: false,
             allocated: 0,
             max_objects,
+            steps: 0,
             at: 0,
         }
     }
@@ -103,6 +109,7 @@ impl<'a> Replay<'a> {
     /// Notes why torch would refuse, once.
     pub fn refuse(&mut self, kind: &'static str, detail: impl Into<String>) {
         let detail = detail.into();
+        self.steps = self.steps.saturating_add(STEPS_A_NAME);
         if self.reasons.len() < MAX_REASONS && self.told.insert((kind, detail.clone())) {
             self.reasons.push(Reason { kind, detail, offset: Some(self.at) });
         }
@@ -146,6 +153,14 @@ impl Machine<'_, '_, '_> {
         loop {
             self.replay.at = self.source.absolute(self.reader.position());
             self.code = self.reader.byte()?;
+            self.replay.steps = self.replay.steps.saturating_add(match self.code {
+                op::GLOBAL | op::STACK_GLOBAL | op::INST => STEPS_A_NAME,
+                _ => 1,
+            });
+            if self.replay.steps > most_steps(self.replay.max_objects) {
+                let e = Error::limit("the pickle has more opcodes than its size explains");
+                return Err(e.allowed_by(Setting::MaxObjects).into());
+            }
             if !TABLES.has_opcode(self.code) {
                 self.replay.refuse("opcode", op::name(self.code));
             }
