@@ -34,7 +34,7 @@ pub trait Source: Send + Sync + fmt::Debug {
     }
 
     /// Where to keep what was made of these bytes at some expense; nothing where it is made each time.
-    fn kept(&self) -> Option<&Kept> {
+    fn cache(&self) -> Option<&Cache> {
         None
     }
 
@@ -46,9 +46,9 @@ pub trait Source: Send + Sync + fmt::Debug {
 
 /// What was made of a source, for whoever reads the same source again.
 #[derive(Debug, Default)]
-pub struct Kept(Mutex<Option<Arc<dyn Any + Send + Sync>>>);
+pub struct Cache(Mutex<Option<Arc<dyn Any + Send + Sync>>>);
 
-impl Kept {
+impl Cache {
     /// What is kept. Others wait for it until this is dropped.
     pub fn lock(&self) -> MutexGuard<'_, Option<Arc<dyn Any + Send + Sync>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -89,7 +89,7 @@ pub fn url(path: &Path) -> Option<Error> {
 pub struct FileSource {
     file: File,
     len: u64,
-    kept: Kept,
+    cache: Cache,
 }
 
 impl FileSource {
@@ -109,7 +109,7 @@ impl FileSource {
     /// Takes an open file; its length now is its length from here on.
     pub fn from_file(file: File) -> Result<Self> {
         let len = file.metadata()?.len();
-        Ok(FileSource { file, len, kept: Kept::default() })
+        Ok(FileSource { file, len, cache: Cache::default() })
     }
 }
 
@@ -135,8 +135,8 @@ impl Source for FileSource {
         Some((&self.file, offset))
     }
 
-    fn kept(&self) -> Option<&Kept> {
-        Some(&self.kept)
+    fn cache(&self) -> Option<&Cache> {
+        Some(&self.cache)
     }
 }
 
@@ -161,12 +161,12 @@ fn read_exact_at(file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result
 
 /// Bytes in memory.
 #[derive(Debug)]
-pub struct MemorySource(Vec<u8>, Kept);
+pub struct MemorySource(Vec<u8>, Cache);
 
 impl MemorySource {
     /// Takes the bytes.
     pub fn new(bytes: Vec<u8>) -> Self {
-        MemorySource(bytes, Kept::default())
+        MemorySource(bytes, Cache::default())
     }
 }
 
@@ -186,7 +186,7 @@ impl Source for MemorySource {
         }
     }
 
-    fn kept(&self) -> Option<&Kept> {
+    fn cache(&self) -> Option<&Cache> {
         Some(&self.1)
     }
 }

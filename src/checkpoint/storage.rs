@@ -202,10 +202,10 @@ pub(super) fn storage_tuple(graph: &Graph, pid: NodeId) -> Result<Option<Storage
 pub struct Storages {
     all: Vec<Storage>,
     by_node: FxHashMap<NodeId, Persistent>,
-    /// A node that names each.
-    nodes: FxHashMap<StorageId, NodeId>,
+    /// A node that names each, by their numbers.
+    nodes: Vec<Option<NodeId>>,
     /// Names that many storages share, held once.
-    interned: HashSet<Arc<str>>,
+    interned: HashSet<Arc<str>, foldhash::fast::RandomState>,
 }
 
 impl Storages {
@@ -311,6 +311,7 @@ impl Storages {
     pub(super) fn add(&mut self, storage: Storage) -> Result<StorageId> {
         let id = u32::try_from(self.all.len()).map_err(|_| Error::limit("more than 4 billion storages"))?;
         self.all.push(storage);
+        self.nodes.push(None);
         Ok(StorageId(id))
     }
 
@@ -334,7 +335,7 @@ impl Storages {
 
     /// A node whose persistent id names the storage.
     pub(super) fn node_of(&self, id: StorageId) -> Option<NodeId> {
-        self.nodes.get(&id).copied()
+        self.nodes.get(id.0 as usize).copied().flatten()
     }
 
     /// Gives the persistent ids from number `from` on their meaning. `locate` says where the bytes of a key lie, of which
@@ -387,7 +388,9 @@ impl Storages {
                         id
                     }
                 };
-                self.nodes.entry(id).or_insert(*node);
+                if let Some(first @ None) = self.nodes.get_mut(id.0 as usize) {
+                    *first = Some(*node);
+                }
                 Persistent::Storage { id, view_offset: found.view.map_or(0, |view| view.1) }
             } else if let Some(meaning) = other_meaning(graph, *pid) {
                 meaning

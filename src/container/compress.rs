@@ -114,7 +114,7 @@ pub fn expand_left(
     progress: &dyn Progress,
 ) -> Result<(SharedSource, Option<Error>)> {
     let bound = compression.bound(source.len(), limits);
-    let Some(kept) = source.kept() else { return expand_anew(source, compression, (bound, limits), progress) };
+    let Some(kept) = source.cache() else { return expand_anew(source, compression, (bound, limits), progress) };
     let mut kept = kept.lock();
     let known = kept.as_ref().and_then(|kept| kept.downcast_ref::<Expansion>());
     if let Some(known) = known.filter(|known| known.serves(compression, bound)) {

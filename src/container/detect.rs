@@ -51,6 +51,12 @@ pub fn detect(source: &dyn Source) -> Result<Framing> {
     look(&head, &tail, source.len()).unwrap_or_else(|| Err(unknown(&head))).map_err(|e| e.at(source.absolute(0)))
 }
 
+/// What the bytes begin like, of which there may be more; nothing for what is none of ours, which is not said.
+pub fn of_head(head: &[u8]) -> Option<Framing> {
+    let tail = head.get(head.len().saturating_sub(8)..).unwrap_or_default();
+    look(head, tail, head.len() as u64)?.ok()
+}
+
 /// What a file of `len` bytes is by its first and last ones; nothing when they say nothing.
 fn look(head: &[u8], tail: &[u8], len: u64) -> Option<Result<Framing>> {
     let foreign = |what| Err(Error::not_a_checkpoint(format!("not a checkpoint: {what}")));

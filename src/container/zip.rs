@@ -4,6 +4,7 @@
 //! torch does not (`torch.serialization.set_crc32_options(False)` writes wrong ones). Local headers are read when a
 //! member is (`member.rs`); what the archive is for, `flavor.rs` says.
 
+mod ahead;
 pub mod directory;
 mod flavor;
 mod member;
@@ -19,10 +20,11 @@ use std::sync::Arc;
 use ::zip::read::{ArchiveOffset, Config};
 use ::zip::result::ZipError;
 
+pub use self::ahead::Ahead;
 pub use self::flavor::{DECRYPT, Flavor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
-use crate::source::{Cursor, SharedSource, read_vec};
+use crate::source::{Cache, Cursor, SharedSource, read_vec};
 
 const LOCAL_HEADER_BYTES: u64 = 30;
 const END_RECORD: [u8; 4] = *b"PK\x05\x06";
@@ -109,6 +111,8 @@ pub struct Zip {
     top_folder: Option<Box<str>>,
     /// What was wrong with the archive as a whole ([`Zip::salvage`] only looks).
     pub damage: Vec<String>,
+    /// The member that was inflated last: its local header's place, and its bytes.
+    inflated: Cache,
     /// Whether these are all the members that there were; of an archive that lost its directory nobody knows.
     pub is_complete: bool,
 }
@@ -156,6 +160,7 @@ impl Zip {
             top_folder: None,
             damage: Vec::new(),
             is_complete: true,
+            inflated: Cache::default(),
             limits: limits.clone(),
             source,
             loose: None,

@@ -152,6 +152,7 @@ fn listing(
         kind && by_filter(&entry.name())
     });
     let groups = Groups::of(checkpoint, &names);
+    let tensors = names.entries.iter().filter(|entry| matches!(entry.item, Item::Tensor(..))).count();
     let mut listing = Listing {
         schema: Listing::SCHEMA,
         file: input.name.clone(),
@@ -164,7 +165,7 @@ fn listing(
         root_type: root.stem.is_none().then(|| type_name(checkpoint, root.node)),
         compression: checkpoint.compression.map(|compression| compression.name()),
         totals: totals(checkpoint, &names),
-        tensors: Vec::new(),
+        tensors: Vec::with_capacity(tensors),
         values: Vec::new(),
         era: checkpoint.era.map(str::to_owned),
         modules: names.modules.iter().map(|(path, class)| (join(path), class.clone())).collect(),

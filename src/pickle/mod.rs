@@ -11,6 +11,7 @@ pub mod splice;
 pub mod stored;
 pub mod text;
 
+pub(crate) use decode::most_steps;
 pub use decode::{
     Decoded, Does, Follows, Inline, NothingInline, Trace, decode, decode_as_either, decode_by_frames, decode_row,
     decode_traced,

@@ -23,7 +23,46 @@ impl Renderer for Json {
 
 /// Writes `value` compactly; what [`Report::write_json`] does for most reports.
 pub fn write<T: Serialize + ?Sized>(value: &T, out: &mut dyn Write) -> io::Result<()> {
-    value.serialize(&mut Serializer::with_formatter(out, Visible)).map_err(io::Error::from)
+    let mut gathered = Gathered { bytes: Vec::with_capacity(GATHERED_BYTES), out };
+    value.serialize(&mut Serializer::with_formatter(&mut gathered, Visible)).map_err(io::Error::from)?;
+    gathered.hand_on()
+}
+
+/// Bytes that are handed on at once: JSON is made of fragments of a few bytes.
+const GATHERED_BYTES: usize = 32 << 10;
+
+struct Gathered<'a> {
+    bytes: Vec<u8>,
+    out: &'a mut dyn Write,
+}
+
+impl Gathered<'_> {
+    fn hand_on(&mut self) -> io::Result<()> {
+        self.out.write_all(&self.bytes)?;
+        self.bytes.clear();
+        Ok(())
+    }
+}
+
+impl Write for Gathered<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > GATHERED_BYTES {
+            self.hand_on()?;
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes).map(drop)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.hand_on()?;
+        self.out.flush()
+    }
 }
 
 /// Compact, with every hostile character escaped (serde_json itself escapes those below U+0020).

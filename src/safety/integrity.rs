@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use rayon::prelude::*;
 
 use super::finding::{Finding, Severity};
 use super::numerics::numerics;
 use crate::checkpoint::{Checkpoint, Container, Item, SavedPart};
 use crate::container::detect::{Framing, detect};
-use crate::container::zip::{Member, Zip};
+use crate::container::zip::{Ahead, Member, Zip};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::Silent;
@@ -110,7 +111,7 @@ fn tell(found: &mut Vec<Finding>, severity: Severity, code: &'static str, all: V
 
 fn storages(checkpoint: &Checkpoint, found: &mut Vec<Finding>) {
     let (mut missing, mut short, mut long, mut retyped) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut classes: HashMap<&str, &str> = HashMap::new();
+    let mut classes: HashMap<&str, &str, RandomState> = HashMap::default();
     for (_, storage) in checkpoint.storages.iter() {
         let place = format!("storage {}", storage.key);
         let first = *classes.entry(&storage.key).or_insert(&storage.class);
@@ -173,7 +174,7 @@ fn archive(checkpoint: &Checkpoint, zip: &Arc<Zip>, depth: Depth, found: &mut Ve
 /// Storages that no object names: left over, or hidden.
 fn unreferenced(checkpoint: &Checkpoint, zip: &Zip, found: &mut Vec<Finding>) {
     let prefix = if zip.top().is_empty() { String::new() } else { format!("{}/", zip.top()) };
-    let named: HashSet<&str> = checkpoint.storages.iter().map(|(_, storage)| &*storage.key).collect();
+    let named: HashSet<&str, RandomState> = checkpoint.storages.iter().map(|(_, storage)| &*storage.key).collect();
     let members = zip.members.iter().filter(|member| !member.is_dir());
     let left = members.filter(|member| {
         let name = member.name.strip_prefix(&prefix);
@@ -182,6 +183,13 @@ fn unreferenced(checkpoint: &Checkpoint, zip: &Zip, found: &mut Vec<Finding>) {
     let left = left.map(|member| (member.name.to_string(), format!("no object names these {} bytes", member.size)));
     tell(found, Severity::Info, "member-unreferenced", left.collect());
 }
+
+/// A member's CRC-32, and the one that is stated of it.
+type Sum = Result<(u32, Option<u32>)>;
+
+/// Members of which one is as good as another, and how many of them are read by one core at a time.
+const MANY: usize = 4096;
+const TOGETHER: usize = 64;
 
 /// Every member's data against its CRC-32, members in parallel. `torch.serialization.set_crc32_options(False)` has 0
 /// written for it, in the directory and in the data descriptor.
@@ -193,16 +201,22 @@ pub fn checksums(zip: &Zip, found: &mut Vec<Finding>) -> Result<()> {
 pub fn checksums_of(zip: &Zip, wanted: impl Fn(&Member) -> bool, found: &mut Vec<Finding>) -> Result<()> {
     let has_data = |member: &&Member| member.is_whole && !member.is_dir() && member.size > 0;
     let members: Vec<_> = zip.members.iter().filter(has_data).filter(|member| wanted(member)).collect();
-    let sums: Vec<Result<(u32, Option<u32>)>> = members
-        .par_iter()
+    let sum = |ahead: &mut Ahead, member: &&Member| -> Sum {
+        let sum = zip.crc32_ahead(ahead, member)?;
+        Ok((sum, if sum == member.crc32 { Some(sum) } else { zip.stated_crc(member)? }))
+    };
+    // large members one by one, so that all cores have some; of many small ones, those that lie together
+    let together = if members.len() > MANY { TOGETHER } else { 1 };
+    let sums: Vec<Vec<Sum>> = members
+        .par_chunks(together)
         .with_max_len(1)
-        .map(|member| {
-            let sum = zip.crc32_of(member)?;
-            Ok((sum, if sum == member.crc32 { Some(sum) } else { zip.stated_crc(member)? }))
+        .map(|members| {
+            let mut ahead = Ahead::default();
+            members.iter().map(|member| sum(&mut ahead, member)).collect()
         })
         .collect();
     let (mut wrong, mut unreadable, mut unused) = (Vec::new(), Vec::new(), 0u64);
-    for (member, sum) in members.iter().zip(sums) {
+    for (member, sum) in members.iter().zip(sums.into_iter().flatten()) {
         match sum {
             Ok((_, None)) => unused += 1,
             Ok((sum, Some(_))) if sum == member.crc32 => {}

@@ -1,6 +1,7 @@
 //! One member's bytes: a window where they are stored, inflated where they are deflated.
 
 use std::io::{self, BufReader, Read};
+use std::sync::Arc;
 
 use flate2::Crc;
 use flate2::bufread::DeflateDecoder;
@@ -11,7 +12,7 @@ use crate::container::spool::{Spool, over};
 use crate::error::{Error, Result};
 use crate::source::{Cursor, SharedSource, Window, read_vec};
 
-const STORED: u16 = 0;
+pub(super) const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 pub(super) const ENCRYPTED: u16 = 1;
 
@@ -35,9 +36,14 @@ impl Zip {
         if let Some(start) = member.data_at {
             return Ok(start);
         }
-        let name = member.name_raw();
-        let fixed = LOCAL_HEADER_BYTES + name.len() as u64;
+        let fixed = LOCAL_HEADER_BYTES + member.name_raw().len() as u64;
         let header = read_vec(self.source.as_ref(), member.header_start, fixed)?;
+        Self::start_behind(member, &header)
+    }
+
+    /// Where the data of a member starts whose local header begins with `header`: up to its name.
+    pub(super) fn start_behind(member: &Member, header: &[u8]) -> Result<u64> {
+        let name = member.name_raw();
         let half =
             |at: usize| header.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |n| u16::from_le_bytes(*n));
         if !header.starts_with(b"PK\x03\x04") {
@@ -49,7 +55,7 @@ impl Zip {
         if half(8) != member.method || (half(6) ^ member.flags) & ENCRYPTED != 0 {
             return Err(Error::malformed("the local header and the zip directory disagree on the compression"));
         }
-        let start = member.header_start + fixed + u64::from(half(28));
+        let start = member.header_start + header.len() as u64 + u64::from(half(28));
         if start.checked_add(member.compressed_size).is_none_or(|end| end > member.bound) {
             return Err(Error::malformed(format!("overlaps what starts at byte {}", member.bound)));
         }
@@ -64,6 +70,9 @@ impl Zip {
         if member.method == STORED {
             return Ok(compressed);
         }
+        if let Some(inflated) = self.inflated_before(member) {
+            return Ok(inflated);
+        }
         let inflate = || {
             let mut spool = Spool::new(member.size);
             spool.fill(&mut inflated(compressed)).map_err(|e| stream_error("deflate", e))?;
@@ -73,10 +82,20 @@ impl Zip {
             spool.finish()
         };
         // the bound is the announced size, so running into it is the file's mistake
-        inflate().map_err(|e| match e.kind() {
+        let inflated = inflate().map_err(|e| match e.kind() {
             crate::error::ErrorKind::Limit => self.place(wrong_size(member, member.size.saturating_add(1)), member),
             _ => self.place(e, member),
-        })
+        })?;
+        *self.inflated.lock() = Some(Arc::new(Inflated { of: member.header_start, bytes: Arc::clone(&inflated) }));
+        Ok(inflated)
+    }
+
+    /// The member's bytes, where it was the last one that was inflated: its pickle is read in more than one way.
+    fn inflated_before(&self, member: &Member) -> Option<SharedSource> {
+        let last = self.inflated.lock();
+        let last = last.as_ref()?.downcast_ref::<Inflated>()?;
+        let is_same = last.of == member.header_start && last.bytes.len() == member.size;
+        is_same.then(|| Arc::clone(&last.bytes))
     }
 
     /// The first bytes of the member's (inflated) data, at most `most`.
@@ -175,6 +194,12 @@ impl Zip {
     fn place(&self, e: Error, member: &Member) -> Error {
         e.in_member(&member.name).at(self.absolute(member))
     }
+}
+
+/// A member that was inflated, known by where its local header is.
+struct Inflated {
+    of: u64,
+    bytes: SharedSource,
 }
 
 fn inflated(compressed: SharedSource) -> impl Read {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Member, Zip, check_name};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::source::{MemorySource, SharedSource};
+use crate::source::{Cache, MemorySource, SharedSource};
 
 /// The top folder of what lies in none.
 const NO_FOLDER: &str = "archive";
@@ -33,6 +33,7 @@ impl Zip {
             top_folder: None,
             damage: Vec::new(),
             is_complete: true,
+            inflated: Cache::default(),
             loose: None,
         }
     }
@@ -73,6 +74,7 @@ impl Zip {
             top_folder: None,
             damage: Vec::new(),
             is_complete: true,
+            inflated: Cache::default(),
             loose: Some(loose),
         }
     }

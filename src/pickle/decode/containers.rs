@@ -7,12 +7,14 @@ use crate::pickle::graph::{Change, Entry, Node, NodeId};
 use crate::pickle::opcode as op;
 
 impl Decoder<'_> {
-    pub(super) fn tuple(&mut self, slots: &[Slot]) -> Result<()> {
-        let items: Vec<NodeId> = slots.iter().map(|slot| slot.node).collect();
-        let node = self.graph.push_tuple(&items)?;
-        if slots.len() == 2 {
-            self.remember_first(node, slots);
+    /// A tuple of what lies on the stack from `from` on.
+    pub(super) fn tuple(&mut self, from: usize) -> Result<()> {
+        let slots = self.stack.get(from..).unwrap_or_default();
+        let node = self.graph.push_tuple_of(slots.iter().map(|slot| slot.node))?;
+        if let [first, _] = *slots {
+            self.remember_first(node, &[first]);
         }
+        self.stack.truncate(from);
         self.constant(node)
     }
 
@@ -27,8 +29,7 @@ impl Decoder<'_> {
         let len = usize::from(self.code - op::TUPLE1) + 1;
         let from = self.stack.len().checked_sub(len).filter(|from| *from >= self.fence());
         let from = from.ok_or_else(|| self.fail("the stack is empty"))?;
-        let slots = self.stack.split_off(from);
-        self.tuple(&slots)
+        self.tuple(from)
     }
 
     pub(super) fn extend(&mut self, slots: &[Slot]) -> Result<()> {

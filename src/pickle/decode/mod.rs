@@ -29,9 +29,9 @@ use crate::source::SharedSource;
 
 /// Bytes of one pickle that room is made for at once.
 const MOST_EXPECTED_BYTES: u64 = 64 << 20;
-/// Opcodes that one graph may take in all, and more for each object it may have.
-const MIN_STEPS: u64 = 16 << 20;
-const STEPS_PER_OBJECT: u64 = 16;
+/// Opcodes that one graph may take in all, and more for each object it may have. A pickler writes fewer than two for each.
+const MIN_STEPS: u64 = 4 << 20;
+const STEPS_PER_OBJECT: u64 = 4;
 /// Picklers begin a new frame once one has this many bytes (`pickle._Framer._FRAME_SIZE_TARGET`).
 const FRAME_TARGET_BYTES: u64 = 64 << 10;
 
@@ -170,6 +170,12 @@ pub fn decode_traced(
     decoded.map_err(|e| if name.is_empty() { e } else { e.in_member(&name) })
 }
 
+/// How many opcodes may make so many objects. Those that make nothing (`N0`) are bounded too: compressed, millions of them
+/// take no room.
+pub(crate) fn most_steps(max_objects: u64) -> u64 {
+    MIN_STEPS.saturating_add(max_objects.saturating_mul(STEPS_PER_OBJECT))
+}
+
 struct Decoder<'a> {
     graph: &'a mut Graph,
     stream: StreamId,
@@ -259,7 +265,7 @@ impl<'a> Decoder<'a> {
             }
             let depth = self.stack.len().saturating_add(self.marks.len());
             self.trace.step(self.code, self.at, self.reader.position(), depth);
-            if self.graph.steps() > self.most_steps() {
+            if self.graph.steps() > most_steps(self.max_objects) {
                 let message = "the pickle has more opcodes than its size explains";
                 return Err(Error::limit(message).allowed_by(Setting::MaxObjects).at(self.source.absolute(self.at)));
             }
@@ -273,6 +279,10 @@ impl<'a> Decoder<'a> {
     /// What CPython's unpicklers take in silence, and no pickler writes: frames that do not end between two opcodes (where
     /// its readers differ), a second PROTO, objects fetched to be thrown away.
     fn note_oddities(&mut self, before: u8) {
+        let is_usual = !matches!(self.code, op::FRAME | op::STOP | op::PROTO | op::DUP | op::POP);
+        if is_usual && self.unframed.is_none() && (self.frame_end == 0 || self.at < self.frame_end) {
+            return;
+        }
         let frame_ends = self.frame_end != 0 && self.at >= self.frame_end;
         // picklers end a short frame only for the sake of something long that follows it
         let was_short = |start: u64| self.at - start < FRAME_TARGET_BYTES;
@@ -305,11 +315,6 @@ impl<'a> Decoder<'a> {
             .saturating_add(here)
             .saturating_add(self.memo.held())
             .saturating_add(self.own.as_ref().map_or(0, Memo::held))
-    }
-
-    /// Opcodes that make nothing (`N0`) are bounded too: compressed, millions of them take no room.
-    fn most_steps(&self) -> u64 {
-        MIN_STEPS.saturating_add(self.max_objects.saturating_mul(STEPS_PER_OBJECT))
     }
 
     /// Notes what one of Python's unpicklers refuses and the other does not.
@@ -418,8 +423,8 @@ impl<'a> Decoder<'a> {
                 self.constant(node)
             }
             op::TUPLE => {
-                let slots = self.pop_mark()?;
-                self.tuple(&slots)
+                let from = self.take_mark()?;
+                self.tuple(from)
             }
             op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => self.short_tuple(),
             op::APPEND => {

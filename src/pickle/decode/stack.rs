@@ -54,11 +54,17 @@ impl Decoder<'_> {
         self.top_slot().map(|slot| slot.node)
     }
 
-    pub(super) fn pop_mark(&mut self) -> Result<Vec<Slot>> {
+    /// Takes the last MARK away; what lies above it is on the stack from there on.
+    pub(super) fn take_mark(&mut self) -> Result<usize> {
         let mark = self.marks.pop().ok_or_else(|| self.fail("there is no MARK on the stack"))?;
         if mark > self.stack.len() {
             return Err(self.fail("the stack is shorter than its MARK"));
         }
+        Ok(mark)
+    }
+
+    pub(super) fn pop_mark(&mut self) -> Result<Vec<Slot>> {
+        let mark = self.take_mark()?;
         Ok(self.stack.split_off(mark))
     }
 

@@ -271,7 +271,12 @@ impl Graph {
 
     /// Adds a tuple.
     pub fn push_tuple(&mut self, items: &[NodeId]) -> Result<NodeId> {
-        if items.is_empty() {
+        self.push_tuple_of(items.iter().copied())
+    }
+
+    /// Adds a tuple.
+    pub(super) fn push_tuple_of(&mut self, items: impl ExactSizeIterator<Item = NodeId>) -> Result<NodeId> {
+        if items.len() == 0 {
             return Ok(Self::EMPTY_TUPLE);
         }
         let children = self.add_children(items)?;
@@ -280,18 +285,18 @@ impl Graph {
 
     /// Adds a frozenset.
     pub fn push_frozenset(&mut self, items: &[NodeId]) -> Result<NodeId> {
-        let children = self.add_children(items)?;
+        let children = self.add_children(items.iter().copied())?;
         self.push(Node::FrozenSet(children))
     }
 
-    fn add_children(&mut self, items: &[NodeId]) -> Result<Children> {
-        let start = u32::try_from(self.children.len());
-        let len = u32::try_from(items.len());
+    fn add_children(&mut self, items: impl ExactSizeIterator<Item = NodeId>) -> Result<Children> {
+        let (start, count) = (u32::try_from(self.children.len()), items.len());
+        let len = u32::try_from(count);
         let (Ok(start), Ok(len)) = (start, len) else {
             return Err(Error::limit("more than 4 billion tuple elements"));
         };
-        self.children.extend_from_slice(items);
-        self.count_items(items.len());
+        self.children.extend(items);
+        self.count_items(count);
         Ok(Children { start, len })
     }
 

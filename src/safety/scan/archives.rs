@@ -7,11 +7,12 @@ use super::loaders::PICKLES;
 use super::streams::may_be_pickle;
 use super::{Scanner, inside, only_io, too_many_bytes};
 use crate::checkpoint::open::{Opener, Parts};
-use crate::container::detect::{Framing, detect};
+use crate::container::detect::{Framing, detect, of_head};
 use crate::container::tar::Tar;
 use crate::container::zip::walk::local_members;
-use crate::container::zip::{Member, Zip};
+use crate::container::zip::{Ahead, Member, Zip};
 use crate::error::Result;
+use crate::pickle::opcode::describe;
 use crate::safety::finding::Severity;
 use crate::source::{MemorySource, SharedSource, Window, read_vec};
 
@@ -30,11 +31,12 @@ impl Scanner<'_> {
                 self.code_in(&zip, place)?;
                 self.keras_in(&zip, place)?;
                 let mut all_read = true;
+                let mut ahead = Ahead::default();
                 for member in zip.members.iter().filter(|member| !member.is_dir()) {
                     if self.is_apart(place, member.header_start) {
                         continue;
                     }
-                    all_read &= self.zip_member(&zip, member, place, depth)?;
+                    all_read &= self.zip_member((&zip, &mut ahead), member, place, depth)?;
                 }
                 // a flag that says "encrypted" or a wrong size does not keep every reader out
                 if !all_read {
@@ -96,7 +98,13 @@ impl Scanner<'_> {
     }
 
     /// False for a member that cannot be read.
-    fn zip_member(&mut self, zip: &Zip, member: &Member, place: &str, depth: usize) -> Result<bool> {
+    fn zip_member(
+        &mut self,
+        (zip, ahead): (&Zip, &mut Ahead),
+        member: &Member,
+        place: &str,
+        depth: usize,
+    ) -> Result<bool> {
         if !self.may_begin(place) {
             return Ok(true);
         }
@@ -116,7 +124,7 @@ impl Scanner<'_> {
                 None => Err(too_many_bytes()),
             }
         };
-        match zip.head(member, HEAD_BYTES) {
+        match zip.head_ahead(ahead, member, HEAD_BYTES) {
             Ok(head) => {
                 self.member(&member.name, &head, &mut open, place, depth)?;
                 if opened {
@@ -196,37 +204,43 @@ impl Scanner<'_> {
         place: &str,
         depth: usize,
     ) -> Result<()> {
-        let place = inside(place, name);
         // torch finds members without regard to case
-        let lower = name.to_ascii_lowercase();
-        let is_pickle = PICKLES.iter().any(|ending| lower.ends_with(ending)) || lower == "pickle";
-        let framing = if is_pickle { Ok(Framing::Pickle) } else { detect(&MemorySource::new(head.to_vec())) };
+        let is_pickle = PICKLES.iter().any(|ending| is_called(name, ending)) || name.eq_ignore_ascii_case("pickle");
+        let framing = if is_pickle { Some(Framing::Pickle) } else { of_head(head) };
+        let begins = || head.first().is_some_and(|code| describe(*code).is_some());
         let framing = match framing {
-            Ok(Framing::Pickle | Framing::Zip | Framing::Tar | Framing::Compressed(_) | Framing::Npy) => framing,
-            _ if may_be_pickle(head) => Ok(Framing::Pickle),
+            Some(Framing::Pickle | Framing::Zip | Framing::Tar | Framing::Compressed(_) | Framing::Npy) => framing,
+            _ if begins() && may_be_pickle(head) => Some(Framing::Pickle),
             _ => {
                 // a tensor's data may begin with anything
                 if !is_storage(name) {
-                    self.not_expanded(head, &place);
+                    self.not_expanded(head, &inside(place, name));
                 }
                 return Ok(());
             }
         };
+        let place = inside(place, name);
         let bytes = match open() {
             Ok(bytes) => bytes,
             Err(e) => return self.unreadable(e, &place),
         };
         match framing {
-            Ok(Framing::Pickle) if is_pickle => self.stream(&bytes, &place, depth + 1),
-            Ok(Framing::Pickle) => self.hidden(&bytes, &place, depth).map(drop),
+            Some(Framing::Pickle) if is_pickle => self.stream(&bytes, &place, depth + 1),
+            Some(Framing::Pickle) => self.hidden(&bytes, &place, depth).map(drop),
             // data may look like the beginning of anything: what does not go on like that is no archive
-            Ok(Framing::Compressed(kind)) => match self.expand(&bytes, kind)? {
+            Some(Framing::Compressed(kind)) => match self.expand(&bytes, kind)? {
                 (inner, None) => self.file(&inner, &place, depth + 1),
                 (inner, Some(_)) => self.hidden(&inner, &place, depth + 1).map(drop),
             },
             _ => self.file(&bytes, &place, depth + 1),
         }
     }
+}
+
+/// Whether a name ends so, in letters of either case.
+fn is_called(name: &str, ending: &str) -> bool {
+    let end = name.len().checked_sub(ending.len()).and_then(|at| name.as_bytes().get(at..));
+    end.is_some_and(|end| end.eq_ignore_ascii_case(ending.as_bytes()))
 }
 
 /// What torch calls the data of a tensor: `archive/data/0`.

@@ -72,6 +72,10 @@ fn expanded(graph: &Graph) -> u64 {
     let mut most = 0;
     let mut stack = Vec::new();
     for start in graph.ids() {
+        // what was counted on the way, and most others hold nothing
+        if !matches!(state(&states, start), State::New) || !holds(graph, start) {
+            continue;
+        }
         stack.push(start);
         while let Some(id) = stack.last().copied() {
             let inside = contained(graph, id);
@@ -80,7 +84,8 @@ fn expanded(graph: &Graph) -> u64 {
                     set(&mut states, id, State::Open);
                     for child in inside.into_iter().flatten() {
                         match state(&states, child) {
-                            State::New => stack.push(child),
+                            State::New if holds(graph, child) => stack.push(child),
+                            State::New => {}
                             State::Open => return u64::MAX,
                             State::Steps(_) => {}
                         }
@@ -106,6 +111,11 @@ fn expanded(graph: &Graph) -> u64 {
         }
     }
     most
+}
+
+/// Whether it is a list, a dict, a tuple or a set.
+fn holds(graph: &Graph, id: NodeId) -> bool {
+    matches!(graph.node(id), Node::List(_) | Node::Set(_) | Node::Tuple(_) | Node::FrozenSet(_) | Node::Dict(_))
 }
 
 /// What a list, dict, tuple or set holds; nothing for everything else.

@@ -12,6 +12,7 @@ mod encodings;
 mod graph;
 mod iterate;
 mod literals;
+mod memo;
 mod plain;
 mod records;
 mod replay;
@@ -172,7 +173,7 @@ pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
             return Ok(Verdict::of(reasons));
         }
     };
-    let record = |key: &str| records.find(&format!("data/{key}")).map(|member| member.size);
+    let record = |key: &str| records.storage(key).map(|member| member.size);
     let mut replay = Replay::new(Storages::new(Some(&record)), limits.objects_for(zip.source().len()));
     replay.takes_ids = true;
     replay.load(&source, 0)?;

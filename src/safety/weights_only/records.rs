@@ -1,6 +1,7 @@
 //! The members of a zip archive as torch finds them: without regard to case, the first of several
 //! (`caffe2/serialize/inline_container.cc`, whose miniz folds ASCII letters), and the small ones that it reads.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::literals;
@@ -26,6 +27,8 @@ pub(super) struct Records<'z> {
     pub zip: &'z Zip,
     /// By name in lower case; empty where all names are.
     folded: HashMap<String, &'z Member>,
+    /// Of the name in hand.
+    path: RefCell<String>,
 }
 
 impl<'z> Records<'z> {
@@ -36,16 +39,30 @@ impl<'z> Records<'z> {
                 folded.entry(member.name.to_ascii_lowercase()).or_insert(member);
             }
         }
-        Records { zip, folded }
+        Records { zip, folded, path: RefCell::default() }
     }
 
     /// The member of this name in the top folder.
     pub fn find(&self, name: &str) -> Option<&'z Member> {
-        let path = match self.zip.top() {
-            "" => name.to_ascii_lowercase(),
-            top => format!("{top}/{name}").to_ascii_lowercase(),
-        };
-        if self.folded.is_empty() { self.zip.find(&path) } else { self.folded.get(&path).copied() }
+        self.find_in("", name)
+    }
+
+    /// The member that holds the storage of this key.
+    pub fn storage(&self, key: &str) -> Option<&'z Member> {
+        self.find_in("data/", key)
+    }
+
+    fn find_in(&self, folder: &str, name: &str) -> Option<&'z Member> {
+        // one text for all of them: there are as many as there are tensors
+        let mut path = self.path.take();
+        path.clear();
+        let top = self.zip.top();
+        let slash = if top.is_empty() { "" } else { "/" };
+        path.extend([top, slash, folder, name]);
+        path.make_ascii_lowercase();
+        let found = if self.folded.is_empty() { self.zip.find(&path) } else { self.folded.get(&path).copied() };
+        self.path.replace(path);
+        found
     }
 
     /// The first bytes of a small member.

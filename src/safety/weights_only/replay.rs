@@ -3,18 +3,19 @@
 //! Source: `torch/_weights_only_unpickler.py` (`Unpickler.load`). torch stops at the first thing it refuses; this goes on
 //! with an unknown value in its place, also over opcodes that torch lacks, so that all reasons are told.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::Reason;
+use super::memo::Memo;
 use super::storages::Storages;
 use super::tables::{Kind, TABLES};
 use super::value::{Bytes, Id, Mapping, Text, Value};
 use crate::error::{Error, Result};
 use crate::message::Setting;
-use crate::pickle::opcode as op;
 use crate::pickle::reader::Reader;
 use crate::pickle::text::{code_points, decode_raw_unicode_escape, unescape_string};
+use crate::pickle::{most_steps, opcode as op};
 use crate::source::SharedSource;
 
 /// Reasons that are told; a hostile pickle has as many as it likes.
@@ -41,9 +42,14 @@ pub(super) struct Replay<'a> {
     /// Bytes of memory that calls have asked for.
     pub allocated: u64,
     max_objects: u64,
+    /// What was done so far, in opcodes that do next to nothing.
+    steps: u64,
     /// Where the opcode in hand lies, in the file.
     at: u64,
 }
+
+/// Steps that it takes to refuse something, and to look a global up.
+const STEPS_A_NAME: u64 = 16;
 
 /// The machine for one pickle.
 struct Machine<'r, 'a, 's> {
@@ -51,8 +57,9 @@ struct Machine<'r, 'a, 's> {
     reader: Reader<'s>,
     source: &'s SharedSource,
     stack: Vec<Id>,
-    metastack: Vec<Vec<Id>>,
-    memo: HashMap<u64, Id>,
+    /// How high the stack was at each MARK.
+    marks: Vec<usize>,
+    memo: Memo,
     code: u8,
 }
 
@@ -82,6 +89,7 @@ impl<'a> Replay<'a> {
             takes_ids: false,
             allocated: 0,
             max_objects,
+            steps: 0,
             at: 0,
         }
     }
@@ -101,6 +109,7 @@ impl<'a> Replay<'a> {
     /// Notes why torch would refuse, once.
     pub fn refuse(&mut self, kind: &'static str, detail: impl Into<String>) {
         let detail = detail.into();
+        self.steps = self.steps.saturating_add(STEPS_A_NAME);
         if self.reasons.len() < MAX_REASONS && self.told.insert((kind, detail.clone())) {
             self.reasons.push(Reason { kind, detail, offset: Some(self.at) });
         }
@@ -123,8 +132,8 @@ impl<'a> Replay<'a> {
             reader: Reader::new(source, position),
             source,
             stack: Vec::new(),
-            metastack: Vec::new(),
-            memo: HashMap::new(),
+            marks: Vec::new(),
+            memo: Memo::default(),
             code: 0,
         };
         match machine.run() {
@@ -144,6 +153,14 @@ impl Machine<'_, '_, '_> {
         loop {
             self.replay.at = self.source.absolute(self.reader.position());
             self.code = self.reader.byte()?;
+            self.replay.steps = self.replay.steps.saturating_add(match self.code {
+                op::GLOBAL | op::STACK_GLOBAL | op::INST => STEPS_A_NAME,
+                _ => 1,
+            });
+            if self.replay.steps > most_steps(self.replay.max_objects) {
+                let e = Error::limit("the pickle has more opcodes than its size explains");
+                return Err(e.allowed_by(Setting::MaxObjects).into());
+            }
             if !TABLES.has_opcode(self.code) {
                 self.replay.refuse("opcode", op::name(self.code));
             }
@@ -151,7 +168,7 @@ impl Machine<'_, '_, '_> {
                 return Ok((self.pop()?, self.reader.position()));
             }
             self.step()?;
-            let held = self.replay.values.len() + self.stack.len() + self.metastack.len() + self.memo.len();
+            let held = self.replay.values.len() + self.stack.len() + self.marks.len() + self.memo.len();
             if self.replay.items.saturating_add(held as u64) > self.replay.max_objects {
                 return Err(Error::limit("the pickle makes too many objects").allowed_by(Setting::MaxObjects).into());
             }
@@ -169,23 +186,28 @@ impl Machine<'_, '_, '_> {
         self.stack.push(id);
     }
 
+    /// What lies above the last MARK.
+    fn above(&self) -> &[Id] {
+        self.stack.get(self.marks.last().copied().unwrap_or(0)..).unwrap_or_default()
+    }
+
     fn pop(&mut self) -> Step<Id> {
-        match self.stack.pop() {
-            Some(id) => Ok(id),
-            None => self.stop("the stack is empty"),
+        match self.above().is_empty() {
+            true => self.stop("the stack is empty"),
+            false => Ok(self.stack.pop().unwrap_or(Replay::UNKNOWN)),
         }
     }
 
     fn top(&mut self) -> Step<Id> {
-        match self.stack.last() {
+        match self.above().last() {
             Some(id) => Ok(*id),
             None => self.stop("the stack is empty"),
         }
     }
 
     fn pop_mark(&mut self) -> Step<Vec<Id>> {
-        match self.metastack.pop() {
-            Some(outer) => Ok(std::mem::replace(&mut self.stack, outer)),
+        match self.marks.pop() {
+            Some(mark) => Ok(self.stack.split_off(mark)),
             None => self.stop("there is no MARK"),
         }
     }
@@ -260,11 +282,8 @@ impl Machine<'_, '_, '_> {
                     _ => self.stack.push(Replay::UNKNOWN),
                 }
             }
-            op::MARK => {
-                let outer = std::mem::take(&mut self.stack);
-                self.metastack.push(outer);
-            }
-            op::POP => match self.stack.is_empty() {
+            op::MARK => self.marks.push(self.stack.len()),
+            op::POP => match self.above().is_empty() {
                 true => drop(self.pop_mark()?),
                 false => drop(self.pop()?),
             },
@@ -273,15 +292,16 @@ impl Machine<'_, '_, '_> {
                 let top = self.top()?;
                 self.stack.push(top);
             }
-            op::TUPLE => {
-                let items = self.pop_mark()?;
-                self.tuple(items);
-            }
+            op::TUPLE => match self.marks.pop() {
+                Some(mark) => self.tuple(mark),
+                None => return self.stop("there is no MARK"),
+            },
             op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
                 let len = usize::from(self.code - op::TUPLE1) + 1;
-                let Some(from) = self.stack.len().checked_sub(len) else { return self.stop("the stack is empty") };
-                let items = self.stack.split_off(from);
-                self.tuple(items);
+                if self.above().len() < len {
+                    return self.stop("the stack is empty");
+                }
+                self.tuple(self.stack.len() - len);
             }
             op::LIST => {
                 let items = self.pop_mark()?;
@@ -408,7 +428,7 @@ impl Machine<'_, '_, '_> {
         let at = self.reader.position();
         if let Some(bytes) = self.reader.take(len, MAX_KEPT_TEXT)? {
             let text = Text::of(bytes);
-            let valid = code_points(bytes).all(|point| is_valid(point, surrogates));
+            let valid = bytes.is_ascii() || code_points(bytes).all(|point| is_valid(point, surrogates));
             self.push(Value::Str(text));
             return self.valid_text(valid);
         }
@@ -459,9 +479,12 @@ impl Machine<'_, '_, '_> {
         Ok(())
     }
 
-    fn tuple(&mut self, items: Vec<Id>) {
+    /// Makes a tuple of what lies on the stack from `mark` on.
+    fn tuple(&mut self, mark: usize) {
+        let items: Rc<[Id]> = self.stack.get(mark..).unwrap_or_default().into();
+        self.stack.truncate(mark);
         self.replay.items += items.len() as u64;
-        self.push(Value::Tuple(items.into()));
+        self.push(Value::Tuple(items));
     }
 
     fn append(&mut self, items: &[Id]) -> Step {
@@ -513,8 +536,8 @@ impl Machine<'_, '_, '_> {
     }
 
     fn get(&mut self, index: u64) -> Step {
-        match self.memo.get(&index) {
-            Some(id) => self.stack.push(*id),
+        match self.memo.get(index) {
+            Some(id) => self.stack.push(id),
             None => return self.stop("nothing is in the memo there"),
         }
         Ok(())

@@ -18,7 +18,7 @@ pub(super) struct Storages<'a> {
     /// Bytes of the record with this key, for an archive; a legacy stream has its storages at the end.
     record: Option<RecordBytes<'a>>,
     /// By key: the first use decides.
-    pub by_key: HashMap<Vec<u8>, Storage>,
+    pub by_key: HashMap<Vec<u8>, Storage, foldhash::fast::RandomState>,
     all: Vec<Bytes>,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Storage {
 
 impl<'a> Storages<'a> {
     pub fn new(record: Option<RecordBytes<'a>>) -> Self {
-        Storages { record, by_key: HashMap::new(), all: Vec::new() }
+        Storages { record, by_key: HashMap::default(), all: Vec::new() }
     }
 
     pub fn bytes(&self, place: usize) -> u64 {

@@ -22,7 +22,8 @@ pub(super) enum Kind {
 pub(super) struct Tables {
     /// The torch whose rules these are: `2.15.0`.
     pub torch: &'static str,
-    opcodes: HashSet<&'static str>,
+    /// By their byte.
+    opcodes: Vec<bool>,
     blocked: HashSet<&'static str>,
     modules: HashMap<&'static str, &'static str>,
     names: HashMap<&'static str, (&'static str, &'static str)>,
@@ -34,10 +35,11 @@ pub(super) static TABLES: LazyLock<Tables> = LazyLock::new(|| Tables::parse(incl
 impl Tables {
     fn parse(text: &'static str) -> Self {
         let mut tables = Tables::default();
+        let mut opcodes = HashSet::new();
         for line in text.lines() {
             match *line.split(' ').collect::<Vec<_>>().as_slice() {
                 ["torch", version] => tables.torch = version,
-                ["opcode", name] => drop(tables.opcodes.insert(name)),
+                ["opcode", name] => drop(opcodes.insert(name)),
                 ["blocked", module] => drop(tables.blocked.insert(module)),
                 ["module", old, new] => drop(tables.modules.insert(old, new)),
                 ["name", old, module, name] => drop(tables.names.insert(old, (module, name))),
@@ -55,12 +57,14 @@ impl Tables {
                 _ => {}
             }
         }
+        let has = |code: u8| opcode::describe(code).is_some_and(|(name, _)| opcodes.contains(name));
+        tables.opcodes = (0..=u8::MAX).map(has).collect();
         tables
     }
 
     /// Whether the unpickler has this opcode.
     pub fn has_opcode(&self, code: u8) -> bool {
-        opcode::describe(code).is_some_and(|(name, _)| self.opcodes.contains(name))
+        self.opcodes.get(usize::from(code)).copied().unwrap_or_default()
     }
 
     pub fn is_blocked(&self, module: &str) -> bool {

@@ -99,8 +99,13 @@ pub(super) struct Tensor {
 
 impl Text {
     pub fn of(bytes: &[u8]) -> Self {
-        let points = crate::pickle::text::code_points(bytes);
-        let largest = points.map(|point| point.map_or_else(|code| code, u32::from)).max().unwrap_or(0);
+        let largest = match bytes.is_ascii() {
+            true => bytes.iter().copied().max().map_or(0, u32::from),
+            false => {
+                let points = crate::pickle::text::code_points(bytes);
+                points.map(|point| point.map_or_else(|code| code, u32::from)).max().unwrap_or(0)
+            }
+        };
         Text { content: Some(bytes.into()), is_empty: bytes.is_empty(), largest }
     }
 
