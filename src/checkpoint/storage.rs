@@ -290,7 +290,7 @@ impl Storages {
             (moved.node(node), meaning)
         });
         self.by_node.extend(by_node);
-        self.nodes.extend(other.nodes.into_iter().map(|(theirs, node)| (theirs.after(first), moved.node(node))));
+        self.nodes.extend(other.nodes.into_iter().map(|node| node.map(|theirs| moved.node(theirs))));
         self.interned.extend(other.interned);
         Ok(first)
     }

@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::checkpoint::salvage::Lost;
 use crate::message::Note;
 use crate::render::{Document, Report};
-use crate::report::convert::{Alias, LeftOut, Written};
+use crate::report::convert::{Alias, LeftOut};
+use crate::report::written::{self, Written};
 
 /// One merge.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -65,11 +66,7 @@ pub struct Conflict {
 
 impl Report for Merging {
     fn document(&self) -> Document<'_> {
-        let mut document = Document::default();
-        for written in &self.files {
-            document.line(format!("{}: {} bytes", written.file, written.bytes));
-        }
-        document
+        written::document(&self.files)
     }
 
     fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
