@@ -394,7 +394,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__edit)
-            opts="-o -q -h --set --delete --move --output --in-place --force --dry-run --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --set --set-tensor --delete --move --set-metadata --force-shape --output --in-place --force --dry-run --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -404,11 +404,19 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --set-tensor)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --delete)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --move)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --set-metadata)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

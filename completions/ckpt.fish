@@ -82,7 +82,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-entries -
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l anywhere -d 'Remove it inside names too, wherever an element begins with it (`model._orig_mod.fc` becomes `model.fc`)'
-complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l in-place -d 'Edit the file itself: append a new pickle and directory to a zip, replace any other file as a whole'
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l in-place -d 'Edit the file itself: append what changes to a zip, write a safetensors header that fits over the old one, replace any other file as a whole'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l force -d 'Overwrite an existing OUTPUT'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l dry-run -d 'Show old -> new and write nothing'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l if-present -d 'Ignore steps and table rows that match nothing; if none match, write the input unchanged'
@@ -107,7 +107,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-depth -d 'Maxim
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l in-place -d 'Edit the file itself: append a new pickle and directory to a zip, replace any other file as a whole'
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l in-place -d 'Edit the file itself: append what changes to a zip, write a safetensors header that fits over the old one, replace any other file as a whole'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l force -d 'Overwrite an existing OUTPUT'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l dry-run -d 'Show old -> new and write nothing'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l if-present -d 'Ignore steps and table rows that match nothing; if none match, write the input unchanged'
@@ -115,8 +115,10 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l json -d 'Short for 
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l set -d 'Give NAME a value, a Python literal: None, True, 3, 1e-4, inf, \'text\' in quotes, b\'bytes\', a list, tuple, dict, set' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l set-tensor -d 'Give the tensor NAME the elements of FILE.npy, of its dtype and shape' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l delete -d 'Remove NAME and all below it' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l move -d 'Give OLD the name NEW; `.=KEY` puts everything below KEY, `KEY=.` leaves only what is below KEY' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l set-metadata -d 'Set an entry of a safetensors file\'s `__metadata__`, which holds text' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -s o -l output -d 'Where to write, in the format of INPUT; `-` is standard output' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
 json\t'One JSON object per input, one per line'"
@@ -128,7 +130,8 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-depth -d 'Maximum
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l in-place -d 'Edit the file itself: append a new pickle and directory to a zip, replace any other file as a whole'
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l force-shape -d 'Let --set-tensor give a tensor the shape of FILE.npy'
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l in-place -d 'Edit the file itself: append what changes to a zip, write a safetensors header that fits over the old one, replace any other file as a whole'
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l force -d 'Overwrite an existing OUTPUT'
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l dry-run -d 'Show old -> new and write nothing'
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l json -d 'Short for --format json'

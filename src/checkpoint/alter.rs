@@ -13,7 +13,9 @@ mod tensors;
 use crate::checkpoint::flat::Flat;
 use crate::checkpoint::{Checkpoint, Container};
 use crate::data::Elements;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::message::Setting;
 
 pub use self::objects::Objects;
 
@@ -119,15 +121,15 @@ impl Altered {
 }
 
 /// What is said of a tensor.
-fn tensor_words(dtype: Option<&crate::dtype::DType>, shape: &[impl std::fmt::Debug]) -> String {
+fn tensor_words(dtype: Option<&DType>, shape: &[impl std::fmt::Debug]) -> String {
     format!("{} {shape:?}", dtype.map_or_else(|| "tensor".to_owned(), ToString::to_string))
 }
 
 /// Refuses elements of another type, or of another shape unless that is what is wanted.
 fn fits<T: PartialEq + std::fmt::Debug>(
     name: &str,
-    (dtype, shape): (Option<&crate::dtype::DType>, &[T]),
-    new: (&crate::dtype::DType, &[T]),
+    (dtype, shape): (Option<&DType>, &[T]),
+    new: (&DType, &[T]),
     force_shape: bool,
 ) -> Result<()> {
     let is_type = dtype == Some(new.0);
@@ -137,10 +139,11 @@ fn fits<T: PartialEq + std::fmt::Debug>(
     let (old, new_words) = (tensor_words(dtype, shape), tensor_words(Some(new.0), new.1));
     let e = Error::refused(format!("`{name}` is {old}, the new elements are {new_words}"));
     Err(match dtype {
-        Some(dtype) if !is_type && dtype.numpy().is_none() => {
+        Some(dtype) if !is_type && dtype.numpy().is_none() && dtype.is_floating() => {
             e.advise(format!("NumPy has no {dtype}; make it another type first with `ckpt convert`"))
         }
+        Some(dtype) if !is_type && dtype.numpy().is_none() => e.advise(format!("NumPy has no {dtype}")),
         _ if !is_type => e.advise("NumPy's astype makes them that type"),
-        _ => e.advise(crate::message::Setting::ForceShape.then(" gives it the new shape")),
+        _ => e.advise(Setting::ForceShape.then(" gives it the new shape")),
     })
 }

@@ -53,7 +53,8 @@ pub struct EditArgs {
     /// Where to write; `-` is standard output
     #[arg(short, long, value_name = "OUTPUT", conflicts_with = "in_place")]
     pub output: Option<PathBuf>,
-    /// Edit the file itself: append a new pickle and directory to a zip, replace any other file as a whole
+    /// Edit the file itself: append what changes to a zip, write a safetensors header that fits over the old one, replace
+    /// any other file as a whole
     #[arg(long)]
     pub in_place: bool,
     /// Overwrite an existing OUTPUT

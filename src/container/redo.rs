@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::container::zip::tail::crc32_of;
 use crate::error::{Error, Result};
+use crate::message::{Message, Setting};
 use crate::source::{Overlay, SharedSource, Source, Window, read_vec};
 
 /// What a log begins with, and what its last bytes begin with.
@@ -50,7 +51,8 @@ impl Unfinished {
             Some(_) => "an edit in place was interrupted before its end",
             None => "an edit in place was interrupted before it changed anything",
         };
-        Error::truncated(message).at(self.old_len).advise("`ckpt repair --in-place` mends the file")
+        let advice = Message::from("`ckpt repair ").setting(Setting::InPlace).text("` mends the file");
+        Error::truncated(message).at(self.old_len).advise(advice)
     }
 
     /// The file as it is once the edit is finished or undone.

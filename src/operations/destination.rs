@@ -209,6 +209,7 @@ impl InPlace {
         if let (Change::Arrays(flat), Container::Safetensors, Some(source)) =
             (&change, checkpoint.container, &checkpoint.source)
             && let Some(new) = rewrite::in_place(source, flat, &checkpoint.limits)?
+            && new.writes.iter().map(|(_, bytes)| bytes.len()).sum::<u64>() <= append::MAX_BYTES
         {
             return redo::over(&mut Appending::to(&mut self.file)?, source.len(), &new.writes, new.len);
         }

@@ -281,16 +281,17 @@ impl Replaced<'_> {
         let mut before = read_vec(source, self.begin, start - self.begin)?;
         let mut after = read_vec(source, start + len, self.next - start - len)?;
         let crc32 = crc32_of(self.member.content.as_ref(), 0, len)?;
-        entry.crc32 = crc32;
-        let crc32 = crc32.to_le_bytes();
+        let crc32_bytes = crc32.to_le_bytes();
         if entry.has_descriptor() {
             let at = if after.starts_with(b"PK\x07\x08") { 4 } else { 0 };
-            let Some(place) = after.get_mut(at..at + 4) else { return Ok(None) };
-            place.copy_from_slice(&crc32);
+            let stated = old.crc32.to_le_bytes();
+            let Some(place) = after.get_mut(at..at + 4).filter(|place| **place == stated) else { return Ok(None) };
+            place.copy_from_slice(&crc32_bytes);
         }
         if let Some(place) = before.get_mut(14..18).filter(|_| !entry.has_descriptor()) {
-            place.copy_from_slice(&crc32);
+            place.copy_from_slice(&crc32_bytes);
         }
+        entry.crc32 = crc32;
         Ok(Some((before, after)))
     }
 }

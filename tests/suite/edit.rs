@@ -395,6 +395,46 @@ fn a_tuple_that_was_edited_may_be_replaced_with_what_it_lies_in() {
 }
 
 #[test]
+fn the_beginning_of_keys_stands_for_all_of_them() {
+    let bytes = fs::read(testdata("torch-2.15-py311/cnn_state.pt")).unwrap();
+    let names = |bytes: &[u8]| rows(bytes).unwrap().into_keys().collect::<BTreeSet<_>>();
+    let before = names(&bytes);
+    let left: BTreeSet<String> = before.iter().filter(|name| !is_below(name, "features")).cloned().collect();
+    assert!(!left.is_empty() && left.len() < before.len());
+    assert_eq!(names(&edited(&bytes, &[delete("features")]).unwrap()), left);
+    let moved = names(&edited(&bytes, &[rename("features", "backbone.body")]).unwrap());
+    let wanted: BTreeSet<String> = before
+        .iter()
+        .map(|name| if is_below(name, "features") { format!("backbone.body{}", &name[8..]) } else { name.clone() })
+        .collect();
+    assert_eq!(moved, wanted);
+    for (step, said) in [
+        (rename("features", "classifier"), "is there already"),
+        (rename("features", "."), "the beginning of several names"),
+        (set("features", "1"), "the beginning of several names"),
+    ] {
+        let e = edited(&bytes, std::slice::from_ref(&step)).unwrap_err().to_string();
+        assert!(e.contains(said), "{step:?}: {e}");
+    }
+}
+
+#[test]
+fn elements_of_lists_go_and_those_after_them_follow() {
+    // {'l': [10, 11, 12, 13]}, once with APPENDS and once with an APPEND for each
+    let several = b"\x80\x02}X\x01\0\0\0l](K\x0aK\x0bK\x0cK\x0des.";
+    let single = b"\x80\x02}X\x01\0\0\0l]K\x0aaK\x0baK\x0caK\x0das.";
+    for pickle in [&several[..], single] {
+        let steps = [delete("l.1"), set("l.1", "5"), delete("l.0"), delete("l.1"), set("l.0", "7")];
+        let shown = ["[10, 12, 13]", "[10, 5, 13]", "[5, 13]", "[5]", "[7]"];
+        for (count, shown) in (1..).zip(shown) {
+            let edited = edited(pickle, &steps[..count]).unwrap();
+            assert_eq!(rows(&edited).unwrap()["l"]["repr"], shown, "{count}");
+        }
+        assert!(edited(pickle, &[delete("l.4")]).is_err() && edited(pickle, &[delete("l.-1")]).is_err());
+    }
+}
+
+#[test]
 fn wrapping_and_unwrapping_again_gives_the_same_bytes() {
     let bytes = fs::read(testdata(CHECKPOINT)).unwrap();
     for file in [CHECKPOINT, "torch-2.15-py311/cnn_state.pt"] {

@@ -229,3 +229,15 @@ fn an_npz_keeps_its_other_members() {
     }
     assert!(now.values().all(|row| row.get("sha256").is_none_or(|hash| *hash != Value::Null)));
 }
+
+#[test]
+fn a_prefix_is_stripped_in_the_header_alone() {
+    let place = place();
+    let old = fs::read(&place.file).unwrap();
+    run_with(ckpt().args(["strip-prefix", "enc.", "--in-place"]).arg(&place.file), b"").exits(0);
+    let new = fs::read(&place.file).unwrap();
+    let header = 8 + usize::try_from(u64::from_le_bytes(*old.first_chunk().unwrap())).unwrap();
+    assert_eq!((new.len(), &new[..8], &new[header..]), (old.len(), &old[..8], &old[header..]));
+    let names: Vec<String> = read(&place.file).0.into_keys().collect();
+    assert_eq!(names, ["b", "empty", "head", "w"]);
+}

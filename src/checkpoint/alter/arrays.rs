@@ -1,6 +1,6 @@
 //! Steps in files of named arrays.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Done, Step, fits, tensor_words};
 use crate::checkpoint::Container;
@@ -138,18 +138,21 @@ impl Flat {
                     all => counted(all.len()),
                 };
                 // another name of it is the only one from here on
-                for place in &places {
-                    let heir = self.metadata.iter().position(|text| matches!(text, Text::Alias(_, of) if of == place));
-                    match heir.map(|index| self.metadata.remove(index)) {
-                        Some(Text::Alias(alias, _)) => {
-                            let own = self.array_of(*place)?;
-                            if let Some(array) = self.arrays.get_mut(own) {
-                                array.name = alias;
-                            }
-                        }
-                        _ => self.arrays.retain(|array| array.place != *place),
+                let mut heirs: HashMap<usize, String> = HashMap::new();
+                self.metadata.retain(|text| match text {
+                    Text::Alias(alias, place) if places.contains(place) && !heirs.contains_key(place) => {
+                        heirs.insert(*place, alias.clone());
+                        false
                     }
-                }
+                    _ => true,
+                });
+                self.arrays.retain_mut(|array| match heirs.remove(&array.place) {
+                    Some(alias) => {
+                        array.name = alias;
+                        true
+                    }
+                    None => !places.contains(&array.place),
+                });
                 Ok(Done::was(old, None))
             }
             Found::Alias(index) | Found::Text(index) => match self.metadata.remove(index) {

@@ -104,6 +104,25 @@ impl Checkpoint {
         }
     }
 
+    /// Goes through the items of a dict, or those that an object was given, each with its place: what comes back stays.
+    pub(super) fn change_entries(&mut self, node: NodeId, mut change: impl FnMut(usize, Entry) -> Option<Entry>) {
+        let mut index = 0;
+        let mut next = |entry: &mut Entry| {
+            let changed = change(index, *entry);
+            index += 1;
+            *entry = changed.unwrap_or(*entry);
+            changed.is_some()
+        };
+        match self.graph.node_mut(node) {
+            Some(Node::Dict(entries)) => entries.retain_mut(next),
+            Some(Node::Object(object)) => object.changes.retain_mut(|change| match change {
+                Change::Item(entry) => next(entry),
+                _ => true,
+            }),
+            _ => {}
+        }
+    }
+
     /// Refuses what cannot get items.
     pub(super) fn takes_items(&self, node: NodeId) -> Result<()> {
         let is_dict = match self.graph.node(node) {

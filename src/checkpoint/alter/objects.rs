@@ -41,6 +41,16 @@ pub struct Objects {
     pub(super) arrays: BTreeMap<u64, SharedSource>,
 }
 
+/// Keys of one dict that begin alike.
+struct Below {
+    /// The dict.
+    node: NodeId,
+    /// Its name, with a dot; nothing for the top object.
+    above: String,
+    /// The keys, by their places among the items.
+    keys: BTreeMap<usize, String>,
+}
+
 /// The stream that holds the pickle.
 pub(super) fn pickle_source(checkpoint: &Checkpoint) -> Result<&SharedSource> {
     let graph = &checkpoint.graph;
@@ -218,11 +228,18 @@ impl Objects {
         if name == "." {
             return Err(Error::refused("the top object cannot be deleted"));
         }
-        if let Some(all) = self.names_below(checkpoint, name)? {
-            for name in &all {
-                self.delete(checkpoint, name)?;
-            }
-            return Ok(Done::was(counted(all.len()), None));
+        if let Some(below) = self.keys_below(checkpoint, name)? {
+            let fates = &mut self.grafts.fates;
+            checkpoint.change_entries(below.node, |index, entry| match below.keys.contains_key(&index) {
+                false => Some(entry),
+                true => {
+                    if entry.key_at != 0 {
+                        fates.entry(entry.key_at).or_default().is_gone = true;
+                    }
+                    None
+                }
+            });
+            return Ok(Done::was(counted(below.keys.len()), None));
         }
         let spot = self.spot(checkpoint, name)?.ok_or_else(|| checkpoint.not_there(name))?;
         let done = Done::was(checkpoint.described(spot.node), None);
@@ -245,8 +262,8 @@ impl Objects {
         Ok(done)
     }
 
-    /// The names of the keys that begin with a name and a dot, where they are keys of one dict and no object has the name.
-    fn names_below(&self, checkpoint: &Checkpoint, name: &str) -> Result<Option<Vec<String>>> {
+    /// The keys that begin with a name and a dot, where they are keys of one dict and no object has the name.
+    fn keys_below(&self, checkpoint: &Checkpoint, name: &str) -> Result<Option<Below>> {
         let Place::Of(root) = checkpoint.place(&checkpoint.top(), name)? else { return Ok(None) };
         let Some(stem) = root.stem.as_deref().filter(|_| join(&root.path) == name) else { return Ok(None) };
         if name.is_empty() {
@@ -259,24 +276,37 @@ impl Objects {
             Some(above) if above.ends_with('.') => above.to_owned(),
             _ => return Err(several()),
         };
-        let stem = format!("{stem}.");
-        let children = checkpoint.objects().children(checkpoint.objects().unwrap(root.node));
-        let labels = children.iter().map(|child| checkpoint.element(child.label).to_string());
-        let mut names: Vec<String> =
-            labels.filter(|label| label.starts_with(&stem)).map(|label| format!("{above}{label}")).collect();
-        let mut seen = HashSet::new();
-        names.retain(|name| seen.insert(name.clone()));
-        let all = checkpoint.names(&checkpoint.top())?.entries;
-        let inside = format!("{name}.");
+        let node = checkpoint.objects().unwrap(root.node);
+        let inside = format!("{stem}.");
+        let mut keys: BTreeMap<usize, String> = BTreeMap::new();
+        for (index, entry) in entries_of(&checkpoint.graph, node).into_iter().enumerate() {
+            let label = checkpoint.element(Label::Key(entry.key)).to_string();
+            if label.starts_with(&inside) {
+                keys.insert(index, label);
+            }
+        }
+        let labels: HashSet<&str> = keys.values().map(String::as_str).collect();
+        // one of the keys, an element below it: what else is listed stands elsewhere
         let is_below = |entry: &str| {
-            names.iter().any(|name| {
-                entry.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            })
+            let label = entry.strip_prefix(&above).unwrap_or_default();
+            let ends = label.match_indices('.').map(|(at, _)| at).chain([label.len()]);
+            ends.filter_map(|end| label.get(..end)).any(|label| labels.contains(label))
         };
-        if all.iter().map(names::Entry::name).any(|entry| entry.starts_with(&inside) && !is_below(&entry)) {
+        let inside = format!("{name}.");
+        let all = checkpoint.names(&checkpoint.top())?.entries;
+        let is_elsewhere =
+            all.iter().map(names::Entry::name).any(|entry| entry.starts_with(&inside) && !is_below(&entry));
+        let Some(first) = keys.values().next().filter(|_| labels.len() == keys.len() && !is_elsewhere) else {
+            return Err(several());
+        };
+        // the way there is as for one of them
+        let first = format!("{above}{first}");
+        let spot = self.spot(checkpoint, &first)?.ok_or_else(|| checkpoint.not_there(name))?;
+        if spot.parent != node {
             return Err(several());
         }
-        Ok(Some(names))
+        checkpoint.holder(&spot, &first)?;
+        Ok(Some(Below { node, above, keys }))
     }
 
     fn remove(&mut self, checkpoint: &mut Checkpoint, spot: &Spot, name: &str) -> Result<Holder> {
@@ -295,14 +325,8 @@ impl Objects {
         if from == "." {
             return self.wrap(checkpoint, to);
         }
-        if let Some(all) = self.names_below(checkpoint, from)? {
-            if to == "." {
-                return Err(Error::refused(format!("`{from}` is the beginning of several names, and no object")));
-            }
-            for name in &all {
-                self.rename(checkpoint, name, &format!("{to}{}", name.strip_prefix(from).unwrap_or_default()))?;
-            }
-            return Ok(Done::moved(counted(all.len())));
+        if let Some(below) = self.keys_below(checkpoint, from)? {
+            return self.rename_keys(checkpoint, from, to, &below);
         }
         let spot = self.spot(checkpoint, from)?.ok_or_else(|| checkpoint.not_there(from))?;
         let done = Done::moved(checkpoint.described(spot.node));
@@ -318,12 +342,7 @@ impl Objects {
             return Err(Error::refused(format!("`{from}` cannot be moved into itself")));
         }
         if container.node == spot.parent {
-            let holder = checkpoint.holder(&spot, from)?;
-            let key = checkpoint.new_key(container.node, &key)?;
-            checkpoint.replace_entry(&holder, Some(Entry { key, ..holder.entry }));
-            if holder.entry.key_at != 0 {
-                self.grafts.fates.entry(holder.entry.key_at).or_default().key = Some(key);
-            }
+            self.set_key(checkpoint, &spot, from, &key)?;
             return Ok(done);
         }
         checkpoint.takes_items(container.node)?;
@@ -331,6 +350,59 @@ impl Objects {
         self.comes_from(&holder);
         self.add(checkpoint, &container, &key, holder.entry.value)?;
         Ok(done)
+    }
+
+    /// Gives an item another key in its dict.
+    fn set_key(&mut self, checkpoint: &mut Checkpoint, spot: &Spot, name: &str, key: &str) -> Result<()> {
+        let holder = checkpoint.holder(spot, name)?;
+        let key = checkpoint.new_key(holder.node, key)?;
+        checkpoint.replace_entry(&holder, Some(Entry { key, ..holder.entry }));
+        if holder.entry.key_at != 0 {
+            self.grafts.fates.entry(holder.entry.key_at).or_default().key = Some(key);
+        }
+        Ok(())
+    }
+
+    /// Gives the keys of one dict that begin with a name another beginning.
+    fn rename_keys(&mut self, checkpoint: &mut Checkpoint, from: &str, to: &str, below: &Below) -> Result<Done> {
+        let Below { node, above, keys } = below;
+        if to == "." {
+            return Err(Error::refused(format!("`{from}` is the beginning of several names, and no object")));
+        }
+        if to.strip_prefix(from).is_some_and(|rest| rest.starts_with('.')) {
+            return Err(Error::refused(format!("`{from}` cannot be moved into itself")));
+        }
+        let Some(key) = to.strip_prefix(above.as_str()).filter(|key| !key.is_empty()) else {
+            let what = format!("keys that begin with `{from}` stay in their dict");
+            return Err(Error::refused(format!("{what}; give them a name that begins with `{above}`")));
+        };
+        // an object of that name, or of a part of it, is another place
+        for end in key.match_indices('.').map(|(at, _)| at).chain([key.len()]) {
+            let taken = format!("{above}{}", key.get(..end).unwrap_or_default());
+            let is_there = match checkpoint.place(&checkpoint.top(), &taken)? {
+                Place::Of(root) => join(&root.path) == taken && (root.stem.is_none() || end == key.len()),
+                Place::Ambiguous(..) => true,
+                Place::Nowhere => false,
+            };
+            if is_there {
+                return Err(Error::refused(format!("`{taken}` is there already")));
+            }
+        }
+        let stem = from.strip_prefix(above.as_str()).unwrap_or(from);
+        let mut new = HashMap::new();
+        for (index, label) in keys {
+            let label = format!("{key}{}", label.strip_prefix(stem).unwrap_or_default());
+            new.insert(*index, checkpoint.graph.push_str(&label)?);
+        }
+        let fates = &mut self.grafts.fates;
+        checkpoint.change_entries(*node, |index, entry| {
+            let key = new.get(&index).copied().unwrap_or(entry.key);
+            if key != entry.key && entry.key_at != 0 {
+                fates.entry(entry.key_at).or_default().key = Some(key);
+            }
+            Some(Entry { key, ..entry })
+        });
+        Ok(Done::moved(counted(keys.len())))
     }
 
     /// What stood in an item of the file stands elsewhere from now on.
