@@ -433,8 +433,9 @@ def merges(binary, originals, scratch):
                     torch.save(cut, parts[-1])
                 run(binary, "merge", *parts, "-o", out)
                 back = load(out, **({"weights_only": True} if WEIGHTS_ONLY else {}))
+                for name in state:  # what two parts shared was cut
+                    same(state[name], back[name])
                 assert type(back) is type(state) and list(back) == list(state), "keys differ"
-                assert all(elements(state[name]) == elements(back[name]) for name in state), "values differ"
                 assert getattr(back, "_metadata", None) == getattr(state, "_metadata", None), "_metadata differs"
             except Exception as e:
                 wrong.append("%s in %d parts: %s" % (path, len(names), str(e)[:400]))

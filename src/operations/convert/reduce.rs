@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{Job, Options, Outlet};
 use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::selection::Weight;
-use crate::checkpoint::{Checkpoint, Container};
+use crate::checkpoint::{Checkpoint, Container, Tensor};
 use crate::error::Result;
 use crate::operations::Input;
 use crate::pickle::{NodeId, Scan};
@@ -53,7 +53,10 @@ pub(in crate::operations) fn tensors_below(checkpoint: &Checkpoint, node: NodeId
     let is_tensor = |node: &NodeId| checkpoint.tensors.of(*node).is_some();
     let tensors: Vec<NodeId> = scan.order().iter().copied().filter(is_tensor).collect();
     let inner = tensors.iter().filter(|node| objects.constructor(**node) == Some(Constructor::Parameter));
-    let inner: HashSet<NodeId> = inner.filter_map(|node| objects.args(*node).first().copied()).collect();
+    let mut inner: HashSet<NodeId> = inner.filter_map(|node| objects.args(*node).first().copied()).collect();
+    // what a sparse one or a wrapper is made of is no tensor beside it
+    let parts = tensors.iter().filter_map(|node| checkpoint.tensor(checkpoint.tensors.of(*node)?));
+    inner.extend(parts.flat_map(Tensor::parts));
     Ok(tensors.iter().filter(|node| !inner.contains(node)).count() as u64)
 }
 
