@@ -402,22 +402,19 @@ fn pickled(path: &str, opcodes: &[u8]) {
     fs::write(path, [b"\x80\x02", opcodes, b"."].concat()).unwrap();
 }
 
-/// A tensor of two float32 in an array of numpy's, as opcodes.
-fn array(values: [f32; 2]) -> Vec<u8> {
-    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let mut opcodes = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x02\x85cnumpy\ndtype\nX\x02\x00\x00\x00f4K\x00K\x01\x87R(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x08".to_vec();
-    opcodes.extend(bytes);
-    opcodes.extend(b"tb");
-    opcodes
-}
+/// A tensor of two float32 in the storage "0", as opcodes.
+const TENSOR: &[u8] = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x02tQK\0K\x02\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR";
 
 #[test]
 fn keys_that_are_no_text() {
     let dir = Dir::new();
     let dict = |name: &str, keys: &[&[u8]]| {
         let path = dir.path(name);
-        let items: Vec<u8> = keys.iter().flat_map(|key| [key, array([1.0, 2.0]).as_slice()].concat()).collect();
-        pickled(&path, &[b"}(", items.as_slice(), b"u"].concat());
+        let items: Vec<u8> = keys.iter().flat_map(|key| [key, TENSOR].concat()).collect();
+        let pickle = [b"\x80\x02}(", items.as_slice(), b"u."].concat();
+        let members: &[(&str, &[u8])] =
+            &[("archive/data.pkl", &pickle), ("archive/data/0", &[7; 8]), ("archive/version", b"3\n")];
+        fs::write(&path, zip_of(members, zip::CompressionMethod::Stored)).unwrap();
         path
     };
     let numbers = dict("numbers.pkl", &[b"K\x00", b"K\x01"]);
@@ -444,9 +441,15 @@ fn keys_that_are_no_text() {
 #[test]
 fn advice_can_be_followed() {
     let error = refused(&format!("{STATE} torch-2.15-py311/multi_model.pt"), "x.pt");
-    assert!(error.starts_with("ckpt: torch-2.15-py311/multi_model.pt: holds several sets of weights; choose --root "), "{error}");
+    assert!(
+        error.starts_with("ckpt: torch-2.15-py311/multi_model.pt: holds several sets of weights; choose --root "),
+        "{error}"
+    );
     let error = refused(&format!("{STATE} weights/frozen.pt"), "x.pt");
-    assert!(error.starts_with("ckpt: weights/frozen.pt: ") && error.ends_with("; --root . takes them all\n"), "{error}");
+    assert!(
+        error.starts_with("ckpt: weights/frozen.pt: ") && error.ends_with("; --root . takes them all\n"),
+        "{error}"
+    );
     let dir = Dir::new();
     let values = dir.path("values.pkl");
     pickled(&values, b"}X\x01\x00\x00\x00aK\x01s");
