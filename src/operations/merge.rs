@@ -101,17 +101,17 @@ pub fn merge(
     let select = Select { root: options.root.clone(), ..Select::default() };
     let alone = convert::Options { to: options.to, select, ..convert::Options::default() };
     for Part { key, mut input } in parts {
-        let (top, metadata, of_input) = reduce(&mut input, reduced, &alone, outlet, progress).map_err(advised)?;
-        strings.add(&input.name, metadata);
+        let chosen = reduce(&mut input, reduced, &alone, outlet, progress).map_err(advised)?;
+        strings.add(&input.name, chosen.metadata);
         let Input { name, checkpoint: other, .. } = input;
         let moved = checkpoint.absorb(other, &name).map_err(|e| e.of_input(&name))?;
-        let top = match top {
+        let top = match chosen.top {
             Top::Object(node) => Taking::Object(moved.node(node)),
             Top::Weights(weights) => {
                 Taking::Weights(weights.into_iter().map(|weight| (weight.name, moved.node(weight.node))).collect())
             }
         };
-        told(&mut report, &name, key.as_deref(), of_input);
+        told(&mut report, &name, key.as_deref(), chosen.report);
         taken.push(Taken { name, key, top });
     }
     let joined = Joined::of(&mut checkpoint, taken, options.on_conflict, progress)?;

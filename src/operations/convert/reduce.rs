@@ -32,15 +32,23 @@ pub(in crate::operations) enum Top {
     Weights(Vec<Weight>),
 }
 
-/// Chooses, and says what is left out. The strings of `__metadata__` and what there is to say come with it. The input's
-/// objects are changed on the way.
+/// What was chosen of an input, and what there is to say.
+#[derive(Debug)]
+pub(in crate::operations) struct Chosen {
+    pub top: Top,
+    /// The strings of `__metadata__`.
+    pub metadata: Vec<(String, String)>,
+    pub report: Conversion,
+}
+
+/// Chooses, and says what is left out. The input's objects are changed on the way.
 pub(in crate::operations) fn reduce(
     input: &mut Input,
     to: Reduced,
     options: &Options,
     outlet: &Outlet,
     progress: &dyn Progress,
-) -> Result<(Top, Vec<(String, String)>, Conversion)> {
+) -> Result<Chosen> {
     let Input { name, checkpoint, .. } = input;
     let job = Job::new(name, checkpoint, options, outlet, None, progress);
     job.reduce(checkpoint, to).map_err(|e| e.of_input(name))
@@ -61,7 +69,7 @@ pub(in crate::operations) fn tensors_below(checkpoint: &Checkpoint, node: NodeId
 }
 
 impl Job<'_> {
-    fn reduce(mut self, checkpoint: &mut Checkpoint, to: Reduced) -> Result<(Top, Vec<(String, String)>, Conversion)> {
+    fn reduce(mut self, checkpoint: &mut Checkpoint, to: Reduced) -> Result<Chosen> {
         let aliases = checkpoint.restore_aliases()?;
         self.metadata = checkpoint.take_metadata();
         self.leave_out_metadata();
@@ -85,6 +93,6 @@ impl Job<'_> {
         };
         self.restored(&aliases);
         self.say_what_was_done();
-        Ok((top, self.metadata, self.report))
+        Ok(Chosen { top, metadata: self.metadata, report: self.report })
     }
 }
