@@ -190,6 +190,11 @@ impl Message {
         self
     }
 
+    /// Whether it names one of these settings.
+    pub fn names(&self, settings: &[Setting]) -> bool {
+        self.0.iter().any(|piece| matches!(piece, Piece::Setting(setting) if settings.contains(setting)))
+    }
+
     /// Adds another message.
     #[must_use]
     pub fn message(mut self, other: Message) -> Self {
@@ -260,6 +265,7 @@ mod tests {
         let message = Message::from("leave it out with ").setting(Setting::Exclude).text(" or ").setting(Setting::Drop);
         assert_eq!(message.to_string(), "leave it out with exclude or drop");
         assert_eq!(message.spoken(|setting| format!("<{}>", setting.name())), "leave it out with <exclude> or <drop>");
+        assert!(message.names(&[Setting::Drop]) && !message.names(&[Setting::Root]));
         let joined = Message::joined([Setting::Root.then(" a"), Message::from("b")], "; ");
         assert_eq!(joined.to_string(), "root a; b");
         assert_eq!(Message::joined([], "; "), Message::default());

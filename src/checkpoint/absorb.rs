@@ -13,7 +13,7 @@ use crate::checkpoint::open::{Opened, Parts};
 use crate::checkpoint::storage::StorageId;
 use crate::checkpoint::{Checkpoint, Container, SavedPart};
 use crate::container::zip::Zip;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::pickle::{Graph, Moved, NodeId};
 use crate::source::SharedSource;
@@ -84,24 +84,35 @@ impl Checkpoint {
         self.origins.iter().find(|origin| origin.nodes.contains(&node.index()))
     }
 
+    /// Says of an error about an object which of several checkpoints that was in.
+    pub(crate) fn of_origin(&self, node: NodeId, e: Error) -> Error {
+        match self.origin_of(node) {
+            Some(origin) => e.of_input(&origin.name),
+            None => e,
+        }
+    }
+
     /// Makes each class and function of several checkpoints one object, as it is in Python, so that their pickle names it
     /// once. Within one checkpoint everything stays as its pickle had it.
     pub fn unify_globals(&mut self) -> Result<()> {
         let mut known: HashMap<(Vec<u8>, Vec<u8>), NodeId> = HashMap::new();
         let mut new: HashMap<NodeId, NodeId> = HashMap::new();
-        let made_since = self.origins.iter().map(|origin| origin.nodes.end).max().unwrap_or(0)..self.graph.len();
-        let ranges = self.origins.iter().map(|origin| (origin.nodes.clone(), true)).chain([(made_since, false)]);
-        for (range, is_origin) in ranges {
-            let mut seen = HashSet::new();
-            for node in self.graph.ids().skip(range.start).take(range.len()) {
-                let Some(names) = self.graph.global_names(node)? else { continue };
-                if is_origin && !seen.insert(names.clone()) {
-                    continue;
-                }
-                match known.entry(names) {
-                    Entry::Vacant(place) => drop(place.insert(node)),
-                    Entry::Occupied(first) => drop(new.insert(node, *first.get())),
-                }
+        // each was taken in behind those before it
+        let mut ends = self.origins.iter().map(|origin| &origin.nodes).filter(|nodes| !nodes.is_empty());
+        let mut within = ends.next();
+        let mut seen = HashSet::new();
+        for node in self.graph.ids() {
+            while within.is_some_and(|nodes| nodes.end <= node.index()) {
+                within = ends.next();
+                seen.clear();
+            }
+            let Some(names) = self.graph.global_names(node)? else { continue };
+            if within.is_some() && !seen.insert(names.clone()) {
+                continue;
+            }
+            match known.entry(names) {
+                Entry::Vacant(place) => drop(place.insert(node)),
+                Entry::Occupied(first) => drop(new.insert(node, *first.get())),
             }
         }
         self.graph.redirect(&new);

@@ -67,11 +67,11 @@ pub fn resave(checkpoint: &mut Checkpoint, root: NodeId, options: &Resave) -> Re
     let unbounded = Limits { max_read_bytes: u64::MAX, ..work.checkpoint.limits.clone() };
     work.kept.extend(&options.uncast.storages);
     for node in &order {
-        work.look(*node, &unbounded).map_err(|e| work.of_origin(*node, e))?;
+        work.look(*node, &unbounded).map_err(|e| work.checkpoint.of_origin(*node, e))?;
     }
     work.divide()?;
     for node in order {
-        work.edit(node).map_err(|e| work.of_origin(node, e))?;
+        work.edit(node).map_err(|e| work.checkpoint.of_origin(node, e))?;
     }
     Ok(work.planned.into_iter().map(|planned| planned.stored).collect())
 }
@@ -91,14 +91,6 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Says of an error which of several checkpoints it is about.
-    fn of_origin(&self, node: NodeId, e: Error) -> Error {
-        match self.checkpoint.origin_of(node) {
-            Some(origin) => e.of_input(&origin.name),
-            None => e,
-        }
-    }
-
     fn edit(&mut self, node: NodeId) -> Result<()> {
         if let Some(Persistent::Class(class)) = self.checkpoint.storages.meaning(node) {
             if !self.options.legacy {

@@ -345,7 +345,7 @@ impl Tensor {
     }
 
     /// The nodes of the tensors that it consists of.
-    pub(super) fn parts(&self) -> impl Iterator<Item = &NodeId> {
+    pub fn parts(&self) -> impl Iterator<Item = &NodeId> {
         let parts = match &self.data {
             Data::Parts(parts) => parts.as_slice(),
             _ => &[],

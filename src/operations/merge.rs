@@ -12,9 +12,8 @@ mod strings;
 use std::collections::HashSet;
 
 use self::join::Joined;
-use crate::checkpoint::Checkpoint;
-use crate::checkpoint::Container;
-use crate::error::{Error, ErrorKind, Result};
+use crate::checkpoint::{Checkpoint, Container};
+use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::message::{Message, Note, Setting};
 use crate::operations::Input;
@@ -102,17 +101,17 @@ pub fn merge(
     let select = Select { root: options.root.clone(), ..Select::default() };
     let alone = convert::Options { to: options.to, select, ..convert::Options::default() };
     for Part { key, mut input } in parts {
-        let (top, metadata, of_input) = reduce(&mut input, reduced, &alone, outlet, progress).map_err(advised)?;
-        strings.add(&input.name, metadata);
+        let chosen = reduce(&mut input, reduced, &alone, outlet, progress).map_err(advised)?;
+        strings.add(&input.name, chosen.metadata);
         let Input { name, checkpoint: other, .. } = input;
         let moved = checkpoint.absorb(other, &name).map_err(|e| e.of_input(&name))?;
-        let top = match top {
+        let top = match chosen.top {
             Top::Object(node) => Taking::Object(moved.node(node)),
             Top::Weights(weights) => {
                 Taking::Weights(weights.into_iter().map(|weight| (weight.name, moved.node(weight.node))).collect())
             }
         };
-        told(&mut report, &name, key.as_deref(), of_input);
+        told(&mut report, &name, key.as_deref(), chosen.report);
         taken.push(Taken { name, key, top });
     }
     let joined = Joined::of(&mut checkpoint, taken, options.on_conflict, progress)?;
@@ -157,13 +156,20 @@ fn keyed(parts: &[Part], options: &Options) -> Result<bool> {
     Ok(is_keyed)
 }
 
-/// What a conversion advises is not among the settings here, or is about names of the output.
+/// What a conversion advises and is no setting here.
+const ELSEWHERE: [Setting; 4] = [Setting::Dtype, Setting::Device, Setting::StateDict, Setting::SaveValues];
+
+/// An error about one input, with advice that can be followed here: names to leave out are those of the output.
 fn advised(e: Error) -> Error {
-    match e.kind() {
-        ErrorKind::Io | ErrorKind::Limit => e,
-        _ if e.advice().is_none() => e,
-        _ => e.advise("leave it out of the input first with `ckpt convert`"),
-    }
+    let names = [Setting::Include, Setting::Exclude, Setting::Drop];
+    let is_about_input = e.advice().is_some_and(|advice| advice.names(&ELSEWHERE) || advice.names(&names));
+    if is_about_input { e.advise("change the input first with `ckpt convert`") } else { e }
+}
+
+/// The same of what is written.
+fn advised_of_output(e: Error) -> Error {
+    let is_elsewhere = e.advice().is_some_and(|advice| advice.names(&ELSEWHERE));
+    if is_elsewhere { e.advise("change the input first with `ckpt convert`") } else { e }
 }
 
 /// Says what was taken of one input.
@@ -199,7 +205,7 @@ fn write(
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let name = format!("{}{more}", names.join(", "));
     let mut input = Input { name, name_bytes: None, bytes: 0, checkpoint };
-    let done = convert(&mut input, &conversion, outlet, None, progress)?;
+    let done = convert(&mut input, &conversion, outlet, None, progress).map_err(advised_of_output)?;
     let count = counted(report.inputs.len() as u64, "input");
     report.notes.extend(done.notes.into_iter().map(|note| Note { file: done.output.clone(), ..note }));
     let tensors = if of_arrays { done.tensors } else { tensors_below(&input.checkpoint, input.checkpoint.root)? };

@@ -179,10 +179,15 @@ fn others(checkpoint: &Checkpoint, names: &Names) -> Vec<Stored> {
     }
     let (of_arrays, of_objects): (Vec<_>, Vec<_>) =
         checkpoint.origins.iter().partition(|origin| origin.container == Container::Npz);
+    // a key may stand before the name
+    let names_of_arrays: HashSet<&str> = match of_arrays.is_empty() {
+        true => HashSet::new(),
+        false => names.0.iter().flat_map(|name| ends(name)).collect(),
+    };
     for zip in of_arrays.into_iter().filter_map(|origin| origin.zip.as_ref()) {
         let is_wanted = |index: &usize| {
             let array = zip.members.get(*index).and_then(|member| member.name.strip_suffix(".npy"));
-            array.is_some_and(|array| names.take(array))
+            array.is_some_and(|array| names_of_arrays.contains(array))
         };
         found.extend((0..zip.members.len()).filter(is_wanted).map(|index| (None, Arc::clone(zip), index)));
     }
@@ -215,6 +220,12 @@ fn others(checkpoint: &Checkpoint, names: &Names) -> Vec<Stored> {
         }
     }
     found
+}
+
+/// A name, and what is behind each of its dots.
+fn ends(name: &str) -> impl Iterator<Item = &str> {
+    let behind = name.match_indices('.').filter_map(|(dot, _)| name.get(dot + 1..));
+    std::iter::once(name).chain(behind)
 }
 
 /// Whether a member lies where storages do.

@@ -117,7 +117,9 @@ fn parts_of_a_state_dict_come_back_as_the_whole() {
 fn what_is_not_the_weights_is_named() {
     let dir = Dir::new();
     let out = dir.path("x.pt");
-    let run_of = merge(&format!("{CHECKPOINT} torch-2.15-py311/bare_tensor.pt --json"), &out);
+    let other = dir.path("other.safetensors");
+    tensors(&other, &[("w", &[1.0])]);
+    let run_of = merge(&format!("{CHECKPOINT} {other} --json"), &out);
     let report = run_of.exits(0);
     assert!(
         report.stderr.contains(&format!("{CHECKPOINT}: weights: model_state_dict, 13 tensors")),
@@ -172,7 +174,7 @@ fn a_name_of_two_inputs() {
             let conflict = serde_json::json!({"name": "w", "inputs": [a, b], "kept": kept});
             assert_eq!(report.json()["conflicts"][0], conflict);
             assert!(
-                report.stderr.contains(&format!("{kept}: kept of those that several inputs have: w, u")),
+                report.stderr.contains(&format!("{kept}: kept from this input, though others have it too: w, u")),
                 "{}",
                 report.stderr
             );
@@ -324,7 +326,8 @@ fn where_it_goes() {
 #[test]
 fn damage_is_told_with_the_file() {
     let dir = Dir::new();
-    let broken = dir.path("broken.pt");
+    let (broken, other) = (dir.path("broken.pt"), dir.path("other.safetensors"));
+    tensors(&other, &[("w", &[1.0])]);
     let mut bytes = fs::read(testdata(STATE)).unwrap();
     let wanted: Vec<u8> = {
         let run = run(&format!("extract {STATE} features.3.weight -o - --to bin")).exits(0);
@@ -336,7 +339,7 @@ fn damage_is_told_with_the_file() {
     for (arguments, output) in [
         (format!("good={STATE} bad={broken}"), "x.pt"),
         (format!("good={STATE} bad={broken}"), "x.safetensors"),
-        (format!("{broken} torch-2.15-py311/bare_tensor.pt"), "y.pt"),
+        (format!("{broken} {other}"), "y.pt"),
     ] {
         let report = merge(&format!("{arguments} --json"), &dir.path(output)).exits(0);
         let doubtful = report.json()["doubtful"].clone();
@@ -392,6 +395,74 @@ fn metadata_of_safetensors_and_of_modules() {
     assert!(header.contains(r#""__metadata__":{"format":"pt","step":"1","who":"b"}"#), "{header}");
     let report = merge(&format!("{a} {b}"), &dir.path("out.pt")).exits(0);
     assert!(report.stderr.contains("left out: __metadata__"), "{}", report.stderr);
+}
+
+/// A pickle, protocol 2, that nothing else is in.
+fn pickled(path: &str, opcodes: &[u8]) {
+    fs::write(path, [b"\x80\x02", opcodes, b"."].concat()).unwrap();
+}
+
+/// A tensor of two float32 in the storage "0", as opcodes.
+const TENSOR: &[u8] = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x02tQK\0K\x02\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR";
+
+#[test]
+fn keys_that_are_no_text() {
+    let dir = Dir::new();
+    let dict = |name: &str, keys: &[&[u8]]| {
+        let path = dir.path(name);
+        let items: Vec<u8> = keys.iter().flat_map(|key| [key, TENSOR].concat()).collect();
+        let pickle = [b"\x80\x02}(", items.as_slice(), b"u."].concat();
+        let members: &[(&str, &[u8])] =
+            &[("archive/data.pkl", &pickle), ("archive/data/0", &[7; 8]), ("archive/version", b"3\n")];
+        fs::write(&path, zip_of(members, zip::CompressionMethod::Stored)).unwrap();
+        path
+    };
+    let numbers = dict("numbers.pkl", &[b"K\x00", b"K\x01"]);
+    let others = dict("others.pkl", &[b"K\x02", b"\x88"]);
+    // True is 1
+    let error = refused(&format!("{numbers} {others} --root ."), "x.pt");
+    assert!(error.contains("1 name is in more than one input: 1 ("), "{error}");
+    let out = dir.path("numbers.pt");
+    let third = dict("third.pkl", &[b"K\x07"]);
+    merge(&format!("{numbers} {third} --root ."), &out).exits(0);
+    assert_eq!(names(&out), ["0", "1", "7"]);
+    for (name, key, shown) in [("tuple", &b"K\x00K\x01\x86"[..], "(0, 1)"), ("float", b"G\x3f\xf0\0\0\0\0\0\0", "1.0")]
+    {
+        let odd = dict(name, &[key]);
+        let error = refused(&format!("{odd} {numbers} --root ."), "x.pt");
+        assert!(error.contains(&format!("a key that is neither text nor a number: {shown}")), "{error}");
+        // a key of its own above it makes no difference between its keys
+        merge(&format!("a={odd} b={numbers}"), &dir.path(&format!("{name}.pt"))).exits(0);
+    }
+    let error = refused("torch-2.15-py311/bare_tensor.pt torch-2.15-py311/cnn_state.pt", "x.pt");
+    assert_eq!(error, "ckpt: torch-2.15-py311/bare_tensor.pt: is one tensor without a name; give every input a key\n");
+}
+
+#[test]
+fn advice_can_be_followed() {
+    let error = refused(&format!("{STATE} torch-2.15-py311/multi_model.pt"), "x.pt");
+    assert!(
+        error.starts_with("ckpt: torch-2.15-py311/multi_model.pt: holds several sets of weights; choose --root "),
+        "{error}"
+    );
+    let error = refused(&format!("{STATE} weights/frozen.pt"), "x.pt");
+    assert!(
+        error.starts_with("ckpt: weights/frozen.pt: ") && error.ends_with("; --root . takes them all\n"),
+        "{error}"
+    );
+    let dir = Dir::new();
+    let values = dir.path("values.pkl");
+    pickled(&values, b"}X\x01\x00\x00\x00aK\x01s");
+    assert_eq!(refused(&format!("{STATE} {values}"), "x.pt"), format!("ckpt: {values}: holds no tensors\n"));
+    // a cast is not to be had here
+    let error = refused("a=torch-2.15-py311/dtypes.pt", "x.npz");
+    assert!(
+        error.starts_with("ckpt: torch-2.15-py311/dtypes.pt: a.")
+            && error.ends_with("; change the input first with `ckpt convert`\n")
+            || error.contains("--exclude"),
+        "{error}"
+    );
+    assert!(!error.contains("--dtype"), "{error}");
 }
 
 #[test]

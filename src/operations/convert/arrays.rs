@@ -88,7 +88,7 @@ impl Job<'_> {
             let tensor = checkpoint.weight(&weight)?;
             let cast = self.options.dtype.as_ref().filter(|_| !casts.kept.tensors.contains(&weight.id));
             let made = self.named_tensor(checkpoint, &weight.name, tensor, cast);
-            let (elements, cast) = made.map_err(|e| e.of_part(&weight.name))?;
+            let (elements, cast) = made.map_err(|e| checkpoint.of_origin(weight.node, e.of_part(&weight.name)))?;
             named.push(NamedTensor { name: weight.name, elements, cast });
         }
         Ok(named)

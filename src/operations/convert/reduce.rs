@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{Job, Options, Outlet};
 use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::selection::Weight;
-use crate::checkpoint::{Checkpoint, Container};
+use crate::checkpoint::{Checkpoint, Container, Tensor};
 use crate::error::Result;
 use crate::operations::Input;
 use crate::pickle::{NodeId, Scan};
@@ -32,15 +32,23 @@ pub(in crate::operations) enum Top {
     Weights(Vec<Weight>),
 }
 
-/// Chooses, and says what is left out. The strings of `__metadata__` and what there is to say come with it. The input's
-/// objects are changed on the way.
+/// What was chosen of an input, and what there is to say.
+#[derive(Debug)]
+pub(in crate::operations) struct Chosen {
+    pub top: Top,
+    /// The strings of `__metadata__`.
+    pub metadata: Vec<(String, String)>,
+    pub report: Conversion,
+}
+
+/// Chooses, and says what is left out. The input's objects are changed on the way.
 pub(in crate::operations) fn reduce(
     input: &mut Input,
     to: Reduced,
     options: &Options,
     outlet: &Outlet,
     progress: &dyn Progress,
-) -> Result<(Top, Vec<(String, String)>, Conversion)> {
+) -> Result<Chosen> {
     let Input { name, checkpoint, .. } = input;
     let job = Job::new(name, checkpoint, options, outlet, None, progress);
     job.reduce(checkpoint, to).map_err(|e| e.of_input(name))
@@ -53,12 +61,15 @@ pub(in crate::operations) fn tensors_below(checkpoint: &Checkpoint, node: NodeId
     let is_tensor = |node: &NodeId| checkpoint.tensors.of(*node).is_some();
     let tensors: Vec<NodeId> = scan.order().iter().copied().filter(is_tensor).collect();
     let inner = tensors.iter().filter(|node| objects.constructor(**node) == Some(Constructor::Parameter));
-    let inner: HashSet<NodeId> = inner.filter_map(|node| objects.args(*node).first().copied()).collect();
+    let mut inner: HashSet<NodeId> = inner.filter_map(|node| objects.args(*node).first().copied()).collect();
+    // what a sparse one or a wrapper is made of is no tensor beside it
+    let parts = tensors.iter().filter_map(|node| checkpoint.tensor(checkpoint.tensors.of(*node)?));
+    inner.extend(parts.flat_map(Tensor::parts));
     Ok(tensors.iter().filter(|node| !inner.contains(node)).count() as u64)
 }
 
 impl Job<'_> {
-    fn reduce(mut self, checkpoint: &mut Checkpoint, to: Reduced) -> Result<(Top, Vec<(String, String)>, Conversion)> {
+    fn reduce(mut self, checkpoint: &mut Checkpoint, to: Reduced) -> Result<Chosen> {
         let aliases = checkpoint.restore_aliases()?;
         self.metadata = checkpoint.take_metadata();
         self.leave_out_metadata();
@@ -82,6 +93,6 @@ impl Job<'_> {
         };
         self.restored(&aliases);
         self.say_what_was_done();
-        Ok((top, self.metadata, self.report))
+        Ok(Chosen { top, metadata: self.metadata, report: self.report })
     }
 }

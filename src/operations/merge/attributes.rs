@@ -13,7 +13,7 @@ use crate::report::convert::LeftOut;
 
 const METADATA: &str = "_metadata";
 /// Characters of what is said of a module.
-const MAX_SHOWN: usize = 200;
+const MAX_SHOWN: usize = 1000;
 
 /// The attributes of a joined state dict.
 #[derive(Debug, Default)]

@@ -130,7 +130,7 @@ impl Joined {
             }
         }
         for (kept, names) in by_input {
-            let what = format!("kept of those that several inputs have: {}", some_of(&names, MAX_NOTED));
+            let what = format!("kept from this input, though others have it too: {}", some_of(&names, MAX_NOTED));
             report.notes.push(Note::new(kept, what));
         }
         report.notes.extend(self.notes);
@@ -173,6 +173,12 @@ impl Join<'_> {
         let mut places: HashMap<KeyIdentity<'_>, usize, foldhash::fast::RandomState> = HashMap::default();
         let mut all: Vec<Named> = Vec::new();
         for (from, items) in inputs.iter().enumerate() {
+            if let [entry] = items
+                && self.checkpoint.graph.str(entry.key).as_deref() == Some("")
+            {
+                let e = Error::refused("is one tensor without a name").advise("give every input a key");
+                return Err(e.of_input(self.name(from)));
+            }
             for entry in *items {
                 let identity = objects.identity(entry.key);
                 if let KeyIdentity::Node(key) = identity {
