@@ -21,7 +21,7 @@ use super::{ALONE, bounded, every_place, on_all_cores};
 /// Larger files say nothing more.
 const MAX_BYTES: u64 = 64 << 10;
 /// Places of a file that a sample takes of each kind of damage.
-const SAMPLE: usize = 6;
+const SAMPLE: usize = 3;
 /// Time for each kind of damage to a file, where every place would take longer.
 const TIME: Duration = Duration::from_millis(60);
 
