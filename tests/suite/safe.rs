@@ -200,7 +200,8 @@ fn older_forms_where_they_say_the_same() {
 
 fn member(path: &Path, name: &str) -> Vec<u8> {
     let mut archive = zip::ZipArchive::new(fs::File::open(path).unwrap()).unwrap();
-    let index = (0..archive.len()).find(|index| archive.name_for_index(*index).unwrap().unwrap().ends_with(name)).unwrap();
+    let index =
+        (0..archive.len()).find(|index| archive.name_for_index(*index).unwrap().unwrap().ends_with(name)).unwrap();
     let mut content = Vec::new();
     std::io::Read::read_to_end(&mut archive.by_index(index).unwrap(), &mut content).unwrap();
     content
