@@ -149,7 +149,7 @@ mod tests {
     use crate::source::{MemorySource, read_vec};
 
     fn counting(len: usize) -> (Vec<u8>, Arc<Summed>) {
-        let bytes: Vec<u8> = (0..len).map(|i| (i * 7 % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..len).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect();
         let source: SharedSource = Arc::new(MemorySource::new(bytes.clone()));
         (bytes, Summed::over(source))
     }
