@@ -317,7 +317,11 @@ impl<'a> Scanner<'a> {
             }
             // what stands before an archive is there for another reader, also where nothing of it is called
             Reading::HiddenInZip => {
-                if self.hidden(source, place, depth)? { Ok(()) } else { self.before_the_break(source, place, depth) }
+                if self.hidden(source, place, depth)? {
+                    Ok(())
+                } else {
+                    self.before_the_break(source, place, depth)
+                }
             }
             Reading::HiddenOrSearched => {
                 if !self.hidden(source, place, depth)? && self.search(source, 0, Some(MOST_SEARCHED), place)? {
