@@ -279,7 +279,7 @@ pub(super) const DANGEROUS: &[(&str, &str, &str)] = &[
     ),
     ("transformers.utils.import_utils", "_LazyModule", IMPORTS),
     // what calls the function that it is given
-    ("heapq _heapq", "nsmallest nlargest merge", REACHES),
+    ("heapq _heapq", "nsmallest nlargest", REACHES),
     ("functools _functools", "cmp_to_key", REACHES),
     (
         "numpy numpy.lib numpy.lib.shape_base numpy.lib._shape_base_impl numpy.lib.function_base \
