@@ -122,7 +122,7 @@ fn a_pickle_behind_a_frame_at_the_beginning() {
     let first = [frame(4), b"N.\xff\xff".to_vec()].concat();
     assert_eq!(globals(&[&first[..], b"(cm\nf\no0"].concat()), ["m.f()"]);
     let chain = [&first.repeat(40)[..], b"(cm\nf\no0"].concat();
-    assert!(globals(&chain).len() <= 1);
+    assert_eq!(globals(&chain), ["m.f()"]);
 }
 
 /// Where a frame ends, as C reads it, may be inside another one: a pickle behind it begins elsewhere.
