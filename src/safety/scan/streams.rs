@@ -245,6 +245,10 @@ impl Scanner<'_> {
             let head = read_vec(rest.as_ref(), 0, rest.len().min(HEAD_BYTES))?;
             let place = if at == 0 { Cow::Borrowed(place) } else { Cow::Owned(at_byte(place, source.absolute(at))) };
             if self.hidden_from(&head, &rest, &place, depth)? {
+                // who does not read frames whole comes to what stands before as well
+                if at > 0 {
+                    self.before_the_break(source, &place, depth)?;
+                }
                 return Ok(true);
             }
             // a frame that goes on after STOP hides what lies behind it from all but who reads it whole
