@@ -4,8 +4,9 @@
 //! collections, common classes of configurations) and of what Python and its libraries offer to run code, start
 //! processes, touch files or reach the network.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 mod dangerous;
 mod kinds;
@@ -75,10 +76,10 @@ pub fn condition(module: &str, name: &str) -> Option<Condition> {
         ("operator" | "_operator", "getitem") => Some(Condition::Item),
         ("builtins" | "__builtin__", "getattr") => Some(Condition::GetAttr),
         ("cloudpickle.cloudpickle" | "cloudpickle", "_builtin_type") => Some(Condition::TypeName),
-        _ => CONSTRUCTORS
-            .iter()
-            .find(|row| row.0.split(' ').any(|known| known == module) && holds(row.1, name))
-            .map(|row| Condition::Init(row.2))
+        _ => TABLES
+            .constructors
+            .get(&(module, name))
+            .map(|why| Condition::Init(why))
             .or_else(|| is_only_made(module, name).then_some(Condition::Made)),
     }
 }
@@ -272,10 +273,6 @@ fn classify_here(module: &str, name: &str) -> Status {
     kinds::no_use(module, name).map_or(Status::Unknown, Status::Dangerous)
 }
 
-fn holds(list: &str, name: &str) -> bool {
-    list.split_ascii_whitespace().any(|known| known == name)
-}
-
 /// Whether a global is dangerous by its name, and not only because nothing else is known of it.
 pub fn is_named_dangerous(module: &str, name: &str) -> bool {
     !is_known(module, name) && danger(module, name).is_some()
@@ -312,8 +309,8 @@ fn danger(module: &str, name: &str) -> Option<&'static str> {
 /// Globals by module and name, and parts of packages of which all classes are meant.
 #[derive(Default)]
 struct Listed {
-    names: HashSet<(&'static str, &'static str)>,
-    parts: HashSet<&'static str>,
+    names: FxHashSet<(&'static str, &'static str)>,
+    parts: FxHashSet<&'static str>,
 }
 
 impl Listed {
@@ -343,12 +340,13 @@ struct Tables {
     known: Listed,
     made: Listed,
     /// With the number of the row: the first one counts.
-    dangerous: HashMap<(&'static str, &'static str), (usize, &'static str)>,
-    dangerous_parts: HashMap<&'static str, (usize, &'static str)>,
+    dangerous: FxHashMap<(&'static str, &'static str), (usize, &'static str)>,
+    dangerous_parts: FxHashMap<&'static str, (usize, &'static str)>,
+    constructors: FxHashMap<(&'static str, &'static str), &'static str>,
 }
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| {
-    let (mut dangerous, mut dangerous_parts) = (HashMap::new(), HashMap::new());
+    let (mut dangerous, mut dangerous_parts) = (FxHashMap::default(), FxHashMap::default());
     for (row, (modules, names, why)) in DANGEROUS.iter().enumerate() {
         for module in modules.split_ascii_whitespace() {
             for name in names.split_ascii_whitespace() {
@@ -359,7 +357,15 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
             }
         }
     }
-    Tables { known: Listed::of(KNOWN), made: Listed::of(MADE), dangerous, dangerous_parts }
+    let mut constructors = FxHashMap::default();
+    for (modules, names, why) in CONSTRUCTORS {
+        for module in modules.split_ascii_whitespace() {
+            for name in names.split_ascii_whitespace() {
+                constructors.entry((module, name)).or_insert(*why);
+            }
+        }
+    }
+    Tables { known: Listed::of(KNOWN), made: Listed::of(MADE), dangerous, dangerous_parts, constructors }
 });
 
 /// A module and the packages that it lies in.

@@ -169,6 +169,35 @@ fn states_that_are_run_are_danger() {
     }
 }
 
+/// Annotations, formulas and the like are text that is evaluated, and some functions call the one that they are given.
+#[test]
+fn what_evaluates_or_calls_what_it_is_given_is_danger() {
+    for (module, name) in [
+        ("typing", "get_type_hints"),
+        ("attr", "make_class"),
+        ("pydantic.main", "create_model"),
+        ("patsy", "dmatrix"),
+        ("statsmodels.formula.api", "ols"),
+        ("sympy", "lambdify"),
+        ("heapq", "nsmallest"),
+        ("functools", "cmp_to_key"),
+        ("numpy", "apply_along_axis"),
+        ("scipy.optimize", "minimize"),
+        ("pandas", "DataFrame.pipe"),
+        ("torch.utils._pytree", "tree_map"),
+        ("toolz.functoolz", "compose"),
+        ("gymnasium", "make"),
+    ] {
+        for (how, bytes) in calls(module, name) {
+            assert!(is_danger(bytes), "{module} {name} by {how}");
+        }
+    }
+    // their results and the structures that they go through are none
+    for (module, name) in [("scipy.optimize._optimize", "OptimizeResult"), ("torch.utils._pytree", "TreeSpec")] {
+        assert!(!is_danger(pickle(&[&global(module, name), b")\x81"])), "{module} {name}");
+    }
+}
+
 /// Chains of harmless steps that end in a call.
 #[test]
 fn chains_that_end_in_a_call_are_danger() {

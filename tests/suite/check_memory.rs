@@ -82,6 +82,10 @@ fn numbers_that_say_how_much() {
         ("operator.mul", vec![b"]".to_vec(), int(HUGE)]),
         ("operator.mod", vec![text("%20000000000d"), int(1)]),
         ("operator.pow", vec![int(10), int(HUGE)]),
+        // 400 MB, and hours
+        ("builtins.pow", vec![int(10), int(1_000_000_000)]),
+        ("math.factorial", vec![int(100_000_000)]),
+        ("builtins.format", vec![int(1), text(">20000000000")]),
         ("operator.lshift", vec![int(1), int(HUGE)]),
         ("fractions.Fraction", vec![text("1e20000000000")]),
     ] {
@@ -149,6 +153,7 @@ fn what_libraries_save_is_none() {
         ("builtins.set", vec![items.clone()]),
         ("builtins.bytearray", vec![text(&"x".repeat(5000))]),
         ("collections.deque", vec![items, int(HUGE)]),
+        ("builtins.pow", vec![int(2), int(64)]),
         ("builtins.slice", vec![int(0), int(HUGE), int(1)]),
         ("fractions.Fraction", vec![text("1/3")]),
         ("numpy.dtype", vec![text("V2000000000")]),

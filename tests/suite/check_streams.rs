@@ -116,6 +116,19 @@ fn a_pickle_behind_a_legacy_stream() {
     assert_eq!(globals(&[&five[..], b"c\0\0\0\0\0\0\0\n\0\0\0\n\x80\xff"].concat()), [""; 0]);
 }
 
+/// The same where no PROTO says that it is a pickle.
+#[test]
+fn a_pickle_behind_a_frame_at_the_beginning() {
+    let first = [frame(4), b"N.\xff\xff".to_vec()].concat();
+    assert_eq!(globals(&[&first[..], b"(cm\nf\no0"].concat()), ["m.f()"]);
+    let chain = [&first.repeat(40)[..], b"(cm\nf\no0"].concat();
+    assert_eq!(globals(&chain), ["m.f()"]);
+    // what breaks inside the frame has imported what it names
+    let inside = b"N.\x80\x02cm\ng\n\xff";
+    let named = [frame(inside.len() as u64), inside.to_vec(), b"(cm\nf\no0".to_vec()].concat();
+    assert_eq!(globals(&named), ["m.f()", "m.g"]);
+}
+
 /// Where a frame ends, as C reads it, may be inside another one: a pickle behind it begins elsewhere.
 #[test]
 fn a_pickle_behind_frames_in_frames() {

@@ -256,6 +256,71 @@ pub(super) const DANGEROUS: &[(&str, &str, &str)] = &[
     ("pymongo redis sqlalchemy psycopg2 MySQLdb plumbum fabric execnet botocore boto dulwich git sh", "*", NET),
     ("asteval RestrictedPython simpleeval", "*", RUNS),
     ("tqdm.contrib", "*", NET),
+    // annotations and formulas are text that is evaluated
+    (
+        "typing typing_extensions annotationlib",
+        "get_type_hints evaluate_forward_ref get_annotations call_annotate_function",
+        RUNS,
+    ),
+    ("attr attr._make attrs", "make_class", RUNS),
+    ("pydantic pydantic.main pydantic.v1 pydantic.v1.main", "create_model", RUNS),
+    ("patsy patsy.highlevel patsy.build", "dmatrix dmatrices build_design_matrices design_matrix_builders", RUNS),
+    ("patsy.eval", "EvalFactor EvalEnvironment", RUNS),
+    ("statsmodels.formula", "*", RUNS),
+    ("sympy sympy.utilities sympy.utilities.lambdify", "lambdify", RUNS),
+    ("Cython cython pyximport langchain_experimental mock", "*", RUNS),
+    ("decorator", "FunctionMaker decorate decorator contextmanager dispatch_on", RUNS),
+    ("fire gin jsonargparse", "*", REACHES),
+    ("lightning.pytorch.cli pytorch_lightning.cli pytorch_lightning.utilities.cli", "LightningCLI", IMPORTS),
+    (
+        "gym gymnasium gym.envs.registration gymnasium.envs.registration",
+        "make make_vec load load_env_creator load_env_plugins",
+        IMPORTS,
+    ),
+    ("transformers.utils.import_utils", "_LazyModule", IMPORTS),
+    // what calls the function that it is given
+    ("heapq _heapq", "nsmallest nlargest", REACHES),
+    ("functools _functools", "cmp_to_key", REACHES),
+    (
+        "numpy numpy.lib numpy.lib.shape_base numpy.lib._shape_base_impl numpy.lib.function_base \
+         numpy.lib._function_base_impl numpy.core.numeric numpy._core.numeric numpy.core.umath numpy._core.umath",
+        "apply_along_axis apply_over_axes piecewise frompyfunc fromfunction seterrcall set_string_function",
+        REACHES,
+    ),
+    (
+        "scipy.optimize scipy.optimize._optimize scipy.optimize._minimize scipy.optimize._minpack_py \
+         scipy.optimize._root scipy.optimize._zeros_py scipy.integrate scipy.integrate._quadpack_py \
+         scipy.integrate._odepack_py scipy.integrate._ivp.ivp",
+        "minimize minimize_scalar fsolve leastsq root root_scalar brentq brenth ridder bisect newton curve_fit \
+         least_squares differential_evolution basinhopping dual_annealing shgo brute direct fmin fmin_bfgs fmin_cg \
+         fmin_powell fmin_l_bfgs_b fmin_tnc fmin_cobyla fminbound approx_fprime check_grad quad quad_vec dblquad \
+         tplquad nquad odeint solve_ivp solve_bvp",
+        REACHES,
+    ),
+    ("scipy scipy._lib._ccallback", "LowLevelCallable", NATIVE),
+    ("pandas.core.apply", "*", REACHES),
+    (
+        "pandas pandas.core.frame pandas.core.series pandas.core.generic",
+        "DataFrame.pipe DataFrame.apply DataFrame.applymap DataFrame.map DataFrame.transform DataFrame.agg \
+         DataFrame.aggregate Series.pipe Series.apply Series.map Series.transform Series.agg Series.aggregate NDFrame.pipe",
+        REACHES,
+    ),
+    ("pandas.core.common", "pipe", REACHES),
+    (
+        "torch.utils._pytree torch.utils._cxx_pytree optree jax jax.tree_util jax.tree",
+        "tree_map tree_map_ tree_map_only tree_map_only_ tree_map_with_path tree_all tree_any tree_all_only tree_any_only \
+         tree_reduce tree_broadcast_map pure_callback io_callback",
+        REACHES,
+    ),
+    ("torch.nn.parallel torch.nn.parallel.parallel_apply", "parallel_apply", REACHES),
+    ("torch.utils.data._utils.worker", "_worker_loop", REACHES),
+    ("toolz.functoolz cytoolz.functoolz toolz cytoolz", "pipe curry compose compose_left juxt do excepts", REACHES),
+    ("toolz.functoolz cytoolz.functoolz toolz cytoolz", "thread_first thread_last", REACHES),
+    ("more_itertools more_itertools.more more_itertools.recipes", "side_effect repeatfunc iterate map_reduce", REACHES),
+    ("uuid", "getnode", STARTS),
+    ("debugpy pydevd docker rpyc Pyro4 Pyro5 s3fs gcsfs adlfs kaggle jupyter_client findspark", "*", NET),
+    ("wandb wandb.sdk.wandb_init comet_ml", "init login restore start Api", NET),
+    ("ray ray._private.worker", "get put remote init", NET),
     ("allennlp.common.file_utils cached_path", "*", FILES),
 ];
 
@@ -275,6 +340,7 @@ pub(super) const CONSTRUCTORS: &[(&str, &str, &str)] = &[
     ("accelerate.state accelerate", "PartialState AcceleratorState GradientState", "starts distributed processing"),
     ("torch.utils.data.dataloader torch.utils.data", "DataLoader", "starts processes"),
     ("torch.distributed.device_mesh", "DeviceMesh", "starts distributed processing"),
+    ("ultralytics ultralytics.models.yolo.model ultralytics.engine.model", "YOLO Model", "reads the file it is given"),
 ];
 
 /// Modules whose name as an attribute (`torch.serialization` `os.system`) leads to all they have.

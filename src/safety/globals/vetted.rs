@@ -4,8 +4,6 @@
 //! The rows are sorted, and one in so many begins with its whole module: a search by halving finds that one, and what
 //! follows it is read until the next. Nothing is built at the start.
 
-use std::borrow::Cow;
-
 /// What was found of a global.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Vetted {
@@ -28,7 +26,7 @@ pub(super) fn find(module: &str, name: &str) -> Option<Vetted> {
             known.clear();
             continue;
         }
-        known = whole(&known, word).into_owned();
+        put_together(&mut known, word);
         if known == name {
             return Some(kind);
         }
@@ -44,7 +42,7 @@ fn row(module: &str) -> Option<&'static str> {
     let mut known = String::new();
     for line in block(module)?.lines() {
         let (word, names) = line.split_once(' ').unwrap_or((line, ""));
-        known = whole(&known, word).into_owned();
+        put_together(&mut known, word);
         match known.as_str().cmp(module) {
             std::cmp::Ordering::Equal => return Some(names),
             std::cmp::Ordering::Less => {}
@@ -54,14 +52,20 @@ fn row(module: &str) -> Option<&'static str> {
     None
 }
 
-/// A module or name: the number before it says how many letters it has from the one before.
-fn whole<'a>(before: &str, word: &'a str) -> Cow<'a, str> {
+/// Makes the module or name before a word to the one that the word means: the number before it says how many letters it has
+/// from the one before.
+fn put_together(known: &mut String, word: &str) {
     let rest = word.trim_start_matches(|c: char| c.is_ascii_digit());
-    let shared =
-        word.strip_suffix(rest).and_then(|digits| digits.parse().ok()).and_then(|shared: usize| before.get(..shared));
-    match shared {
-        Some(start) => Cow::Owned(format!("{start}{rest}")),
-        None => Cow::Borrowed(word),
+    let shared = word.strip_suffix(rest).and_then(|digits| digits.parse().ok());
+    match shared.filter(|shared| known.is_char_boundary(*shared)) {
+        Some(shared) => {
+            known.truncate(shared);
+            known.push_str(rest);
+        }
+        None => {
+            known.clear();
+            known.push_str(word);
+        }
     }
 }
 
@@ -107,7 +111,7 @@ fn end_of_block(text: &str) -> usize {
 }
 
 fn begin_of_line(text: &str, end: usize) -> usize {
-    text.as_bytes().iter().take(end).rposition(|b| *b == b'\n').map_or(0, |at| at + 1)
+    text.as_bytes().get(..end).and_then(|before| memchr::memrchr(b'\n', before)).map_or(0, |at| at + 1)
 }
 
 #[cfg(test)]
@@ -120,7 +124,7 @@ mod tests {
         let rows = ROWS.lines().filter(|line| !line.starts_with('#'));
         rows.map(|line| {
             let (word, names) = line.split_once(' ').unwrap();
-            known = whole(&known, word).into_owned();
+            put_together(&mut known, word);
             (known.clone(), names)
         })
         .collect()
@@ -141,8 +145,13 @@ mod tests {
 
     #[test]
     fn names_are_put_together() {
-        assert_eq!(whole("BertModel", "4Layer"), "BertLayer");
-        assert_eq!(whole("BertModel", "Bart"), "Bart");
+        let after = |before: &str, word: &str| {
+            let mut known = before.to_owned();
+            put_together(&mut known, word);
+            known
+        };
+        assert_eq!(after("BertModel", "4Layer"), "BertLayer");
+        assert_eq!(after("BertModel", "Bart"), "Bart");
         assert_eq!(find("timm.layers.drop", "DropPath"), Some(Vetted::Called));
         assert_eq!(find("timm.layers.drop", "4Path"), None);
         assert_eq!(find("timm.layers.drop", "|"), None);

@@ -11,7 +11,7 @@ use crate::safety::finding::Severity;
 
 /// Memory that the calls of one pickle may ask for by numbers.
 const MOST_BYTES: u64 = 1 << 30;
-/// Elements that a call may go through without keeping them.
+/// Elements that a call may go through without keeping them, or steps of arithmetic.
 const MOST_STEPS: u64 = 1 << 32;
 const ENDLESS: u64 = u64::MAX;
 /// Bytes of a reference, and of a number.
@@ -56,12 +56,13 @@ enum Makes {
     Layer,
     /// An array as often as numbers say.
     Repeated,
-    /// `a * b`, `a + b`, `a ** b`, `a << b`, `text % value`, `int(text)`.
+    /// `a * b`, `a + b`, `a ** b`, `a << b`, `text % value`, `format(value, text)`, `int(text)`.
     Times,
     Sum,
     Power,
     Shift,
     Format,
+    Spec,
     Number,
     /// `Fraction('1e9')` works its number out.
     Fraction,
@@ -81,7 +82,7 @@ struct Amount {
     number: Option<u64>,
     /// Memory that making it takes.
     bytes: u64,
-    /// Elements that making it goes through.
+    /// Elements that making it goes through, or steps of arithmetic.
     steps: u64,
 }
 
@@ -110,7 +111,7 @@ impl Scanner<'_> {
             let message = if amount.bytes == ENDLESS || amount.steps == ENDLESS {
                 format!("{} never ends", call())
             } else if amount.steps > MOST_STEPS {
-                format!("{} goes through {} elements", call(), amount.steps)
+                format!("{} takes {} steps", call(), amount.steps)
             } else if bytes > MOST_BYTES {
                 let others = if amount.bytes < bytes { ", with the calls before it" } else { "" };
                 format!("{}{others} asks for {} of memory", call(), gibibytes(bytes))
@@ -140,6 +141,7 @@ fn makes(module: &str, name: &str) -> Option<Makes> {
             "zip" => Makes::Zip,
             "enumerate" | "reversed" | "iter" | "filter" => Makes::Chain,
             "pow" => Makes::Power,
+            "format" => Makes::Spec,
             "int" | "long" => Makes::Number,
             _ => return None,
         },
@@ -364,6 +366,7 @@ impl Values<'_> {
                 let width = args.first().map_or(0, |arg| self.digits(*arg));
                 if first.number.is_some() { Amount::default() } else { array(width, 1) }
             }
+            Makes::Spec => array(args.get(1).map_or(0, |arg| self.digits(*arg)), 1),
             Makes::Number => number(first.number.unwrap_or_else(|| args.first().map_or(0, |arg| self.digits(*arg)))),
             Makes::Fraction => {
                 let text = args.first().and_then(|arg| self.graph.str(*arg)).unwrap_or_default();
@@ -425,13 +428,13 @@ impl Values<'_> {
 
     fn power(&self, base: Option<u64>, exponent: Option<u64>) -> Amount {
         let Some(base) = base else { return Amount::default() };
-        let Some(exponent) = exponent else {
-            // a factorial: its digits
-            return Amount { bytes: base.saturating_mul(u64::from(base.max(1).ilog2())) / 8, ..Amount::default() };
-        };
-        let bits = u64::from(base.max(1).ilog2()).saturating_mul(exponent);
-        let value = base.saturating_pow(u32::try_from(exponent).unwrap_or(u32::MAX));
-        Amount { bytes: bits / 8, number: Some(value), ..Amount::default() }
+        let bits_of_base = u64::from(base.max(1).ilog2());
+        // a factorial has no exponent, and about as many digits
+        let bits = bits_of_base.saturating_mul(exponent.unwrap_or(base));
+        let number = exponent.map(|exponent| base.saturating_pow(u32::try_from(exponent).unwrap_or(u32::MAX)));
+        // numbers of so many digits are multiplied in more steps than they have
+        let digits = bits / 30;
+        Amount { bytes: bits / 8, steps: digits.saturating_mul(digits.isqrt()), number, ..Amount::default() }
     }
 
     /// The largest number in a text: a width in what `%` formats.

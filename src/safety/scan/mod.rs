@@ -315,21 +315,20 @@ impl<'a> Scanner<'a> {
             Reading::HiddenInZip if read_vec(source.as_ref(), 0, source.len().min(4))? == *b"PK\x03\x04" => {
                 self.only_danger(|scanner| scanner.hidden(source, place, depth).map(drop))
             }
-            // what stands before an archive is there for another reader, also where nothing of it is called
-            Reading::HiddenInZip => {
-                if self.hidden(source, place, depth)? {
-                    Ok(())
-                } else {
-                    self.before_the_break(source, place, depth)
-                }
-            }
+            Reading::HiddenInZip => self.hidden(source, place, depth).map(drop),
             Reading::HiddenOrSearched => {
                 if !self.hidden(source, place, depth)? && self.search(source, 0, Some(MOST_SEARCHED), place)? {
                     self.before_the_break(source, place, depth)?;
                 }
                 Ok(())
             }
-            Reading::Directories => self.other_directories(source, &[], place, depth),
+            Reading::Directories => {
+                let before = self.scan.pickles;
+                self.other_directories(source, &[], place, depth)?;
+                // what stands before an archive is there for another reader, also where nothing of it is called
+                let is_before = framing.is_none() && self.scan.pickles > before;
+                if is_before { self.before_the_break(source, place, depth) } else { Ok(()) }
+            }
             Reading::Chunks => self.chunks(source, place, depth),
             Reading::Keras => self.keras(source, place),
             Reading::Template => self.template(source, place),

@@ -240,8 +240,36 @@ impl Scanner<'_> {
     /// What may be a pickle though nothing says so: it counts when it is one to its end, or calls something or names
     /// something dangerous before it breaks. True when it counts.
     pub(super) fn hidden(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<bool> {
-        let head = read_vec(source.as_ref(), 0, source.len().min(HEAD_BYTES))?;
-        if !may_be_pickle(&head) || !self.may_begin(place) {
+        let (mut rest, mut at) = (Arc::clone(source), 0);
+        loop {
+            let head = read_vec(rest.as_ref(), 0, rest.len().min(HEAD_BYTES))?;
+            let place = if at == 0 { Cow::Borrowed(place) } else { Cow::Owned(at_byte(place, source.absolute(at))) };
+            if self.hidden_from(&head, &rest, &place, depth)? {
+                // who does not read frames whole comes to what stands before as well
+                if at > 0 {
+                    self.before_the_break(source, &place, depth)?;
+                }
+                return Ok(true);
+            }
+            // a frame that goes on after STOP hides what lies behind it from all but who reads it whole
+            if !head.contains(&op::FRAME) || !self.may_begin(&place) {
+                return Ok(false);
+            }
+            let mut graph = Graph::new();
+            let stream = graph.add_stream(Arc::clone(&rest), "");
+            let decoded = decode_by_frames(&mut graph, stream, 0, self.left, &NothingInline);
+            self.spend(graph.steps());
+            match decoded {
+                Ok(read) if read.read_to > read.end && read.read_to < rest.len() => at += read.read_to,
+                Ok(_) => return Ok(false),
+                Err(e) => return only_io(e).map(|_| false),
+            }
+            rest = Window::shared(source, at, source.len() - at)?;
+        }
+    }
+
+    fn hidden_from(&mut self, head: &[u8], source: &SharedSource, place: &str, depth: usize) -> Result<bool> {
+        if !may_be_pickle(head) || !self.may_begin(place) {
             return Ok(false);
         }
         let (_, graph, decoded) = self.first_that_names(source, place)?;
