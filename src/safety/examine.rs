@@ -1,6 +1,7 @@
 //! One file, examined: its pickles, the weights-only verdict, its integrity, put together.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -108,13 +109,14 @@ fn examine_unless(
     }
 }
 
-/// Whether the pickle of a checkpoint is so large that it is worth reading in two ways at once.
+/// Whether the pickle of a checkpoint is worth reading in two ways at once: large enough to take long, and not so large
+/// that two readings take more than a kilobyte for each key.
 fn takes_long(zip: &Zip) -> bool {
-    let is_large = zip.in_top("data.pkl").is_some_and(|member| member.size > LARGE_PICKLE_BYTES);
-    is_large && matches!(zip.flavor(), Ok(Flavor::Torch))
+    let is_worth_it = zip.in_top("data.pkl").is_some_and(|member| AT_ONCE_BYTES.contains(&member.size));
+    is_worth_it && matches!(zip.flavor(), Ok(Flavor::Torch))
 }
 
-const LARGE_PICKLE_BYTES: u64 = 1 << 20;
+const AT_ONCE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;
 
 /// The same, but nothing for an archive that is no checkpoint: those in it are to be examined.
 pub fn examine_one(name: &Path, source: &SharedSource, limits: &Limits, depth: Depth) -> Result<Option<Examined>> {
