@@ -75,7 +75,21 @@ impl Limits {
     #[must_use]
     pub fn of_expanded(&self, disk_bytes: u64) -> Self {
         let (max_objects, max_expanded_bytes) = (self.objects_for(disk_bytes), self.expanded_for(disk_bytes));
-        Limits { max_objects, objects_per_byte: 0, max_expanded_bytes, ..self.clone() }
+        let max_scan_steps = self.scan_steps_for(disk_bytes);
+        let (objects_per_byte, scan_steps_per_byte) = (0, 0);
+        Limits {
+            max_objects,
+            objects_per_byte,
+            max_expanded_bytes,
+            max_scan_steps,
+            scan_steps_per_byte,
+            ..self.clone()
+        }
+    }
+
+    /// How many opcodes a search for pickles may read in a file of `disk_bytes`.
+    pub fn scan_steps_for(&self, disk_bytes: u64) -> u64 {
+        self.max_scan_steps.saturating_add(disk_bytes.saturating_mul(self.scan_steps_per_byte))
     }
 
     /// The bounds on checkpoint number `count` (from 1) of an archive, of `disk_bytes` in it: what none of its bytes explain

@@ -1,5 +1,7 @@
 //! One name of a checkpoint: the path to it and what it stands for; and what a walk may spend on names.
 
+use std::borrow::Cow;
+
 use crate::checkpoint::role::Role;
 use crate::checkpoint::tensor::TensorId;
 use crate::error::{Error, Result};
@@ -41,7 +43,19 @@ impl std::fmt::Display for Element {
 
 /// A path's elements joined with `.`: the name.
 pub fn join(path: &[Element]) -> String {
-    path.iter().map(ToString::to_string).collect::<Vec<_>>().join(".")
+    let texts = path.iter().map(|element| match element {
+        Element::Text(text) => Cow::Borrowed(text.as_str()),
+        element => Cow::Owned(element.to_string()),
+    });
+    let len = path.iter().map(|element| if let Element::Text(text) = element { text.len() + 1 } else { 8 }).sum();
+    let mut name = String::with_capacity(len);
+    for (text, number) in texts.zip(0..) {
+        if number > 0 {
+            name.push('.');
+        }
+        name.push_str(&text);
+    }
+    name
 }
 
 /// What a name stands for.

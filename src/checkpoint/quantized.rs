@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::object::Objects;
 use crate::checkpoint::parts::Parts;
-use crate::checkpoint::tensor::{Data, plain_tensor};
+use crate::checkpoint::tensor::{Data, Quantizer, plain_tensor};
 use crate::dtype::{ByteOrder, Known};
 use crate::error::Result;
 use crate::pickle::{Graph, Node, NodeId};
@@ -26,6 +26,20 @@ enum Saved {
     Node(NodeId),
     /// A number that becomes a tensor without dimensions.
     Number(NodeId),
+}
+
+impl Objects<'_> {
+    /// `per tensor affine, scale 0.1, zero point 10`; scales that are tensors are not spelled out.
+    pub fn quantizer(&self, quantizer: &Quantizer) -> String {
+        let scheme = quantizer.scheme.replace('_', " ");
+        let plain = quantizer.arguments.iter().filter(|argument| self.is_plain_scalar(**argument));
+        let plain: Vec<String> = plain.map(|argument| self.repr(*argument, 40)).collect();
+        match (quantizer.scheme.as_str(), plain.as_slice()) {
+            ("per_tensor_affine", [scale, zero]) => format!("{scheme}, scale {scale}, zero point {zero}"),
+            (_, [axis]) => format!("{scheme}, axis {axis}"),
+            _ => scheme,
+        }
+    }
 }
 
 /// Tells the tensors of every quantized module of the graph what its class adds to `state_dict()`.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::checkpoint::object::Objects;
 use crate::checkpoint::storage::{StorageId, Storages};
 use crate::data::Elements;
 use crate::data::unpack::Unpacked;
@@ -69,20 +68,6 @@ pub struct Quantizer {
     pub scheme: String,
     /// The arguments after the scheme: scale(s), zero point(s), axis.
     pub arguments: Vec<NodeId>,
-}
-
-impl Quantizer {
-    /// `per tensor affine, scale 0.1, zero point 10`; scales that are tensors are not spelled out.
-    pub fn text(&self, objects: &Objects<'_>) -> String {
-        let scheme = self.scheme.replace('_', " ");
-        let plain = self.arguments.iter().filter(|argument| objects.is_plain_scalar(**argument));
-        let plain: Vec<String> = plain.map(|argument| objects.repr(*argument, 40)).collect();
-        match (self.scheme.as_str(), plain.as_slice()) {
-            ("per_tensor_affine", [scale, zero]) => format!("{scheme}, scale {scale}, zero point {zero}"),
-            (_, [axis]) => format!("{scheme}, axis {axis}"),
-            _ => scheme,
-        }
-    }
 }
 
 /// What decides the elements of a tensor that lies in a storage: two tensors of the same view are the same.

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use self::rows::{path_element, tensor_row, totals, type_name, value_row};
 use self::sharing::{Groups, Ties};
-use crate::checkpoint::names::join;
+use crate::checkpoint::names::{Entry, join};
 use crate::checkpoint::owners::owners;
 use crate::checkpoint::resolve::Listed;
 use crate::checkpoint::{Item, Names, Role, Root, TensorId};
@@ -146,10 +146,10 @@ fn listing(
         true => owners(checkpoint, &names),
         false => HashMap::new(),
     };
-    let by_filter = |name: &str| filter.takes_all() || filter.takes(name);
+    let by_filter = |entry: &Entry| filter.takes_all() || filter.takes(&entry.name());
     names.entries.retain(|entry| {
         let kind = if matches!(entry.item, Item::Tensor(..)) { options.tensors } else { options.values };
-        kind && by_filter(&entry.name())
+        kind && by_filter(entry)
     });
     let groups = Groups::of(checkpoint, &names);
     let tensors = names.entries.iter().filter(|entry| matches!(entry.item, Item::Tensor(..))).count();

@@ -1,6 +1,7 @@
 //! One file, examined: its pickles, the weights-only verdict, its integrity, put together.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::weights_only::Verdict;
 use crate::checkpoint::{Checkpoint, Container, Tensor};
 use crate::container::compress::expand_left;
 use crate::container::detect::{Framing, detect};
-use crate::container::zip::Zip;
+use crate::container::zip::{Flavor, Zip};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
@@ -90,21 +91,88 @@ fn examine_unless(
                 Ok(Framing::Zip) => Zip::open(source.clone(), limits).ok().map(Arc::new),
                 _ => None,
             };
-            let verdict = weights_only_of(name, source, zip.as_deref(), limits)?;
-            let mut out = Examined { weights_only: Some(verdict), ..Examined::default() };
+            let verdict = || weights_only_of(name, source, zip.as_deref(), limits);
+            let mut out = Examined::default();
+            if zip.as_deref().is_some_and(takes_long) {
+                let ((verdict, scanned), opened) = rayon::join(
+                    || (verdict(), scan_opened(source, zip.clone(), limits)),
+                    || open((source, zip.clone()), None, limits, depth, apart),
+                );
+                out.weights_only = Some(verdict?);
+                let Some(opened) = opened? else { return Ok(None) };
+                out.put_together(opened, scanned?, source, limits)?;
+                return Ok(Some(out));
+            }
+            out.weights_only = Some(verdict()?);
             Ok(out.expanded((source, zip), None, limits, depth, apart)?.then_some(out))
         }
     }
 }
+
+/// Whether the pickle of a checkpoint is worth reading in two ways at once: large enough to take long, and not so large
+/// that two readings take more than a kilobyte for each key.
+fn takes_long(zip: &Zip) -> bool {
+    let is_worth_it = zip.in_top("data.pkl").is_some_and(|member| AT_ONCE_BYTES.contains(&member.size));
+    is_worth_it && matches!(zip.flavor(), Ok(Flavor::Torch))
+}
+
+const AT_ONCE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;
 
 /// The same, but nothing for an archive that is no checkpoint: those in it are to be examined.
 pub fn examine_one(name: &Path, source: &SharedSource, limits: &Limits, depth: Depth) -> Result<Option<Examined>> {
     examine_unless(name, source, limits, depth, true)
 }
 
+/// What opening a file as a checkpoint comes to.
+#[derive(Default)]
+struct Opened {
+    container: Option<Container>,
+    findings: Vec<Finding>,
+    /// Sparse tensors whose indices break torch's rules: names and rules.
+    broken: Vec<(String, String)>,
+    /// Why it is none, where it is none.
+    other: Option<Error>,
+}
+
+/// `zip` is the file's directory, where it has been read; `stopped` is why there are no more bytes of a compressed file.
+/// Nothing for an archive of checkpoints, where these are `apart`.
+fn open(
+    (source, zip): (&SharedSource, Option<Arc<Zip>>),
+    stopped: Option<Error>,
+    limits: &Limits,
+    depth: Depth,
+    apart: bool,
+) -> Result<Option<Opened>> {
+    let mut out = Opened::default();
+    let opened = match (stopped, zip) {
+        (Some(e), _) => Err(e),
+        (None, Some(zip)) => Checkpoint::open_zip(zip, limits),
+        (None, None) => Checkpoint::open(source.clone(), limits, &Silent),
+    };
+    match opened {
+        Ok(checkpoint) => {
+            out.container = Some(checkpoint.container);
+            out.findings = or_finding(integrity::of_checkpoint(&checkpoint, depth))?;
+            // a bound on names that is met is told by what else looks at them
+            out.broken = match super::sparse::broken(&checkpoint) {
+                Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+                broken => broken.unwrap_or_default(),
+            };
+        }
+        Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+        Err(e) if is_other(&e) => {
+            if apart && matches!(detect(source.as_ref()), Ok(Framing::Zip | Framing::Tar)) {
+                return Ok(None);
+            }
+            out.other = Some(e);
+        }
+        Err(e) => out.findings = integrity::of_broken(source, &e, limits)?,
+    }
+    Ok(Some(out))
+}
+
 impl Examined {
-    /// `zip` is the file's directory, where it has been read; `stopped` is why there are no more bytes of a compressed file.
-    /// False for an archive of checkpoints, where these are `apart`.
+    /// Takes arguments as [`open`] does; false where that gives nothing.
     fn expanded(
         &mut self,
         (source, zip): (&SharedSource, Option<Arc<Zip>>),
@@ -113,29 +181,17 @@ impl Examined {
         depth: Depth,
         apart: bool,
     ) -> Result<bool> {
-        let mut other = None;
-        let opened = match (stopped, &zip) {
-            (Some(e), _) => Err(e),
-            (None, Some(zip)) => Checkpoint::open_zip(Arc::clone(zip), limits),
-            (None, None) => Checkpoint::open(source.clone(), limits, &Silent),
-        };
-        match opened {
-            Ok(checkpoint) => {
-                self.container = Some(checkpoint.container);
-                self.findings.extend(or_finding(integrity::of_checkpoint(&checkpoint, depth))?);
-                self.sparse(&checkpoint)?;
-            }
-            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-            Err(e) if is_other(&e) => {
-                if apart && matches!(detect(source.as_ref()), Ok(Framing::Zip | Framing::Tar)) {
-                    return Ok(false);
-                }
-                other = Some(e);
-            }
-            Err(e) => self.findings.extend(integrity::of_broken(source, &e, limits)?),
-        }
+        let Some(opened) = open((source, zip.clone()), stopped, limits, depth, apart)? else { return Ok(false) };
         let scanned = scan_opened(source, zip, limits)?;
-        match other {
+        self.put_together(opened, scanned, source, limits)?;
+        Ok(true)
+    }
+
+    fn put_together(&mut self, opened: Opened, scanned: Scan, source: &SharedSource, limits: &Limits) -> Result<()> {
+        self.container = opened.container;
+        self.findings.extend(opened.findings);
+        self.sparse(opened.broken);
+        match opened.other {
             Some(e) if scanned.is_empty() => return Err(e),
             // a hidden pickle is told as such
             Some(e) if e.kind() != ErrorKind::NotACheckpoint => {
@@ -145,16 +201,11 @@ impl Examined {
         }
         self.take(scanned);
         self.finish();
-        Ok(true)
+        Ok(())
     }
 
     /// Sparse tensors whose indices break torch's rules, which `weights_only=True` looks at.
-    fn sparse(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        // a bound on names that is met is told by what else looks at them
-        let broken = match super::sparse::broken(checkpoint) {
-            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-            broken => broken.unwrap_or_default(),
-        };
+    fn sparse(&mut self, broken: Vec<(String, String)>) {
         for (name, rule) in broken {
             if let Some(verdict) = &mut self.weights_only {
                 verdict.refuse("argument", format!("the sparse tensor {name}: {rule}"));
@@ -162,7 +213,6 @@ impl Examined {
             let message = format!("its indices break the rules of sparse tensors: {rule}");
             self.findings.push(Finding::new(Severity::Error, "sparse-invalid", message, &name));
         }
-        Ok(())
     }
 }
 

@@ -113,13 +113,13 @@ fn storages(checkpoint: &Checkpoint, found: &mut Vec<Finding>) {
     let (mut missing, mut short, mut long, mut retyped) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut classes: HashMap<&str, &str, RandomState> = HashMap::default();
     for (_, storage) in checkpoint.storages.iter() {
-        let place = format!("storage {}", storage.key);
+        let place = || format!("storage {}", storage.key);
         let first = *classes.entry(&storage.key).or_insert(&storage.class);
         // what holds nothing may be anything: torch itself writes such
         if first != &*storage.class && storage.numel > 0 && &*storage.location != "meta" {
             let message =
                 format!("is named as {first} and as {}: older versions of torch read only the first", storage.class);
-            retyped.push((place.clone(), message));
+            retyped.push((place(), message));
         }
         let wanted = storage.dtype.size().and_then(|size| storage.numel.checked_mul(u64::from(size)));
         match (storage.available(), wanted) {
@@ -129,14 +129,14 @@ fn storages(checkpoint: &Checkpoint, found: &mut Vec<Finding>) {
             (None, _) => {
                 let why = storage.missing().unwrap_or("its bytes are missing");
                 // the place says already which one
-                let why = why.strip_prefix(&place).map_or(why, str::trim_start).to_owned();
-                missing.push((place, why));
+                let why = why.strip_prefix(&place()).map_or(why, str::trim_start).to_owned();
+                missing.push((place(), why));
             }
             (Some(have), Some(want)) if have < want => {
-                short.push((place, format!("has {have} bytes where the pickle says {want}")));
+                short.push((place(), format!("has {have} bytes where the pickle says {want}")));
             }
             (Some(have), Some(want)) if have > want => {
-                long.push((place, format!("has {have} bytes where the pickle says {want}")));
+                long.push((place(), format!("has {have} bytes where the pickle says {want}")));
             }
             _ => {}
         }

@@ -140,3 +140,40 @@ fn what_many_members_name_is_the_same_as_what_one_does() {
     };
     assert_eq!(globals(1), globals(3000));
 }
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
+}
+
+/// Every byte of a name is the opcode of another name, and each of those is judged with the ones before it.
+#[test]
+fn names_in_names_behind_a_break() {
+    let line = [b"V".repeat(250).as_slice(), b"\n"].concat();
+    let globals = [b"c".repeat(250).as_slice(), b"\n"].concat();
+    for (name, line) in [("strings.pkl.gz", line), ("globals.pkl.gz", globals)] {
+        let broken = [b"\x80\x02q".as_slice(), &line.repeat(1 << 16)].concat();
+        let (status, told) = check(name, &gzip(&broken));
+        assert_eq!(status, Some(1), "{told}");
+        assert!(told.contains("too-much-work"), "{told}");
+    }
+    // what is dangerous is found all the same
+    let broken = [b"\x80\x02q".as_slice(), b"VVos\nVsystem\n\x93"].concat();
+    assert!(check("found.pkl", &broken).1.contains("os.system"));
+}
+
+/// Opcodes that leave nothing behind are bounded by what the file's size explains, for each reader of it.
+#[test]
+fn opcodes_that_make_nothing() {
+    for (name, opcodes) in [("n0.pt", b"N0".as_slice()), ("mark.pt", b"(1"), ("global.pt", b"cos\nsystem\n0")] {
+        let count = (32 << 20) / opcodes.len();
+        let pickle = [b"\x80\x02".as_slice(), &opcodes.repeat(count), b"}."].concat();
+        let members = [("a/data.pkl", pickle), ("a/version", b"3\n".to_vec())];
+        let members = members.map(|(name, bytes)| (name.to_owned(), bytes));
+        let (status, told) = check(name, &archive(CompressionMethod::Deflated, members));
+        assert_eq!(status, Some(1), "{told}");
+        let verdict = &told[told.find("\"weights_only\":").unwrap()..];
+        assert!(verdict.contains("more opcodes than its size explains"), "{name}: {told}");
+    }
+}

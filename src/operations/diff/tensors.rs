@@ -170,7 +170,7 @@ impl<'a> Comparing<'a> {
             device: tensor.device.as_deref().map(str::to_owned),
             requires_grad: tensor.requires_grad,
             layout: tensor.layout,
-            quantizer: tensor.quantizer.as_ref().map(|quantizer| quantizer.text(&side.checkpoint.objects())),
+            quantizer: tensor.quantizer.as_ref().map(|quantizer| side.checkpoint.objects().quantizer(quantizer)),
         };
         let (a, b) = (facts(&self.left, pair.a), facts(&self.right, pair.b));
         Changed { name: pair.names[0].name.clone(), what, a, b, numbers }

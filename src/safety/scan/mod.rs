@@ -132,8 +132,7 @@ fn scan_as(
     zip: Option<Arc<Zip>>,
 ) -> Result<Scan> {
     let (left, left_bytes) = (limits.objects_for(source.len()), limits.expanded_for(source.len()));
-    let steps = limits.max_scan_steps.saturating_add(source.len().saturating_mul(limits.scan_steps_per_byte));
-    let mut scanner = Scanner::new(limits, left, left_bytes, steps);
+    let mut scanner = Scanner::new(limits, left, left_bytes, limits.scan_steps_for(source.len()));
     scanner.is_row = is_row;
     scanner.opened = zip;
     scanner.apart = Some(apart).filter(|apart| !apart.is_empty());

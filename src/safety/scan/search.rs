@@ -21,6 +21,8 @@ const MAX_CALL_BYTES: u64 = 1024;
 const STRINGS: usize = 8;
 /// Bytes that are passed over for one step.
 const BYTES_A_STEP: u64 = 16;
+/// Steps for each object of the pickles that are tried, which are many and short.
+const STEPS_A_NODE: u64 = 16;
 /// Opcodes that are looked at for one step.
 const OPCODES_A_STEP: u64 = 4;
 
@@ -92,7 +94,7 @@ impl Scanner<'_> {
         let mut graph = Graph::new();
         let stream = graph.add_stream(Arc::new(MemorySource::new([mark, rest.as_slice()].concat())), "");
         let decoded = decode_as_either(&mut graph, stream, 0, self.left, &NothingInline);
-        self.spend(graph.steps());
+        self.spend(graph.steps() + graph.len() as u64 * STEPS_A_NODE);
         if let Err(e) = decoded {
             super::only_io(e)?;
             if is_inst {

@@ -1,7 +1,7 @@
 //! Whether `torch.load(weights_only=True)` would open an object once it is written: by the globals it names.
 
+use super::known_storages::{RecordBytes, Storages};
 use super::replay::Replay;
-use super::storages::{RecordBytes, Storages};
 use super::{TABLES, Verdict, is_allowed};
 use crate::checkpoint::Checkpoint;
 use crate::container::spool::Spool;

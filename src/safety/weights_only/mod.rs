@@ -1,6 +1,6 @@
 //! Whether `torch.load(weights_only=True)` opens a file, and everything that stands in the way.
 //!
-//! The unpickler's rules are replayed (opcodes in `replay.rs`, calls in `calls.rs`, states in `states.rs`) with its own
+//! The unpickler's rules are replayed (opcodes in `machine.rs`, calls in `calls.rs`, states in `states.rs`) with its own
 //! tables (`tables.txt`), and the rules of the containers around it. Devices do not count: the question is put with
 //! `map_location="cpu"`, after `import torch` and nothing else: torch allows DTensors once `torch.distributed.tensor` is
 //! imported.
@@ -11,7 +11,9 @@ mod constructors;
 mod encodings;
 mod graph;
 mod iterate;
+mod known_storages;
 mod literals;
+mod machine;
 mod memo;
 mod plain;
 mod records;
@@ -23,9 +25,10 @@ mod tensors;
 mod value;
 
 pub use self::graph::{of_graph, opens_mapping, opens_object, takes_global};
+use self::known_storages::Storages;
 use self::records::{Records, TEXTS};
 use self::replay::Replay;
-use self::storages::{Storages, element_bytes};
+use self::storages::element_bytes;
 use self::tables::TABLES;
 use self::value::Value;
 use crate::container::tar;

@@ -1,55 +1,14 @@
 //! The storages of a checkpoint: what persistent ids name, how many bytes each has, which tensors fit into them.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::arguments::{Checked, Made, dtype_of, wrong};
 use super::constructors::class_dtype;
+use super::known_storages::Storage;
 use super::replay::Replay;
 use super::tables::{Kind, TABLES};
 use super::value::{Id, OtherStorage, Value};
 use crate::dtype::DType;
-
-/// Says how many bytes the record of a key has, if there is one.
-pub(super) type RecordBytes<'a> = &'a dyn Fn(&str) -> Option<u64>;
-
-/// The storages that persistent ids name.
-pub(super) struct Storages<'a> {
-    /// Bytes of the record with this key, for an archive; a legacy stream has its storages at the end.
-    record: Option<RecordBytes<'a>>,
-    /// By key: the first use decides.
-    pub by_key: HashMap<Vec<u8>, Storage, foldhash::fast::RandomState>,
-    all: Vec<Bytes>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Bytes {
-    len: u64,
-    /// A legacy stream's storages grow with the tensors made over them; records and views do not.
-    grows: bool,
-}
-
-/// A storage that was named.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Storage {
-    pub dtype: &'static str,
-    pub place: usize,
-}
-
-impl<'a> Storages<'a> {
-    pub fn new(record: Option<RecordBytes<'a>>) -> Self {
-        Storages { record, by_key: HashMap::default(), all: Vec::new() }
-    }
-
-    pub fn bytes(&self, place: usize) -> u64 {
-        self.all.get(place).map_or(0, |bytes| bytes.len)
-    }
-
-    fn add(&mut self, len: u64, grows: bool) -> usize {
-        self.all.push(Bytes { len, grows });
-        self.all.len() - 1
-    }
-}
 
 /// Bytes of an element of a storage, whose elements are bytes where a tensor's share one.
 pub(super) fn element_bytes(name: &str) -> u64 {
