@@ -409,10 +409,10 @@ fn is_same(tree: &Tree, graph: &Graph, root: NodeId) -> Result<(), String> {
     let mut open = vec![(tree.root, root, "top".to_owned())];
     while let Some((model, node, path)) = open.pop() {
         let is_open = matches!(tree.nodes[model], Kind::List(_) | Kind::Dict(_));
-        if is_open {
-            if *to.entry(model).or_insert(node) != node || *back.entry(node).or_insert(model) != model {
-                return Err(format!("{path} is shared otherwise"));
-            }
+        let is_shared_otherwise =
+            is_open && (*to.entry(model).or_insert(node) != node || *back.entry(node).or_insert(model) != model);
+        if is_shared_otherwise {
+            return Err(format!("{path} is shared otherwise"));
         }
         let differs = Err(format!("{path}: {:?} and {:?}", tree.nodes[model], graph.node(node)));
         match (&tree.nodes[model], graph.node(node)) {
