@@ -479,8 +479,10 @@ fn step(tree: &mut Tree, random: &mut Random) -> (Step, Option<usize>) {
         }
         name
     };
-    match random.next(8) {
-        kind @ 0..=2 => {
+    let kind = random.next(8);
+    let odds = random.0;
+    match kind {
+        0..=2 => {
             let value = loop {
                 let from = tree.nodes.len();
                 let mut fresh = Tree::default();
@@ -502,8 +504,8 @@ fn step(tree: &mut Tree, random: &mut Random) -> (Step, Option<usize>) {
             };
             (Step::Set { name: name(random, kind == 2), value: tree.literal(value) }, Some(value))
         }
-        3 | 4 => (Step::Delete { name: name(random, random.0 % 9 == 0) }, None),
-        5 | 6 => (Step::Move { from: name(random, false), to: name(random, random.0 % 8 != 0) }, None),
+        3 | 4 => (Step::Delete { name: name(random, odds.is_multiple_of(9)) }, None),
+        5 | 6 => (Step::Move { from: name(random, false), to: name(random, !odds.is_multiple_of(8)) }, None),
         _ => match random.next(3) {
             0 => (Step::Move { from: name(random, false), to: ".".to_owned() }, None),
             _ => (Step::Move { from: ".".to_owned(), to: "whole".to_owned() }, None),
