@@ -141,7 +141,7 @@ fn differs(got: &BTreeMap<String, Value>, wanted: &BTreeMap<String, Value>, step
     let around = got.keys().find(|other| !wanted.contains_key(*other) && is_below(name, other)).cloned();
     if let Some(around) = around {
         let row = got.remove(&around).unwrap();
-        let repr = row["repr"].as_str().unwrap();
+        let repr = row["repr"].as_str().unwrap_or_default();
         let is_plain = match step {
             Step::Set { .. } => repr.contains("12345"),
             Step::Delete { .. } => repr.starts_with('['),

@@ -32,8 +32,12 @@ fn file(path: &Path, metadata: &str, tensors: &[(&str, &[u8])], padding: usize) 
     fs::write(path, [(json.len() as u64).to_le_bytes().to_vec(), json, data].concat()).unwrap();
 }
 
+/// Bytes by name, and strings by key.
+type Tensors = BTreeMap<String, Vec<u8>>;
+type Strings = BTreeMap<String, String>;
+
 /// What the `safetensors` crate, which is another reader, finds: the tensors' bytes, the strings.
-fn read(path: &Path) -> (BTreeMap<String, Vec<u8>>, BTreeMap<String, String>) {
+fn read(path: &Path) -> (Tensors, Strings) {
     let bytes = fs::read(path).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let named = tensors.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec()));
@@ -90,7 +94,7 @@ fn tensors_are_set_renamed_and_removed_and_strings_stay() {
     };
     let kept = strings(&[("format", "pt"), ("note", "hello"), ("tied", "head")]);
     let set = place().set;
-    let cases: Vec<(Vec<&str>, BTreeMap<String, Vec<u8>>, BTreeMap<String, String>)> = vec![
+    let cases: Vec<(Vec<&str>, Tensors, Strings)> = vec![
         (vec!["--set-tensor", &set], with(all(), &[("enc.w", &[7, 8, 9])]), kept.clone()),
         (vec!["--delete", "enc.w"], without(&["enc.w"]), kept.clone()),
         (vec!["--delete", "enc"], without(&["enc.w", "enc.b"]), kept.clone()),

@@ -409,10 +409,10 @@ fn is_same(tree: &Tree, graph: &Graph, root: NodeId) -> Result<(), String> {
     let mut open = vec![(tree.root, root, "top".to_owned())];
     while let Some((model, node, path)) = open.pop() {
         let is_open = matches!(tree.nodes[model], Kind::List(_) | Kind::Dict(_));
-        if is_open {
-            if *to.entry(model).or_insert(node) != node || *back.entry(node).or_insert(model) != model {
-                return Err(format!("{path} is shared otherwise"));
-            }
+        let is_shared_otherwise =
+            is_open && (*to.entry(model).or_insert(node) != node || *back.entry(node).or_insert(model) != model);
+        if is_shared_otherwise {
+            return Err(format!("{path} is shared otherwise"));
         }
         let differs = Err(format!("{path}: {:?} and {:?}", tree.nodes[model], graph.node(node)));
         match (&tree.nodes[model], graph.node(node)) {
@@ -479,8 +479,10 @@ fn step(tree: &mut Tree, random: &mut Random) -> (Step, Option<usize>) {
         }
         name
     };
-    match random.next(8) {
-        kind @ 0..=2 => {
+    let kind = random.next(8);
+    let odds = random.0;
+    match kind {
+        0..=2 => {
             let value = loop {
                 let from = tree.nodes.len();
                 let mut fresh = Tree::default();
@@ -502,8 +504,8 @@ fn step(tree: &mut Tree, random: &mut Random) -> (Step, Option<usize>) {
             };
             (Step::Set { name: name(random, kind == 2), value: tree.literal(value) }, Some(value))
         }
-        3 | 4 => (Step::Delete { name: name(random, random.0 % 9 == 0) }, None),
-        5 | 6 => (Step::Move { from: name(random, false), to: name(random, random.0 % 8 != 0) }, None),
+        3 | 4 => (Step::Delete { name: name(random, odds.is_multiple_of(9)) }, None),
+        5 | 6 => (Step::Move { from: name(random, false), to: name(random, !odds.is_multiple_of(8)) }, None),
         _ => match random.next(3) {
             0 => (Step::Move { from: name(random, false), to: ".".to_owned() }, None),
             _ => (Step::Move { from: ".".to_owned(), to: "whole".to_owned() }, None),
