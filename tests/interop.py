@@ -11,8 +11,9 @@ weights_only=True. Modules go to safetensors, shards and back into `load_state_d
 gets holes of zeros, changed bits, broken headers and more behind its end, and is repaired: torch must load what is saved, and
 all of it where no tensor was touched. In every file below a folder renames/ the names of the state dicts get a prefix: torch
 must load it with everything else as it was, and the generators must take their states. Files are merged in pairs under keys,
-and state dicts that torch has cut into parts come back as the whole. Every set of weights
-in the files below a folder weights/ becomes a state dict with the names and elements that its script's loading code takes. Exit status 0 when all agree.
+and state dicts that torch has cut into parts come back as the whole. Every set of weights in the files below a folder weights/
+becomes a state dict with the names and elements that its script's loading code takes. Every file that lists is made safe and
+opened with weights_only=True. Exit status 0 when all agree.
 """
 import collections
 import contextlib
