@@ -55,8 +55,8 @@ LEGACY_PICKLES, LEGACY_MAGIC = 5, b"l\xfc\x9cF\xf9 j\xa8P\x19"
 MAX_MAGIC = 64
 EXTENSIONS = (1, 2, 7, 255, 256, 0x1234, 0x12345, 0x7FFFFFFF)
 MOST_MEMORY = 1 << 30
-# of processor time, for one load and for a batch; and of waiting for one stream
-SECONDS, BATCH_SECONDS, MOST_SECONDS = 5, 30, 600
+# of processor time, for one load and for a stream; and of waiting for one
+SECONDS, STREAM_SECONDS, MOST_SECONDS = 1, 4, 600
 # what is told instead of a name
 NAMELESS = {"global-extension", "global-computed", "too-many-pickles", "too-much-work"}
 
@@ -232,8 +232,9 @@ def oracles(streams):
         child = os.fork()
         if child == 0:
             try:
-                resource.setrlimit(resource.RLIMIT_CPU, (BATCH_SECONDS, BATCH_SECONDS))
                 for data in streams[len(found):]:
+                    until = int(time.process_time()) + 1 + STREAM_SECONDS
+                    resource.setrlimit(resource.RLIMIT_CPU, (until, resource.RLIM_INFINITY))
                     writer.send((oracle(data), genops(data)))
             finally:
                 os._exit(0)
