@@ -7,11 +7,11 @@ use clap::{ArgMatches, Command, FromArgMatches};
 
 use crate::checkpoint::alter::Step;
 use crate::commands::Status;
+use crate::commands::edited::{DestinationArgs, open, shown};
 use crate::commands::in_order::{Spelling, given, with_options};
 use crate::commands::input::{LimitArgs, is_stdin};
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bars;
-use crate::commands::rename::{EditArgs, open, shown};
 use crate::layout::{Layout, address};
 use crate::limits::Limits;
 use crate::operations::edit::{Options, edit, read_array};
@@ -43,19 +43,9 @@ pub struct Args {
     /// Let --set-tensor give a tensor the shape of FILE.npy
     #[arg(long, requires = "set-tensor")]
     pub force_shape: bool,
-    /// Where to write, in the format of INPUT; `-` is standard output
-    #[arg(short, long, value_name = "OUTPUT", conflicts_with = "in_place")]
-    pub output: Option<PathBuf>,
-    /// Edit the file itself: append what changes to a zip, write a safetensors header that fits over the old one, replace
-    /// any other file as a whole
-    #[arg(long)]
-    pub in_place: bool,
-    /// Overwrite an existing OUTPUT
-    #[arg(long, conflicts_with = "in_place")]
-    pub force: bool,
-    /// Show old -> new and write nothing
-    #[arg(long)]
-    pub dry_run: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub to: DestinationArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub report: OutputArgs,
@@ -151,16 +141,8 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
             "{shown}: made of several files, which cannot be edited; convert it into one file first with `ckpt convert`"
         );
     }
-    let to = EditArgs {
-        output: args.output.clone(),
-        in_place: args.in_place,
-        force: args.force,
-        dry_run: args.dry_run,
-        report: args.report.clone(),
-        ..EditArgs::default()
-    };
     // what is wrong with the target is said before a large input is read
-    let mut destination = to.of_file(&args.input)?;
+    let mut destination = args.to.of_file(&args.input, &args.report)?;
     let mut original = open(&args.input, &shown, None, &destination, &limits, &bars)?;
     let report = edit(&mut original, &Options::of(steps), &mut destination, &bars)?;
     args.report.notes(&report.notes);

@@ -7,6 +7,7 @@ pub mod completions;
 pub mod convert;
 pub mod diff;
 pub mod edit;
+pub mod edited;
 pub mod extract;
 pub mod in_order;
 pub mod input;

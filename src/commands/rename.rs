@@ -9,20 +9,17 @@ use clap::{ArgMatches, Command, FromArgMatches};
 
 use crate::checkpoint::edit::rules::{Step, parse_substitution, parse_table};
 use crate::commands::Status;
+use crate::commands::edited::{DestinationArgs, open, shown};
 use crate::commands::in_order::{Spelling, given, with_options};
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bars;
 use crate::commands::wording::flag;
-use crate::error::Result;
 use crate::layout::{Layout, address};
-use crate::limits::Limits;
-use crate::operations::destination::{Destination, InPlace, Original, Sink};
+use crate::operations::destination::{Destination, Sink};
 use crate::operations::rename::{Named, Options, rename};
-use crate::progress::Progress;
 use crate::report::rename::Renaming;
-use crate::write::atomic::Target;
 use crate::write::format::Format;
 
 /// Options of `ckpt rename`.
@@ -50,19 +47,9 @@ pub struct Args {
 /// Options of every command that edits names.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct EditArgs {
-    /// Where to write; `-` is standard output
-    #[arg(short, long, value_name = "OUTPUT", conflicts_with = "in_place")]
-    pub output: Option<PathBuf>,
-    /// Edit the file itself: append what changes to a zip, write a safetensors header that fits over the old one, replace
-    /// any other file as a whole
-    #[arg(long)]
-    pub in_place: bool,
-    /// Overwrite an existing OUTPUT
-    #[arg(long, conflicts_with = "in_place")]
-    pub force: bool,
-    /// Show old -> new and write nothing
-    #[arg(long)]
-    pub dry_run: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub to: DestinationArgs,
     /// Ignore steps and table rows that match nothing; if none match, write the input unchanged
     #[arg(long)]
     pub if_present: bool,
@@ -161,7 +148,7 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, steps: Vec<Named>) -> 
     };
     let is_several = name.is_dir() || layout.as_ref().is_some_and(|layout| layout.shards().is_some());
     // what is wrong with the target is said before a large input is read
-    let mut destination = if is_several { args.of_several(name)? } else { args.of_file(name)? };
+    let mut destination = if is_several { args.of_several(name)? } else { args.to.of_file(name, &args.report)? };
     let bars = Bars::new(quiet);
     let mut original = open(name, &shown, layout, &destination, &limits, &bars)?;
     let options =
@@ -170,72 +157,17 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, steps: Vec<Named>) -> 
     args.tell(&ManuallyDrop::new(report))
 }
 
-/// Opens what is edited; without a `layout` it is one file that has not been looked at. The process ends with the command:
-/// giving back every small piece of a large graph only takes time.
-pub(super) fn open(
-    name: &Path,
-    shown: &str,
-    layout: Option<Layout>,
-    destination: &Destination,
-    limits: &Limits,
-    bars: &Bars,
-) -> Result<ManuallyDrop<Original>> {
-    let layout = match (destination, layout) {
-        (Destination::InPlace(file), _) => file.source().map(|source| Layout::of_source(source, name)),
-        (_, Some(layout)) => Ok(layout),
-        (_, None) => input::layout_with(name, limits, bars).and_then(Layout::of_one_file),
-    };
-    let layout = layout.map_err(|e| e.of_input(shown))?;
-    bars.begin(shown, layout.bytes());
-    Original::open(layout, shown, name, limits, bars).map(ManuallyDrop::new)
-}
-
-/// What messages call an input.
-pub(super) fn shown(name: &Path) -> String {
-    if name.as_os_str() == "-" { STDIN.to_owned() } else { name.display().to_string() }
-}
-
-/// What messages call standard input and output.
-const STDIN: &str = "standard input";
-const STDOUT: &str = "standard output";
-
 impl EditArgs {
-    /// Where one file goes.
-    pub(super) fn of_file(&self, input: &Path) -> anyhow::Result<Destination> {
-        if self.dry_run {
-            return Ok(Destination::Nowhere);
-        }
-        let from_stdin = input.as_os_str() == "-";
-        if self.in_place {
-            if from_stdin {
-                bail!("standard input cannot be edited in place");
-            }
-            let file = InPlace::open(input).map_err(|e| e.of_input(&input.display().to_string()))?;
-            return Ok(Destination::InPlace(file));
-        }
-        let output = match &self.output {
-            Some(output) => output.as_path(),
-            None if from_stdin => Path::new("-"),
-            None => bail!("no output given; use -o OUTPUT or --in-place, or --dry-run to see what would change"),
-        };
-        let to_stdout = output.as_os_str() == "-";
-        self.report.keep_apart(output)?;
-        let name = if to_stdout { STDOUT.to_owned() } else { output.display().to_string() };
-        let target = Target::new(output, self.force, Some(input).filter(|_| !from_stdin));
-        let sink = Sink { target: target.map_err(|e| e.of_output(&name))?, name };
-        Ok(Destination::File { sink, to: Format::of_checkpoint(output) })
-    }
-
     /// Shards go into another directory; they, and other directories, become one file where the output's name asks for it.
     fn of_several(&self, input: &Path) -> anyhow::Result<Destination> {
-        if self.in_place {
+        if self.to.in_place {
             bail!("{}: made of several files, which cannot be edited in place; use -o", input.display());
         }
-        Ok(match &self.output {
-            _ if self.dry_run => Destination::Nowhere,
+        Ok(match &self.to.output {
+            _ if self.to.dry_run => Destination::Nowhere,
             Some(output) => match Format::of_checkpoint(output) {
-                to @ Some(_) => Destination::File { sink: Sink::new(output, self.force, None)?, to },
-                None => Destination::Shards { directory: output.clone(), force: self.force },
+                to @ Some(_) => Destination::File { sink: Sink::new(output, self.to.force, None)?, to },
+                None => Destination::Shards { directory: output.clone(), force: self.to.force },
             },
             None => bail!("no output given; use -o DIRECTORY, or --dry-run to see what would change"),
         })

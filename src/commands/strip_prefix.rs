@@ -55,11 +55,11 @@ fn refuse_swapped(args: &Args) -> anyhow::Result<()> {
     words.push(quoted(&args.prefix));
     let edit = &args.edit;
     words.extend(args.anywhere.then(|| "--anywhere".into()));
-    words.extend(edit.in_place.then(|| "--in-place".into()));
-    words.extend(edit.dry_run.then(|| "--dry-run".into()));
-    match &edit.output {
+    words.extend(edit.to.in_place.then(|| "--in-place".into()));
+    words.extend(edit.to.dry_run.then(|| "--dry-run".into()));
+    match &edit.to.output {
         Some(output) => words.push(format!("-o {}", quoted(&output.to_string_lossy()))),
-        None if edit.in_place || edit.dry_run => {}
+        None if edit.to.in_place || edit.to.dry_run => {}
         None => words.push("-o OUTPUT".into()),
     }
     let what = if args.input.is_some() { "is a file; the prefix comes first" } else { "is a file, not a prefix" };

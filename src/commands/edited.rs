@@ -1,0 +1,91 @@
+//! What every command that edits a file shares: where the file goes, and how it is opened.
+
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+use crate::commands::input;
+use crate::commands::output::{OutputArgs, STDOUT};
+use crate::commands::progress_bar::Bars;
+use crate::error::Result;
+use crate::layout::Layout;
+use crate::limits::Limits;
+use crate::operations::destination::{Destination, InPlace, Original, Sink};
+use crate::progress::Progress;
+use crate::write::atomic::Target;
+use crate::write::format::Format;
+
+/// Where an edited file goes.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct DestinationArgs {
+    /// Where to write; `-` is standard output
+    #[arg(short, long, value_name = "OUTPUT", conflicts_with = "in_place")]
+    pub output: Option<PathBuf>,
+    /// Edit the file itself: append what changes to a zip, write a safetensors header that fits over the old one, replace
+    /// any other file as a whole
+    #[arg(long)]
+    pub in_place: bool,
+    /// Overwrite an existing OUTPUT
+    #[arg(long, conflicts_with = "in_place")]
+    pub force: bool,
+    /// Show old -> new and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl DestinationArgs {
+    /// Where one file goes.
+    pub fn of_file(&self, input: &Path, report: &OutputArgs) -> anyhow::Result<Destination> {
+        if self.dry_run {
+            return Ok(Destination::Nowhere);
+        }
+        let from_stdin = input.as_os_str() == "-";
+        if self.in_place {
+            if from_stdin {
+                bail!("standard input cannot be edited in place");
+            }
+            let file = InPlace::open(input).map_err(|e| e.of_input(&input.display().to_string()))?;
+            return Ok(Destination::InPlace(file));
+        }
+        let output = match &self.output {
+            Some(output) => output.as_path(),
+            None if from_stdin => Path::new("-"),
+            None => bail!("no output given; use -o OUTPUT or --in-place, or --dry-run to see what would change"),
+        };
+        let to_stdout = output.as_os_str() == "-";
+        report.keep_apart(output)?;
+        let name = if to_stdout { STDOUT.to_owned() } else { output.display().to_string() };
+        let target = Target::new(output, self.force, Some(input).filter(|_| !from_stdin));
+        let sink = Sink { target: target.map_err(|e| e.of_output(&name))?, name };
+        Ok(Destination::File { sink, to: Format::of_checkpoint(output) })
+    }
+}
+
+/// Opens what is edited; without a `layout` it is one file that has not been looked at. The process ends with the command:
+/// giving back every small piece of a large graph only takes time.
+pub fn open(
+    name: &Path,
+    shown: &str,
+    layout: Option<Layout>,
+    destination: &Destination,
+    limits: &Limits,
+    bars: &Bars,
+) -> Result<ManuallyDrop<Original>> {
+    let layout = match (destination, layout) {
+        (Destination::InPlace(file), _) => file.source().map(|source| Layout::of_source(source, name)),
+        (_, Some(layout)) => Ok(layout),
+        (_, None) => input::layout_with(name, limits, bars).and_then(Layout::of_one_file),
+    };
+    let layout = layout.map_err(|e| e.of_input(shown))?;
+    bars.begin(shown, layout.bytes());
+    Original::open(layout, shown, name, limits, bars).map(ManuallyDrop::new)
+}
+
+/// What messages call an input.
+pub fn shown(name: &Path) -> String {
+    if name.as_os_str() == "-" { STDIN.to_owned() } else { name.display().to_string() }
+}
+
+/// What messages call standard input.
+const STDIN: &str = "standard input";
