@@ -11,7 +11,7 @@ use ckpt::data::cast::{Caster, target};
 use ckpt::data::compare::{Options, compare};
 use ckpt::data::gather::for_each_block;
 use ckpt::error::Error;
-use ckpt::pickle::{Decoded, Graph, NothingInline, Scan, decode, encode};
+use ckpt::pickle::{Census, Decoded, Graph, NothingInline, decode, encode};
 use ckpt::progress::Silent;
 use ckpt::source::{MemorySource, SharedSource};
 use divan::Bencher;
@@ -65,7 +65,7 @@ fn encoder(bencher: Bencher<'_, '_>) {
     let bytes: SharedSource = Arc::new(MemorySource::new(state_dict()));
     let (graph, decoded) = decoded(&bytes);
     bencher.counter(ItemsCount::new(TENSORS)).bench(|| {
-        let scan = Scan::new(&graph, decoded.root).unwrap();
+        let scan = Census::new(&graph, decoded.root).unwrap();
         encode(&graph, &scan, &mut io::sink()).unwrap();
     });
 }

@@ -9,7 +9,7 @@ use clap::builder::StyledStr;
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    Status, average, check, completions, convert, diff, edit, extract, ls, man, merge, output, rename, repair,
+    ExitStatus, average, check, completions, convert, diff, edit, extract, ls, man, merge, output, rename, repair,
     strip_prefix,
 };
 
@@ -83,7 +83,7 @@ pub fn command() -> clap::Command {
 }
 
 /// Does what the command line says.
-pub fn run(cli: Cli) -> anyhow::Result<Status> {
+pub fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
     // how results are written, and the only input where there is one
     let stdin = Some(Path::new("-"));
     let (output, input): (_, Option<&Path>) = match &cli.command {

@@ -4,7 +4,7 @@ use std::io::ErrorKind as IoErrorKind;
 use std::process::ExitCode;
 
 use ckpt::cli::{self, Cli, usage};
-use ckpt::commands::{Status, output, wording};
+use ckpt::commands::{ExitStatus, output, wording};
 use clap::FromArgMatches;
 use clap::error::ErrorKind;
 
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
             return match e.print() {
                 Err(e) if e.kind() != IoErrorKind::BrokenPipe => {
                     output::say(format_args!("standard output: {e}"));
-                    Status::Trouble.into()
+                    ExitStatus::Trouble.into()
                 }
                 _ => ExitCode::SUCCESS,
             };
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             if e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
                 let _ = e.print();
             }
-            return Status::Trouble.into();
+            return ExitStatus::Trouble.into();
         }
     };
     match cli::run(cli) {
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
             output::say(wording::worded(&e));
-            Status::Trouble.into()
+            ExitStatus::Trouble.into()
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use ckpt::checkpoint::numpy::Joblib;
 use ckpt::pickle::text::big_integer;
-use ckpt::pickle::{Change, Graph, Node, NodeId, NothingInline, Scan, TextId, decode, encode};
+use ckpt::pickle::{Change, Graph, Node, NodeId, NothingInline, Census, TextId, decode, encode};
 use ckpt::source::SharedSource;
 use ckpt_fuzz::{bounded, in_memory};
 
@@ -23,7 +23,7 @@ fn run(data: &[u8]) {
     let source = in_memory::memory(data.to_vec());
     let _ = read(source.clone(), &Joblib);
     let Some((before, root)) = read(source, &NothingInline) else { return };
-    let Ok(scan) = Scan::new(&before, root) else { return };
+    let Ok(scan) = Census::new(&before, root) else { return };
     let mut written = Vec::new();
     if encode(&before, &scan, &mut written).is_err() {
         return;
@@ -85,7 +85,7 @@ impl Same<'_> {
             }
             (Node::List(x), Node::List(y)) | (Node::Set(x), Node::Set(y)) => self.all(x, y),
             (Node::Dict(x), Node::Dict(y)) => {
-                let flat = |entries: &[ckpt::pickle::Entry]| entries.iter().flat_map(|e| [e.key, e.value]).collect();
+                let flat = |entries: &[ckpt::pickle::Pair]| entries.iter().flat_map(|e| [e.key, e.value]).collect();
                 let (x, y): (Vec<_>, Vec<_>) = (flat(x), flat(y));
                 self.all(&x, &y);
             }

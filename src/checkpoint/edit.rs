@@ -15,14 +15,14 @@ use std::sync::Arc;
 
 use crate::checkpoint::names::{Element, join};
 use crate::checkpoint::object::{Child, Label};
-use crate::checkpoint::state_dict::{Place, Role, StateDicts, is_extra_state};
+use crate::checkpoint::state_dict::{Role, StateDicts, Surroundings, is_extra_state};
 use crate::checkpoint::{Checkpoint, Container, Root, module};
 use crate::container::safetensors::METADATA;
 use crate::error::{Error, Result};
 use crate::message::{Message, Setting};
 use crate::pickle::splice::{Edit, Edits};
 use crate::pickle::text::{Encoding, lossy};
-use crate::pickle::{Change, Entry, Node, NodeId, StreamId, TextId};
+use crate::pickle::{Change, Node, NodeId, Pair, StreamId, TextId};
 use rules::{Rules, Step};
 
 pub use dots::strip_fault;
@@ -41,7 +41,7 @@ pub struct Rename {
 
 /// What a renaming does.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct RenamePlan {
     /// Names that change, in file order, each once.
     pub renames: Vec<Rename>,
     /// State dicts that were looked at.
@@ -71,7 +71,7 @@ pub fn weights_first() -> Message {
 impl Checkpoint {
     /// Decides what `rules` make of the names below `root`; `takes` says which whole names are meant, `None` all.
     /// Two keys of one state dict that would become one are `Unsupported`.
-    pub fn plan_renames(&self, root: &Root, rules: &Rules, takes: Option<&dyn Fn(&str) -> bool>) -> Result<Plan> {
+    pub fn plan_renames(&self, root: &Root, rules: &Rules, takes: Option<&dyn Fn(&str) -> bool>) -> Result<RenamePlan> {
         if matches!(self.container, Container::TorchScript | Container::Pt2) {
             let what = "names in a TorchScript or torch.export archive are part of its code";
             return Err(Error::unsupported(what).advise(weights_first()));
@@ -97,7 +97,7 @@ impl Checkpoint {
     }
 
     /// Renames in the graph, for who writes it anew: a splice of the pickle needs no such thing.
-    pub fn apply(&mut self, plan: &Plan) -> Result<()> {
+    pub fn apply(&mut self, plan: &RenamePlan) -> Result<()> {
         let mut new_keys: HashMap<(NodeId, u64), NodeId> = HashMap::new();
         for (at, edit) in plan.edits.values().flatten() {
             let Node::Str(old) = self.graph.node(edit.node) else { continue };
@@ -132,14 +132,14 @@ struct Planner<'a> {
     /// Only names that begin with this and a dot are meant, without both.
     stem: Option<&'a str>,
     state_dicts: StateDicts<'a>,
-    plan: Plan,
+    plan: RenamePlan,
     /// Only what becomes of all names is wanted.
     names: Option<Vec<String>>,
 }
 
 /// A key of a state dict.
 struct Key<'a> {
-    entry: Entry,
+    entry: Pair,
     text: TextId,
     /// UTF-8 with surrogates; Python 2's other strings as if they were Latin-1.
     name: Cow<'a, [u8]>,
@@ -154,7 +154,7 @@ impl<'a> Planner<'a> {
         takes: Option<&'a dyn Fn(&str) -> bool>,
         stem: Option<&'a str>,
     ) -> Self {
-        let plan = Plan { effects: vec![Effect::default(); rules.0.len()], ..Plan::default() };
+        let plan = RenamePlan { effects: vec![Effect::default(); rules.0.len()], ..RenamePlan::default() };
         Planner { checkpoint, rules, takes, stem, state_dicts: StateDicts::of(checkpoint), plan, names: None }
     }
 
@@ -165,13 +165,13 @@ impl<'a> Planner<'a> {
         let mut seen = HashSet::new();
         let mut renamed = HashSet::new();
         let is_open = |element: &Element| match element {
-            Element::Text(key) => Place::default().below(Label::Index(0), Some(key)).is_some(),
+            Element::Text(key) => Surroundings::default().below(Label::Index(0), Some(key)).is_some(),
             _ => true,
         };
         if root.in_optimizer || !root.path.iter().all(is_open) {
             return Ok(());
         }
-        let mut open = vec![(root.node, Place::default(), Vec::new())];
+        let mut open = vec![(root.node, Surroundings::default(), Vec::new())];
         while let Some((node, place, path)) = open.pop() {
             let node = objects.unwrap(node);
             if checkpoint.tensors.of(node).is_some() || !seen.insert((node, place)) {
@@ -227,7 +227,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The items that an object of a subclass of dict was given after its construction.
-    fn items_of_subclass(&self, node: NodeId) -> Vec<Entry> {
+    fn items_of_subclass(&self, node: NodeId) -> Vec<Pair> {
         let items = self.checkpoint.graph.changes(node).iter().filter_map(|change| match change {
             Change::Item(entry) => Some(*entry),
             _ => None,
@@ -235,7 +235,7 @@ impl<'a> Planner<'a> {
         items.collect()
     }
 
-    fn rename(&mut self, node: NodeId, entries: &[Entry], role: Role, path: &[Element]) -> Result<()> {
+    fn rename(&mut self, node: NodeId, entries: &[Pair], role: Role, path: &[Element]) -> Result<()> {
         let within: Arc<str> = join(path).into();
         let keys = entries.iter().map(|entry| self.key(*entry)).collect::<Result<Vec<_>>>()?;
         let keys: Vec<Key<'a>> = keys.into_iter().flatten().collect();
@@ -360,7 +360,7 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn key(&self, entry: Entry) -> Result<Option<Key<'a>>> {
+    fn key(&self, entry: Pair) -> Result<Option<Key<'a>>> {
         let graph = &self.checkpoint.graph;
         let Node::Str(text) = graph.node(entry.key) else { return Ok(None) };
         let is_flat = matches!(self.checkpoint.container, Container::Safetensors | Container::Sharded);

@@ -8,7 +8,7 @@ use num_bigint::BigInt;
 use crate::error::{Error, Result};
 use crate::pickle::decode::numbers;
 use crate::pickle::text::Encoding;
-use crate::pickle::{Entry, Graph, Node, NodeId};
+use crate::pickle::{Graph, Node, NodeId, Pair};
 
 /// Brackets inside brackets.
 const MAX_DEPTH: usize = 100;
@@ -164,7 +164,7 @@ impl Parser<'_> {
             }
             _ => {
                 let pairs = open.keys.into_iter().zip(open.items);
-                let entries = pairs.map(|(key, value)| Entry { key, value, key_at: 0 }).collect();
+                let entries = pairs.map(|(key, value)| Pair { key, value, key_at: 0 }).collect();
                 self.graph.push_dict(entries)?
             }
         };

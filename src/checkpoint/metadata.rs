@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::checkpoint::{Checkpoint, Container};
 use crate::container::safetensors::{METADATA, is_alias};
 use crate::error::Result;
-use crate::pickle::{Entry, Node, NodeId};
+use crate::pickle::{Node, NodeId, Pair};
 
 impl Checkpoint {
     /// The strings of `__metadata__`, in order; of shards what they say together. Empty for every other format.
@@ -38,15 +38,15 @@ impl Checkpoint {
         let listed = entries.pop();
         for (alias, kept) in &aliases {
             let Some(value) = tensors.get(kept).copied() else { continue };
-            entries.push(Entry { key: self.graph.push_str(alias)?, value, key_at: 0 });
+            entries.push(Pair { key: self.graph.push_str(alias)?, value, key_at: 0 });
         }
         if let Some(listed) = listed.filter(|_| !rest.is_empty()) {
             let mut strings = Vec::new();
             for (key, value) in &rest {
-                strings.push(Entry { key: self.graph.push_str(key)?, value: self.graph.push_str(value)?, key_at: 0 });
+                strings.push(Pair { key: self.graph.push_str(key)?, value: self.graph.push_str(value)?, key_at: 0 });
             }
             let value = self.graph.push(Node::Dict(Box::new(strings)))?;
-            entries.push(Entry { value, ..listed });
+            entries.push(Pair { value, ..listed });
         }
         self.set_top(entries);
         Ok(aliases)
@@ -73,14 +73,14 @@ impl Checkpoint {
         matches!(self.graph.node(last.value), Node::Dict(_)).then_some(last.value)
     }
 
-    fn top_entries(&self) -> Vec<Entry> {
+    fn top_entries(&self) -> Vec<Pair> {
         match self.graph.node(self.root) {
             Node::Dict(entries) => entries.to_vec(),
             _ => Vec::new(),
         }
     }
 
-    fn set_top(&mut self, entries: Vec<Entry>) {
+    fn set_top(&mut self, entries: Vec<Pair>) {
         if let Some(top) = self.graph.node_mut(self.root) {
             *top = Node::Dict(Box::new(entries));
         }

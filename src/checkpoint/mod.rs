@@ -67,7 +67,7 @@ use tensor::{Data, contiguous, plain_tensor};
 pub use absorb::Origin;
 pub use names::{Entry, Item, Names};
 pub use role::Role;
-pub use root::{Place, Root};
+pub use root::{Located, Root};
 pub use storage::{Storage, StorageId};
 pub use tensor::{Kind, Tensor, TensorId};
 

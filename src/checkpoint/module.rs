@@ -12,7 +12,7 @@ use crate::checkpoint::role::Role;
 use crate::checkpoint::tensor::TensorId;
 use crate::error::{Error, Result};
 use crate::message::Setting;
-use crate::pickle::{Graph, Node, NodeId, Scan};
+use crate::pickle::{Census, Graph, Node, NodeId};
 
 /// One tensor of a module.
 #[derive(Debug)]
@@ -282,7 +282,7 @@ impl Checkpoint {
     fn is_plain(&self, node: NodeId) -> Result<bool> {
         const MODULES: &[&str] = &["torch", "torch._utils", "torch.serialization", "collections", "_codecs"];
         const NOT: &[&str] = &["ScriptObject", "defaultdict", "deque", "_rebuild_nested_tensor"];
-        let scan = Scan::new(&self.graph, node)?;
+        let scan = Census::new(&self.graph, node)?;
         Ok(scan.order().iter().all(|node| match self.graph.global(*node) {
             Some((module, name)) => MODULES.contains(&module.as_ref()) && !NOT.contains(&name.as_ref()),
             None => !matches!(self.graph.node(*node), Node::Extension(_) | Node::Buffer | Node::ReadOnlyBuffer(_)),

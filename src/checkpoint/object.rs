@@ -10,7 +10,7 @@ use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::numpy;
 use crate::checkpoint::rebuild::Tensors;
 use crate::checkpoint::storage::{Persistent, Storages};
-use crate::pickle::{Change, Entry, Graph, Node, NodeId};
+use crate::pickle::{Change, Graph, Node, NodeId, Pair};
 
 /// How a child is reached from its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,7 +123,7 @@ impl<'a> Objects<'a> {
     }
 
     /// The dicts of attributes that `BUILD` gave an object, and the states that are none.
-    pub fn states(&self, node: NodeId) -> (Vec<&'a [Entry]>, Vec<NodeId>) {
+    pub fn states(&self, node: NodeId) -> (Vec<&'a [Pair]>, Vec<NodeId>) {
         let mut dicts = Vec::new();
         let mut others = Vec::new();
         if !self.graph.look_at(self.graph.changes(node).len()) {
@@ -162,7 +162,7 @@ impl<'a> Objects<'a> {
         (first == Graph::NONE || self.entries(first).is_some()) && self.entries(second).is_some()
     }
 
-    fn entries(&self, node: NodeId) -> Option<&'a [Entry]> {
+    fn entries(&self, node: NodeId) -> Option<&'a [Pair]> {
         match self.graph.node(node) {
             Node::Dict(entries) => Some(entries),
             _ => None,
@@ -184,12 +184,12 @@ impl<'a> Objects<'a> {
 
     /// A mapping's items in order, `None` for what is no mapping: dicts, `OrderedDict`s and the like. A key that is
     /// assigned again keeps its place and takes the last value, as in Python.
-    pub fn items(&self, node: NodeId) -> Option<Vec<Entry>> {
+    pub fn items(&self, node: NodeId) -> Option<Vec<Pair>> {
         self.assignments(node).map(|items| self.last_assignments(items))
     }
 
     /// The same with every assignment, those that later ones override too. `key_at` is 0 where nobody knows.
-    pub fn assignments(&self, node: NodeId) -> Option<Vec<Entry>> {
+    pub fn assignments(&self, node: NodeId) -> Option<Vec<Pair>> {
         let mut items = Vec::new();
         match self.graph.node(node) {
             Node::Dict(entries) => items.extend_from_slice(entries),
@@ -201,7 +201,7 @@ impl<'a> Objects<'a> {
                     for pair in self.graph.sequence(*arg).unwrap_or_default() {
                         if let Some([key, value]) = self.graph.sequence(*pair) {
                             let key_at = self.graph.first_pushed_at(*pair).unwrap_or(0);
-                            items.push(Entry { key: *key, value: *value, key_at });
+                            items.push(Pair { key: *key, value: *value, key_at });
                         }
                     }
                 }
@@ -215,13 +215,13 @@ impl<'a> Objects<'a> {
         Some(items)
     }
 
-    fn last_assignments(&self, items: Vec<Entry>) -> Vec<Entry> {
+    fn last_assignments(&self, items: Vec<Pair>) -> Vec<Pair> {
         if !self.graph.look_at(items.len().saturating_mul(HASHED)) {
             return Vec::new();
         }
         let mut places: HashMap<KeyIdentity<'_>, usize, foldhash::fast::RandomState> =
             HashMap::with_capacity_and_hasher(items.len(), foldhash::fast::RandomState::default());
-        let mut kept: Vec<Entry> = Vec::with_capacity(items.len());
+        let mut kept: Vec<Pair> = Vec::with_capacity(items.len());
         for entry in items {
             match places.entry(self.identity(entry.key)) {
                 hash_map::Entry::Occupied(place) => {

@@ -4,7 +4,7 @@ use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::number::{Number, numpy_number};
 use crate::checkpoint::{Checkpoint, Root, module, numpy};
 use crate::error::Result;
-use crate::pickle::{Node, NodeId, Scan};
+use crate::pickle::{Census, Node, NodeId};
 
 impl Checkpoint {
     /// The keys of a mapping that directly holds tensors whose values are none, with those values. `None` for everything
@@ -37,7 +37,7 @@ impl Checkpoint {
     /// Makes the numbers that they hold of numpy's scalars below `root`, where Python has such numbers; says how many.
     pub fn unbox_numpy_scalars(&mut self, root: NodeId) -> Result<usize> {
         let mut unboxed = Vec::new();
-        for node in Scan::new(&self.graph, root)?.order() {
+        for node in Census::new(&self.graph, root)?.order() {
             let objects = self.objects();
             if objects.constructor(*node) != Some(Constructor::NumpyScalar) {
                 continue;

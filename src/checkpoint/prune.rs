@@ -8,7 +8,7 @@ use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::{Checkpoint, Item, Root, module};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Setting;
-use crate::pickle::{Change, Entry, Graph, Node, NodeId};
+use crate::pickle::{Change, Graph, Node, NodeId, Pair};
 
 /// What was taken out: the outermost thing of which nothing stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,7 +239,7 @@ impl Checkpoint {
         let is_gone = |this: &Checkpoint, key: NodeId| {
             keys.contains(&key) || this.key_bytes(key).is_some_and(|name| names.contains(&name))
         };
-        let kept_entries = |this: &Checkpoint, entries: &[Entry]| -> Vec<Entry> {
+        let kept_entries = |this: &Checkpoint, entries: &[Pair]| -> Vec<Pair> {
             entries.iter().filter(|entry| !is_gone(this, entry.key)).copied().collect()
         };
         let with_gaps = |items: &[NodeId]| -> Vec<NodeId> {

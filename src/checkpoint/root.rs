@@ -27,7 +27,7 @@ pub struct Root {
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Located {
     /// One thing.
     Of(Root),
     /// Two things at least: two of their paths.
@@ -58,15 +58,15 @@ impl Checkpoint {
 
     /// The place that `name` stands for, seen from `from`: `.` is `from` itself; else an object of that name, else a node
     /// of the tree, else the outermost thing whose name matches it as a glob. Paths are from the top object on.
-    pub fn place(&self, from: &Root, name: &str) -> Result<Place> {
+    pub fn place(&self, from: &Root, name: &str) -> Result<Located> {
         let base = Root { path: Vec::new(), stem: None, ..from.clone() };
         let whole = match (&from.stem, name) {
-            (_, ".") => return Ok(Place::Of(from.clone())),
+            (_, ".") => return Ok(Located::Of(from.clone())),
             (Some(stem), name) => format!("{stem}.{name}"),
             (None, name) => name.to_owned(),
         };
         let place = match self.place_below(&base, &whole)? {
-            Place::Nowhere => self.place_by_glob(&base, from.stem.as_deref(), name)?,
+            Located::Nowhere => self.place_by_glob(&base, from.stem.as_deref(), name)?,
             place => place,
         };
         let rooted = |path: Vec<Element>| {
@@ -74,17 +74,17 @@ impl Checkpoint {
             [from.path.clone(), below.unwrap_or(path)].concat()
         };
         Ok(match place {
-            Place::Of(root) => Place::Of(Root { path: rooted(root.path.clone()), ..root }),
-            Place::Ambiguous(first, second) => Place::Ambiguous(rooted(first), rooted(second)),
-            Place::Nowhere => Place::Nowhere,
+            Located::Of(root) => Located::Of(Root { path: rooted(root.path.clone()), ..root }),
+            Located::Ambiguous(first, second) => Located::Ambiguous(rooted(first), rooted(second)),
+            Located::Nowhere => Located::Nowhere,
         })
     }
 
     /// A place by its exact name; paths are relative to `from`, which is an object.
-    fn place_below(&self, from: &Root, name: &str) -> Result<Place> {
+    fn place_below(&self, from: &Root, name: &str) -> Result<Located> {
         let mut met = self.search(from, name)?;
         if let [first, second, ..] = met.found.as_slice() {
-            return Ok(Place::Ambiguous(first.path.clone(), second.path.clone()));
+            return Ok(Located::Ambiguous(first.path.clone(), second.path.clone()));
         }
         let node_of_tree = |holder: &Root, path: Vec<Element>| {
             let held = join(&holder.path);
@@ -96,29 +96,29 @@ impl Checkpoint {
             Root { path, stem: stem.map(Arc::from), ..holder.clone() }
         };
         Ok(match (met.found.pop(), met.holders.as_slice()) {
-            (Some(root), []) => Place::Of(root),
+            (Some(root), []) => Located::Of(root),
             // the object, and names that stand elsewhere in the same node of the tree
-            (Some(root), _) if self.has_names_below(&root) => Place::Of(node_of_tree(from, root.path)),
-            (Some(root), _) => Place::Of(root),
-            (None, [holder]) => Place::Of(node_of_tree(holder, Vec::new())),
-            (None, [_, ..]) => Place::Of(node_of_tree(from, vec![Element::Text(name.to_owned())])),
+            (Some(root), _) if self.has_names_below(&root) => Located::Of(node_of_tree(from, root.path)),
+            (Some(root), _) => Located::Of(root),
+            (None, [holder]) => Located::Of(node_of_tree(holder, Vec::new())),
+            (None, [_, ..]) => Located::Of(node_of_tree(from, vec![Element::Text(name.to_owned())])),
             // what is listed without being an object on the way: parts of tensors, constants of code
             (None, []) => self.listed_place(from, name)?,
         })
     }
 
-    fn listed_place(&self, from: &Root, name: &str) -> Result<Place> {
+    fn listed_place(&self, from: &Root, name: &str) -> Result<Located> {
         let inside = format!("{name}.");
         let mut is_node = false;
         for Entry { path, node, in_optimizer, .. } in self.names(from)?.entries {
             let listed = join(&path);
             if listed == name {
-                return Ok(Place::Of(Root { node, path, in_optimizer, stem: None }));
+                return Ok(Located::Of(Root { node, path, in_optimizer, stem: None }));
             }
             is_node |= listed.starts_with(&inside);
         }
         let path = vec![Element::Text(name.to_owned())];
-        Ok(if is_node { Place::Of(Root { path, stem: Some(name.into()), ..from.clone() }) } else { Place::Nowhere })
+        Ok(if is_node { Located::Of(Root { path, stem: Some(name.into()), ..from.clone() }) } else { Located::Nowhere })
     }
 
     /// Looks at every object on the way along `name`; paths are relative to `from`.
@@ -182,8 +182,8 @@ impl Checkpoint {
     }
 
     /// The outermost place below whose name matches; two of them are as ambiguous as two of one name.
-    fn place_by_glob(&self, from: &Root, stem: Option<&str>, glob: &str) -> Result<Place> {
-        let Ok(matcher) = Matcher::of_glob(glob, Reach::Subtrees) else { return Ok(Place::Nowhere) };
+    fn place_by_glob(&self, from: &Root, stem: Option<&str>, glob: &str) -> Result<Located> {
+        let Ok(matcher) = Matcher::of_glob(glob, Reach::Subtrees) else { return Ok(Located::Nowhere) };
         let whole = Matcher::of_glob(glob, Reach::Names).ok();
         let walked = Root { stem: stem.map(Arc::from), ..from.clone() };
         let mut found: Vec<String> = Vec::new();
@@ -207,11 +207,11 @@ impl Checkpoint {
         }
         let in_base = |name: &str| stem.map_or_else(|| name.to_owned(), |stem| format!("{stem}.{name}"));
         match found.as_slice() {
-            [] => Ok(Place::Nowhere),
+            [] => Ok(Located::Nowhere),
             [one] => self.place_below(from, &in_base(one)),
             [first, second, ..] => {
                 let path = |name: &str| vec![Element::Text(in_base(name))];
-                Ok(Place::Ambiguous(path(first), path(second)))
+                Ok(Located::Ambiguous(path(first), path(second)))
             }
         }
     }

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::part_names::{Part, RandomState, part, random_state, words};
 use crate::checkpoint::{Checkpoint, Container, Tensor, module};
-use crate::pickle::{Entry, Graph, Node, NodeId};
+use crate::pickle::{Graph, Node, NodeId, Pair};
 
 /// What a mapping is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum Role {
 
 /// Where a mapping lies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct Surroundings {
     /// Below the object that was asked for.
     pub inner: bool,
     /// Below a key that is for bookkeeping (`callbacks`).
@@ -67,15 +67,15 @@ const STATISTICS: [&str; 10] = ["mean", "std", "var", "variance", "count", "min"
 /// numpy's bit generators.
 const BIT_GENERATORS: [&str; 5] = ["MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"];
 
-impl Place {
+impl Surroundings {
     /// The same place, inside an object of some class: what it was made with and its attributes are its own affair.
-    pub(super) fn in_object(self) -> Place {
-        Place { attribute: true, ..self }
+    pub(super) fn in_object(self) -> Surroundings {
+        Surroundings { attribute: true, ..self }
     }
 
     /// The place of a child; `None` where nothing below is a name.
-    pub(super) fn below(self, label: Label, key: Option<&str>) -> Option<Place> {
-        let mut place = Place { inner: true, device: false, ..self };
+    pub(super) fn below(self, label: Label, key: Option<&str>) -> Option<Surroundings> {
+        let mut place = Surroundings { inner: true, device: false, ..self };
         match label {
             Label::Index(_) => return Some(place),
             Label::Attribute(_) | Label::State => place = place.in_object(),
@@ -123,7 +123,7 @@ impl<'a> StateDicts<'a> {
     }
 
     /// What a mapping with these assignments is.
-    pub(super) fn role(&mut self, node: NodeId, entries: &[Entry], place: Place) -> Role {
+    pub(super) fn role(&mut self, node: NodeId, entries: &[Pair], place: Surroundings) -> Role {
         let checkpoint = self.checkpoint;
         let children: Vec<Child> =
             entries.iter().map(|entry| Child { label: Label::Key(entry.key), node: entry.value }).collect();
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn places_by_the_keys_above() {
         let below = |keys: &[&str]| {
-            keys.iter().try_fold(Place::default(), |place, key| place.below(Label::Key(Graph::NONE), Some(key)))
+            keys.iter().try_fold(Surroundings::default(), |place, key| place.below(Label::Key(Graph::NONE), Some(key)))
         };
         for closed in [&["optimizer"][..], &["last_optimizer_state"], &["a", "rng_state"], &["x", "exp_avg"]] {
             assert_eq!(below(closed), None, "{closed:?}");
@@ -314,6 +314,6 @@ mod tests {
         assert!(below(&["callbacks", "EMA"]).is_some_and(|place| place.values));
         assert!(below(&["callbacks", "EMA", "state_dict"]).is_some_and(|place| !place.values));
         assert!(below(&["dino_loss"]).is_some_and(|place| place.maybe_values && !place.values));
-        assert_eq!(below(&["model", "encoder"]), Some(Place { inner: true, ..Place::default() }));
+        assert_eq!(below(&["model", "encoder"]), Some(Surroundings { inner: true, ..Surroundings::default() }));
     }
 }

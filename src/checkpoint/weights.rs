@@ -109,7 +109,7 @@ enum Kind {
 
 /// A container of the checkpoint.
 #[derive(Debug)]
-struct Place {
+struct Holder {
     node: NodeId,
     /// The container that it is in, and its element there.
     within: Option<(usize, Element)>,
@@ -138,7 +138,7 @@ struct Survey<'a> {
     checkpoint: &'a Checkpoint,
     seen: HashSet<NodeId>,
     /// Containers, each after the one it is in.
-    places: Vec<Place>,
+    places: Vec<Holder>,
     /// Containers that have not been looked into yet.
     open: Vec<usize>,
 }
@@ -287,7 +287,7 @@ impl Survey<'_> {
         if let Some(parent) = parent {
             parent.children.push(at);
         }
-        self.places.push(Place {
+        self.places.push(Holder {
             node,
             within,
             depth,
@@ -319,11 +319,11 @@ impl Survey<'_> {
         }
     }
 
-    fn children<'b>(&'b self, place: &'b Place) -> impl Iterator<Item = &'b Place> {
+    fn children<'b>(&'b self, place: &'b Holder) -> impl Iterator<Item = &'b Holder> {
         place.children.iter().filter_map(|child| self.places.get(*child))
     }
 
-    fn of_mapping(&self, place: &Place) -> Verdict {
+    fn of_mapping(&self, place: &Holder) -> Verdict {
         let is = |verdict: fn(&Verdict) -> bool| self.children(place).any(|child| verdict(&child.verdict));
         let is_named_model = matches!(place.role, Role::Model | Role::OneOfSeveral);
         let is_pure = !place.has_others
@@ -352,22 +352,22 @@ impl Survey<'_> {
 
     /// Whether a mapping that is called a model holds what is: the generator and the discriminator, or a model's state
     /// dict alone.
-    fn holds_models(&self, place: &Place) -> bool {
+    fn holds_models(&self, place: &Holder) -> bool {
         let mut several = self.children(place).filter(|child| child.role == Role::OneOfSeveral);
         if self.holds_one_thing(place) {
             let is_model =
-                |child: &Place| child.is_by_own_signs && matches!(child.role, Role::Model | Role::OneOfSeveral);
+                |child: &Holder| child.is_by_own_signs && matches!(child.role, Role::Model | Role::OneOfSeveral);
             return self.children(place).all(is_model);
         }
         !place.parameters && several.nth(1).is_some()
     }
 
-    fn holds_one_thing(&self, place: &Place) -> bool {
+    fn holds_one_thing(&self, place: &Holder) -> bool {
         let has_tensors = place.parameters || place.solid || place.small || place.loose;
         !has_tensors && !place.has_others && place.children.len() == 1
     }
 
-    fn of_sequence(&self, place: &Place) -> Verdict {
+    fn of_sequence(&self, place: &Holder) -> Verdict {
         // the shadow parameters of an EMA
         let is_all_tensors = place.children.is_empty() && !place.has_others && place.solid;
         match place.role {
@@ -377,15 +377,15 @@ impl Survey<'_> {
         }
     }
 
-    fn holds_nothing_better(&self, place: &Place) -> bool {
-        let weak = |child: &Place| {
+    fn holds_nothing_better(&self, place: &Holder) -> bool {
+        let weak = |child: &Holder| {
             matches!(child.verdict, Verdict::Nothing | Verdict::Weak | Verdict::Tree { parameters: false })
         };
         self.children(place).all(weak)
     }
 
     /// What holds other things too.
-    fn of_contents(&self, place: &Place) -> Verdict {
+    fn of_contents(&self, place: &Holder) -> Verdict {
         match () {
             () if place.kind == Kind::Mapping && place.solid && self.holds_nothing_better(place) => Verdict::Weak,
             () if self.children(place).any(|child| child.verdict != Verdict::Nothing) => Verdict::Mixed,
@@ -407,7 +407,7 @@ impl Survey<'_> {
         let mut open = vec![0];
         while let Some(at) = open.pop() {
             let Some(place) = self.places.get(at) else { continue };
-            let in_sides = |place: &Place| {
+            let in_sides = |place: &Holder| {
                 let parent = place.within.as_ref().and_then(|(parent, _)| self.places.get(*parent));
                 parent.is_some_and(|parent| parent.verdict == Verdict::Sides)
             };

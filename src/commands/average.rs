@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bars;
@@ -76,7 +76,7 @@ impl Args {
 }
 
 /// Averages the inputs.
-pub fn run(args: &Args) -> anyhow::Result<Status> {
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.inputs.len() < 2 {
         bail!("give at least two inputs to average");
     }
@@ -91,5 +91,5 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let mut inputs = args.inputs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let report = average(&mut inputs, &options, &sink, &Bars::new(args.report.quiet))?;
     args.report.done(&report.notes, &report)?;
-    Ok(Status::Success)
+    Ok(ExitStatus::Success)
 }

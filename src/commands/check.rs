@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use self::allowing::AllowArgs;
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::wording::flag;
@@ -62,7 +62,7 @@ pub struct Args {
 }
 
 /// Checks the inputs; one that cannot be opened does not keep the others from being checked.
-pub fn run(args: &Args) -> anyhow::Result<Status> {
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let limits = args.limits.limits();
     input::stdin_once(&args.inputs)?;
     let allow = args.allow.read()?;
@@ -78,8 +78,8 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
 }
 
 /// Prints a report for each input.
-fn each_input(args: &Args, check: &dyn Fn(&Path) -> Vec<Checked>) -> io::Result<Status> {
-    let (mut status, mut printed) = (Status::Success, 0_u64);
+fn each_input(args: &Args, check: &dyn Fn(&Path) -> Vec<Checked>) -> io::Result<ExitStatus> {
+    let (mut status, mut printed) = (ExitStatus::Success, 0_u64);
     for input in &args.inputs {
         for (name, checked) in check(input) {
             match checked {
@@ -93,7 +93,7 @@ fn each_input(args: &Args, check: &dyn Fn(&Path) -> Vec<Checked>) -> io::Result<
                 }
                 Err(e) => {
                     args.output.refuse(&name, &e.into())?;
-                    status = Status::Trouble;
+                    status = ExitStatus::Trouble;
                 }
             }
         }
@@ -108,8 +108,8 @@ fn each_file(
     options: &Options,
     allow: &Allow,
     limits: &Limits,
-) -> io::Result<Status> {
-    let mut status = Status::Success;
+) -> io::Result<ExitStatus> {
+    let mut status = ExitStatus::Success;
     let summary = check_many(&args.inputs, layout, options, allow, limits, &mut |many| {
         let mut lines = Lines::default();
         for told in many {
@@ -121,7 +121,7 @@ fn each_file(
                 Told::LeftAside(why) if args.verbose => say(format_args!("left aside: {}", why.spoken(flag))),
                 Told::LeftAside(_) => {}
                 Told::Refused(file, e) => {
-                    status = Status::Trouble;
+                    status = ExitStatus::Trouble;
                     args.print_lines(&mut lines)?;
                     args.output.refuse(&file, &e.into())?;
                 }
@@ -144,8 +144,8 @@ impl Args {
         if lines.0.is_empty() { Ok(()) } else { self.output.print(&lines) }
     }
 
-    fn answer(&self, check: &Check) -> Status {
-        if check.has(self.fail_on) { Status::No } else { Status::Success }
+    fn answer(&self, check: &Check) -> ExitStatus {
+        if check.has(self.fail_on) { ExitStatus::No } else { ExitStatus::Success }
     }
 
     /// A report whose findings say what to do about them, in the words of the command line; its notes are said.

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap_complete::Shell;
 
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::output::stdout;
 
 /// Options of `ckpt completions`.
@@ -23,9 +23,9 @@ pub fn script(shell: Shell, mut command: clap::Command) -> Vec<u8> {
 }
 
 /// Prints the script for a command line.
-pub fn run(args: &Args, command: clap::Command) -> anyhow::Result<Status> {
+pub fn run(args: &Args, command: clap::Command) -> anyhow::Result<ExitStatus> {
     let mut out = stdout();
     out.write_all(&script(args.shell, command))?;
     out.flush()?;
-    Ok(Status::Success)
+    Ok(ExitStatus::Success)
 }

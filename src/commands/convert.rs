@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::device;
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::OutputArgs;
@@ -125,7 +125,7 @@ impl Args {
 }
 
 /// Converts the input.
-pub fn run(args: &Args) -> anyhow::Result<Status> {
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let options = args.options()?;
     args.report.keep_apart(args.output())?;
     let file = (args.input.as_os_str() != "-").then_some(args.input.as_path());
@@ -150,5 +150,5 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     }
     let report = converted?;
     args.report.done(&report.notes, &report)?;
-    Ok(Status::Success)
+    Ok(ExitStatus::Success)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bars;
@@ -109,16 +109,16 @@ impl Args {
 }
 
 /// Compares two checkpoints.
-pub fn run(args: &Args) -> anyhow::Result<Status> {
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let (mut a, mut b) = open_both(args)?;
     let options = args.options();
     if args.output.quiet {
         return Ok(match first_difference(&mut a, &mut b, &options)? {
-            Answer::Equal => Status::Success,
-            Answer::Different => Status::No,
+            Answer::Equal => ExitStatus::Success,
+            Answer::Different => ExitStatus::No,
             Answer::Unknown(problems) => {
                 problems.into_iter().map(worded).for_each(|problem| say_problem(&problem));
-                Status::Trouble
+                ExitStatus::Trouble
             }
         });
     }
@@ -138,11 +138,11 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     Ok(status(&diff))
 }
 
-fn status(diff: &Diff) -> Status {
+fn status(diff: &Diff) -> ExitStatus {
     match (diff.problems.is_empty(), diff.equal) {
-        (false, _) => Status::Trouble,
-        (true, true) => Status::Success,
-        (true, false) => Status::No,
+        (false, _) => ExitStatus::Trouble,
+        (true, true) => ExitStatus::Success,
+        (true, false) => ExitStatus::No,
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::{ArgMatches, Command, FromArgMatches};
 
 use crate::checkpoint::alter::Step;
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::edited::{DestinationArgs, open, shown};
 use crate::commands::in_order::{Spelling, given, with_options};
 use crate::commands::input::{LimitArgs, is_stdin};
@@ -130,7 +130,7 @@ impl Operations {
 }
 
 /// Edits.
-pub fn run(args: &Args) -> anyhow::Result<Status> {
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let (limits, bars) = (args.limits.limits(), Bars::new(args.report.quiet));
     let steps = args.operations.steps(args.force_shape, &limits)?;
     let shown = shown(&args.input);
@@ -152,5 +152,5 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         let count = report.changes.len();
         args.report.note(&report.file, format_args!("{count} {}", if count == 1 { "change" } else { "changes" }));
     }
-    Ok(Status::Success)
+    Ok(ExitStatus::Success)
 }

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::{OutputArgs, stdout};
@@ -98,7 +98,7 @@ as NAME.int_repr, NAME.scale, NAME.zero_point (and NAME.axis), nested ones as NA
 NAME.offsets. What a wrapper subclass (torchao, quanto, DTensor) holds has names of its own, which `ckpt ls` shows.";
 
 /// Prints or writes what was chosen.
-pub fn run(args: &Args) -> anyhow::Result<Status> {
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let mut input = input::open(&args.input, &args.limits.limits(), args.report.quiet)?;
     let options = args.options();
     let chosen = choose(&input, &options)?;
@@ -109,14 +109,14 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
         let text = Text { full: args.full, escaped: io::stdout().is_terminal() };
         let form = if args.report.wants_json() { Form::Json } else { Form::Text(text) };
         args.report.notes(&show(&input, &chosen, &options, form, &mut stdout())?);
-        return Ok(Status::Success);
+        return Ok(ExitStatus::Success);
     };
     args.report.keep_apart(output)?;
     let file = (!input::is_stdin(&args.input)).then_some(args.input.as_path());
     let to = Destination { path: output, format: args.to, force: args.force, input: file };
     let report = write(&mut input, &chosen, &options, &to, &Bars::new(args.report.quiet))?;
     args.report.done(&report.notes, &report)?;
-    Ok(Status::Success)
+    Ok(ExitStatus::Success)
 }
 
 impl Args {

@@ -4,7 +4,7 @@ mod lister;
 
 use std::path::PathBuf;
 
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::OutputArgs;
@@ -67,7 +67,7 @@ pub struct Args {
 }
 
 /// Lists the inputs one after the other; one that cannot be opened does not keep the others from being listed.
-pub fn run(args: &Args) -> anyhow::Result<Status> {
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     input::stdin_once(&args.inputs)?;
     let (tensors, values) = (!args.values, !args.tensors);
     let select = args.names_chosen.select();

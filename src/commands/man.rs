@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap_mangen::Man;
 
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::output::stdout;
 
 /// Options of `ckpt man`.
@@ -37,14 +37,14 @@ fn page(command: clap::Command, name: &str) -> io::Result<(String, Vec<u8>)> {
 }
 
 /// Prints a page of a command line or writes all of them.
-pub fn run(args: &Args, command: clap::Command) -> anyhow::Result<Status> {
+pub fn run(args: &Args, command: clap::Command) -> anyhow::Result<ExitStatus> {
     let pages = pages(command)?;
     if let Some(dir) = &args.dir {
         for (name, text) in pages {
             let path = dir.join(name);
             std::fs::write(&path, text).with_context(|| path.display().to_string())?;
         }
-        return Ok(Status::Success);
+        return Ok(ExitStatus::Success);
     }
     let wanted = args.subcommand.as_ref().map_or("ckpt.1".to_owned(), |name| format!("ckpt-{name}.1"));
     let Some((_, text)) = pages.iter().find(|(name, _)| *name == wanted) else {
@@ -55,5 +55,5 @@ pub fn run(args: &Args, command: clap::Command) -> anyhow::Result<Status> {
     let mut out = stdout();
     out.write_all(text)?;
     out.flush()?;
-    Ok(Status::Success)
+    Ok(ExitStatus::Success)
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::keyed::{Keyed, taken_apart};
 use crate::commands::output::OutputArgs;
@@ -107,7 +107,7 @@ impl Args {
 }
 
 /// Merges the inputs.
-pub fn run(args: &Args) -> anyhow::Result<Status> {
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let named = args.inputs.iter().map(|argument| taken_apart(argument)).collect::<anyhow::Result<Vec<Keyed>>>()?;
     let paths: Vec<PathBuf> = named.iter().map(|keyed| keyed.path.clone()).collect();
     input::stdin_once(&paths)?;
@@ -122,5 +122,5 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let parts = named.into_iter().map(open).collect::<anyhow::Result<Vec<Part>>>()?;
     let report = merge(parts, &options, &outlet, &limits, &Bars::new(args.report.quiet))?;
     args.report.done(&report.notes, &report)?;
-    Ok(Status::Success)
+    Ok(ExitStatus::Success)
 }

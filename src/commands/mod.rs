@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Status {
+pub enum ExitStatus {
     /// Yes, or done.
     Success,
     /// The answer is no.
@@ -37,12 +37,12 @@ pub enum Status {
     Trouble,
 }
 
-impl From<Status> for ExitCode {
-    fn from(status: Status) -> Self {
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
         match status {
-            Status::Success => ExitCode::SUCCESS,
-            Status::No => ExitCode::from(1),
-            Status::Trouble => ExitCode::from(2),
+            ExitStatus::Success => ExitCode::SUCCESS,
+            ExitStatus::No => ExitCode::from(1),
+            ExitStatus::Trouble => ExitCode::from(2),
         }
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::{ArgMatches, Command, FromArgMatches};
 
 use crate::checkpoint::edit::rules::{Step, parse_substitution, parse_table};
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::edited::{DestinationArgs, open, shown};
 use crate::commands::in_order::{Spelling, given, with_options};
 use crate::commands::input::{self, LimitArgs};
@@ -128,7 +128,7 @@ fn table(path: &Path) -> anyhow::Result<Step> {
 }
 
 /// Renames.
-pub fn run(args: &Args) -> anyhow::Result<Status> {
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let stdin_twice = args.changes.0.iter().any(|(name, value)| *name == "map" && value == "-");
     if stdin_twice && input::is_stdin(&args.input) {
         bail!("standard input cannot be both INPUT and the --map table");
@@ -137,7 +137,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
 }
 
 /// Renames in one input; without one it is a filter.
-pub(super) fn edit(args: &EditArgs, input: Option<&Path>, steps: Vec<Named>) -> anyhow::Result<Status> {
+pub(super) fn edit(args: &EditArgs, input: Option<&Path>, steps: Vec<Named>) -> anyhow::Result<ExitStatus> {
     let name = input.unwrap_or(Path::new("-"));
     let shown = shown(name);
     let (limits, quiet) = (args.limits.limits(), args.report.quiet);
@@ -174,7 +174,7 @@ impl EditArgs {
     }
 
     /// What was done, what would be, or why there is nothing to do.
-    fn tell(&self, report: &Renaming) -> anyhow::Result<Status> {
+    fn tell(&self, report: &Renaming) -> anyhow::Result<ExitStatus> {
         let wants_json = self.report.wants_json();
         self.report.notes(&report.notes);
         if let Some(why) = &report.nothing {
@@ -185,6 +185,6 @@ impl EditArgs {
         if wants_json || (report.output.is_none() && report.nothing.is_none()) {
             self.report.print(report)?;
         }
-        Ok(if report.nothing.is_some() { Status::No } else { Status::Success })
+        Ok(if report.nothing.is_some() { ExitStatus::No } else { ExitStatus::Success })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::{OutputArgs, STDOUT};
 use crate::commands::progress_bar::Bars;
@@ -49,7 +49,7 @@ pub struct Args {
 }
 
 /// Repairs one file.
-pub fn run(args: &Args) -> anyhow::Result<Status> {
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let shown = args.input.display().to_string();
     let of_input = |e: Error| e.of_input(&shown);
     let limits = args.limits.limits();
@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> anyhow::Result<Status> {
     let report = repair(&contents, &shown, &options, &mut to, &Bars::new(args.report.quiet))?;
     report.told().iter().for_each(|note| args.report.note(&report.file, note.spoken(flag)));
     args.report.done(&[], &report)?;
-    Ok(if report.action == Action::Nothing { Status::No } else { Status::Success })
+    Ok(if report.action == Action::Nothing { ExitStatus::No } else { ExitStatus::Success })
 }
 
 impl Args {

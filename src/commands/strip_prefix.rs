@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 
 use crate::checkpoint::edit::rules::Step;
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::rename::{EditArgs, edit};
 use crate::operations::rename::Named;
 use crate::report::shell::quoted;
@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 /// Strips the prefix.
-pub fn run(args: &Args) -> anyhow::Result<Status> {
+pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.prefix.is_empty() {
         bail!("the prefix is empty; name what to remove, for example `module.`");
     }

@@ -169,7 +169,7 @@ struct Entries {
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct HeaderEntry {
     dtype: String,
     shape: Vec<u64>,
     data_offsets: (u64, u64),
@@ -196,7 +196,7 @@ impl<'de> Deserialize<'de> for Entries {
                         entries.metadata = map.next_value::<Option<Ordered<String>>>()?.unwrap_or_default().0;
                         continue;
                     }
-                    let Entry { dtype, shape, data_offsets: (begin, end) } = map.next_value()?;
+                    let HeaderEntry { dtype, shape, data_offsets: (begin, end) } = map.next_value()?;
                     entries.tensors.push(Tensor { name, dtype, shape, begin, end });
                 }
                 Ok(entries)

@@ -72,7 +72,7 @@ pub(super) fn read_box(
 }
 
 /// How a tile is read: `run` units at a time, once for every index of the `stacked` axes.
-struct Plan {
+struct TilePlan {
     axes: Vec<Axis>,
     /// Positions in `axes` whose runs are read one by one, and whose runs are part of one read.
     stacked: Vec<usize>,
@@ -81,7 +81,7 @@ struct Plan {
 }
 
 /// Chooses tiles. `axes` come innermost of the output first.
-fn plan(mut axes: Vec<Axis>, unit: usize) -> Plan {
+fn plan(mut axes: Vec<Axis>, unit: usize) -> TilePlan {
     let mut by_storage: Vec<usize> = (0..axes.len()).collect();
     by_storage.sort_by_key(|&i| axes.get(i).map(|axis| axis.stored));
     let (budget, gap) = (STAGING_BYTES / unit, GAP_BYTES / unit);
@@ -114,7 +114,7 @@ fn plan(mut axes: Vec<Axis>, unit: usize) -> Plan {
             }
         }
     }
-    Plan { axes, stacked, merged, staging: span }
+    TilePlan { axes, stacked, merged, staging: span }
 }
 
 struct BoxReader<'a, const N: usize> {
@@ -177,7 +177,7 @@ impl<const N: usize> BoxReader<'_, N> {
     }
 
     /// Fills the staging buffer with the tile that starts at unit `first`.
-    fn stage(&self, plan: &Plan, tile: &[Axis], first: u64, staging: &mut [u8]) -> Result<()> {
+    fn stage(&self, plan: &TilePlan, tile: &[Axis], first: u64, staging: &mut [u8]) -> Result<()> {
         let pick = |indexes: &[usize]| -> Vec<Axis> { indexes.iter().filter_map(|&i| tile.get(i)).copied().collect() };
         let run = 1 + pick(&plan.merged).iter().map(|axis| (axis.len - 1) * axis.staged).sum::<usize>();
         let stacked = pick(&plan.stacked);

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::pickle::NodeId;
 use crate::source::{SharedSource, Window};
-use metadata::{ChunkAt, Metadata, Place, Stored, TensorAt};
+use metadata::{ChunkAt, FileRange, Metadata, Stored, TensorAt};
 use tree::Tree;
 
 /// A directory whose index has been read.
@@ -135,7 +135,7 @@ struct Reader {
 
 impl Reader {
     /// The bytes at a place, or why there are none.
-    fn bytes(&mut self, fqn: &str, place: Option<Place>) -> Result<SharedSource, String> {
+    fn bytes(&mut self, fqn: &str, place: Option<FileRange>) -> Result<SharedSource, String> {
         let place = place.ok_or("the index does not say where it is stored")?;
         let file = self.directory.file(&place.file)?;
         let bytes = Window::shared(&file, place.offset, place.length).map_err(|e| format!("{}: {e}", place.file))?;
@@ -177,7 +177,7 @@ impl Reader {
 
     /// The safetensors data that begins where a chunk is said to be. All chunks of a file have that one place, so that the
     /// first one tells what the file is.
-    fn in_safetensors(&mut self, place: Option<&Place>) -> Result<Option<&in_safetensors::File>, String> {
+    fn in_safetensors(&mut self, place: Option<&FileRange>) -> Result<Option<&in_safetensors::File>, String> {
         let Some(place) = place else { return Ok(None) };
         if !self.safetensors.contains_key(&place.file) {
             let file = self.directory.file(&place.file)?;
@@ -189,7 +189,7 @@ impl Reader {
         Ok(found.filter(|(at, _)| *at == place.offset).map(|(_, file)| file))
     }
 
-    fn object(&mut self, fqn: &str, place: Option<Place>) -> Result<NodeId, String> {
+    fn object(&mut self, fqn: &str, place: Option<FileRange>) -> Result<NodeId, String> {
         let source = self.bytes(fqn, place)?;
         let opener = Opener { source, limits: &self.limits, max_objects: self.max_objects, damaged: false };
         opener.saved(&mut self.parts).map(|opened| opened.root).map_err(|e| e.to_string())

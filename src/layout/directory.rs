@@ -18,12 +18,12 @@ const MAX_OPEN: usize = 128;
 /// A directory, or a folder of an archive, and the files of it that were asked for.
 #[derive(Debug)]
 pub(super) struct Directory {
-    place: Place,
+    place: Base,
     files: HashMap<String, Result<SharedSource, String>>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Base {
     Disk(PathBuf),
     Archive {
         archive: Arc<Archive>,
@@ -34,7 +34,7 @@ enum Place {
 
 impl Directory {
     pub fn new(path: &Path) -> Self {
-        Directory { place: Place::Disk(path.to_owned()), files: HashMap::new() }
+        Directory { place: Base::Disk(path.to_owned()), files: HashMap::new() }
     }
 
     /// A folder of an archive.
@@ -43,7 +43,7 @@ impl Directory {
             "" | "." => String::new(),
             folder => format!("{folder}/"),
         };
-        Directory { place: Place::Archive { archive: Arc::clone(archive), folder }, files: HashMap::new() }
+        Directory { place: Base::Archive { archive: Arc::clone(archive), folder }, files: HashMap::new() }
     }
 
     /// The bytes of the file `name`, or why there are none: `model.bin: is missing`. Each file is opened once.
@@ -53,8 +53,8 @@ impl Directory {
         }
         let keep = self.files.len() < MAX_OPEN;
         let opened = match &self.place {
-            Place::Disk(path) => open(&path.join(name), keep),
-            Place::Archive { archive, folder } => match archive.find(&format!("{folder}{name}")) {
+            Base::Disk(path) => open(&path.join(name), keep),
+            Base::Archive { archive, folder } => match archive.find(&format!("{folder}{name}")) {
                 Some(index) => archive.contents(index).map(|contents| contents.source).map_err(|e| e.to_string()),
                 None => Err("is missing".into()),
             },
@@ -67,8 +67,8 @@ impl Directory {
     /// Bytes of a file, where there is one.
     pub fn bytes_of(&self, name: &str) -> u64 {
         match &self.place {
-            Place::Disk(path) => fs::metadata(path.join(name)).map_or(0, |meta| meta.len()),
-            Place::Archive { archive, folder } => {
+            Base::Disk(path) => fs::metadata(path.join(name)).map_or(0, |meta| meta.len()),
+            Base::Archive { archive, folder } => {
                 archive.find(&format!("{folder}{name}")).map_or(0, |index| archive.size(index))
             }
         }

@@ -16,7 +16,7 @@ use crate::container::ordered::{Ordered, json_error};
 use crate::container::safetensors::METADATA;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::pickle::{Entry, NodeId};
+use crate::pickle::{NodeId, Pair};
 use crate::progress::Progress;
 use crate::source::{SharedSource, read_vec};
 
@@ -157,7 +157,7 @@ impl Merge<'_> {
         let items = objects.items(opened.root).ok_or_else(|| Error::malformed("holds no dict of tensors"))?;
         let mut unnamed = Vec::new();
         let mut metadata = None;
-        for Entry { key, value, .. } in items {
+        for Pair { key, value, .. } in items {
             let Some(name) = self.parts.graph.str_or_bytes(key) else { continue };
             let place = self.places.get(name.as_ref()).copied();
             match place.filter(|place| self.weights.get(*place).is_some_and(|(_, named)| named == shard)) {
@@ -186,7 +186,7 @@ impl Merge<'_> {
     /// The first shard that says something of a key is right; one that says something else is mentioned.
     fn add_metadata(&mut self, shard: &str, metadata: NodeId) {
         let objects = self.parts.objects();
-        for Entry { key, value, .. } in objects.items(metadata).unwrap_or_default() {
+        for Pair { key, value, .. } in objects.items(metadata).unwrap_or_default() {
             let graph = &self.parts.graph;
             let Some(name) = graph.str_or_bytes(key) else { continue };
             let before = *self.metadata.entry(name.clone().into_owned()).or_insert(value);

@@ -26,7 +26,7 @@ use crate::message::{Message, Setting};
 use crate::operations::Input;
 use crate::operations::destination::Sink;
 use crate::operations::select::{self, Asked, Filter, Select, find_weights};
-use crate::pickle::{NodeId, Scan};
+use crate::pickle::{Census, NodeId};
 use crate::progress::Progress;
 use crate::report::convert::{Conversion, LeftOut, Overflowed};
 use crate::report::written::Written;
@@ -383,7 +383,7 @@ impl Job<'_> {
     }
 
     /// The same for every tensor that is left below a node.
-    fn watch_all(&mut self, checkpoint: &Checkpoint, scan: &Scan) -> Result<()> {
+    fn watch_all(&mut self, checkpoint: &Checkpoint, scan: &Census) -> Result<()> {
         let tensors = scan.order().iter().filter_map(|node| checkpoint.tensors.of(*node));
         let storages = tensors.filter_map(|id| checkpoint.tensor(id)?.storage());
         let entries = checkpoint.names(&checkpoint.top())?.entries;

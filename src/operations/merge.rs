@@ -19,7 +19,7 @@ use crate::message::{Message, Note, Setting};
 use crate::operations::Input;
 use crate::operations::convert::{self, Outlet, Reduced, Shared, Top, convert, reduce, tensors_below};
 use crate::operations::select::Select;
-use crate::pickle::{Entry, NodeId};
+use crate::pickle::{NodeId, Pair};
 use crate::progress::Progress;
 use crate::report::convert::Conversion;
 use crate::report::figures::counted;
@@ -217,6 +217,6 @@ fn write(
 }
 
 /// An entry of a new dict.
-fn entry(checkpoint: &mut Checkpoint, key: &str, value: NodeId) -> Result<Entry> {
-    Ok(Entry { key: checkpoint.graph.push_str(key)?, value, key_at: 0 })
+fn entry(checkpoint: &mut Checkpoint, key: &str, value: NodeId) -> Result<Pair> {
+    Ok(Pair { key: checkpoint.graph.push_str(key)?, value, key_at: 0 })
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::checkpoint::value::Value;
-use crate::checkpoint::{Entry, Item, Place, Tensor};
+use crate::checkpoint::{Entry, Item, Located, Tensor};
 use crate::data::scalar::{Scalar, read};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -85,7 +85,7 @@ impl Input {
             (Some(entry), None) => return Ok(entry.clone()),
             (Some(first), Some(second)) => ambiguous(name, &first.path, &second.path).into(),
             (None, _) => match self.checkpoint.place(&self.checkpoint.top(), name) {
-                Ok(Place::Of(_)) => format!("`{name}` has elements of its own; name one of them").into(),
+                Ok(Located::Of(_)) => format!("`{name}` has elements of its own; name one of them").into(),
                 _ => missing_in(name, None, &entries),
             },
         };

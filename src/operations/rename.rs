@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::checkpoint::edit::rules::{Rules, Step};
-use crate::checkpoint::edit::{Plan, weights_first};
+use crate::checkpoint::edit::{RenamePlan, weights_first};
 use crate::checkpoint::{Checkpoint, Root};
 use crate::error::{Error, Result};
 use crate::message::{Message, Note, Setting};
@@ -88,7 +88,7 @@ fn renamed(
     let names = Names::of(original, options, &mut notes)?;
     let plan = match &names {
         Some(names) => names.plan(&original.input.checkpoint, &rules)?,
-        None => Plan::default(),
+        None => RenamePlan::default(),
     };
     let renaming = Steps { checkpoint: &original.input.checkpoint, names: names.as_ref(), rules: &rules, options };
     let mut report = Renaming {
@@ -167,7 +167,7 @@ impl Names {
         then(if self.filter.takes_all() { None } else { Some(&takes) })
     }
 
-    fn plan(&self, checkpoint: &Checkpoint, rules: &Rules) -> Result<Plan> {
+    fn plan(&self, checkpoint: &Checkpoint, rules: &Rules) -> Result<RenamePlan> {
         self.with_takes(|takes| checkpoint.plan_renames(&self.root, rules, takes))
     }
 }
@@ -181,7 +181,7 @@ struct Steps<'a> {
 }
 
 /// What changed in one sentence.
-fn summary(checkpoint: &Checkpoint, plan: &Plan) -> String {
+fn summary(checkpoint: &Checkpoint, plan: &RenamePlan) -> String {
     let Some(first) = plan.renames.first() else { return "nothing to rename".to_owned() };
     let mut dicts: Vec<&str> = plan.renames.iter().map(|rename| &*rename.within).collect();
     dicts.sort_unstable();
@@ -193,7 +193,7 @@ fn summary(checkpoint: &Checkpoint, plan: &Plan) -> String {
     format!("renamed {names} in {dicts} ({within}{old} -> {within}{new}{more})")
 }
 
-fn rows(checkpoint: &Checkpoint, plan: &Plan) -> Vec<Row> {
+fn rows(checkpoint: &Checkpoint, plan: &RenamePlan) -> Vec<Row> {
     let rows = plan.renames.iter().map(|rename| {
         let (old, new) = checkpoint.shown(rename);
         Row { within: Arc::clone(&rename.within), old, new }
@@ -203,7 +203,7 @@ fn rows(checkpoint: &Checkpoint, plan: &Plan) -> Vec<Row> {
 
 /// A planned renaming as an edit.
 struct Renames<'a> {
-    plan: &'a Plan,
+    plan: &'a RenamePlan,
     rules: &'a Rules,
     names: Option<&'a Names>,
     /// New names by old ones, of an input of several files.

@@ -6,7 +6,7 @@ use crate::checkpoint::names::{Element, Entry, join};
 use crate::checkpoint::near::{near, not_there};
 use crate::checkpoint::resolve::{Ambiguous, Choice, Listed, Meaning, Reach, meaning};
 use crate::checkpoint::weights::Found;
-use crate::checkpoint::{Checkpoint, Place, Root};
+use crate::checkpoint::{Checkpoint, Located, Root};
 use crate::error::{Error, Result};
 use crate::message::{Message, Setting};
 use crate::report::figures::counted;
@@ -95,9 +95,9 @@ pub fn find_root(checkpoint: &Checkpoint, name: Option<&str>, setting: Setting) 
 /// The same, nothing when there is nothing of that name.
 pub fn root_if_there(checkpoint: &Checkpoint, name: &str) -> Result<Option<Root>> {
     match checkpoint.place(&checkpoint.top(), name)? {
-        Place::Of(root) => Ok(Some(root)),
-        Place::Nowhere => Ok(None),
-        Place::Ambiguous(first, second) => Err(Error::refused(ambiguous(name, &first, &second))),
+        Located::Of(root) => Ok(Some(root)),
+        Located::Nowhere => Ok(None),
+        Located::Ambiguous(first, second) => Err(Error::refused(ambiguous(name, &first, &second))),
     }
 }
 

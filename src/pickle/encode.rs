@@ -10,7 +10,7 @@ mod scan;
 
 use std::io::Write;
 
-pub use self::scan::Scan;
+pub use self::scan::Census;
 use crate::error::{Error, Result};
 use crate::pickle::graph::{Change, Construct, Graph, Node, NodeId};
 use crate::pickle::opcode as op;
@@ -20,8 +20,8 @@ const BATCH: usize = 1000;
 /// Objects that lead back to themselves are rare and small; a file made of nothing else must not take for ever.
 const MAX_AGAIN: usize = 1 << 20;
 
-/// Writes the pickle of what [`Scan`] looked through: `PROTO` to `STOP`.
-pub fn encode(graph: &Graph, scan: &Scan, out: &mut dyn Write) -> Result<()> {
+/// Writes the pickle of what [`Census`] looked through: `PROTO` to `STOP`.
+pub fn encode(graph: &Graph, scan: &Census, out: &mut dyn Write) -> Result<()> {
     let places = vec![0; graph.len()];
     Encoder { graph, scan, out, places, memoized: 0, tasks: Vec::new(), again: MAX_AGAIN }.run()
 }
@@ -47,7 +47,7 @@ const BEGUN: u32 = u32::MAX;
 
 struct Encoder<'a> {
     graph: &'a Graph,
-    scan: &'a Scan,
+    scan: &'a Census,
     out: &'a mut dyn Write,
     /// What has become of each object, by its place in the graph: nothing (0), [`BEGUN`], or its number in the memo and one.
     places: Vec<u32>,

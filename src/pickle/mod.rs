@@ -16,5 +16,5 @@ pub use decode::{
     Decoded, Does, Follows, Inline, NothingInline, Trace, decode, decode_as_either, decode_by_frames, decode_row,
     decode_traced,
 };
-pub use encode::{Scan, encode};
-pub use graph::{Change, Construct, Entry, Graph, Moved, Node, NodeId, Object, StreamId, TextId};
+pub use encode::{Census, encode};
+pub use graph::{Change, Construct, Graph, Moved, Node, NodeId, Object, Pair, StreamId, TextId};

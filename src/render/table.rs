@@ -74,7 +74,7 @@ impl Text {
 
     fn table(&self, table: &Table<'_>, out: &mut dyn Write) -> io::Result<()> {
         let titles: Vec<_> = table.columns.iter().map(|column| Cell::new(column.title, Style::Strong)).collect();
-        let plan = Plan::new(table, self.width);
+        let plan = Grid::new(table, self.width);
         let mut pen = Pen { text: *self, plan: &plan, out, lane: 0, batch: Vec::new() };
         if titles.iter().any(|title| !title.text.is_empty()) {
             pen.row(&titles, true)?;
@@ -142,12 +142,12 @@ impl Lane {
 }
 
 /// How the rows of one table are laid out.
-struct Plan {
+struct Grid {
     lanes: Vec<Lane>,
     width: Option<usize>,
 }
 
-impl Plan {
+impl Grid {
     /// Measures every cell. Columns without any text are left out.
     fn new(table: &Table<'_>, width: Option<usize>) -> Self {
         let mut slots = Vec::new();
@@ -165,7 +165,7 @@ impl Plan {
                 slots.push(slot);
             }
         }
-        let mut plan = Plan { lanes: Vec::new(), width };
+        let mut plan = Grid { lanes: Vec::new(), width };
         match width {
             None => plan.lanes.push(Lane { indent: 0, slots }),
             Some(width) => plan.fold(slots, width, table),
@@ -219,7 +219,7 @@ impl Plan {
 /// Draws rows as planned.
 struct Pen<'a> {
     text: Text,
-    plan: &'a Plan,
+    plan: &'a Grid,
     out: &'a mut dyn Write,
     // of the batch
     lane: usize,

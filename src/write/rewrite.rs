@@ -7,7 +7,7 @@ mod flat;
 use std::io::Write;
 use std::sync::Arc;
 
-use crate::checkpoint::edit::Plan;
+use crate::checkpoint::edit::RenamePlan;
 use crate::checkpoint::flat::Flat;
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::{Checkpoint, Container};
@@ -50,7 +50,7 @@ pub struct Objects {
 
 impl Change {
     /// What a renaming is in this checkpoint's container.
-    pub fn of_renames(checkpoint: &Checkpoint, plan: &Plan) -> Result<Self> {
+    pub fn of_renames(checkpoint: &Checkpoint, plan: &RenamePlan) -> Result<Self> {
         Ok(match checkpoint.container {
             Container::Safetensors | Container::Npz => {
                 let top = plan.renames.iter().filter(|rename| rename.within.is_empty());
@@ -91,7 +91,7 @@ impl Change {
 }
 
 /// The stream that holds the pickle, with the plan's edits made.
-fn spliced(checkpoint: &Checkpoint, plan: &Plan) -> Result<Spliced> {
+fn spliced(checkpoint: &Checkpoint, plan: &RenamePlan) -> Result<Spliced> {
     let mut streams = plan.edits.iter();
     let (Some((stream, edits)), None) = (streams.next(), streams.next()) else {
         return Err(Error::unsupported("the names lie in several pickles, one of them inside another"));

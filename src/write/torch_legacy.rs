@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::checkpoint::resave::NewStorage;
 use crate::error::Result;
 use crate::limits::Limits;
-use crate::pickle::{Graph, Node, Scan, encode};
+use crate::pickle::{Census, Graph, Node, encode};
 use crate::progress::Progress;
 use crate::write::atomic::{Output, Target};
 use crate::write::content::{Content, Overflow};
@@ -23,7 +23,7 @@ const HEAD: &[&[u8]] = &[
 pub fn write(
     target: &Target,
     graph: &Graph,
-    scan: &Scan,
+    scan: &Census,
     storages: &[NewStorage],
     limits: &Limits,
     progress: &dyn Progress,
@@ -34,7 +34,7 @@ pub fn write(
     let mut keys = Graph::new();
     let list = (0..storages.len()).map(|key| keys.push_str(&key.to_string())).collect::<Result<Vec<_>>>()?;
     let list = keys.push(Node::List(Box::new(list)))?;
-    encode(&keys, &Scan::new(&keys, list)?, &mut out)?;
+    encode(&keys, &Census::new(&keys, list)?, &mut out)?;
     let mut overflows = Vec::new();
     for (place, storage) in storages.iter().enumerate() {
         out.write_all(&storage.numel.to_le_bytes())?;

@@ -5,7 +5,7 @@
 use crate::checkpoint::resave::NewStorage;
 use crate::error::Result;
 use crate::limits::Limits;
-use crate::pickle::{Graph, Scan, encode};
+use crate::pickle::{Census, Graph, encode};
 use crate::progress::Progress;
 use crate::write::atomic::{Output, Target};
 use crate::write::content::{Content, Overflow};
@@ -15,7 +15,7 @@ use crate::write::zip_writer::{Summed, ZipWriter};
 pub fn write(
     target: &Target,
     graph: &Graph,
-    scan: &Scan,
+    scan: &Census,
     storages: &[NewStorage],
     limits: &Limits,
     progress: &dyn Progress,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::driver::{Dir, Run, ckpt, run_with, testdata};
-use ckpt::checkpoint::{Entry, Place};
+use ckpt::checkpoint::{Entry, Located};
 use ckpt::limits::Limits;
 use serde_json::{Value, json};
 
@@ -533,8 +533,8 @@ fn every_node_of_every_tree_is_a_name() {
         let nodes: Vec<&&str> = nodes.iter().filter(|node| !names.iter().any(|name| name == **node)).collect();
         for node in nodes.iter().step_by(nodes.len() / 16 + 1) {
             let place = match checkpoint.place(&checkpoint.top(), node) {
-                Ok(Place::Of(place)) => place,
-                Ok(Place::Ambiguous(..)) => continue,
+                Ok(Located::Of(place)) => place,
+                Ok(Located::Ambiguous(..)) => continue,
                 other => return Err(format!("{}: {node}: {other:?}", path.display())),
             };
             nodes_tried.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -4,7 +4,7 @@ use super::spot::{Holder, Spot, shared};
 use crate::checkpoint::object::Label;
 use crate::checkpoint::{Checkpoint, module};
 use crate::error::{Error, Result};
-use crate::pickle::{Change, Entry, Graph, Node, NodeId, Scan};
+use crate::pickle::{Census, Change, Graph, Node, NodeId, Pair};
 
 /// Characters of a value that are shown.
 const MAX_SHOWN_CHARS: usize = 200;
@@ -12,7 +12,7 @@ const MAX_SHOWN_CHARS: usize = 200;
 const MAX_KEY_CHARS: usize = 4096;
 
 /// The items of a dict, or those that an object was given after its construction.
-pub(super) fn entries_of(graph: &Graph, node: NodeId) -> Vec<Entry> {
+pub(super) fn entries_of(graph: &Graph, node: NodeId) -> Vec<Pair> {
     match graph.node(node) {
         Node::Dict(entries) => entries.to_vec(),
         _ => {
@@ -49,7 +49,7 @@ impl Checkpoint {
             let message = format!("`{name}` is an element of a {class}, which keeps its length; set the whole of it");
             return Err(Error::unsupported(message));
         };
-        let is_it = |entry: &Entry| self.is_same_key(entry.key, key);
+        let is_it = |entry: &Pair| self.is_same_key(entry.key, key);
         let mut found = Vec::new();
         for node in [vec![spot.parent], self.attribute_dicts(spot.parent)].concat() {
             let entries = entries_of(&self.graph, node).into_iter().enumerate();
@@ -57,7 +57,7 @@ impl Checkpoint {
         }
         match found.as_slice() {
             [one] => {
-                if one.node != spot.parent && Scan::new(&self.graph, self.root)?.uses(one.node) > 1 {
+                if one.node != spot.parent && Census::new(&self.graph, self.root)?.uses(one.node) > 1 {
                     return Err(shared(name));
                 }
                 Ok(*one)
@@ -85,7 +85,7 @@ impl Checkpoint {
     }
 
     /// Changes an item, or removes it.
-    pub(super) fn replace_entry(&mut self, holder: &Holder, new: Option<Entry>) {
+    pub(super) fn replace_entry(&mut self, holder: &Holder, new: Option<Pair>) {
         match self.graph.node_mut(holder.node) {
             Some(Node::Dict(entries)) => match (new, entries.get_mut(holder.index)) {
                 (Some(new), Some(entry)) => *entry = new,
@@ -105,9 +105,9 @@ impl Checkpoint {
     }
 
     /// Goes through the items of a dict, or those that an object was given, each with its place: what comes back stays.
-    pub(super) fn change_entries(&mut self, node: NodeId, mut change: impl FnMut(usize, Entry) -> Option<Entry>) {
+    pub(super) fn change_entries(&mut self, node: NodeId, mut change: impl FnMut(usize, Pair) -> Option<Pair>) {
         let mut index = 0;
-        let mut next = |entry: &mut Entry| {
+        let mut next = |entry: &mut Pair| {
             let changed = change(index, *entry);
             index += 1;
             *entry = changed.unwrap_or(*entry);

@@ -12,10 +12,10 @@ use crate::checkpoint::names::{self, join};
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::storage::{Persistent, StorageId};
-use crate::checkpoint::{Checkpoint, Container, Place, literal};
+use crate::checkpoint::{Checkpoint, Container, Located, literal};
 use crate::error::{Error, Result};
 use crate::pickle::splice::{Grafts, Locator, Origin, Pickle, Spliced, graft, is_what_was_asked_for};
-use crate::pickle::{Change, Entry, Node, NodeId, Scan};
+use crate::pickle::{Census, Change, Node, NodeId, Pair};
 use crate::source::SharedSource;
 
 /// Pickles before the object of the legacy stream: magic number, protocol version, system facts.
@@ -109,7 +109,7 @@ impl Objects {
         let graph = &checkpoint.graph;
         let source = pickle_source(checkpoint)?;
         let outer = checkpoint.source.as_ref().map_or(0, |source| source.len());
-        let uses = Scan::new(graph, checkpoint.root)?;
+        let uses = Census::new(graph, checkpoint.root)?;
         let mut grafts = Grafts {
             fates: self.grafts.fates.clone(),
             elements: self.grafts.elements.clone(),
@@ -194,7 +194,7 @@ impl Objects {
             return Ok(done);
         }
         let holder = checkpoint.holder(&spot, name)?;
-        checkpoint.replace_entry(&holder, Some(Entry { value, ..holder.entry }));
+        checkpoint.replace_entry(&holder, Some(Pair { value, ..holder.entry }));
         if holder.entry.key_at != 0 {
             self.grafts.fates.entry(holder.entry.key_at).or_default().value = Some(value);
         }
@@ -264,7 +264,7 @@ impl Objects {
 
     /// The keys that begin with a name and a dot, where they are keys of one dict and no object has the name.
     fn keys_below(&self, checkpoint: &Checkpoint, name: &str) -> Result<Option<Below>> {
-        let Place::Of(root) = checkpoint.place(&checkpoint.top(), name)? else { return Ok(None) };
+        let Located::Of(root) = checkpoint.place(&checkpoint.top(), name)? else { return Ok(None) };
         let Some(stem) = root.stem.as_deref().filter(|_| join(&root.path) == name) else { return Ok(None) };
         if name.is_empty() {
             return Err(checkpoint.not_there(name));
@@ -356,7 +356,7 @@ impl Objects {
     fn set_key(&mut self, checkpoint: &mut Checkpoint, spot: &Spot, name: &str, key: &str) -> Result<()> {
         let holder = checkpoint.holder(spot, name)?;
         let key = checkpoint.new_key(holder.node, key)?;
-        checkpoint.replace_entry(&holder, Some(Entry { key, ..holder.entry }));
+        checkpoint.replace_entry(&holder, Some(Pair { key, ..holder.entry }));
         if holder.entry.key_at != 0 {
             self.grafts.fates.entry(holder.entry.key_at).or_default().key = Some(key);
         }
@@ -380,9 +380,9 @@ impl Objects {
         for end in key.match_indices('.').map(|(at, _)| at).chain([key.len()]) {
             let taken = format!("{above}{}", key.get(..end).unwrap_or_default());
             let is_there = match checkpoint.place(&checkpoint.top(), &taken)? {
-                Place::Of(root) => join(&root.path) == taken && (root.stem.is_none() || end == key.len()),
-                Place::Ambiguous(..) => true,
-                Place::Nowhere => false,
+                Located::Of(root) => join(&root.path) == taken && (root.stem.is_none() || end == key.len()),
+                Located::Ambiguous(..) => true,
+                Located::Nowhere => false,
             };
             if is_there {
                 return Err(Error::refused(format!("`{taken}` is there already")));
@@ -400,7 +400,7 @@ impl Objects {
             if key != entry.key && entry.key_at != 0 {
                 fates.entry(entry.key_at).or_default().key = Some(key);
             }
-            Some(Entry { key, ..entry })
+            Some(Pair { key, ..entry })
         });
         Ok(Done::moved(counted(keys.len())))
     }
@@ -421,7 +421,7 @@ impl Objects {
             self.grafts.origins.insert(old, Origin::Root);
         }
         let key = checkpoint.graph.push_str(key)?;
-        checkpoint.root = checkpoint.graph.push_dict(vec![Entry { key, value: old, key_at: 0 }])?;
+        checkpoint.root = checkpoint.graph.push_dict(vec![Pair { key, value: old, key_at: 0 }])?;
         Ok(Done::moved(shown))
     }
 
@@ -457,7 +457,7 @@ impl Objects {
     fn add(&mut self, checkpoint: &mut Checkpoint, to: &Target, key: &str, value: NodeId) -> Result<()> {
         checkpoint.takes_items(to.node)?;
         let key = checkpoint.new_key(to.node, key)?;
-        let entry = Entry { key, value, key_at: 0 };
+        let entry = Pair { key, value, key_at: 0 };
         match checkpoint.graph.node_mut(to.node) {
             Some(Node::Dict(entries)) => entries.push(entry),
             Some(Node::Object(object)) => object.changes.push(Change::Item(entry)),
@@ -475,7 +475,7 @@ impl Objects {
 impl Checkpoint {
     /// The storages that objects below a node use.
     pub(super) fn storages_below(&self, node: NodeId) -> Result<HashSet<StorageId>> {
-        let scan = Scan::new(&self.graph, node)?;
+        let scan = Census::new(&self.graph, node)?;
         let ids = scan.order().iter().filter_map(|node| match self.storages.meaning(*node) {
             Some(Persistent::Storage { id, .. }) => Some(*id),
             _ => None,

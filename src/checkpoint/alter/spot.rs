@@ -3,10 +3,10 @@
 use super::objects::Objects;
 use crate::checkpoint::names::join;
 use crate::checkpoint::object::{Child, Label};
-use crate::checkpoint::{Checkpoint, Place, module};
+use crate::checkpoint::{Checkpoint, Located, module};
 use crate::error::{Error, Result};
 use crate::pickle::splice::{Hop, Locator, Origin};
-use crate::pickle::{Entry, NodeId, Scan};
+use crate::pickle::{Census, NodeId, Pair};
 
 /// Where something stands.
 pub(super) struct Spot {
@@ -27,7 +27,7 @@ pub(super) struct Holder {
     pub(super) node: NodeId,
     /// Its place there.
     pub(super) index: usize,
-    pub(super) entry: Entry,
+    pub(super) entry: Pair,
 }
 
 /// What gets a new item.
@@ -45,7 +45,7 @@ impl Objects {
         let Some(spot) = self.spot(checkpoint, before)? else { return Err(checkpoint.not_there(name)) };
         let locator = self.below(checkpoint, &spot);
         let around = [spot.around, vec![spot.node]].concat();
-        if Scan::new(&checkpoint.graph, checkpoint.root)?.uses(spot.node) > 1 {
+        if Census::new(&checkpoint.graph, checkpoint.root)?.uses(spot.node) > 1 {
             return Err(shared(before));
         }
         Ok((Target { node: spot.node, locator, around }, key.to_owned()))
@@ -85,17 +85,17 @@ impl Objects {
     /// What stands under just this name; nothing where nothing does.
     pub(super) fn spot(&self, checkpoint: &Checkpoint, name: &str) -> Result<Option<Spot>> {
         let path = match checkpoint.place(&checkpoint.top(), name)? {
-            Place::Of(root) if root.stem.is_none() && join(&root.path) == name => root.path,
-            Place::Of(root) if root.stem.is_some() && join(&root.path) == name => {
+            Located::Of(root) if root.stem.is_none() && join(&root.path) == name => root.path,
+            Located::Of(root) if root.stem.is_some() && join(&root.path) == name => {
                 return Err(Error::refused(format!("`{name}` is the beginning of several names, and no object")));
             }
-            Place::Of(_) | Place::Nowhere => return self.out_of_range(checkpoint, name).map(|()| None),
-            Place::Ambiguous(first, second) => {
+            Located::Of(_) | Located::Nowhere => return self.out_of_range(checkpoint, name).map(|()| None),
+            Located::Ambiguous(first, second) => {
                 let (first, second) = (format!("{first:?}"), format!("{second:?}"));
                 return Err(Error::refused(format!("`{name}` is ambiguous: {first} or {second}")));
             }
         };
-        let uses = Scan::new(&checkpoint.graph, checkpoint.root)?;
+        let uses = Census::new(&checkpoint.graph, checkpoint.root)?;
         let objects = checkpoint.objects();
         let mut around: Vec<NodeId> = Vec::new();
         let mut spot: Option<Spot> = None;
@@ -128,7 +128,7 @@ impl Objects {
     /// An error for what would be an element of a list or tuple.
     fn out_of_range(&self, checkpoint: &Checkpoint, name: &str) -> Result<()> {
         let Some((before, key)) = name.rsplit_once('.') else { return Ok(()) };
-        if let Place::Of(root) = checkpoint.place(&checkpoint.top(), before)?
+        if let Located::Of(root) = checkpoint.place(&checkpoint.top(), before)?
             && root.stem.is_none()
             && join(&root.path) == before
             && let Some(elements) = checkpoint.objects().elements(root.node)

@@ -6,14 +6,14 @@ use super::objects::{Objects, pickle_source};
 use super::spot::shared;
 use super::{Done, fits};
 use crate::checkpoint::tensor::{Data, contiguous};
-use crate::checkpoint::{Checkpoint, Item, Place, StorageId, Tensor, TensorId, names::join};
+use crate::checkpoint::{Checkpoint, Item, Located, StorageId, Tensor, TensorId, names::join};
 use crate::data::Elements;
 use crate::data::patch::{Patched, View, overlap};
 use crate::data::row::row;
 use crate::error::{Error, Result};
 use crate::pickle::opcode as op;
 use crate::pickle::splice::{Hop, Locator};
-use crate::pickle::{Node, NodeId, Scan};
+use crate::pickle::{Census, Node, NodeId};
 use crate::source::{SharedSource, read_vec};
 
 /// Bytes that are compared at once.
@@ -212,7 +212,7 @@ impl Objects {
             }
         };
         let Some(mut at) = at else { return Ok(None) };
-        let uses = Scan::new(&checkpoint.graph, checkpoint.root)?;
+        let uses = Census::new(&checkpoint.graph, checkpoint.root)?;
         for _ in 0..MAX_CALLS {
             let Some(object) = checkpoint.graph.object(node) else { return Ok(None) };
             let Some([first, ..]) = checkpoint.graph.tuple(object.args) else { return Ok(None) };
@@ -245,12 +245,12 @@ impl Checkpoint {
     fn tensor_named(&self, name: &str) -> Result<(NodeId, TensorId)> {
         let objects = self.objects();
         let root = match self.place(&self.top(), name)? {
-            Place::Of(root) if name == "." || root.stem.is_none() && join(&root.path) == name => root,
-            Place::Of(root) if join(&root.path) == name => {
+            Located::Of(root) if name == "." || root.stem.is_none() && join(&root.path) == name => root,
+            Located::Of(root) if join(&root.path) == name => {
                 return Err(Error::refused(format!("`{name}` is the beginning of several names, and no tensor")));
             }
-            Place::Of(_) | Place::Nowhere => return Err(self.not_there(name)),
-            Place::Ambiguous(first, second) => {
+            Located::Of(_) | Located::Nowhere => return Err(self.not_there(name)),
+            Located::Ambiguous(first, second) => {
                 let (first, second) = (format!("{first:?}"), format!("{second:?}"));
                 return Err(Error::refused(format!("`{name}` is ambiguous: {first} or {second}")));
             }

@@ -27,7 +27,7 @@ use crate::container::zip::{Flavor, Zip};
 use crate::dtype::ByteOrder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
-use crate::pickle::{Entry, Node, NodeId};
+use crate::pickle::{Node, NodeId, Pair};
 use crate::progress::Progress;
 use crate::source::SharedSource;
 
@@ -84,7 +84,7 @@ impl Parts {
     pub(crate) fn dict<'a>(&mut self, items: impl IntoIterator<Item = (&'a str, NodeId)>) -> Result<NodeId> {
         let mut entries = Vec::new();
         for (key, value) in items {
-            entries.push(Entry { key: self.graph.push_str(key)?, value, key_at: 0 });
+            entries.push(Pair { key: self.graph.push_str(key)?, value, key_at: 0 });
         }
         self.graph.push_dict(entries)
     }

@@ -5,11 +5,11 @@ use crate::checkpoint::tensor::Tensor;
 use crate::checkpoint::{Checkpoint, numpy};
 use crate::error::Result;
 use crate::pickle::text::Encoding;
-use crate::pickle::{Change, Graph, Node, NodeId, Scan};
+use crate::pickle::{Census, Change, Graph, Node, NodeId};
 
 /// joblib's stand-ins for object arrays become the arrays whose pickles follow them in the stream.
 pub(in crate::checkpoint) fn unfold_nested(checkpoint: &mut Checkpoint, root: NodeId) -> Result<()> {
-    for node in Scan::new(&checkpoint.graph, root)?.order() {
+    for node in Census::new(&checkpoint.graph, root)?.order() {
         if let Some(nested) = checkpoint.graph.take_inline_pickle(*node) {
             let nested = checkpoint.graph.node(nested).clone();
             if let Some(place) = checkpoint.graph.node_mut(*node) {

@@ -8,7 +8,7 @@ use crate::checkpoint::names::join;
 use crate::checkpoint::object::Label;
 use crate::error::{Error, Result};
 use crate::message::Setting;
-use crate::pickle::{NodeId, Scan};
+use crate::pickle::{Census, NodeId};
 
 /// Refuses, by its name below `root`, what torch would read wrongly or not at all: nested tensors (sizes are read at
 /// once), packed parameters of quantized modules (weights are packed at once).
@@ -66,5 +66,5 @@ fn name_of(checkpoint: &Checkpoint, root: NodeId, wanted: NodeId) -> Option<Stri
 
 /// All nodes below `root`, in the order they are written.
 pub(super) fn order(checkpoint: &Checkpoint, root: NodeId) -> Result<Vec<NodeId>> {
-    Ok(Scan::new(&checkpoint.graph, root)?.into_order())
+    Ok(Census::new(&checkpoint.graph, root)?.into_order())
 }

@@ -7,7 +7,7 @@ use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::tensor::{Data, Kind, STRIDED, Tensor, TensorId};
 use crate::error::{Error, Result};
 use crate::message::{Message, Setting};
-use crate::pickle::{Change, Construct, Entry, Graph, Node, NodeId, Object};
+use crate::pickle::{Change, Construct, Graph, Node, NodeId, Object, Pair};
 
 /// What `BUILD` gives a state dict that is made of a part of another: the `_metadata` of the modules below `stem`, whose
 /// versions decide how they are loaded. `None` where there is none.
@@ -29,10 +29,10 @@ pub fn metadata_below(checkpoint: &mut Checkpoint, state: NodeId, stem: &str) ->
     }
     let mut changes = Vec::new();
     for (name, value) in below {
-        changes.push(Change::Item(Entry { key: checkpoint.graph.push_str(&name)?, value, key_at: 0 }));
+        changes.push(Change::Item(Pair { key: checkpoint.graph.push_str(&name)?, value, key_at: 0 }));
     }
     let value = ordered_dict(checkpoint, changes)?;
-    let entry = Entry { key: metadata.key, value, key_at: 0 };
+    let entry = Pair { key: metadata.key, value, key_at: 0 };
     Ok(Some(checkpoint.graph.push(Node::Dict(Box::new(vec![entry])))?))
 }
 
@@ -58,7 +58,7 @@ pub fn state_dict(
         let Some(id) = id else {
             refuse_packed(checkpoint, name, *node)?;
             let key = checkpoint.graph.push_str(name)?;
-            changes.push(Change::Item(Entry { key, value: *node, key_at: 0 }));
+            changes.push(Change::Item(Pair { key, value: *node, key_at: 0 }));
             continue;
         };
         let tensor = checkpoint.tensors.get(*id).cloned().unwrap_or_default();
@@ -90,7 +90,7 @@ pub fn state_dict(
             _ => plain_call(checkpoint, *node, tensor)?,
         };
         let key = checkpoint.graph.push_str(name)?;
-        changes.push(Change::Item(Entry { key, value, key_at: 0 }));
+        changes.push(Change::Item(Pair { key, value, key_at: 0 }));
     }
     changes.extend(attributes.map(Change::Build));
     ordered_dict(checkpoint, changes)

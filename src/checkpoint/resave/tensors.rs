@@ -11,7 +11,7 @@ use crate::checkpoint::tensor::{Data, Tensor, TensorId, contiguous};
 use crate::dtype::{DType, Known};
 use crate::error::{Error, Result};
 use crate::message::Setting;
-use crate::pickle::{Change, Entry, Graph, Node, NodeId};
+use crate::pickle::{Change, Graph, Node, NodeId, Pair};
 
 impl Work<'_> {
     /// The tuple of an object's arguments or state that begins with its storage: storage, offset, size, stride, ….
@@ -221,7 +221,7 @@ impl Work<'_> {
         for (name, set) in [("conj", tensor.conj), ("neg", tensor.neg)] {
             if set {
                 let key = self.checkpoint.graph.push_str(name)?;
-                entries.push(Entry { key, value: Graph::TRUE, key_at: 0 });
+                entries.push(Pair { key, value: Graph::TRUE, key_at: 0 });
             }
         }
         self.push(Node::Dict(Box::new(entries)))

@@ -10,7 +10,7 @@ use crate::checkpoint::tensor::{Data, Kind, STRIDED, Tensor, TensorId, plain_ten
 use crate::dtype::{ByteOrder, Class, DType, Known};
 use crate::error::{Error, Result};
 use crate::pickle::text::{Encoding, push_code_point};
-use crate::pickle::{Construct, Entry, Graph, Node, NodeId, Object};
+use crate::pickle::{Construct, Graph, Node, NodeId, Object, Pair};
 
 impl Work<'_> {
     pub(super) fn tensor(&mut self, node: NodeId, id: TensorId) -> Result<Fate> {
@@ -79,7 +79,7 @@ impl Work<'_> {
     fn dict(&mut self, items: impl Iterator<Item = (&'static str, NodeId)>) -> Result<Node> {
         let mut entries = Vec::new();
         for (key, value) in items {
-            entries.push(Entry { key: self.checkpoint.graph.push_str(key)?, value, key_at: 0 });
+            entries.push(Pair { key: self.checkpoint.graph.push_str(key)?, value, key_at: 0 });
         }
         Ok(Node::Dict(Box::new(entries)))
     }

@@ -7,7 +7,7 @@ use super::Work;
 use crate::checkpoint::constructors::Constructor;
 use crate::error::{Error, Result};
 use crate::message::Setting;
-use crate::pickle::{Change, Graph, Node, NodeId, Scan};
+use crate::pickle::{Census, Change, Graph, Node, NodeId};
 
 /// Keys are told apart by so much of what they show.
 const MAX_KEY_CHARS: usize = 4096;
@@ -18,7 +18,7 @@ impl Work<'_> {
             return Ok(());
         }
         let mut made = HashMap::new();
-        for node in Scan::new(&self.checkpoint.graph, root)?.into_order() {
+        for node in Census::new(&self.checkpoint.graph, root)?.into_order() {
             let keys = self.keys_of(node);
             let mut new = Vec::new();
             let mut any = false;

@@ -5,7 +5,7 @@ use crate::checkpoint::names::join;
 use crate::checkpoint::resave::ordered_dict;
 use crate::checkpoint::{Item, Root};
 use crate::error::Result;
-use crate::pickle::{Change, Entry, Node, NodeId};
+use crate::pickle::{Change, Node, NodeId, Pair};
 
 /// Versions of modules' state dicts (`_version` in `torch/nn/modules` and `torch/ao`); all others have 1.
 const VERSIONS: &[(&str, i64)] = &[
@@ -73,8 +73,8 @@ impl Work<'_> {
             let known = VERSIONS.iter().find(|(known, _)| known == class).map_or(1, |(_, version)| *version);
             let version = self.push(Node::Int(if is_packed { 3 } else { known }))?;
             let key = self.checkpoint.graph.push_str("version")?;
-            let version = self.push(Node::Dict(Box::new(vec![Entry { key, value: version, key_at: 0 }])))?;
-            versions.push(Change::Item(Entry {
+            let version = self.push(Node::Dict(Box::new(vec![Pair { key, value: version, key_at: 0 }])))?;
+            versions.push(Change::Item(Pair {
                 key: self.checkpoint.graph.push_str(&name)?,
                 value: version,
                 key_at: 0,
@@ -82,10 +82,10 @@ impl Work<'_> {
         }
         let versions = ordered_dict(self.checkpoint, versions)?;
         let key = self.checkpoint.graph.push_str("_metadata")?;
-        let attributes = self.push(Node::Dict(Box::new(vec![Entry { key, value: versions, key_at: 0 }])))?;
+        let attributes = self.push(Node::Dict(Box::new(vec![Pair { key, value: versions, key_at: 0 }])))?;
         let mut changes = Vec::new();
         for (name, value) in items {
-            changes.push(Change::Item(Entry { key: self.checkpoint.graph.push_str(&name)?, value, key_at: 0 }));
+            changes.push(Change::Item(Pair { key: self.checkpoint.graph.push_str(&name)?, value, key_at: 0 }));
         }
         changes.push(Change::Build(attributes));
         let made = ordered_dict(self.checkpoint, changes)?;

@@ -8,7 +8,7 @@ use crate::checkpoint::module;
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::storage::Persistent;
 use crate::error::Result;
-use crate::pickle::{Change, Construct, Entry, Node, NodeId};
+use crate::pickle::{Change, Construct, Node, NodeId, Pair};
 
 impl Work<'_> {
     pub(super) fn object(&mut self, node: NodeId, at: usize) -> Result<Fate> {
@@ -174,7 +174,7 @@ impl Work<'_> {
                 Label::State => self.checkpoint.graph.push_str("__state__")?,
             };
             let to = if hides && matches!(label, Label::Attribute(_)) { &mut state } else { &mut entries };
-            to.push(Entry { key, value: *node, key_at: 0 });
+            to.push(Pair { key, value: *node, key_at: 0 });
         }
         if !hides {
             return Ok(Form::New(Node::Dict(Box::new(entries))));

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::Args;
-use crate::commands::Status;
+use crate::commands::ExitStatus;
 use crate::commands::input;
 use crate::commands::output::{is_closed_pipe, say};
 use crate::commands::progress_bar::Bars;
@@ -31,7 +31,7 @@ struct Lister<'a> {
     unmatched: Unmatched<'a>,
     /// Listings that are not shown before every argument has matched in some input.
     waiting: Vec<Listing>,
-    status: Status,
+    status: ExitStatus,
     /// Inputs that were checkpoints.
     opened: usize,
     /// Those in which something was chosen.
@@ -40,9 +40,9 @@ struct Lister<'a> {
 }
 
 /// Lists all inputs.
-pub(super) fn list_all(args: &Args, options: &Options) -> anyhow::Result<Status> {
+pub(super) fn list_all(args: &Args, options: &Options) -> anyhow::Result<ExitStatus> {
     let (limits, unmatched) = (args.limits.limits(), Unmatched::of(&options.select));
-    let (waiting, status, opened, listed, has_printed) = (Vec::new(), Status::Success, 0, 0, false);
+    let (waiting, status, opened, listed, has_printed) = (Vec::new(), ExitStatus::Success, 0, 0, false);
     let mut lister = Lister { args, options, limits, unmatched, waiting, status, opened, listed, has_printed };
     for input in &args.inputs {
         match args.recursive && input.is_dir() {
@@ -62,7 +62,7 @@ impl Lister<'_> {
         match listed {
             Err(e) if is_closed_pipe(&e) => Err(e),
             Err(e) => {
-                self.status = Status::Trouble;
+                self.status = ExitStatus::Trouble;
                 Ok(self.args.output.refuse(input, &e)?)
             }
             Ok(()) => Ok(()),
@@ -83,7 +83,7 @@ impl Lister<'_> {
             };
             self.settle(&found.path, listed)?;
         }
-        if before == (self.opened, Status::Success) && self.status == Status::Success {
+        if before == (self.opened, ExitStatus::Success) && self.status == ExitStatus::Success {
             self.settle(dir, Err(no_checkpoint_below(dir).into()))?;
         }
         Ok(())
@@ -163,7 +163,7 @@ impl Lister<'_> {
 
     fn trouble(&mut self, message: impl Display) {
         say(message);
-        self.status = Status::Trouble;
+        self.status = ExitStatus::Trouble;
     }
 
     fn print_waiting(&mut self) -> anyhow::Result<()> {
@@ -195,11 +195,11 @@ impl Lister<'_> {
     }
 
     /// Arguments that have matched nowhere, and choices that left nothing, are errors.
-    fn finish(mut self) -> anyhow::Result<Status> {
+    fn finish(mut self) -> anyhow::Result<ExitStatus> {
         let mut wrong = self.unmatched.said();
         if wrong.is_none() {
             self.print_waiting()?;
-            let nothing = self.listed == 0 && self.opened > 0 && self.status == Status::Success;
+            let nothing = self.listed == 0 && self.opened > 0 && self.status == ExitStatus::Success;
             wrong = nothing.then(|| self.options.nothing_left());
         }
         let Some(wrong) = wrong else { return Ok(self.status) };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::metadata::{ChunkAt, Entry, Metadata, Place, Stored, TensorAt};
+use super::metadata::{ChunkAt, FileRange, Metadata, MetadataEntry, Stored, TensorAt};
 use crate::checkpoint::names::Element;
 use crate::container::detect::{Framing, detect};
 use crate::container::ordered::Ordered;
@@ -85,7 +85,7 @@ impl File {
 /// The index that the files of several ranks are together (`HuggingFaceStorageReader.read_metadata`): tensors are as large
 /// as their chunks reach. Nothing where one of them says nothing of chunks.
 pub(super) fn index_of(files: &[(String, SharedSource)], limits: &Limits) -> Result<Option<Metadata>> {
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut entries: Vec<MetadataEntry> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     for (name, source) in files {
         let file = File::at(source, 0, limits).map_err(|e| e.in_member(name))?;
@@ -104,16 +104,18 @@ pub(super) fn index_of(files: &[(String, SharedSource)], limits: &Limits) -> Res
                 let described =
                     TensorAt { dtype: dtype.clone(), size: reach.clone(), requires_grad: false, chunks: Vec::new() };
                 let path = vec![Element::Text(tensor.name.clone())];
-                entries.push(Entry { fqn: tensor.name.clone(), path, stored: Stored::Tensor(described) });
+                entries.push(MetadataEntry { fqn: tensor.name.clone(), path, stored: Stored::Tensor(described) });
             }
-            let Some(Entry { stored: Stored::Tensor(described), .. }) = entries.get_mut(number) else { continue };
+            let Some(MetadataEntry { stored: Stored::Tensor(described), .. }) = entries.get_mut(number) else {
+                continue;
+            };
             if described.dtype != dtype || described.size.len() != reach.len() {
                 return Err(fail("has another dtype or number of dimensions than in the files before"));
             }
             described.size.iter_mut().zip(reach).for_each(|(size, reach)| *size = reach.max(*size));
             // a process without a part of the tensor writes nothing
             if !tensor.shape.contains(&0) {
-                let place = Place { file: Arc::clone(&file), offset: 0, length: tensor.end - tensor.begin };
+                let place = FileRange { file: Arc::clone(&file), offset: 0, length: tensor.end - tensor.begin };
                 described.chunks.push(ChunkAt { offsets: at.clone(), sizes: tensor.shape, place: Some(place) });
             }
         }

@@ -20,14 +20,14 @@ use crate::source::SharedSource;
 #[derive(Debug)]
 pub(super) struct Metadata {
     /// In the order of `state_dict_metadata`.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<MetadataEntry>,
     /// The index's pickle protocol, where it is a pickle.
     pub protocol: Option<u8>,
 }
 
 /// One tensor or object.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct MetadataEntry {
     /// Its name in the flattened dict.
     pub fqn: String,
     /// Its path in the dict that was saved, where the planner kept it, else the name alone.
@@ -38,7 +38,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) enum Stored {
     Tensor(TensorAt),
-    Object(Option<Place>),
+    Object(Option<FileRange>),
 }
 
 /// A tensor (`TensorStorageMetadata`).
@@ -55,19 +55,19 @@ pub(super) struct TensorAt {
 pub(super) struct ChunkAt {
     pub offsets: Vec<u64>,
     pub sizes: Vec<u64>,
-    pub place: Option<Place>,
+    pub place: Option<FileRange>,
 }
 
 /// Bytes in a file of the directory.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct FileRange {
     pub file: Arc<str>,
     pub offset: u64,
     pub length: u64,
 }
 
 /// Places by name and, for chunks, offset.
-type Places = HashMap<(String, Option<Vec<u64>>), Place>;
+type Places = HashMap<(String, Option<Vec<u64>>), FileRange>;
 
 impl Metadata {
     /// Reads the index. Malformed is what is no such index; data that was encoded when it was written
@@ -99,7 +99,7 @@ struct Index<'a> {
 }
 
 impl Index<'_> {
-    fn entries(&self, root: NodeId) -> Result<Vec<Entry>> {
+    fn entries(&self, root: NodeId) -> Result<Vec<MetadataEntry>> {
         if self.objects.class_name(root).as_deref() != Some("Metadata") {
             return Err(Error::not_a_checkpoint("is no index of torch.distributed.checkpoint"));
         }
@@ -118,13 +118,13 @@ impl Index<'_> {
                 ),
                 None => Stored::Object(places.get(&(fqn.clone(), None)).cloned()),
             };
-            entries.push(Entry { fqn, path, stored });
+            entries.push(MetadataEntry { fqn, path, stored });
         }
         Ok(entries)
     }
 
     /// The items of a dict that is an attribute; nothing where the attribute is `None` or no dict.
-    fn items(&self, node: NodeId, attribute: &str) -> Option<Vec<crate::pickle::Entry>> {
+    fn items(&self, node: NodeId, attribute: &str) -> Option<Vec<crate::pickle::Pair>> {
         self.objects.items(self.objects.attribute(node, attribute)?)
     }
 
@@ -159,7 +159,7 @@ impl Index<'_> {
             let file = self.name(file)?;
             let file = Arc::clone(files.entry(file).or_insert_with_key(|file| file.as_str().into()));
             let (offset_in_file, length) = number("offset").zip(number("length")).ok_or_else(broken)?;
-            places.insert((fqn, offset), Place { file, offset: offset_in_file, length });
+            places.insert((fqn, offset), FileRange { file, offset: offset_in_file, length });
         }
         Ok(places)
     }
@@ -204,7 +204,7 @@ impl Index<'_> {
         &self,
         node: NodeId,
         chunks: NodeId,
-        place_of: &dyn Fn(Vec<u64>) -> Option<Place>,
+        place_of: &dyn Fn(Vec<u64>) -> Option<FileRange>,
     ) -> Result<TensorAt, &'static str> {
         let graph = self.objects.graph;
         let properties = self.objects.attribute(node, "properties").ok_or("the index gives no properties")?;

@@ -8,7 +8,7 @@ use crate::checkpoint::names::{Element, join};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::message::Setting;
-use crate::pickle::{Entry, Graph, Node, NodeId};
+use crate::pickle::{Graph, Node, NodeId, Pair};
 
 /// Containers in the making; the first is the top one, and each comes before what lies in it.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Tree {
                     Element::Bool(true) => Graph::TRUE,
                     Element::Bool(false) => Graph::FALSE,
                 };
-                entries.push(Entry { key, value, key_at: 0 });
+                entries.push(Pair { key, value, key_at: 0 });
             }
             let node = match is_list {
                 true => Node::List(Box::new(entries.iter().map(|entry| entry.value).collect())),

@@ -21,7 +21,7 @@ use crate::dtype::{ByteOrder, Class};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::operations::Input;
-use crate::pickle::{Node, Scan};
+use crate::pickle::{Census, Node};
 use crate::report::average::Averaging;
 use crate::source::SharedSource;
 use crate::write::format::Format;
@@ -167,7 +167,7 @@ impl<'a> Placing<'a> {
         if !self.keeps_all() {
             return Ok(());
         }
-        let scan = Scan::new(&checkpoint.graph, checkpoint.root)?;
+        let scan = Census::new(&checkpoint.graph, checkpoint.root)?;
         let written: HashSet<_> = scan.order().iter().copied().collect();
         for weight in &self.side.weights {
             let in_pickle = matches!(checkpoint.graph.node(weight.node), Node::Object(_));

@@ -8,7 +8,7 @@ use crate::checkpoint::selection::Weight;
 use crate::checkpoint::{Checkpoint, Container, Tensor};
 use crate::error::Result;
 use crate::operations::Input;
-use crate::pickle::{NodeId, Scan};
+use crate::pickle::{Census, NodeId};
 use crate::progress::Progress;
 use crate::report::convert::Conversion;
 
@@ -56,7 +56,7 @@ pub(in crate::operations) fn reduce(
 
 /// How many tensors lie below an object, each once: a parameter and the tensor that it is made of are one.
 pub(in crate::operations) fn tensors_below(checkpoint: &Checkpoint, node: NodeId) -> Result<u64> {
-    let scan = Scan::new(&checkpoint.graph, node)?;
+    let scan = Census::new(&checkpoint.graph, node)?;
     let objects = checkpoint.objects();
     let is_tensor = |node: &NodeId| checkpoint.tensors.of(*node).is_some();
     let tensors: Vec<NodeId> = scan.order().iter().copied().filter(is_tensor).collect();

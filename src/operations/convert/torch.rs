@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, Container, Item, Root, TensorId};
 use crate::error::{Error, Result};
 use crate::message::Setting;
 use crate::operations::destination::Sink;
-use crate::pickle::{Change, Entry, Graph, Node, NodeId, Scan};
+use crate::pickle::{Census, Change, Graph, Node, NodeId, Pair};
 use crate::report::convert::{LeftOut, Replacement};
 use crate::safety::{sparse, weights_only};
 use crate::write::content::Content;
@@ -91,7 +91,7 @@ impl Job<'_> {
         if self.options.safe {
             node = self.make_safe(checkpoint, node, &root)?;
         }
-        let scan = Scan::new(&checkpoint.graph, node)?;
+        let scan = Census::new(&checkpoint.graph, node)?;
         self.watch_all(checkpoint, &scan)?;
         self.write_torch(checkpoint, node, casts, sink)
     }
@@ -108,7 +108,7 @@ impl Job<'_> {
     }
 
     /// Refuses to write what torch would not open.
-    fn check_safe(&self, checkpoint: &Checkpoint, scan: &Scan, storages: &[NewStorage]) -> Result<()> {
+    fn check_safe(&self, checkpoint: &Checkpoint, scan: &Census, storages: &[NewStorage]) -> Result<()> {
         let legacy = self.options.to == Format::TorchLegacy;
         let bytes = |storage: &NewStorage| Content::of_storage(storage)?.bytes(&self.limits);
         let bytes: Vec<u64> = storages.iter().map(bytes).collect::<Result<_>>()?;
@@ -218,7 +218,7 @@ impl Job<'_> {
         for entry in checkpoint.names(root)?.entries {
             let name = entry.name();
             if self.filter.takes(&name) {
-                entries.push(Entry { key: checkpoint.graph.push_str(&name)?, value: entry.node, key_at: 0 });
+                entries.push(Pair { key: checkpoint.graph.push_str(&name)?, value: entry.node, key_at: 0 });
             } else {
                 let name = format!("{}.{name}", join(&root.path));
                 self.report.left_out.push(LeftOut { name, tensors: None });
@@ -245,7 +245,7 @@ impl Job<'_> {
         let (device, compact) = (self.options.device.clone(), self.options.compact);
         let options = Resave { legacy, cast, uncast, device, compact };
         let storages = resave(checkpoint, root, &options)?;
-        let scan = Scan::new(&checkpoint.graph, root)?;
+        let scan = Census::new(&checkpoint.graph, root)?;
         if self.options.safe {
             self.check_safe(checkpoint, &scan, &storages)?;
         }
@@ -283,10 +283,10 @@ pub(in crate::operations) fn attributes_of(
     let mut refused = Vec::new();
     if !is_plain(&checkpoint.graph, state) {
         let Node::Dict(attributes) = checkpoint.graph.node(state) else { return Ok((None, vec!["__state__".into()])) };
-        let (kept, others): (Vec<Entry>, Vec<Entry>) = attributes
+        let (kept, others): (Vec<Pair>, Vec<Pair>) = attributes
             .iter()
             .partition(|entry| is_plain(&checkpoint.graph, entry.key) && is_plain(&checkpoint.graph, entry.value));
-        let name = |entry: &Entry| checkpoint.graph.str(entry.key).unwrap_or_default().into_owned();
+        let name = |entry: &Pair| checkpoint.graph.str(entry.key).unwrap_or_default().into_owned();
         refused = others.iter().map(name).collect();
         if kept.is_empty() {
             return Ok((None, refused));
@@ -301,7 +301,7 @@ pub(in crate::operations) fn attributes_of(
 
 /// Whether an object consists of plain values and `OrderedDict`s.
 fn is_plain(graph: &Graph, node: NodeId) -> bool {
-    let Ok(scan) = Scan::new(graph, node) else { return false };
+    let Ok(scan) = Census::new(graph, node) else { return false };
     scan.order().iter().all(|node| match graph.node(*node) {
         Node::Global { .. } => {
             graph.global(*node).is_some_and(|(module, name)| module == "collections" && name == "OrderedDict")

@@ -1,7 +1,7 @@
 //! Which tensors, values and subtrees are meant.
 
 use crate::checkpoint::resolve::{Ambiguous, Choice, Listed, Meaning, Reach, meaning};
-use crate::checkpoint::{Checkpoint, Entry, Item, Place, Root};
+use crate::checkpoint::{Checkpoint, Entry, Item, Located, Root};
 use crate::error::{Error, Result};
 use crate::operations::select::{Asked, Select, ambiguous, missing_in};
 
@@ -88,9 +88,9 @@ fn subtree(checkpoint: &Checkpoint, root: &Root, entries: &[Entry], name: &str) 
     match meaning_of(name, &[Listed::of(entries)], entries)? {
         Meaning::Exact | Meaning::Glob => Ok(None),
         Meaning::All | Meaning::Below | Meaning::Nothing => match checkpoint.place(root, name)? {
-            Place::Of(place) => Ok(Some(place)),
-            Place::Ambiguous(first, second) => Err(Error::refused(ambiguous(name, &first, &second))),
-            Place::Nowhere => Err(Error::refused(missing_in(name, None, entries))),
+            Located::Of(place) => Ok(Some(place)),
+            Located::Ambiguous(first, second) => Err(Error::refused(ambiguous(name, &first, &second))),
+            Located::Nowhere => Err(Error::refused(missing_in(name, None, entries))),
         },
     }
 }

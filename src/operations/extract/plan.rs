@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::choose::Chosen;
 use super::file_names::FileNames;
 use super::parts::{self, Taken};
-use super::place::Place;
+use super::place::OutputForm;
 use super::{Options, cast, is_castable, named};
 use crate::checkpoint::{Checkpoint, Entry, Item};
 use crate::data::Elements;
@@ -33,7 +33,7 @@ pub(super) struct Piece {
 
 /// What is to be written, found to be possible.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(super) struct Pieces {
     pub(super) pieces: Vec<Piece>,
     pub(super) values: Vec<(String, NodeId)>,
     /// Tensors that stay the objects they are.
@@ -41,19 +41,19 @@ pub(super) struct Plan {
     pub(super) left_out: Vec<String>,
 }
 
-impl Plan {
-    pub(super) fn new(options: &Options, checkpoint: &Checkpoint, chosen: &Chosen, place: Place) -> Result<Self> {
-        let (Place::File(format) | Place::Directory(format)) = place;
-        let mut plan = Plan::default();
+impl Pieces {
+    pub(super) fn new(options: &Options, checkpoint: &Checkpoint, chosen: &Chosen, place: OutputForm) -> Result<Self> {
+        let (OutputForm::File(format) | OutputForm::Directory(format)) = place;
+        let mut plan = Pieces::default();
         let tensors = chosen.entries.iter().filter(|entry| matches!(entry.item, Item::Tensor(..))).count();
-        let one_only = matches!(place, Place::File(format) if !format.is_collection());
+        let one_only = matches!(place, OutputForm::File(format) if !format.is_collection());
         if one_only && tensors > 1 {
             let extension = format.extension();
             return Err(Error::refused(format!(
                 "{tensors} tensors do not fit into .{extension}: name one, or write .npz, .safetensors, .pt or a directory"
             )));
         }
-        if !one_only && matches!(place, Place::Directory(_)) && format != Format::Json && format.is_collection() {
+        if !one_only && matches!(place, OutputForm::Directory(_)) && format != Format::Json && format.is_collection() {
             let message = Message::from("a directory takes one file per tensor; use ").setting(Setting::To);
             return Err(Error::refused(message.text(" npy, csv, bin, png or json")));
         }
@@ -64,7 +64,7 @@ impl Plan {
         };
         for entry in entries {
             let Item::Tensor(id, _) = entry.item else {
-                match format.holds_values() || matches!(place, Place::Directory(_)) {
+                match format.holds_values() || matches!(place, OutputForm::Directory(_)) {
                     true => plan.values.push((entry.name(), entry.node)),
                     false => plan.left_out.push(entry.name()),
                 }
@@ -93,7 +93,7 @@ impl Plan {
             let message = Message::from(format!("{name} is not a tensor; write .json or .pt, or leave out "));
             return Err(Error::refused(message.setting(Setting::Output).text(" to print it")));
         }
-        if matches!(format, Format::Npz | Format::Safetensors | Format::Json) && matches!(place, Place::File(_)) {
+        if matches!(format, Format::Npz | Format::Safetensors | Format::Json) && matches!(place, OutputForm::File(_)) {
             let mut names = HashSet::new();
             let twice = plan.pieces.iter().map(|piece| &piece.name).find(|name| !names.insert(name.as_str()));
             if let Some(name) = twice {

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::Path;
 
 use super::choose::Chosen;
-use super::place::{Place, place};
-use super::plan::{Piece, Plan};
+use super::place::{OutputForm, place};
+use super::plan::{Piece, Pieces};
 use super::{Destination, Options, show, watch};
 use crate::checkpoint::casting::Kept;
 use crate::checkpoint::resave::{Resave, resave};
@@ -18,7 +18,7 @@ use crate::limits::Limits;
 use crate::message::Setting;
 use crate::operations::Input;
 use crate::operations::Note;
-use crate::pickle::{Node, NodeId, Scan, graph};
+use crate::pickle::{Census, Node, NodeId, graph};
 use crate::progress::Progress;
 use crate::report::extract::Extraction;
 use crate::write::atomic::{Output, Target};
@@ -37,11 +37,11 @@ pub(super) fn write(
     progress: &dyn Progress,
 ) -> Result<Extraction> {
     let place = place(to.path, to.format, chosen.single)?;
-    let (Place::File(format) | Place::Directory(format)) = place;
+    let (OutputForm::File(format) | OutputForm::Directory(format)) = place;
     check_options(options, format)?;
     let (name, output) = (input.name.clone(), to.path.display().to_string());
     let (of_input, of_output) = (|e: Error| e.of_input(&name), |e: Error| e.of_output(&output));
-    let plan = Plan::new(options, &input.checkpoint, chosen, place).map_err(of_input)?;
+    let plan = Pieces::new(options, &input.checkpoint, chosen, place).map_err(of_input)?;
     let mut report = Extraction {
         schema: Extraction::SCHEMA,
         file: name.clone(),
@@ -57,7 +57,7 @@ pub(super) fn write(
     let broken = watch::broken(&input.checkpoint, &chosen.entries);
     let mut overflows = 0;
     match place {
-        Place::File(format) => {
+        OutputForm::File(format) => {
             let target = Target::new(to.path, to.force, to.input).map_err(of_output)?;
             plan.check_room(&target, format, &input.checkpoint.limits).map_err(of_output)?;
             progress.begin(&name, plan.bytes(&input.checkpoint.limits).map_err(of_input)?);
@@ -70,7 +70,7 @@ pub(super) fn write(
             out.commit().map_err(of_output)?;
             report.written = plan.written(|_| None);
         }
-        Place::Directory(format) => {
+        OutputForm::Directory(format) => {
             let files = plan.file_names(format);
             report.bytes = plan.write_directory(options, input, to, format, &files, progress)?;
             report.written = plan.written(|at| files.get(at).cloned());
@@ -95,7 +95,7 @@ fn check_options(options: &Options, format: Format) -> Result<()> {
     }
 }
 
-impl Plan {
+impl Pieces {
     /// Elements that are written as they are take at least their bytes.
     fn check_room(&self, target: &Target, format: Format, limits: &Limits) -> Result<()> {
         let needed = self.bytes(limits)?;
@@ -167,7 +167,7 @@ impl Plan {
             _ => {
                 let mut entries = Vec::new();
                 for (name, value) in nodes {
-                    entries.push(graph::Entry { key: checkpoint.graph.push_str(&name)?, value, key_at: 0 });
+                    entries.push(graph::Pair { key: checkpoint.graph.push_str(&name)?, value, key_at: 0 });
                 }
                 checkpoint.graph.push(Node::Dict(Box::new(entries)))?
             }
@@ -179,7 +179,7 @@ impl Plan {
         };
         let options = Resave { cast: options.dtype.clone(), uncast, compact: !whole, ..Resave::default() };
         let storages = resave(checkpoint, root, &options)?;
-        let scan = Scan::new(&checkpoint.graph, root)?;
+        let scan = Census::new(&checkpoint.graph, root)?;
         Ok(counted(torch_zip::write(target, &checkpoint.graph, &scan, &storages, &checkpoint.limits, progress)?))
     }
 

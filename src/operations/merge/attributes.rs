@@ -8,7 +8,7 @@ use crate::checkpoint::{Checkpoint, Root};
 use crate::error::Result;
 use crate::message::Note;
 use crate::operations::convert::attributes_of;
-use crate::pickle::{Change, Entry, NodeId};
+use crate::pickle::{Change, NodeId, Pair};
 use crate::report::convert::LeftOut;
 
 const METADATA: &str = "_metadata";
@@ -35,7 +35,7 @@ pub(super) fn of(
     owners: &[(String, usize)],
 ) -> Result<Attributes> {
     let mut joined = Attributes::default();
-    let mut others: Vec<(String, Entry)> = Vec::new();
+    let mut others: Vec<(String, Pair)> = Vec::new();
     let mut modules = Modules::new(owners);
     for (from, node) in mappings.iter().enumerate() {
         let Some(node) = *node else { continue };
@@ -65,7 +65,7 @@ pub(super) fn of(
     if let Some(key) = modules.key {
         joined.notes = modules.told(checkpoint, inputs);
         let items = modules.all.into_iter().map(|module| Change::Item(module.entry)).collect();
-        entries.push(Entry { key, value: ordered_dict(checkpoint, items)?, key_at: 0 });
+        entries.push(Pair { key, value: ordered_dict(checkpoint, items)?, key_at: 0 });
     }
     entries.extend(others.into_iter().map(|(_, entry)| entry));
     if !entries.is_empty() {
@@ -86,7 +86,7 @@ struct Modules {
 
 struct Module {
     name: String,
-    entry: Entry,
+    entry: Pair,
     from: usize,
     /// What others say of it.
     others: Vec<(usize, NodeId)>,
@@ -106,7 +106,7 @@ impl Modules {
         Modules { key: None, all: Vec::new(), places: HashMap::new(), owners: of }
     }
 
-    fn add(&mut self, checkpoint: &Checkpoint, from: usize, entry: Entry) {
+    fn add(&mut self, checkpoint: &Checkpoint, from: usize, entry: Pair) {
         let name = checkpoint.graph.str_or_bytes(entry.key).unwrap_or_default().into_owned();
         match self.places.get(&name).and_then(|place| self.all.get_mut(*place)) {
             // where they say the same it does not matter whose it is

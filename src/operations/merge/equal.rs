@@ -8,7 +8,7 @@ use crate::checkpoint::equality::Equality;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::data::compare::{Options, compare};
 use crate::error::Result;
-use crate::pickle::{Node, NodeId, Scan, encode};
+use crate::pickle::{Census, Node, NodeId, encode};
 use crate::progress::Progress;
 
 /// Compares two objects of one checkpoint.
@@ -62,7 +62,7 @@ impl Comparing<'_> {
     /// A digest of an object's pickle; nothing for what holds tensors.
     fn pickled(&self, node: NodeId) -> Result<Option<[u8; 32]>> {
         let graph = &self.checkpoint.graph;
-        let scan = Scan::new(graph, node)?;
+        let scan = Census::new(graph, node)?;
         if scan.order().iter().any(|node| matches!(graph.node(*node), Node::Persistent(_) | Node::Foreign(_))) {
             return Ok(None);
         }

@@ -10,7 +10,7 @@ use crate::checkpoint::object::KeyIdentity;
 use crate::checkpoint::resave::ordered_dict;
 use crate::error::{Error, Result};
 use crate::message::{Message, Note, Setting};
-use crate::pickle::{Change, Entry, Node, NodeId};
+use crate::pickle::{Change, Node, NodeId, Pair};
 use crate::progress::Progress;
 use crate::report::convert::LeftOut;
 use crate::report::figures::counted;
@@ -44,7 +44,7 @@ pub(super) struct Joined {
 
 /// One name of the joined mapping.
 pub(super) struct Named {
-    entry: Entry,
+    entry: Pair,
     /// The input that it is taken from.
     pub from: usize,
     /// The others that have it, in order.
@@ -91,7 +91,7 @@ impl Joined {
             let root = checkpoint.graph.push_dict(keyed)?;
             return Ok(Joined { root, conflicts: Vec::new(), notes: Vec::new(), left_out: Vec::new() });
         }
-        let items: Vec<&[Entry]> = tops.iter().map(|(_, items)| items.as_slice()).collect();
+        let items: Vec<&[Pair]> = tops.iter().map(|(_, items)| items.as_slice()).collect();
         let join = Join { checkpoint, names: &names, has_keys, on_conflict, progress };
         let named = join.all(&items)?;
         checkpoint.graph.complete()?;
@@ -107,7 +107,7 @@ impl Joined {
             named.iter().map(|named| (shown(checkpoint, named.entry.key), named.from)).collect();
         let mappings: Vec<Option<NodeId>> = tops.iter().map(|(node, _)| *node).collect();
         let attributes::Attributes { state, notes, left_out } = attributes::of(checkpoint, &mappings, &names, &owners)?;
-        let entries: Vec<Entry> = named.into_iter().map(|named| named.entry).collect();
+        let entries: Vec<Pair> = named.into_iter().map(|named| named.entry).collect();
         let is_dict =
             |node: &Option<NodeId>| node.is_none_or(|node| matches!(checkpoint.graph.node(node), Node::Dict(_)));
         let root = match state {
@@ -168,7 +168,7 @@ struct Join<'a> {
 }
 
 impl Join<'_> {
-    fn all(&self, inputs: &[&[Entry]]) -> Result<Vec<Named>> {
+    fn all(&self, inputs: &[&[Pair]]) -> Result<Vec<Named>> {
         let objects = self.checkpoint.objects();
         let mut places: HashMap<KeyIdentity<'_>, usize, foldhash::fast::RandomState> = HashMap::default();
         let mut all: Vec<Named> = Vec::new();
@@ -239,7 +239,7 @@ impl Join<'_> {
         Err(Error::refused(what).advise(advice.text(" equal takes what is equal; a key for each input keeps all")))
     }
 
-    fn refuse_unequal(&self, all: &[Named], inputs: &[&[Entry]]) -> Result<()> {
+    fn refuse_unequal(&self, all: &[Named], inputs: &[&[Pair]]) -> Result<()> {
         let objects = self.checkpoint.objects();
         let mut differ = Vec::new();
         // where each input has what several have

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Steps;
 use crate::checkpoint::edit::rules::{Rules, Step};
-use crate::checkpoint::edit::{Plan, prefixes};
+use crate::checkpoint::edit::{RenamePlan, prefixes};
 use crate::checkpoint::near::near;
 use crate::error::Result;
 use crate::message::{Message, Setting};
@@ -32,7 +32,7 @@ impl Steps<'_> {
     }
 
     /// Says which step changes nothing although others do; of tables, which rows.
-    pub(super) fn idle_step(&self, plan: &Plan) -> Result<Option<Message>> {
+    pub(super) fn idle_step(&self, plan: &RenamePlan) -> Result<Option<Message>> {
         for (at, (named, effect)) in self.options.steps.iter().zip(&plan.effects).enumerate() {
             match &named.step {
                 Step::Table(table) => {
@@ -66,7 +66,7 @@ impl Steps<'_> {
     }
 
     /// Says that nothing matched, and what would.
-    pub(super) fn why_nothing(&self, plan: &Plan) -> Result<Message> {
+    pub(super) fn why_nothing(&self, plan: &RenamePlan) -> Result<Message> {
         if plan.state_dicts == 0 {
             return Ok("no state dict found (no mapping of names to tensors)".into());
         }

@@ -15,7 +15,7 @@ use crate::container::zip::Zip;
 use crate::error::{Error, Result};
 use crate::layout::explain;
 use crate::message::Setting;
-use crate::pickle::{NodeId, Scan};
+use crate::pickle::{Census, NodeId};
 use crate::report::figures::counted;
 use crate::report::repair::{Action, Repair};
 use crate::source::SharedSource;
@@ -176,7 +176,7 @@ impl Job<'_> {
         let mut storages = resave(checkpoint, root, &Resave { legacy, ..Resave::default() })?;
         // what the damaged file states of its bytes is not believed
         storages.iter_mut().for_each(|storage| storage.crc = None);
-        let scan = Scan::new(&checkpoint.graph, root)?;
+        let scan = Census::new(&checkpoint.graph, root)?;
         let tensors: HashSet<_> = scan.order().iter().filter_map(|node| checkpoint.tensors.of(*node)).collect();
         let tensors = at_least_one(tensors.len())?;
         let mut bytes = 0_u64;

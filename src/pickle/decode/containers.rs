@@ -3,7 +3,7 @@
 use super::Decoder;
 use super::stack::Slot;
 use crate::error::Result;
-use crate::pickle::graph::{Change, Entry, Node, NodeId};
+use crate::pickle::graph::{Change, Node, NodeId, Pair};
 use crate::pickle::opcode as op;
 
 impl Decoder<'_> {
@@ -51,12 +51,12 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    pub(super) fn pairs(&self, slots: &[Slot]) -> Result<Vec<Entry>> {
+    pub(super) fn pairs(&self, slots: &[Slot]) -> Result<Vec<Pair>> {
         let (pairs, rest) = slots.as_chunks::<2>();
         if !rest.is_empty() {
             return Err(self.fail("a key without a value"));
         }
-        Ok(pairs.iter().map(|[key, value]| Entry { key: key.node, value: value.node, key_at: key.at }).collect())
+        Ok(pairs.iter().map(|[key, value]| Pair { key: key.node, value: value.node, key_at: key.at }).collect())
     }
 
     pub(super) fn set_items(&mut self, slots: &[Slot]) -> Result<()> {

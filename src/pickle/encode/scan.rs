@@ -10,7 +10,7 @@ const MOST_BYTES_EACH: u64 = 32;
 
 /// The objects of one pickle to be.
 #[derive(Debug)]
-pub struct Scan {
+pub struct Census {
     root: NodeId,
     /// By the node's place.
     uses: Vec<u32>,
@@ -19,10 +19,10 @@ pub struct Scan {
     max_bytes: u64,
 }
 
-impl Scan {
+impl Census {
     /// Looks through everything below `root`.
     pub fn new(graph: &Graph, root: NodeId) -> Result<Self> {
-        let mut scan = Scan { root, uses: vec![0; graph.len()], order: Vec::new(), protocol: 2, max_bytes: 16 };
+        let mut scan = Census { root, uses: vec![0; graph.len()], order: Vec::new(), protocol: 2, max_bytes: 16 };
         let mut open = vec![root];
         while let Some(node) = open.pop() {
             scan.max_bytes = scan.max_bytes.saturating_add(MOST_BYTES_EACH);

@@ -13,7 +13,7 @@ fn read(graph: &mut Graph, pickle: &[u8]) -> NodeId {
 
 fn pickle(graph: &Graph, root: NodeId) -> Vec<u8> {
     let mut out = Vec::new();
-    encode(graph, &Scan::new(graph, root).unwrap(), &mut out).unwrap();
+    encode(graph, &Census::new(graph, root).unwrap(), &mut out).unwrap();
     out
 }
 
@@ -26,7 +26,7 @@ fn again(bytes: &[u8]) -> Vec<u8> {
 
 /// What a graph says, with numbers for identities, in the order things are met.
 fn describe(graph: &Graph, root: NodeId) -> Vec<String> {
-    let scan = Scan::new(graph, root).unwrap();
+    let scan = Census::new(graph, root).unwrap();
     // numbers have no identity worth keeping: the pickler writes one again rather than memoise it
     let has_identity = |node: &&NodeId| {
         !matches!(graph.node(**node), Node::Int(_) | Node::Float(_) | Node::Bool(_) | Node::None | Node::Long(_))
@@ -150,7 +150,7 @@ fn the_bound_on_a_pickles_bytes_holds() {
     let bytes = [&b"(i"[..], &[b'm'; 500], b"\n", &[b'n'; 500], b"\n."].concat();
     let mut graph = Graph::new();
     let root = read(&mut graph, &bytes);
-    let scan = Scan::new(&graph, root).unwrap();
+    let scan = Census::new(&graph, root).unwrap();
     assert!(pickle(&graph, root).len() as u64 <= scan.max_bytes());
 }
 
@@ -192,7 +192,7 @@ fn an_object_that_consists_of_itself_is_refused() {
     let inner = graph.push_tuple(&[outer]).unwrap();
     let made = graph.node(inner).clone();
     *graph.node_mut(tuple).unwrap() = made;
-    let scan = Scan::new(&graph, tuple).unwrap();
+    let scan = Census::new(&graph, tuple).unwrap();
     assert!(encode(&graph, &scan, &mut Vec::new()).is_err());
 }
 

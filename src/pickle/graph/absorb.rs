@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use super::texts::{MADE_HERE, NOT_POOLED, Text};
-use super::{Change, Children, Entry, Graph, Node, NodeId, StreamId, TextId};
+use super::{Change, Children, Graph, Node, NodeId, Pair, StreamId, TextId};
 use crate::error::{Error, Result};
 
 /// `None`, `True`, `False` and the empty tuple have the same places in every graph.
@@ -42,8 +42,8 @@ impl Moved {
         Children { start, ..children }
     }
 
-    fn entry(&self, entry: Entry) -> Entry {
-        Entry { key: self.node(entry.key), value: self.node(entry.value), ..entry }
+    fn entry(&self, entry: Pair) -> Pair {
+        Pair { key: self.node(entry.key), value: self.node(entry.value), ..entry }
     }
 
     fn change(&self, change: Change) -> Change {
@@ -153,7 +153,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::pickle::{NothingInline, Scan, decode, encode};
+    use crate::pickle::{Census, NothingInline, decode, encode};
     use crate::source::MemorySource;
 
     fn read(pickle: &[u8]) -> (Graph, NodeId) {
@@ -165,7 +165,7 @@ mod tests {
 
     fn written(graph: &Graph, root: NodeId) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(graph, &Scan::new(graph, root).unwrap(), &mut out).unwrap();
+        encode(graph, &Census::new(graph, root).unwrap(), &mut out).unwrap();
         out
     }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicU64;
 use rustc_hash::FxHashMap;
 
 pub use self::absorb::Moved;
-pub use self::node::{Change, Children, Construct, Entry, Node, NodeId, Object};
+pub use self::node::{Change, Children, Construct, Node, NodeId, Object, Pair};
 use self::texts::Text;
 pub use self::texts::TextId;
 use crate::error::{Error, Result};
@@ -115,7 +115,7 @@ impl Graph {
 
     /// Gives dicts, and pairs that dicts are made of, other keys: by the key's node and where it was pushed.
     pub fn replace_keys(&mut self, new: &HashMap<(NodeId, u64), NodeId>) {
-        let entry = |entry: &mut Entry| {
+        let entry = |entry: &mut Pair| {
             entry.key = new.get(&(entry.key, entry.key_at)).copied().unwrap_or(entry.key);
         };
         let change = |change: &mut Change| {
@@ -174,7 +174,7 @@ impl Graph {
 
     /// Hears of every reference from one object to another, in no order.
     pub fn for_each_reference(&self, mut see: impl FnMut(NodeId)) {
-        fn entry(entry: &Entry, see: &mut impl FnMut(NodeId)) {
+        fn entry(entry: &Pair, see: &mut impl FnMut(NodeId)) {
             see(entry.key);
             see(entry.value);
         }
@@ -301,7 +301,7 @@ impl Graph {
     }
 
     /// Adds a dict.
-    pub fn push_dict(&mut self, entries: Vec<Entry>) -> Result<NodeId> {
+    pub fn push_dict(&mut self, entries: Vec<Pair>) -> Result<NodeId> {
         self.count_items(entries.len());
         self.push(Node::Dict(Box::new(entries)))
     }

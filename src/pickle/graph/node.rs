@@ -48,7 +48,7 @@ pub enum Node {
     /// A `set`, in pickled order.
     Set(Box<Vec<NodeId>>),
     /// A `dict`: its assignments in order, a key assigned twice included.
-    Dict(Box<Vec<Entry>>),
+    Dict(Box<Vec<Pair>>),
     /// A class or function by module and qualified name (two `Str` nodes).
     Global {
         /// The module's name.
@@ -72,7 +72,7 @@ pub enum Node {
 
 /// One assignment in a dict.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Entry {
+pub struct Pair {
     /// The key.
     pub key: NodeId,
     /// The value.
@@ -117,7 +117,7 @@ pub enum Change {
     /// `obj.append(x)` or a part of `obj.extend`.
     Append(NodeId),
     /// `obj[key] = value`.
-    Item(Entry),
+    Item(Pair),
     /// `obj.add(x)`.
     Add(NodeId),
     /// `obj.__setstate__(state)` or its default.

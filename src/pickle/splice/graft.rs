@@ -138,7 +138,7 @@ pub fn graft(pickle: &Pickle<'_>, grafts: &Grafts) -> Result<Spliced> {
         module,
         root,
         events: Vec::new(),
-        places: vec![Place::Nowhere; layout.remembered.len()],
+        places: vec![Placed::Nowhere; layout.remembered.len()],
         layout: &layout,
         next: 0,
         tasks: Vec::new(),
@@ -181,7 +181,7 @@ impl Does {
 
 /// Where an object of the memo is found in the new pickle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Placed {
     Nowhere,
     /// Its bytes are being written elsewhere.
     Begun,
@@ -214,7 +214,7 @@ struct Work<'a> {
     module: &'static str,
     root: Part,
     events: Vec<(u64, Does)>,
-    places: Vec<Place>,
+    places: Vec<Placed>,
     /// The number that `MEMOIZE` gives next.
     next: u64,
     tasks: Vec<Task>,
@@ -381,11 +381,11 @@ impl Work<'_> {
         self.layout.remembered.get(object as usize).map(|object| object.span)
     }
 
-    fn place_of(&self, object: u32) -> Place {
-        self.places.get(object as usize).copied().unwrap_or(Place::Nowhere)
+    fn place_of(&self, object: u32) -> Placed {
+        self.places.get(object as usize).copied().unwrap_or(Placed::Nowhere)
     }
 
-    fn set_place(&mut self, object: u32, place: Place) {
+    fn set_place(&mut self, object: u32, place: Placed) {
         if let Some(slot) = self.places.get_mut(object as usize) {
             *slot = place;
         }
@@ -440,7 +440,7 @@ impl Work<'_> {
                 Does::Start(object) => {
                     let object = *object;
                     let Some(span) = self.span_of(object).filter(|span| span.to <= to) else { continue };
-                    if let Place::At(index) = self.place_of(object) {
+                    if let Placed::At(index) = self.place_of(object) {
                         self.take(run, here)?;
                         self.fetch(index)?;
                         self.skip_additions(here, span.to, &mut event);
@@ -453,19 +453,19 @@ impl Work<'_> {
                         (Memo::Put { index, is_next }, _) => {
                             let index = if is_next { self.next } else { index };
                             self.next += 1;
-                            self.set_place(one.object, Place::At(index));
+                            self.set_place(one.object, Placed::At(index));
                         }
-                        (Memo::Get { index }, Place::At(new)) if index == new => {}
-                        (Memo::Get { .. }, Place::At(new)) => {
+                        (Memo::Get { index }, Placed::At(new)) if index == new => {}
+                        (Memo::Get { .. }, Placed::At(new)) => {
                             self.take(run, here)?;
                             self.fetch(new)?;
                             (at, run) = (one.span.to, one.span.to);
                         }
-                        (Memo::Get { .. }, Place::Begun) => return Err(cannot()),
-                        (Memo::Get { .. }, Place::Nowhere) => {
+                        (Memo::Get { .. }, Placed::Begun) => return Err(cannot()),
+                        (Memo::Get { .. }, Placed::Nowhere) => {
                             let span = self.span_of(one.object).ok_or_else(cannot)?;
                             self.take(run, here)?;
-                            self.set_place(one.object, Place::Begun);
+                            self.set_place(one.object, Placed::Begun);
                             let rest = Task::Range { from, at: one.span.to, to, event };
                             self.tasks.extend([rest, self.range(span)]);
                             return Ok(());

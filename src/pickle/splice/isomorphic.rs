@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use super::Pickle;
 use crate::error::{Error, Result};
 use crate::pickle::decode::decode;
-use crate::pickle::graph::{Change, Entry, Graph, Node, NodeId};
+use crate::pickle::graph::{Change, Graph, Node, NodeId, Pair};
 
 /// Reads an edited pickle and holds it against what its old graph was changed to, below `root`. Fails where they differ.
 pub fn is_what_was_asked_for(edited: &Pickle<'_>, root: NodeId) -> Result<()> {
@@ -58,7 +58,7 @@ impl Walk<'_> {
         old.len() == new.len()
     }
 
-    fn entries(&mut self, old: &[Entry], new: &[Entry]) -> bool {
+    fn entries(&mut self, old: &[Pair], new: &[Pair]) -> bool {
         let pairs = old.iter().zip(new);
         self.pairs.extend(pairs.flat_map(|(old, new)| [(old.key, new.key), (old.value, new.value)]));
         old.len() == new.len()
@@ -100,7 +100,7 @@ impl Walk<'_> {
             Change::Item(entry) => Some(*entry),
             _ => None,
         };
-        let items = |changes: &[Change]| changes.iter().filter_map(item).collect::<Vec<Entry>>();
+        let items = |changes: &[Change]| changes.iter().filter_map(item).collect::<Vec<Pair>>();
         let others = |changes: &[Change]| {
             let others = changes.iter().filter_map(|change| match change {
                 Change::Append(node) | Change::Add(node) | Change::Build(node) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pickle::{Entry, Node, NodeId, NothingInline, decode};
+use crate::pickle::{Node, NodeId, NothingInline, Pair, decode};
 use crate::source::{MemorySource, read_vec};
 
 /// A value to pickle; strings by their number among [`NAMES`].
@@ -186,7 +186,7 @@ fn found(graph: &Graph, node: NodeId) -> String {
                 Node::Str(text) => String::from_utf8(graph.text(*text).unwrap().into_owned()).unwrap(),
                 other => panic!("{other:?}"),
             };
-            let items = items.iter().map(|entry: &Entry| (text(entry.key), found(graph, entry.value)));
+            let items = items.iter().map(|entry: &Pair| (text(entry.key), found(graph, entry.value)));
             format!("{:?}", items.collect::<Vec<_>>())
         }
         other => panic!("{other:?}"),

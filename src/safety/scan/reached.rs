@@ -6,7 +6,7 @@
 use rustc_hash::FxHashSet;
 
 use super::conditions::{made_without_call, plain_attribute_of};
-use crate::pickle::{Change, Entry, Graph, Node, NodeId, Object};
+use crate::pickle::{Change, Graph, Node, NodeId, Object, Pair};
 
 /// Shows each node that can be reached from some values, once, in linear time. The class that an object is made of without
 /// a call is not reached through it.
@@ -24,7 +24,7 @@ pub(super) fn reached(graph: &Graph, from: Vec<NodeId>, mut see: impl FnMut(Node
 }
 
 fn inside(graph: &Graph, id: NodeId, mut see: impl FnMut(NodeId)) {
-    fn entry(entry: &Entry, see: &mut impl FnMut(NodeId)) {
+    fn entry(entry: &Pair, see: &mut impl FnMut(NodeId)) {
         see(entry.key);
         see(entry.value);
     }

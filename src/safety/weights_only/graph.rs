@@ -6,7 +6,7 @@ use super::{TABLES, Verdict, is_allowed};
 use crate::checkpoint::Checkpoint;
 use crate::container::spool::Spool;
 use crate::error::Result;
-use crate::pickle::{Change, Construct, Graph, Node, NodeId, Scan, encode};
+use crate::pickle::{Census, Change, Construct, Graph, Node, NodeId, encode};
 
 /// Whether the unpickler takes a global, by Python 2's name or Python 3's.
 pub fn takes_global(module: &str, name: &str) -> bool {
@@ -16,7 +16,7 @@ pub fn takes_global(module: &str, name: &str) -> bool {
 
 /// The verdict on an object that is about to be written. `storages`: the bytes of each by its key, for an archive; a legacy
 /// stream has them behind the objects.
-pub fn of_graph(graph: &Graph, scan: &Scan, storages: Option<&[u64]>) -> Result<Verdict> {
+pub fn of_graph(graph: &Graph, scan: &Census, storages: Option<&[u64]>) -> Result<Verdict> {
     let mut spool = Spool::new(u64::MAX);
     encode(graph, scan, &mut spool)?;
     let source = spool.finish()?;
@@ -31,7 +31,7 @@ pub fn of_graph(graph: &Graph, scan: &Scan, storages: Option<&[u64]>) -> Result<
 
 /// Whether the unpickler opens the object and all that lies in it.
 pub fn opens_object(checkpoint: &Checkpoint, root: NodeId) -> Result<bool> {
-    let scan = Scan::new(&checkpoint.graph, root)?;
+    let scan = Census::new(&checkpoint.graph, root)?;
     Ok(scan.order().iter().all(|node| is_open(checkpoint, *node)))
 }
 
