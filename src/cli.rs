@@ -1,16 +1,18 @@
-//! The whole command line as clap types, and which command does what it says. Completions and man pages are made from
+//! The whole command line as clap types, the process around it, and which command does what it says. Completions and man pages are made from
 //! these.
 
 pub mod usage;
 
+use std::io::ErrorKind;
 use std::path::Path;
+use std::process::ExitCode;
 
 use clap::builder::StyledStr;
-use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     ExitStatus, average, check, completions, convert, diff, edit, extract, ls, man, merge, output, rename, repair,
-    strip_prefix,
+    strip_prefix, wording,
 };
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
@@ -80,6 +82,40 @@ pub fn command() -> clap::Command {
         }
     };
     with_table(Cli::command()).mut_subcommands(with_table)
+}
+
+/// The process: arguments in, exit status out, errors on one line.
+pub fn main() -> ExitCode {
+    let arguments = usage::arguments(std::env::args_os());
+    let parsed = command().try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(e) if !e.use_stderr() => {
+            // --help and --version are no errors; a closed pipe is nobody's business
+            return match e.print() {
+                Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+                    output::say(format_args!("standard output: {e}"));
+                    ExitStatus::Trouble.into()
+                }
+                _ => ExitCode::SUCCESS,
+            };
+        }
+        Err(e) => {
+            output::say(usage::message(&e, &arguments));
+            if e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                let _ = e.print();
+            }
+            return ExitStatus::Trouble.into();
+        }
+    };
+    match run(cli) {
+        Ok(status) => status.into(),
+        Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            output::say(wording::worded(&e));
+            ExitStatus::Trouble.into()
+        }
+    }
 }
 
 /// Does what the command line says.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::driver::{bless_or_compare, run};
-use clap::{CommandFactory, ValueEnum};
+use clap::ValueEnum;
 
 /// A shell, and the name its completions are installed under.
 const COMPLETIONS: &[(&str, &str)] = &[
@@ -46,7 +46,7 @@ fn completions_are_in_step() {
 fn man_pages_are_in_step() {
     let mut pages = vec!["ckpt.1".to_owned()];
     bless_or_compare(&folder("man").join("ckpt.1"), &run("man").exits(0).stdout);
-    for subcommand in ckpt::cli::Cli::command().get_subcommands() {
+    for subcommand in ckpt::cli::command().get_subcommands() {
         let page = format!("ckpt-{}.1", subcommand.get_name());
         let text = run(&format!("man {}", subcommand.get_name())).exits(0).stdout;
         bless_or_compare(&folder("man").join(&page), &text);
