@@ -1,7 +1,7 @@
 //! The whole command line as clap types, the process around it, and which command does what it says. Completions and man pages are made from
 //! these.
 
-pub mod usage;
+pub(crate) mod usage;
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::commands::{
 #[command(after_help = "\
 `-` as INPUT reads standard input. The file type is detected from its contents, not its extension.\n\
 `ckpt help COMMAND` shows a command's options.")]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -29,7 +29,7 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// List tensors and other values: names, dtypes, shapes, sizes
     Ls(ls::Args),
     /// Remove a prefix from the names in every state dict; change nothing else
@@ -119,7 +119,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Does what the command line says.
-pub fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
     // how results are written, and the only input where there is one
     let stdin = Some(Path::new("-"));
     let (output, input): (_, Option<&Path>) = match &cli.command {

@@ -23,7 +23,7 @@ pub enum DType {
 
 /// How a type's elements are built up, for arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// IEEE-like floating point, `float8_*` and `bfloat16` included.
     Float,
     /// Pairs of floats: real, imaginary.
@@ -138,19 +138,19 @@ impl DType {
     }
 
     /// A type known by name only, with its size where that is known.
-    pub fn other(name: &str, size: Option<u32>) -> Self {
+    pub(crate) fn other(name: &str, size: Option<u32>) -> Self {
         DType::Other { name: name.into(), size }
     }
 
     /// The type of `torch.<name>`; `None` when torch has no such dtype that we know.
-    pub fn from_torch_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_torch_name(name: &str) -> Option<Self> {
         let alias = || ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, known)| DType::Known(*known));
         Self::find(|row| row.name == name).or_else(alias)
     }
 
     /// The type that a storage class (`FloatStorage`) or an old tensor class (`FloatTensor`) holds. `UntypedStorage`
     /// counts bytes: `uint8`. A class nobody has listed keeps its name and has no known size.
-    pub fn from_storage_class(class: &str) -> Self {
+    pub(crate) fn from_storage_class(class: &str) -> Self {
         let stem = class.strip_suffix("Storage").or_else(|| class.strip_suffix("Tensor")).unwrap_or(class);
         match stem {
             "Untyped" | "_Untyped" => Known::UInt8.into(),
@@ -160,7 +160,7 @@ impl DType {
     }
 
     /// The type of a numpy type string without its byte order: `f4`, `U5`, `M8`.
-    pub fn from_numpy(code: &str) -> Self {
+    pub(crate) fn from_numpy(code: &str) -> Self {
         if let Some(dtype) = Self::find(|row| !row.numpy.is_empty() && row.numpy == code) {
             return dtype;
         }
@@ -183,27 +183,27 @@ impl DType {
     }
 
     /// The type of a safetensors `dtype`.
-    pub fn from_safetensors(name: &str) -> Option<Self> {
+    pub(crate) fn from_safetensors(name: &str) -> Option<Self> {
         Self::find(|row| !row.safetensors.is_empty() && row.safetensors == name)
     }
 
     /// What safetensors calls it, if it can hold it.
-    pub fn safetensors(&self) -> Option<&'static str> {
+    pub(crate) fn safetensors(&self) -> Option<&'static str> {
         self.row().map(|row| row.safetensors).filter(|name| !name.is_empty())
     }
 
     /// numpy's kind and size (`f4`), if numpy has the type.
-    pub fn numpy(&self) -> Option<&'static str> {
+    pub(crate) fn numpy(&self) -> Option<&'static str> {
         self.row().map(|row| row.numpy).filter(|code| !code.is_empty())
     }
 
     /// torch's storage class (`FloatStorage`), for the types that have one.
-    pub fn storage_class(&self) -> Option<String> {
+    pub(crate) fn storage_class(&self) -> Option<String> {
         self.row().map(|row| row.storage).filter(|stem| !stem.is_empty()).map(|stem| format!("{stem}Storage"))
     }
 
     /// torch's name (`float32`), or numpy's where torch has no such type.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             DType::Known(known) => known.row().map_or("", |row| row.name),
             DType::Other { name, .. } => name,
@@ -211,7 +211,7 @@ impl DType {
     }
 
     /// [`DType::name`] for keeping: no copy of the names that are known.
-    pub fn shared_name(&self) -> Cow<'static, str> {
+    pub(crate) fn shared_name(&self) -> Cow<'static, str> {
         match self.row() {
             Some(row) => Cow::Borrowed(row.name),
             None => Cow::Owned(self.name().to_owned()),
@@ -219,7 +219,7 @@ impl DType {
     }
 
     /// Bytes of one element, where known; of [`DType::in_a_byte`] elements for those that share a byte.
-    pub fn size(&self) -> Option<u32> {
+    pub(crate) fn size(&self) -> Option<u32> {
         match self {
             DType::Known(known) => known.row().map(|row| row.size),
             DType::Other { size, .. } => *size,
@@ -227,7 +227,7 @@ impl DType {
     }
 
     /// How many elements share a byte, for the quantized types of less than a byte: 1 for all others.
-    pub fn in_a_byte(&self) -> u32 {
+    pub(crate) fn in_a_byte(&self) -> u32 {
         match self {
             DType::Known(Known::QUInt4x2) => 2,
             DType::Known(Known::QUInt2x4) => 4,
@@ -236,12 +236,12 @@ impl DType {
     }
 
     /// How the elements are built up; `None` for types we only carry.
-    pub fn class(&self) -> Option<Class> {
+    pub(crate) fn class(&self) -> Option<Class> {
         self.row().map(|row| row.class)
     }
 
     /// True for floating and complex types: what `parameters` counts.
-    pub fn is_floating(&self) -> bool {
+    pub(crate) fn is_floating(&self) -> bool {
         match self {
             DType::Known(_) => matches!(self.class(), Some(Class::Float | Class::Complex)),
             DType::Other { name, .. } => name.starts_with("float") || name.starts_with("complex"),
@@ -249,7 +249,7 @@ impl DType {
     }
 
     /// Bytes of the unit that byte order applies to: the element, or each half of a complex number. 1 means none.
-    pub fn swap_unit(&self) -> usize {
+    pub(crate) fn swap_unit(&self) -> usize {
         let size = self.size().unwrap_or(1) as usize;
         match self {
             DType::Known(_) if self.class() == Some(Class::Complex) => size / 2,
@@ -282,7 +282,7 @@ pub enum ByteOrder {
 
 impl ByteOrder {
     /// `little` or `big`, as torch writes it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             ByteOrder::Little => "little",
             ByteOrder::Big => "big",

@@ -79,27 +79,27 @@ impl Error {
     }
 
     /// The bytes are no checkpoint.
-    pub fn not_a_checkpoint(message: impl Into<Message>) -> Self {
+    pub(crate) fn not_a_checkpoint(message: impl Into<Message>) -> Self {
         Self::new(ErrorKind::NotACheckpoint, message)
     }
 
     /// The file ends early.
-    pub fn truncated(message: impl Into<Message>) -> Self {
+    pub(crate) fn truncated(message: impl Into<Message>) -> Self {
         Self::new(ErrorKind::Truncated, message)
     }
 
     /// The bytes break their format's rules.
-    pub fn malformed(message: impl Into<Message>) -> Self {
+    pub(crate) fn malformed(message: impl Into<Message>) -> Self {
         Self::new(ErrorKind::Malformed, message)
     }
 
     /// Valid, but not handled.
-    pub fn unsupported(message: impl Into<Message>) -> Self {
+    pub(crate) fn unsupported(message: impl Into<Message>) -> Self {
         Self::new(ErrorKind::Unsupported, message)
     }
 
     /// A bound was met; [`Error::allowed_by`] says which.
-    pub fn limit(message: impl Into<Message>) -> Self {
+    pub(crate) fn limit(message: impl Into<Message>) -> Self {
         Self::new(ErrorKind::Limit, message)
     }
 
@@ -109,27 +109,27 @@ impl Error {
     }
 
     /// What was asked for cannot be done.
-    pub fn refused(message: impl Into<Message>) -> Self {
+    pub(crate) fn refused(message: impl Into<Message>) -> Self {
         Self::new(ErrorKind::Refused, message)
     }
 
     /// Says at which byte, unless a deeper layer has said so already.
     #[must_use]
-    pub fn at(mut self, offset: u64) -> Self {
+    pub(crate) fn at(mut self, offset: u64) -> Self {
         self.0.offset.get_or_insert(offset);
         self
     }
 
     /// Says in which member, unless a deeper layer has said so already.
     #[must_use]
-    pub fn in_member(mut self, member: &str) -> Self {
+    pub(crate) fn in_member(mut self, member: &str) -> Self {
         self.0.member.get_or_insert_with(|| member.to_owned());
         self
     }
 
     /// Says which input it is about, unless a deeper layer has named an input or output already.
     #[must_use]
-    pub fn of_input(mut self, name: &str) -> Self {
+    pub(crate) fn of_input(mut self, name: &str) -> Self {
         if !self.0.subjects.iter().any(|subject| matches!(subject, Subject::Input(_) | Subject::Output(_))) {
             self.0.subjects.push(Subject::Input(name.to_owned()));
         }
@@ -138,7 +138,7 @@ impl Error {
 
     /// Says which output it is about, unless a deeper layer has named an input or output already.
     #[must_use]
-    pub fn of_output(mut self, name: &str) -> Self {
+    pub(crate) fn of_output(mut self, name: &str) -> Self {
         if !self.0.subjects.iter().any(|subject| matches!(subject, Subject::Input(_) | Subject::Output(_))) {
             self.0.subjects.push(Subject::Output(name.to_owned()));
         }
@@ -147,27 +147,27 @@ impl Error {
 
     /// Says which tensor, value or other part it is about.
     #[must_use]
-    pub fn of_part(mut self, name: &str) -> Self {
+    pub(crate) fn of_part(mut self, name: &str) -> Self {
         self.0.subjects.push(Subject::Part(name.to_owned()));
         self
     }
 
     /// Says what to do about it; no part of the message.
     #[must_use]
-    pub fn advise(mut self, advice: impl Into<Message>) -> Self {
+    pub(crate) fn advise(mut self, advice: impl Into<Message>) -> Self {
         self.0.advice = Some(advice.into());
         self
     }
 
     /// Says which setting lifts the bound that was met.
     #[must_use]
-    pub fn allowed_by(self, setting: Setting) -> Self {
+    pub(crate) fn allowed_by(self, setting: Setting) -> Self {
         self.advise(setting.then(" allows more"))
     }
 
     /// The same trouble with another message, which `say` makes of the old one; without its place.
     #[must_use]
-    pub fn reworded(self, say: impl FnOnce(&str) -> String) -> Self {
+    pub(crate) fn reworded(self, say: impl FnOnce(&str) -> String) -> Self {
         let mut message = self.0.message.to_string();
         message.extend(self.0.source.as_ref().map(ToString::to_string));
         let mut new = Error::new(self.0.kind, say(&message));
@@ -177,7 +177,7 @@ impl Error {
 
     /// The same once more, for telling it in a second place.
     #[must_use]
-    pub fn again(&self) -> Self {
+    pub(crate) fn again(&self) -> Self {
         let Inner { kind, message, subjects, member, offset, source, advice } = &*self.0;
         let message = source.iter().fold(message.clone(), |message, source| message.text(source.to_string()));
         Error(Box::new(Inner {
@@ -207,7 +207,7 @@ impl Error {
     }
 
     /// What is wrong and what to do about it, without the place.
-    pub fn to_message(&self) -> Message {
+    pub(crate) fn to_message(&self) -> Message {
         let message = self.0.source.iter().fold(self.0.message.clone(), |all, source| all.text(source.to_string()));
         self.0.advice.iter().fold(message, |all, advice| all.text("; ").message(advice.clone()))
     }
@@ -237,7 +237,7 @@ impl Error {
     }
 
     /// What is wrong and where, but not what to do about it.
-    pub fn without_advice(&self, voice: Voice) -> String {
+    pub(crate) fn without_advice(&self, voice: Voice) -> String {
         self.sentence().spoken(voice)
     }
 
@@ -255,7 +255,7 @@ impl Error {
     }
 
     /// What the operating system said, if it refused something.
-    pub fn io_kind(&self) -> Option<io::ErrorKind> {
+    pub(crate) fn io_kind(&self) -> Option<io::ErrorKind> {
         self.0.source.as_ref().map(io::Error::kind)
     }
 

@@ -73,7 +73,7 @@ impl Limits {
     /// The bounds on what `disk_bytes` of compressed data expanded to: those of the compressed data, as its expanded bytes
     /// explain nothing.
     #[must_use]
-    pub fn of_expanded(&self, disk_bytes: u64) -> Self {
+    pub(crate) fn of_expanded(&self, disk_bytes: u64) -> Self {
         let (max_objects, max_expanded_bytes) = (self.objects_for(disk_bytes), self.expanded_for(disk_bytes));
         let max_scan_steps = self.scan_steps_for(disk_bytes);
         let (objects_per_byte, scan_steps_per_byte) = (0, 0);
@@ -88,14 +88,14 @@ impl Limits {
     }
 
     /// How many opcodes a search for pickles may read in a file of `disk_bytes`.
-    pub fn scan_steps_for(&self, disk_bytes: u64) -> u64 {
+    pub(crate) fn scan_steps_for(&self, disk_bytes: u64) -> u64 {
         self.max_scan_steps.saturating_add(disk_bytes.saturating_mul(self.scan_steps_per_byte))
     }
 
     /// The bounds on checkpoint number `count` (from 1) of an archive, of `disk_bytes` in it: what none of its bytes explain
     /// becomes less with each, so that many small ones cost little more than one.
     #[must_use]
-    pub fn of_one_of_many(&self, count: u64, disk_bytes: u64) -> Self {
+    pub(crate) fn of_one_of_many(&self, count: u64, disk_bytes: u64) -> Self {
         let each = |most: u64, free: u64| most.saturating_mul(free) / count.max(free);
         let objects = each(self.max_objects, 1).saturating_add(disk_bytes.saturating_mul(2));
         Limits {
@@ -110,7 +110,7 @@ impl Limits {
     }
 
     /// How many bytes the checkpoints of an archive of `disk_bytes` may expand to in all.
-    pub fn expanded_in_all_for(&self, disk_bytes: u64) -> u64 {
+    pub(crate) fn expanded_in_all_for(&self, disk_bytes: u64) -> u64 {
         let most = self.expanded_for(disk_bytes);
         if self.is_expansion_chosen {
             return most;
@@ -120,17 +120,17 @@ impl Limits {
 
     /// How many tensors and values may be listed, and objects looked at for that, of a graph that holds so many objects
     /// and elements: few more, as what is shared is listed wherever it is used.
-    pub fn entries_for(&self, held: u64) -> u64 {
+    pub(crate) fn entries_for(&self, held: u64) -> u64 {
         self.unexplained_entries().saturating_add(held.saturating_mul(4)).min(self.max_entries)
     }
 
     /// How many may be listed whatever the graph holds.
-    pub fn unexplained_entries(&self) -> u64 {
+    pub(crate) fn unexplained_entries(&self) -> u64 {
         self.max_entries / 16
     }
 
     /// How many bytes `compressed_bytes` of compressed data may expand to.
-    pub fn expanded_for(&self, compressed_bytes: u64) -> u64 {
+    pub(crate) fn expanded_for(&self, compressed_bytes: u64) -> u64 {
         compressed_bytes
             .saturating_mul(self.max_expansion_ratio)
             .max(self.min_expanded_bytes)
@@ -138,7 +138,7 @@ impl Limits {
     }
 
     /// The same of data of which a byte costs as much time as `cost` bytes of deflate, so that no small file takes long.
-    pub fn expanded_at_cost(&self, compressed_bytes: u64, cost: u64) -> u64 {
+    pub(crate) fn expanded_at_cost(&self, compressed_bytes: u64, cost: u64) -> u64 {
         if self.is_expansion_chosen {
             return self.expanded_for(compressed_bytes);
         }

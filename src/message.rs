@@ -101,7 +101,7 @@ pub enum Setting {
 
 impl Setting {
     /// The name of the field that holds it.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Setting::AddPrefix => "add_prefix",
             Setting::Allow => "allow",
@@ -152,7 +152,7 @@ impl Setting {
     }
 
     /// A sentence that begins with this setting.
-    pub fn then(self, text: impl Into<String>) -> Message {
+    pub(crate) fn then(self, text: impl Into<String>) -> Message {
         Message::default().setting(self).text(text)
     }
 }
@@ -178,32 +178,32 @@ enum Piece {
 impl Message {
     /// Adds text.
     #[must_use]
-    pub fn text(mut self, text: impl Into<String>) -> Self {
+    pub(crate) fn text(mut self, text: impl Into<String>) -> Self {
         self.0.push(Piece::Text(text.into()));
         self
     }
 
     /// Adds the name of a setting.
     #[must_use]
-    pub fn setting(mut self, setting: Setting) -> Self {
+    pub(crate) fn setting(mut self, setting: Setting) -> Self {
         self.0.push(Piece::Setting(setting));
         self
     }
 
     /// Whether it names one of these settings.
-    pub fn names(&self, settings: &[Setting]) -> bool {
+    pub(crate) fn names(&self, settings: &[Setting]) -> bool {
         self.0.iter().any(|piece| matches!(piece, Piece::Setting(setting) if settings.contains(setting)))
     }
 
     /// Adds another message.
     #[must_use]
-    pub fn message(mut self, other: Message) -> Self {
+    pub(crate) fn message(mut self, other: Message) -> Self {
         self.0.extend(other.0);
         self
     }
 
     /// All of them, one after the other.
-    pub fn joined(messages: impl IntoIterator<Item = Message>, separator: &str) -> Self {
+    pub(crate) fn joined(messages: impl IntoIterator<Item = Message>, separator: &str) -> Self {
         let mut all = Message::default();
         for message in messages {
             all = if all.0.is_empty() { message } else { all.text(separator).message(message) };
@@ -232,7 +232,7 @@ pub struct Note {
 
 impl Note {
     /// A note about `file`.
-    pub fn new(file: &str, message: impl Into<Message>) -> Self {
+    pub(crate) fn new(file: &str, message: impl Into<Message>) -> Self {
         Note { file: file.to_owned(), message: message.into() }
     }
 }

@@ -11,7 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use self::overlay::Overlay;
+pub(crate) use self::overlay::Overlay;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Random access to a fixed number of bytes.
@@ -50,7 +50,7 @@ pub struct Cache(Mutex<Option<Arc<dyn Any + Send + Sync>>>);
 
 impl Cache {
     /// What is kept. Others wait for it until this is dropped.
-    pub fn lock(&self) -> MutexGuard<'_, Option<Arc<dyn Any + Send + Sync>>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Arc<dyn Any + Send + Sync>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -59,7 +59,7 @@ impl Cache {
 pub type SharedSource = Arc<dyn Source>;
 
 /// What a read past the end says; `offset` and `wanted` are in bytes.
-pub fn past_end(source: &dyn Source, offset: u64, wanted: u64) -> Error {
+pub(crate) fn past_end(source: &dyn Source, offset: u64, wanted: u64) -> Error {
     let have = source.len().saturating_sub(offset);
     Error::truncated(format!("ends early: {wanted} bytes wanted, {have} left")).at(source.absolute(offset))
 }
@@ -76,7 +76,7 @@ pub fn read_vec(source: &dyn Source, offset: u64, len: u64) -> Result<Vec<u8>> {
 }
 
 /// What is wrong with a path that is a URL (`https://…`, `s3://…`, `hf://…`) and not the name of a file.
-pub fn url(path: &Path) -> Option<Error> {
+pub(crate) fn url(path: &Path) -> Option<Error> {
     let (scheme, _) = path.to_str()?.split_once("://")?;
     let is_scheme = scheme.len() > 1
         && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -107,7 +107,7 @@ impl FileSource {
     }
 
     /// Takes an open file; its length now is its length from here on.
-    pub fn from_file(file: File) -> Result<Self> {
+    pub(crate) fn from_file(file: File) -> Result<Self> {
         let len = file.metadata()?.len();
         Ok(FileSource { file, len, cache: Cache::default() })
     }
@@ -193,7 +193,7 @@ impl Source for MemorySource {
 
 /// A part of another source.
 #[derive(Debug)]
-pub struct Window {
+pub(crate) struct Window {
     inner: SharedSource,
     start: u64,
     len: u64,
@@ -209,7 +209,7 @@ impl Window {
     }
 
     /// The same, shared.
-    pub fn shared(inner: &SharedSource, start: u64, len: u64) -> Result<SharedSource> {
+    pub(crate) fn shared(inner: &SharedSource, start: u64, len: u64) -> Result<SharedSource> {
         Ok(Arc::new(Self::new(Arc::clone(inner), start, len)?))
     }
 }
@@ -237,7 +237,7 @@ impl Source for Window {
 
 /// A cursor over a source, for readers that want [`Read`] and [`Seek`].
 #[derive(Debug, Clone)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     source: SharedSource,
     position: u64,
 }

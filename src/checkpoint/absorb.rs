@@ -40,20 +40,20 @@ pub struct Origin {
 
 impl Origin {
     /// What a storage was called in it; nothing for one that lay elsewhere.
-    pub fn storage(&self, id: StorageId) -> Option<StorageId> {
+    pub(crate) fn storage(&self, id: StorageId) -> Option<StorageId> {
         self.storages.contains(&id.0).then(|| StorageId(id.0.saturating_sub(self.storages.start)))
     }
 }
 
 impl Checkpoint {
     /// A checkpoint of nothing, that others can be taken into. It counts as made of several files.
-    pub fn of_several(limits: &Limits) -> Result<Self> {
+    pub(crate) fn of_several(limits: &Limits) -> Result<Self> {
         Parts::new().finish(Opened::new(Container::Sharded, Graph::NONE), limits)
     }
 
     /// Takes in all of another checkpoint, known as `name`; its top object is nowhere yet, and where that and all others
     /// are now is said. Tensors that belong to no object are not kept.
-    pub fn absorb(&mut self, other: Checkpoint, name: &str) -> Result<Moved> {
+    pub(crate) fn absorb(&mut self, other: Checkpoint, name: &str) -> Result<Moved> {
         let first_node = self.graph.len();
         let moved = self.graph.absorb(other.graph)?;
         let first = self.storages.absorb(other.storages, &moved)?;
@@ -80,7 +80,7 @@ impl Checkpoint {
     }
 
     /// Which of several checkpoints an object was in.
-    pub fn origin_of(&self, node: NodeId) -> Option<&Origin> {
+    pub(crate) fn origin_of(&self, node: NodeId) -> Option<&Origin> {
         self.origins.iter().find(|origin| origin.nodes.contains(&node.index()))
     }
 
@@ -94,7 +94,7 @@ impl Checkpoint {
 
     /// Makes each class and function of several checkpoints one object, as it is in Python, so that their pickle names it
     /// once. Within one checkpoint everything stays as its pickle had it.
-    pub fn unify_globals(&mut self) -> Result<()> {
+    pub(crate) fn unify_globals(&mut self) -> Result<()> {
         let mut known: HashMap<(Vec<u8>, Vec<u8>), NodeId> = HashMap::new();
         let mut new: HashMap<NodeId, NodeId> = HashMap::new();
         // each was taken in behind those before it

@@ -61,7 +61,7 @@ pub enum Step {
 
 /// What a step did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Done {
+pub(crate) struct Done {
     /// What was there, nothing where nothing was.
     pub old: Option<String>,
     /// What is there now, nothing where nothing is.
@@ -84,7 +84,7 @@ impl Done {
 
 /// What was done to a checkpoint.
 #[derive(Debug)]
-pub enum Altered {
+pub(crate) enum Altered {
     /// To its objects.
     Objects(Box<Objects>),
     /// To its arrays, where it holds nothing else.
@@ -93,7 +93,7 @@ pub enum Altered {
 
 impl Altered {
     /// Nothing is done yet.
-    pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
+    pub(crate) fn new(checkpoint: &Checkpoint) -> Result<Self> {
         match checkpoint.container {
             Container::Zip | Container::Legacy | Container::Pickle | Container::Tar => {
                 Ok(Altered::Objects(Box::new(Objects::new(checkpoint)?)))
@@ -112,7 +112,7 @@ impl Altered {
     }
 
     /// Does one step.
-    pub fn step(&mut self, checkpoint: &mut Checkpoint, step: &Step) -> Result<Done> {
+    pub(crate) fn step(&mut self, checkpoint: &mut Checkpoint, step: &Step) -> Result<Done> {
         match self {
             Altered::Objects(objects) => objects.step(checkpoint, step),
             Altered::Arrays(flat) => flat.step(step),

@@ -25,7 +25,7 @@ use crate::pickle::Node;
 
 /// What a cast makes of the tensors below an object.
 #[derive(Debug, Default)]
-pub struct Casting {
+pub(crate) struct Casting {
     /// The name of every tensor, the first where it has several.
     pub names: HashMap<TensorId, String>,
     /// What stays as it is.
@@ -34,7 +34,7 @@ pub struct Casting {
 
 /// What a cast does not touch. A storage has one type: what shares it with a weight goes with it.
 #[derive(Debug, Clone, Default)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// Tensors, the parts of sparse ones included.
     pub tensors: HashSet<TensorId>,
     /// Storages.
@@ -82,7 +82,7 @@ struct Group {
 
 impl Checkpoint {
     /// Sorts the tensors below `root`. `places` are where the weights lie, seen from the top object.
-    pub fn casting(&self, root: &Root, places: &[Root]) -> Result<Casting> {
+    pub(crate) fn casting(&self, root: &Root, places: &[Root]) -> Result<Casting> {
         let entries = self.names(root)?.entries;
         let inside = |path: &[Element]| {
             let whole: Vec<&Element> = root.path.iter().chain(path).collect();
@@ -125,7 +125,7 @@ impl Checkpoint {
     }
 
     /// The names of arrays below `root` that stay numpy's when the whole object is written: those are not cast.
-    pub fn numpy_arrays(&self, root: &Root) -> Result<HashMap<TensorId, String>> {
+    pub(crate) fn numpy_arrays(&self, root: &Root) -> Result<HashMap<TensorId, String>> {
         let entries = self.names(root)?.entries;
         let array = |entry: &Entry| match entry.item {
             Item::Tensor(id, _) if matches!(self.graph.node(entry.node), Node::Object(_)) => {

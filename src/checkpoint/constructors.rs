@@ -4,7 +4,7 @@ use crate::pickle::{Graph, NodeId};
 
 /// What a callable makes, when this program knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Constructor {
+pub(crate) enum Constructor {
     /// `(storage, offset, size, stride)`.
     Tensor,
     /// `(storage, offset, size, stride, requires_grad, hooks[, metadata])`.
@@ -133,7 +133,7 @@ const TABLE: &[(&str, &str, Constructor)] = &[
 ];
 
 /// The constructor of a global's module and name.
-pub fn constructor(module: &str, name: &str) -> Option<Constructor> {
+pub(crate) fn constructor(module: &str, name: &str) -> Option<Constructor> {
     let row = TABLE.iter().find(|row| row.1 == name && row.0.split(' ').any(|known| known == module));
     row.map(|row| row.2).or_else(|| {
         let of_torch =

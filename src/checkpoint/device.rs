@@ -1,7 +1,7 @@
 //! Devices as torch names them: what stands in a storage's location.
 
 /// Types of devices (`c10/core/Device.cpp`, `parse_type`, of torch 2.15).
-pub const DEVICE_TYPES: [&str; 20] = [
+pub(crate) const DEVICE_TYPES: [&str; 20] = [
     "cpu",
     "cuda",
     "ipu",
@@ -28,7 +28,7 @@ const MAX_INDEX: u8 = 127;
 
 /// The location that `torch.load` knows by the name of a device: `cuda`, `cuda:1`. It knows no numbers of `cpu` and `meta`,
 /// which `torch.device` takes. An error says what is wrong with what torch would not take.
-pub fn location(device: &str) -> Result<String, String> {
+pub(crate) fn location(device: &str) -> Result<String, String> {
     let (kind, index) = device.split_once(':').map_or((device, None), |(kind, index)| (kind, Some(index)));
     if !DEVICE_TYPES.contains(&kind) {
         return Err(format!(

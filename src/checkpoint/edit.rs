@@ -25,8 +25,8 @@ use crate::pickle::text::{Encoding, lossy};
 use crate::pickle::{Change, Node, NodeId, Pair, StreamId, TextId};
 use rules::{Rules, Step};
 
-pub use dots::strip_fault;
-pub use prefixes::prefixes;
+pub(crate) use dots::strip_fault;
+pub(crate) use prefixes::prefixes;
 
 /// One name that changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub struct Effect {
 }
 
 /// What to do where names are part of code.
-pub fn weights_first() -> Message {
+pub(crate) fn weights_first() -> Message {
     Message::from("extract the weights first with `ckpt convert ").setting(Setting::StateDict).text("`")
 }
 
@@ -82,7 +82,12 @@ impl Checkpoint {
     }
 
     /// The names that follow `rules` would see, in file order, as they are shown.
-    pub fn names_after(&self, root: &Root, rules: &Rules, takes: Option<&dyn Fn(&str) -> bool>) -> Result<Vec<String>> {
+    pub(crate) fn names_after(
+        &self,
+        root: &Root,
+        rules: &Rules,
+        takes: Option<&dyn Fn(&str) -> bool>,
+    ) -> Result<Vec<String>> {
         let mut planner = Planner { names: Some(Vec::new()), ..Planner::new(self, rules, takes, root.stem.as_deref()) };
         planner.walk(root)?;
         Ok(planner.names.unwrap_or_default())
@@ -91,13 +96,13 @@ impl Checkpoint {
 
 impl Checkpoint {
     /// The old and the new key, to be shown.
-    pub fn shown(&self, rename: &Rename) -> (String, String) {
+    pub(crate) fn shown(&self, rename: &Rename) -> (String, String) {
         let old = self.graph.text_lossy(rename.old).unwrap_or_default().into_owned();
         (old, lossy(Cow::Borrowed(&rename.new), Encoding::Utf8).into_owned())
     }
 
     /// Renames in the graph, for who writes it anew: a splice of the pickle needs no such thing.
-    pub fn apply(&mut self, plan: &RenamePlan) -> Result<()> {
+    pub(crate) fn apply(&mut self, plan: &RenamePlan) -> Result<()> {
         let mut new_keys: HashMap<(NodeId, u64), NodeId> = HashMap::new();
         for (at, edit) in plan.edits.values().flatten() {
             let Node::Str(old) = self.graph.node(edit.node) else { continue };

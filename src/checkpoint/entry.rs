@@ -42,7 +42,7 @@ impl std::fmt::Display for Element {
 }
 
 /// A path's elements joined with `.`: the name.
-pub fn join(path: &[Element]) -> String {
+pub(crate) fn join(path: &[Element]) -> String {
     let texts = path.iter().map(|element| match element {
         Element::Text(text) => Cow::Borrowed(text.as_str()),
         element => Cow::Owned(element.to_string()),

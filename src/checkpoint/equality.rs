@@ -21,7 +21,7 @@ const BLOCK: usize = 64 << 10;
 
 /// Two objects to compare, each with the checkpoint it lies in.
 #[derive(Debug, Clone, Copy)]
-pub struct Equality<'a> {
+pub(crate) struct Equality<'a> {
     /// The left side.
     pub a: Objects<'a>,
     /// The right side.
@@ -34,7 +34,7 @@ pub struct Equality<'a> {
 
 impl Equality<'_> {
     /// Whether `a` and `b`, of which [`Objects::is_value`] is true, are the same value. Fails when one cannot be read.
-    pub fn same(&self, a: NodeId, b: NodeId) -> Result<bool> {
+    pub(crate) fn same(&self, a: NodeId, b: NodeId) -> Result<bool> {
         let mut open = vec![(a, b)];
         while let Some((a, b)) = open.pop() {
             let (a, b) = (self.a.unwrap(a), self.b.unwrap(b));

@@ -48,7 +48,7 @@ pub enum Text {
 
 impl Flat {
     /// What a file of arrays holds.
-    pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
+    pub(crate) fn of(checkpoint: &Checkpoint) -> Result<Self> {
         let (arrays, metadata) = match checkpoint.container {
             Container::Safetensors => Self::safetensors(checkpoint)?,
             _ => (Self::npz(checkpoint)?, Vec::new()),
@@ -98,12 +98,12 @@ impl Flat {
     }
 
     /// What the array of a member is called.
-    pub fn name_of(member: &Member) -> &str {
+    pub(crate) fn name_of(member: &Member) -> &str {
         member.name.strip_suffix(".npy").unwrap_or(&member.name)
     }
 
     /// Gives arrays and aliases other names.
-    pub fn rename(&mut self, names: &HashMap<String, String>) -> Result<()> {
+    pub(crate) fn rename(&mut self, names: &HashMap<String, String>) -> Result<()> {
         let aliases = self.metadata.iter_mut().filter_map(|text| match text {
             Text::Alias(alias, _) => Some(alias),
             Text::Is(..) => None,
@@ -118,7 +118,7 @@ impl Flat {
 
     /// Refuses what a reader would take for something else: a string that became an alias, an array called as the strings
     /// are.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let names: HashSet<&str> = self.arrays.iter().map(|array| array.name.as_str()).collect();
         for text in &self.metadata {
             if let Text::Is(key, value) = text

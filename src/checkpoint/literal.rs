@@ -14,7 +14,7 @@ use crate::pickle::{Graph, Node, NodeId, Pair};
 const MAX_DEPTH: usize = 100;
 
 /// Reads one literal.
-pub fn literal(graph: &mut Graph, text: &str) -> Result<NodeId> {
+pub(crate) fn literal(graph: &mut Graph, text: &str) -> Result<NodeId> {
     Parser { graph, text, at: 0, open: Vec::new() }.run()
 }
 

@@ -13,7 +13,7 @@ use crate::pickle::{Node, NodeId, Pair};
 
 impl Checkpoint {
     /// The strings of `__metadata__`, in order; of shards what they say together. Empty for every other format.
-    pub fn metadata(&self) -> Vec<(String, String)> {
+    pub(crate) fn metadata(&self) -> Vec<(String, String)> {
         let Some(dict) = self.metadata_dict() else { return Vec::new() };
         let text = |node| self.graph.str(node).unwrap_or_default().into_owned();
         let entries = self.objects().items(dict).unwrap_or_default();
@@ -53,7 +53,7 @@ impl Checkpoint {
     }
 
     /// Takes the strings out of the top dict.
-    pub fn take_metadata(&mut self) -> Vec<(String, String)> {
+    pub(crate) fn take_metadata(&mut self) -> Vec<(String, String)> {
         let metadata = self.metadata();
         if self.metadata_dict().is_some() {
             let mut entries = self.top_entries();

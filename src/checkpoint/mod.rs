@@ -7,45 +7,45 @@
 mod absorb;
 pub mod alter;
 pub(crate) mod arguments;
-pub mod casting;
-pub mod constructors;
-pub mod device;
+pub(crate) mod casting;
+pub(crate) mod constructors;
+pub(crate) mod device;
 pub mod edit;
 mod entry;
-pub mod equality;
-pub mod flat;
-pub mod literal;
-pub mod metadata;
+pub(crate) mod equality;
+pub(crate) mod flat;
+pub(crate) mod literal;
+pub(crate) mod metadata;
 mod module;
-pub mod names;
-pub mod near;
+pub(crate) mod names;
+pub(crate) mod near;
 mod number;
 pub mod numpy;
-pub mod object;
-pub mod open;
-pub mod owners;
+pub(crate) mod object;
+pub(crate) mod open;
+pub(crate) mod owners;
 mod part_names;
 mod parts;
-pub mod plain;
-pub mod prune;
-pub mod pyrepr;
+pub(crate) mod plain;
+pub(crate) mod prune;
+pub(crate) mod pyrepr;
 mod quantized;
-pub mod rebuild;
+pub(crate) mod rebuild;
 mod repr;
-pub mod resave;
-pub mod resolve;
-pub mod role;
-pub mod root;
-pub mod safe;
+pub(crate) mod resave;
+pub(crate) mod resolve;
+pub(crate) mod role;
+pub(crate) mod root;
+pub(crate) mod safe;
 pub mod salvage;
-pub mod script;
-pub mod selection;
+pub(crate) mod script;
+pub(crate) mod selection;
 mod state;
 mod state_dict;
-pub mod storage;
-pub mod tensor;
-pub mod value;
-pub mod weights;
+pub(crate) mod storage;
+pub(crate) mod tensor;
+pub(crate) mod value;
+pub(crate) mod weights;
 
 use std::sync::Arc;
 
@@ -64,12 +64,13 @@ use script::Script;
 use storage::Storages;
 use tensor::{Data, contiguous, plain_tensor};
 
-pub use absorb::Origin;
+pub(crate) use absorb::Origin;
 pub use names::{Entry, Item, Names};
 pub use role::Role;
 pub use root::{Located, Root};
-pub use storage::{Storage, StorageId};
-pub use tensor::{Kind, Tensor, TensorId};
+pub(crate) use storage::{Storage, StorageId};
+pub use tensor::TensorId;
+pub(crate) use tensor::{Kind, Tensor};
 
 /// What kind of file a checkpoint is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +92,7 @@ pub enum Container {
 
 impl Container {
     /// True for what is put together from several files: its storages' keys mean nothing to a reader.
-    pub fn is_merged(self) -> bool {
+    pub(crate) fn is_merged(self) -> bool {
         matches!(self, Container::Sharded | Container::Dcp)
     }
 
@@ -174,7 +175,7 @@ impl Checkpoint {
 
     /// Adds a tensor that is in no file: `elements` must be contiguous, row-major and little-endian, from their source's
     /// first byte on.
-    pub fn add_tensor(&mut self, elements: Elements) -> Result<NodeId> {
+    pub(crate) fn add_tensor(&mut self, elements: Elements) -> Result<NodeId> {
         let extent = |size: &u64| i64::try_from(*size).map_err(|_| Error::limit("a size of more than 63 bits"));
         let shape = elements.shape.iter().map(extent).collect::<Result<Vec<_>>>()?;
         let data = Data::Array { source: elements.source, byte_order: elements.byte_order };
@@ -185,13 +186,13 @@ impl Checkpoint {
     }
 
     /// Puts as many other bytes into a storage, in its byte order.
-    pub fn replace_storage(&mut self, id: StorageId, source: SharedSource) {
+    pub(crate) fn replace_storage(&mut self, id: StorageId, source: SharedSource) {
         self.storages.replace(id, source);
     }
 
     /// Gives a tensor elements of its own: `elements` must be as [`Checkpoint::add_tensor`] wants them, of its type and
     /// shape.
-    pub fn replace_elements(&mut self, id: TensorId, elements: Elements) {
+    pub(crate) fn replace_elements(&mut self, id: TensorId, elements: Elements) {
         if let Some(tensor) = self.tensors.get_mut(id) {
             tensor.data = Data::Array { source: elements.source, byte_order: elements.byte_order };
             tensor.stride = Some(contiguous(&tensor.shape));
@@ -201,12 +202,12 @@ impl Checkpoint {
     }
 
     /// The tensor of an id that this checkpoint gave.
-    pub fn tensor(&self, id: TensorId) -> Option<&Tensor> {
+    pub(crate) fn tensor(&self, id: TensorId) -> Option<&Tensor> {
         self.tensors.get(id)
     }
 
     /// The storages that a tensor and what it is made of (indices and values, scales) lie in.
-    pub fn storages_of(&self, id: TensorId) -> impl Iterator<Item = StorageId> {
+    pub(crate) fn storages_of(&self, id: TensorId) -> impl Iterator<Item = StorageId> {
         let tensor = self.tensor(id);
         let parts = tensor.into_iter().flat_map(Tensor::parts);
         let parts = parts.filter_map(|part| self.tensor(self.tensors.of(*part)?)?.storage());

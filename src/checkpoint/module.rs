@@ -254,7 +254,7 @@ impl Checkpoint {
     /// What a module's `state_dict()` has beside tensors, by whole names: the dtypes and the pairs of weight and bias of
     /// torch's quantized modules. Of a state dict that torch made, its own values, as far as `weights_only=True` takes
     /// them.
-    pub fn saved_values(&self, module: NodeId) -> Result<Vec<(String, NodeId)>> {
+    pub(crate) fn saved_values(&self, module: NodeId) -> Result<Vec<(String, NodeId)>> {
         let module = self.objects().unwrap(module);
         if !is_module(self, module) {
             return self.values_of_state_dict(module);

@@ -19,7 +19,7 @@ const MAX_CELLS: usize = 16 << 20;
 
 /// Names like `argument` among `names` and the nodes of their tree, nearest ones first; for a glob that matches nothing,
 /// globs that do.
-pub fn near<'a>(argument: &str, names: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
+pub(crate) fn near<'a>(argument: &str, names: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
     let globs = near_globs(argument, names.clone());
     if !globs.is_empty() {
         return globs;
@@ -203,7 +203,7 @@ fn near_globs<'a>(glob: &str, names: impl Iterator<Item = &'a str> + Clone) -> V
 }
 
 /// Says that there is nothing of a name: `no element named `nope` (root); did you mean `node`?`.
-pub fn not_there(what: &str, argument: &str, setting: Option<Setting>, near: &[String]) -> Message {
+pub(crate) fn not_there(what: &str, argument: &str, setting: Option<Setting>, near: &[String]) -> Message {
     let with_setting = |text: String| match setting {
         Some(setting) => Message::from(format!("{text} (")).setting(setting).text(")"),
         None => Message::from(text),

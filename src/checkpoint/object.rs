@@ -14,7 +14,7 @@ use crate::pickle::{Change, Graph, Node, NodeId, Pair};
 
 /// How a child is reached from its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Label {
+pub(crate) enum Label {
     /// A dict's key.
     Key(NodeId),
     /// A place in a sequence, or among constructor arguments.
@@ -27,7 +27,7 @@ pub enum Label {
 
 /// One child.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Child {
+pub(crate) struct Child {
     /// How it is reached.
     pub label: Label,
     /// What it is.
@@ -47,12 +47,12 @@ pub struct Objects<'a> {
 
 impl<'a> Objects<'a> {
     /// The constructor that made an object, when it is one of those known by name.
-    pub fn constructor(&self, node: NodeId) -> Option<Constructor> {
+    pub(crate) fn constructor(&self, node: NodeId) -> Option<Constructor> {
         self.tensors.constructor_of(self.graph, self.graph.object(node)?.callable)
     }
 
     /// Looks through wrappers that only tag a value: TorchScript's `build_intlist`, joblib's nested pickles.
-    pub fn unwrap(&self, mut node: NodeId) -> NodeId {
+    pub(crate) fn unwrap(&self, mut node: NodeId) -> NodeId {
         // a chain cannot be longer than the graph, and real ones have one link or two
         for _ in 0..16 {
             let inner = match self.constructor(node) {
@@ -74,7 +74,7 @@ impl<'a> Objects<'a> {
     }
 
     /// Module and name of an object's class or callable; a class saved with its source counts as itself.
-    pub fn class(&self, node: NodeId) -> Option<(Cow<'a, str>, Cow<'a, str>)> {
+    pub(crate) fn class(&self, node: NodeId) -> Option<(Cow<'a, str>, Cow<'a, str>)> {
         let object = self.graph.object(node)?;
         let callable = match self.constructor(node) {
             Some(Constructor::Reconstructor) => *self.args(node).first()?,
@@ -114,7 +114,7 @@ impl<'a> Objects<'a> {
     }
 
     /// A class's name without its module and outer classes.
-    pub fn class_name(&self, node: NodeId) -> Option<String> {
+    pub(crate) fn class_name(&self, node: NodeId) -> Option<String> {
         let (module, name) = self.class(node)?;
         let name = name.rsplit('.').next().unwrap_or_default();
         // what Python 2 called it
@@ -123,7 +123,7 @@ impl<'a> Objects<'a> {
     }
 
     /// The dicts of attributes that `BUILD` gave an object, and the states that are none.
-    pub fn states(&self, node: NodeId) -> (Vec<&'a [Pair]>, Vec<NodeId>) {
+    pub(crate) fn states(&self, node: NodeId) -> (Vec<&'a [Pair]>, Vec<NodeId>) {
         let mut dicts = Vec::new();
         let mut others = Vec::new();
         if !self.graph.look_at(self.graph.changes(node).len()) {
@@ -189,7 +189,7 @@ impl<'a> Objects<'a> {
     }
 
     /// The same with every assignment, those that later ones override too. `key_at` is 0 where nobody knows.
-    pub fn assignments(&self, node: NodeId) -> Option<Vec<Pair>> {
+    pub(crate) fn assignments(&self, node: NodeId) -> Option<Vec<Pair>> {
         let mut items = Vec::new();
         match self.graph.node(node) {
             Node::Dict(entries) => items.extend_from_slice(entries),
@@ -275,7 +275,7 @@ impl<'a> Objects<'a> {
     }
 
     /// A set's elements in pickled order.
-    pub fn set_elements(&self, node: NodeId) -> Option<Vec<NodeId>> {
+    pub(crate) fn set_elements(&self, node: NodeId) -> Option<Vec<NodeId>> {
         let mut items = match self.graph.node(node) {
             Node::Set(items) => items.to_vec(),
             Node::FrozenSet(items) => self.graph.children(*items).to_vec(),
@@ -293,7 +293,7 @@ impl<'a> Objects<'a> {
     }
 
     /// What lies below an object, in order. Plain values and sets have nothing below them.
-    pub fn children(&self, node: NodeId) -> Vec<Child> {
+    pub(crate) fn children(&self, node: NodeId) -> Vec<Child> {
         if let Some(items) = self.items(node) {
             return items.iter().map(|entry| Child { label: Label::Key(entry.key), node: entry.value }).collect();
         }
@@ -330,7 +330,7 @@ impl<'a> Objects<'a> {
     }
 
     /// The arguments an object was made with; what only says how to make it (`_reconstructor`'s class and base) is none.
-    pub fn constructor_arguments(&self, node: NodeId) -> &'a [NodeId] {
+    pub(crate) fn constructor_arguments(&self, node: NodeId) -> &'a [NodeId] {
         let args = self.args(node);
         match self.constructor(node) {
             Some(Constructor::Reconstructor) => args.get(2..).filter(|rest| *rest != [Graph::NONE]).unwrap_or_default(),

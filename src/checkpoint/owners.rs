@@ -23,7 +23,7 @@ const MAX_NAME_BYTES: usize = 1024;
 
 /// The parameter of every tensor of an optimizer's state for which it is certain, by its name in the state dict of its
 /// model. `names` are those of the whole checkpoint.
-pub fn owners(checkpoint: &Checkpoint, names: &Names) -> HashMap<TensorId, Arc<str>> {
+pub(crate) fn owners(checkpoint: &Checkpoint, names: &Names) -> HashMap<TensorId, Arc<str>> {
     let optimizers = optimizers(checkpoint, names);
     if optimizers.is_empty() {
         return HashMap::new();

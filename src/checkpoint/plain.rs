@@ -9,7 +9,7 @@ use crate::pickle::{Census, Node, NodeId};
 impl Checkpoint {
     /// The keys of a mapping that directly holds tensors whose values are none, with those values. `None` for everything
     /// else: a module, a mapping of mappings, a part of a mapping.
-    pub fn values_of_plain_state_dict(&self, root: &Root) -> Result<Option<Vec<(String, NodeId)>>> {
+    pub(crate) fn values_of_plain_state_dict(&self, root: &Root) -> Result<Option<Vec<(String, NodeId)>>> {
         let objects = self.objects();
         if root.in_optimizer || root.stem.is_some() || module::is_module(self, root.node) {
             return Ok(None);
@@ -30,12 +30,12 @@ impl Checkpoint {
     }
 
     /// Whether an object is what `optimizer.state_dict()` gave.
-    pub fn is_optimizer_state(&self, node: NodeId) -> bool {
+    pub(crate) fn is_optimizer_state(&self, node: NodeId) -> bool {
         self.is_optimizer(&self.objects().children(node))
     }
 
     /// Makes the numbers that they hold of numpy's scalars below `root`, where Python has such numbers; says how many.
-    pub fn unbox_numpy_scalars(&mut self, root: NodeId) -> Result<usize> {
+    pub(crate) fn unbox_numpy_scalars(&mut self, root: NodeId) -> Result<usize> {
         let mut unboxed = Vec::new();
         for node in Census::new(&self.graph, root)?.order() {
             let objects = self.objects();

@@ -12,7 +12,7 @@ use crate::pickle::{Change, Graph, Node, NodeId, Pair};
 
 /// What was taken out: the outermost thing of which nothing stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removed {
+pub(crate) struct Removed {
     /// Its name below the root.
     pub name: String,
     /// For what is no tensor itself: how many it held.
@@ -61,7 +61,7 @@ impl Checkpoint {
     /// containers that are empty then. Elements behind the last one of a list that stays are removed; any other element
     /// of a list or tuple leaves None in its place, so that the names of the others stay what they are. What lies inside
     /// a module or an object of a class that nobody knows goes with the whole of it or not at all: an error.
-    pub fn prune(&mut self, root: &Root, takes: &dyn Fn(&str) -> bool) -> Result<Vec<Removed>> {
+    pub(crate) fn prune(&mut self, root: &Root, takes: &dyn Fn(&str) -> bool) -> Result<Vec<Removed>> {
         let mut walk = Walk {
             checkpoint: self,
             takes,

@@ -10,7 +10,7 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 use crate::pickle::text::code_points;
 
 /// `repr(float)`: the shortest digits that read back the same.
-pub fn float(value: f64) -> String {
+pub(crate) fn float(value: f64) -> String {
     if value.is_nan() {
         return "nan".into();
     }
@@ -21,7 +21,7 @@ pub fn float(value: f64) -> String {
 }
 
 /// `repr(numpy.float32)`'s digits: the shortest that read back as the same float of 32 bits.
-pub fn float32(value: f32) -> String {
+pub(crate) fn float32(value: f32) -> String {
     if value.is_finite() { shortest(&format!("{value:e}")) } else { float(f64::from(value)) }
 }
 
@@ -55,7 +55,7 @@ fn quote(content: &[u8]) -> char {
 }
 
 /// `repr(str)` of UTF-8 with surrogates passed.
-pub fn string(content: &[u8]) -> String {
+pub(crate) fn string(content: &[u8]) -> String {
     let quote = quote(content);
     let mut out = String::with_capacity(content.len() + 2);
     out.push(quote);
@@ -101,7 +101,7 @@ fn is_printable(c: char) -> bool {
 }
 
 /// `repr(bytes)`.
-pub fn bytes(content: &[u8]) -> String {
+pub(crate) fn bytes(content: &[u8]) -> String {
     let quote = quote(content);
     let mut out = String::with_capacity(content.len() + 3);
     out.push('b');
@@ -122,7 +122,7 @@ pub fn bytes(content: &[u8]) -> String {
 }
 
 /// `repr(complex)`.
-pub fn complex(real: f64, imag: f64) -> String {
+pub(crate) fn complex(real: f64, imag: f64) -> String {
     let part = |value: f64| {
         let text = float(value);
         text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)

@@ -30,7 +30,7 @@ enum Saved {
 
 impl Objects<'_> {
     /// `per tensor affine, scale 0.1, zero point 10`; scales that are tensors are not spelled out.
-    pub fn quantizer(&self, quantizer: &Quantizer) -> String {
+    pub(crate) fn quantizer(&self, quantizer: &Quantizer) -> String {
         let scheme = quantizer.scheme.replace('_', " ");
         let plain = quantizer.arguments.iter().filter(|argument| self.is_plain_scalar(**argument));
         let plain: Vec<String> = plain.map(|argument| self.repr(*argument, 40)).collect();

@@ -40,7 +40,7 @@ pub struct Tensors {
 
 impl Tensors {
     /// The tensor of `id`.
-    pub fn get(&self, id: TensorId) -> Option<&Tensor> {
+    pub(crate) fn get(&self, id: TensorId) -> Option<&Tensor> {
         self.all.get(id.0 as usize)
     }
 
@@ -50,7 +50,7 @@ impl Tensors {
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Tensor> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Tensor> {
         self.all.iter()
     }
 
@@ -95,7 +95,7 @@ impl Tensors {
     }
 
     /// The tensor that a node is.
-    pub fn of(&self, node: NodeId) -> Option<TensorId> {
+    pub(crate) fn of(&self, node: NodeId) -> Option<TensorId> {
         self.of.get(&node).copied()
     }
 
@@ -128,7 +128,7 @@ impl Tensors {
     }
 
     /// What an object's callable makes. A class that was saved with its source counts as itself.
-    pub fn constructor_of(&self, graph: &Graph, callable: NodeId) -> Option<Constructor> {
+    pub(crate) fn constructor_of(&self, graph: &Graph, callable: NodeId) -> Option<Constructor> {
         match self.constructors.get(&callable) {
             Some(known) => *known,
             None => named(graph, callable),

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use rustc_hash::FxHashMap;
 
 pub(super) use self::joblib::unfold_nested;
-pub use self::state_dict::{metadata_below, ordered_dict, state_dict};
-pub use self::storages::NewStorage;
+pub(crate) use self::state_dict::{metadata_below, ordered_dict, state_dict};
+pub(crate) use self::storages::NewStorage;
 use self::storages::{Home, Planned, Use};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::casting::Kept;
@@ -29,7 +29,7 @@ use crate::pickle::{Construct, Node, NodeId, Object};
 
 /// What to change on the way.
 #[derive(Debug, Clone, Default)]
-pub struct Resave {
+pub(crate) struct Resave {
     /// The target is the legacy stream, which knows no untyped storages and keeps classes with their source.
     pub legacy: bool,
     /// Floating tensors become this type.
@@ -44,7 +44,7 @@ pub struct Resave {
 
 /// Edits `checkpoint` so that what lies below `root` can be pickled for torch; gives the storages in their order, whose keys
 /// are their numbers.
-pub fn resave(checkpoint: &mut Checkpoint, root: NodeId, options: &Resave) -> Result<Vec<NewStorage>> {
+pub(crate) fn resave(checkpoint: &mut Checkpoint, root: NodeId, options: &Resave) -> Result<Vec<NewStorage>> {
     unfold_nested(checkpoint, root)?;
     let mut order = legacy::order(checkpoint, root)?;
     if options.legacy {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 
 /// How far an argument goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// A glob matches whole names.
     Names,
     /// A glob matches names, and all that lies below one that matches.
@@ -23,18 +23,18 @@ pub enum Reach {
 
 /// One glob.
 #[derive(Debug)]
-pub struct Matcher(Regex);
+pub(crate) struct Matcher(Regex);
 
 impl Matcher {
     /// Compiles a glob; says what is wrong with one that is none.
-    pub fn of_glob(glob: &str, reach: Reach) -> Result<Self, String> {
+    pub(crate) fn of_glob(glob: &str, reach: Reach) -> Result<Self, String> {
         let regex = regex_of(glob, reach)?;
         let built = RegexBuilder::new(&regex).dot_matches_new_line(true).build();
         built.map(Matcher).map_err(|_| "it is too large".to_owned())
     }
 
     /// Whether it matches.
-    pub fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         self.0.is_match(name.as_bytes())
     }
 }
@@ -51,7 +51,7 @@ fn regex_of(glob: &str, reach: Reach) -> Result<String, String> {
 
 /// Two things of the same name, which an argument does not tell apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ambiguous {
+pub(crate) struct Ambiguous {
     /// The argument.
     pub name: String,
     /// The path of the first thing.
@@ -62,28 +62,28 @@ pub struct Ambiguous {
 
 /// The names of one file.
 #[derive(Debug)]
-pub struct Listed<'a>(Vec<(String, &'a [Element])>);
+pub(crate) struct Listed<'a>(Vec<(String, &'a [Element])>);
 
 impl<'a> Listed<'a> {
     /// Of what a walk found.
-    pub fn of(entries: &'a [Entry]) -> Self {
+    pub(crate) fn of(entries: &'a [Entry]) -> Self {
         Listed(entries.iter().map(|entry| (entry.name(), entry.path.as_slice())).collect())
     }
 
     /// Of names and paths that were changed since.
-    pub fn of_names(names: impl Iterator<Item = (String, &'a [Element])>) -> Self {
+    pub(crate) fn of_names(names: impl Iterator<Item = (String, &'a [Element])>) -> Self {
         Listed(names.collect())
     }
 
     /// The names.
-    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 }
 
 /// What one argument means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Meaning {
+pub(crate) enum Meaning {
     /// Everything: `.`.
     All,
     /// A name.
@@ -97,7 +97,7 @@ pub enum Meaning {
 }
 
 /// What an argument means among the names of some files: the best that it is in any of them.
-pub fn meaning(argument: &str, files: &[Listed<'_>], reach: Reach) -> Result<Meaning, Ambiguous> {
+pub(crate) fn meaning(argument: &str, files: &[Listed<'_>], reach: Reach) -> Result<Meaning, Ambiguous> {
     if argument == "." {
         return Ok(Meaning::All);
     }
@@ -163,7 +163,7 @@ fn head_of_length(path: &[Element], length: usize) -> Option<&[Element]> {
 
 /// Arguments that were given a meaning.
 #[derive(Debug, Default)]
-pub struct Choice {
+pub(crate) struct Choice {
     all: bool,
     exact: HashSet<String>,
     below: Vec<String>,
@@ -172,7 +172,7 @@ pub struct Choice {
 
 impl Choice {
     /// Gathers arguments with their meanings; those that mean nothing take nothing.
-    pub fn of<'a>(arguments: impl Iterator<Item = (&'a str, Meaning)>, reach: Reach) -> Result<Self> {
+    pub(crate) fn of<'a>(arguments: impl Iterator<Item = (&'a str, Meaning)>, reach: Reach) -> Result<Self> {
         let mut choice = Choice::default();
         let mut globs = Vec::new();
         for (argument, meaning) in arguments {
@@ -192,12 +192,12 @@ impl Choice {
     }
 
     /// Whether it takes nothing, whatever the names are.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         !self.all && self.exact.is_empty() && self.below.is_empty() && self.globs.is_none()
     }
 
     /// Whether a name is meant.
-    pub fn takes(&self, name: &str) -> bool {
+    pub(crate) fn takes(&self, name: &str) -> bool {
         let is_below = |node: &String| {
             name.strip_prefix(node.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };

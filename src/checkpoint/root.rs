@@ -52,7 +52,7 @@ impl Checkpoint {
     }
 
     /// Whether a walk from there gives what a module's `state_dict()` would, and more.
-    pub fn is_module(&self, root: &Root) -> bool {
+    pub(crate) fn is_module(&self, root: &Root) -> bool {
         module::is_module(self, self.objects().unwrap(root.node))
     }
 
@@ -219,7 +219,7 @@ impl Checkpoint {
 
 /// What lies outside a place.
 #[derive(Debug, Default)]
-pub struct Outside {
+pub(crate) struct Outside {
     /// The outermost things that have nothing of the place in them; what holds tensors says how many.
     pub names: Vec<(String, Option<usize>)>,
     /// All values.
@@ -228,7 +228,7 @@ pub struct Outside {
 
 impl Checkpoint {
     /// Whether what lies beside a place is told by names only: nodes of the tree that are no objects, and parts of modules.
-    pub fn is_among_names(&self, root: &Root) -> bool {
+    pub(crate) fn is_among_names(&self, root: &Root) -> bool {
         let objects = self.objects();
         let mut node = objects.unwrap(self.root);
         for step in &root.path {
@@ -243,7 +243,7 @@ impl Checkpoint {
     }
 
     /// Everything that a walk from the top object lists and one from `root` does not.
-    pub fn outside(&self, root: &Root) -> Result<Outside> {
+    pub(crate) fn outside(&self, root: &Root) -> Result<Outside> {
         let mut outside = Outside::default();
         let root = join(&root.path);
         let mut places: HashMap<String, usize> = HashMap::new();

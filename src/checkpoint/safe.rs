@@ -26,11 +26,11 @@ use crate::pickle::{Change, Construct, Node, NodeId, Object};
 const MAX_BYTES: u64 = 256 << 20;
 
 /// Whether torch's unpickler takes a global: its module and its name.
-pub type Takes<'a> = &'a dyn Fn(&str, &str) -> bool;
+pub(crate) type Takes<'a> = &'a dyn Fn(&str, &str) -> bool;
 
 /// An object that became what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replaced {
+pub(crate) struct Replaced {
     /// Its name, from the top object on.
     pub name: String,
     /// Its class.
@@ -41,7 +41,7 @@ pub struct Replaced {
 
 /// What was done to an object.
 #[derive(Debug)]
-pub struct Safe {
+pub(crate) struct Safe {
     /// The object.
     pub root: NodeId,
     /// What was replaced, in the order in which it is found.
@@ -113,7 +113,7 @@ struct Work<'a> {
 
 impl Checkpoint {
     /// Replaces everything below `root` that torch's weights-only unpickler refuses. `path` leads to `root`.
-    pub fn make_safe(&mut self, root: NodeId, path: &[Element], takes: Takes<'_>) -> Result<Safe> {
+    pub(crate) fn make_safe(&mut self, root: NodeId, path: &[Element], takes: Takes<'_>) -> Result<Safe> {
         unfold_nested(self, root)?;
         let mut work = Work {
             budget: Budget::new(&self.limits, &self.graph),

@@ -20,7 +20,7 @@ pub struct Lost {
 
 impl Checkpoint {
     /// The tensors that are all there and may not be what was written, by every name they have.
-    pub fn doubtful(&self) -> Result<Vec<Lost>> {
+    pub(crate) fn doubtful(&self) -> Result<Vec<Lost>> {
         let pickle = self.pickle_doubt();
         let why = |id: TensorId| {
             let tensor = self.tensors.get(id)?;
@@ -42,7 +42,7 @@ impl Checkpoint {
     }
 
     /// Why names, types and places of the tensors may not be what was written.
-    pub fn pickle_doubt(&self) -> Option<String> {
+    pub(crate) fn pickle_doubt(&self) -> Option<String> {
         let zip = self.zip.as_ref()?;
         let says = |member: &Member| Some(format!("{}: {}", member.name, member.doubt.as_deref()?));
         match self.container {
@@ -60,7 +60,7 @@ impl Checkpoint {
     }
 
     /// The constants of TorchScript's code, where their pickle is damaged or missing.
-    pub fn lost_constants(&self) -> Option<Lost> {
+    pub(crate) fn lost_constants(&self) -> Option<Lost> {
         let zip = self.zip.as_ref().filter(|_| self.container == Container::TorchScript)?;
         let why = match zip.in_top("constants.pkl") {
             Some(member) => format!("{}: {}", member.name, member.doubt.as_deref()?),
@@ -70,13 +70,13 @@ impl Checkpoint {
     }
 
     /// Takes storages that may be damaged for missing, and so the tensors in them for lost.
-    pub fn distrust(&mut self) {
+    pub(crate) fn distrust(&mut self) {
         self.storages.distrust();
         self.tensors.inspect_again(&self.storages);
     }
 
     /// The tensors that are not all there, by every name they have.
-    pub fn lost(&self) -> Result<Vec<Lost>> {
+    pub(crate) fn lost(&self) -> Result<Vec<Lost>> {
         let ids: HashSet<TensorId> = self.lost_nodes()?.into_values().collect();
         let mut lost = Vec::new();
         if ids.is_empty() {
@@ -96,7 +96,7 @@ impl Checkpoint {
 
     /// Takes the tensors that are not all there out of every dict, and leaves `None` in their place elsewhere: the object
     /// can be saved again.
-    pub fn give_up_lost(&mut self) -> Result<()> {
+    pub(crate) fn give_up_lost(&mut self) -> Result<()> {
         let lost: HashSet<NodeId> = self.lost_nodes()?.into_keys().collect();
         for id in self.graph.ids() {
             let Some(node) = self.graph.node_mut(id) else { continue };

@@ -11,7 +11,7 @@ use crate::source::read_vec;
 
 /// One class.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Class {
+pub(crate) struct Class {
     /// It is an `nn.Module`.
     pub is_module: bool,
     /// Its parameters, in order.
@@ -31,7 +31,7 @@ const MAX_CODE_BYTES: u64 = 64 << 20;
 
 impl Script {
     /// Reads the `code/` of an archive.
-    pub fn read(zip: &Zip) -> Result<Self> {
+    pub(crate) fn read(zip: &Zip) -> Result<Self> {
         let mut script = Script::default();
         let code = match zip.top() {
             "" => "code/".to_owned(),
@@ -70,12 +70,12 @@ impl Script {
     }
 
     /// The class of a global's module and name.
-    pub fn class(&self, module: &str, name: &str) -> Option<&Class> {
+    pub(crate) fn class(&self, module: &str, name: &str) -> Option<&Class> {
         self.classes.get(&format!("{module}.{name}"))
     }
 
     /// Whether a global is a module's class. One whose code is missing counts as a module.
-    pub fn is_module(&self, module: &str, name: &str) -> bool {
+    pub(crate) fn is_module(&self, module: &str, name: &str) -> bool {
         module.starts_with("__torch__") && self.class(module, name).is_none_or(|class| class.is_module)
     }
 }

@@ -9,7 +9,7 @@ use crate::pickle::NodeId;
 
 /// One tensor of the weights.
 #[derive(Debug, Clone)]
-pub struct Weight {
+pub(crate) struct Weight {
     /// Its name below the weights' root.
     pub name: String,
     /// The object.
@@ -20,7 +20,7 @@ pub struct Weight {
 
 /// The weights of a checkpoint, and what is not among them.
 #[derive(Debug)]
-pub struct Weights {
+pub(crate) struct Weights {
     /// The mapping or module they are in.
     pub root: Root,
     /// Its tensors in order; of modules what `state_dict()` gives.
@@ -36,7 +36,7 @@ pub struct Weights {
 impl Checkpoint {
     /// The tensors below `root` whose names `takes`, and what is left out. Of modules those that `state_dict()` gives are
     /// meant, and none of optimizers; where there are no others, all.
-    pub fn select_weights(&self, root: Root, takes: &dyn Fn(&str) -> bool) -> Result<Weights> {
+    pub(crate) fn select_weights(&self, root: Root, takes: &dyn Fn(&str) -> bool) -> Result<Weights> {
         let (tensors, left_out, by_parts, values) = Default::default();
         let mut weights = Weights { tensors, left_out, by_parts, values, root };
         let prefix = join(&weights.root.path);
@@ -159,7 +159,7 @@ impl Checkpoint {
     }
 
     /// The tensor of a weight.
-    pub fn weight(&self, weight: &Weight) -> Result<&Tensor> {
+    pub(crate) fn weight(&self, weight: &Weight) -> Result<&Tensor> {
         self.tensors.get(weight.id).ok_or_else(|| Error::data("no such tensor"))
     }
 }

@@ -44,7 +44,7 @@ impl Checkpoint {
     }
 
     /// The names, below a wrapper's own, of the tensors that it wraps.
-    pub fn part_names(&self, tensor: &Tensor) -> Vec<String> {
+    pub(crate) fn part_names(&self, tensor: &Tensor) -> Vec<String> {
         let objects = self.objects();
         let Data::Parts(parts) = &tensor.data else { return Vec::new() };
         let wanted: HashSet<NodeId> = parts.iter().copied().collect();

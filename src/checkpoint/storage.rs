@@ -14,7 +14,7 @@ use crate::source::{MemorySource, SharedSource};
 
 /// A storage's place in [`Storages`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StorageId(pub(super) u32);
+pub(crate) struct StorageId(pub(super) u32);
 
 impl StorageId {
     /// The same storage, when so many have been put before it.
@@ -25,7 +25,7 @@ impl StorageId {
 
 /// One storage.
 #[derive(Debug)]
-pub struct Storage {
+pub(crate) struct Storage {
     /// Its key in the file; storages of nested streams have the stream's number before it.
     pub key: Arc<str>,
     /// The storage class (`FloatStorage`).
@@ -56,7 +56,7 @@ pub(super) enum Bytes {
 
 impl Storage {
     /// Bytes that are really there; `None` when they are missing.
-    pub fn available(&self) -> Option<u64> {
+    pub(crate) fn available(&self) -> Option<u64> {
         match &self.bytes {
             Bytes::Here(source) | Bytes::Doubtful(source, _) => Some(source.len()),
             Bytes::Member { zip, index, .. } => zip.members.get(*index).map(|member| member.size),
@@ -65,13 +65,13 @@ impl Storage {
     }
 
     /// Bytes that tensors may look at: of those that are there, the elements that the pickle speaks of, as torch has it.
-    pub fn extent(&self) -> Option<u64> {
+    pub(crate) fn extent(&self) -> Option<u64> {
         let size = self.dtype.size().map_or(u64::MAX, |size| self.numel.saturating_mul(u64::from(size)));
         self.available().map(|available| available.min(size))
     }
 
     /// Bytes that it takes in the file, which are fewer when it is deflated.
-    pub fn stored(&self) -> Option<u64> {
+    pub(crate) fn stored(&self) -> Option<u64> {
         match &self.bytes {
             Bytes::Member { zip, index, .. } => zip.members.get(*index).map(|member| member.compressed_size),
             _ => self.available(),
@@ -79,7 +79,7 @@ impl Storage {
     }
 
     /// The bytes. Fails when they are missing or their member cannot be opened.
-    pub fn source(&self) -> Result<SharedSource> {
+    pub(crate) fn source(&self) -> Result<SharedSource> {
         match &self.bytes {
             Bytes::Here(source) | Bytes::Doubtful(source, _) => Ok(Arc::clone(source)),
             Bytes::Member { zip, index, opened } => {
@@ -95,7 +95,7 @@ impl Storage {
     }
 
     /// The CRC-32 that the file states for the bytes as they lie there.
-    pub fn stated_crc(&self) -> Option<u32> {
+    pub(crate) fn stated_crc(&self) -> Option<u32> {
         match &self.bytes {
             Bytes::Member { zip, index, .. } => {
                 let stored = zip.members.get(*index).filter(|member| member.method == 0);
@@ -107,7 +107,7 @@ impl Storage {
     }
 
     /// The member of an archive that it is.
-    pub fn member(&self) -> Option<(&Arc<Zip>, usize)> {
+    pub(crate) fn member(&self) -> Option<(&Arc<Zip>, usize)> {
         match &self.bytes {
             Bytes::Member { zip, index, .. } => Some((zip, *index)),
             _ => None,
@@ -115,7 +115,7 @@ impl Storage {
     }
 
     /// Why the bytes may not be those that were written, where a damaged file was salvaged.
-    pub fn doubt(&self) -> Option<String> {
+    pub(crate) fn doubt(&self) -> Option<String> {
         match &self.bytes {
             Bytes::Member { zip, index, .. } => {
                 let member = zip.members.get(*index)?;
@@ -128,7 +128,7 @@ impl Storage {
     }
 
     /// Why the bytes cannot be read, when that is known without reading.
-    pub fn missing(&self) -> Option<&str> {
+    pub(crate) fn missing(&self) -> Option<&str> {
         match &self.bytes {
             Bytes::Missing(why) => Some(why),
             _ => None,
@@ -210,22 +210,22 @@ pub struct Storages {
 
 impl Storages {
     /// The storage of `id`.
-    pub fn get(&self, id: StorageId) -> Option<&Storage> {
+    pub(crate) fn get(&self, id: StorageId) -> Option<&Storage> {
         self.all.get(id.0 as usize)
     }
 
     /// All of them, in the order they were first named.
-    pub fn iter(&self) -> impl Iterator<Item = (StorageId, &Storage)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (StorageId, &Storage)> {
         self.all.iter().zip(0..).map(|(storage, id)| (StorageId(id), storage))
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
 
     /// True when there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
@@ -325,7 +325,7 @@ impl Storages {
     }
 
     /// Whether a node is a storage's persistent id.
-    pub fn is_storage(&self, node: NodeId) -> bool {
+    pub(crate) fn is_storage(&self, node: NodeId) -> bool {
         matches!(self.meaning(node), Some(Persistent::Storage { .. }))
     }
 

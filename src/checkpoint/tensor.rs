@@ -16,7 +16,7 @@ pub struct TensorId(pub(super) u32);
 
 /// What kind of object it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// `torch.Tensor` or a subclass.
     #[default]
     Tensor,
@@ -28,7 +28,7 @@ pub enum Kind {
 
 impl Kind {
     /// The name in reports.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Tensor => "tensor",
             Kind::Parameter => "parameter",
@@ -39,7 +39,7 @@ impl Kind {
 
 /// Where a tensor's elements lie.
 #[derive(Debug, Clone, Default)]
-pub enum Data {
+pub(crate) enum Data {
     /// In a storage, from an offset in elements on.
     Storage {
         /// Which.
@@ -63,7 +63,7 @@ pub enum Data {
 
 /// Scale and zero point of a quantized tensor.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Quantizer {
+pub(crate) struct Quantizer {
     /// torch's scheme: `per_tensor_affine`, `per_channel_affine`, ….
     pub scheme: String,
     /// The arguments after the scheme: scale(s), zero point(s), axis.
@@ -72,7 +72,7 @@ pub struct Quantizer {
 
 /// What decides the elements of a tensor that lies in a storage: two tensors of the same view are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct View {
+pub(crate) struct View {
     storage: StorageId,
     dtype: DType,
     offset: u64,
@@ -84,7 +84,7 @@ pub struct View {
 
 /// One tensor, as the file describes it. Sizes, strides and offsets are in elements.
 #[derive(Debug, Clone, Default)]
-pub struct Tensor {
+pub(crate) struct Tensor {
     /// Tensor, parameter or array.
     pub kind: Kind,
     /// The class of a tensor subclass.
@@ -125,7 +125,7 @@ pub struct Tensor {
 
 impl Tensor {
     /// Elements, when the shape makes sense.
-    pub fn numel(&self) -> Option<u64> {
+    pub(crate) fn numel(&self) -> Option<u64> {
         if self.ragged.is_some() {
             return self.ragged;
         }
@@ -140,7 +140,7 @@ impl Tensor {
     }
 
     /// Bytes of all elements; `None` when the shape or the element's size is unknown or overflows.
-    pub fn bytes(&self) -> Option<u64> {
+    pub(crate) fn bytes(&self) -> Option<u64> {
         let dtype = self.dtype.as_ref()?;
         self.numel()?.div_ceil(dtype.in_a_byte().into()).checked_mul(u64::from(dtype.size()?))
     }
@@ -160,7 +160,7 @@ impl Tensor {
     }
 
     /// The storage it is a view of.
-    pub fn storage(&self) -> Option<StorageId> {
+    pub(crate) fn storage(&self) -> Option<StorageId> {
         match self.data {
             Data::Storage { id, .. } => Some(id),
             _ => None,
@@ -168,7 +168,7 @@ impl Tensor {
     }
 
     /// Which part of which storage it is, so that what several names share is read once.
-    pub fn view(&self) -> Option<View> {
+    pub(crate) fn view(&self) -> Option<View> {
         let Data::Storage { id, offset } = self.data else { return None };
         Some(View {
             storage: id,
@@ -182,17 +182,17 @@ impl Tensor {
     }
 
     /// True for layouts whose elements are kept in other tensors.
-    pub fn is_sparse(&self) -> bool {
+    pub(crate) fn is_sparse(&self) -> bool {
         self.layout != STRIDED
     }
 
     /// True for torch's nested tensors: several of different sizes in one buffer.
-    pub fn is_nested(&self) -> bool {
+    pub(crate) fn is_nested(&self) -> bool {
         self.layout == NESTED
     }
 
     /// The bytes of an array that lies in a pickle or a file of numpy's.
-    pub fn array(&self) -> Option<&SharedSource> {
+    pub(crate) fn array(&self) -> Option<&SharedSource> {
         match &self.data {
             Data::Array { source, .. } => Some(source),
             _ => None,
@@ -201,7 +201,7 @@ impl Tensor {
 
     /// Where the elements lie, for reading all of them. Fails as [`Tensor::elements`] does, and with `Limit` where there are
     /// more than the file explains.
-    pub fn readable(&self, storages: &Storages) -> Result<Elements> {
+    pub(crate) fn readable(&self, storages: &Storages) -> Result<Elements> {
         match self.unread {
             Some(bound) if self.problem.is_none() => Err(Error::limit(bound)),
             _ => self.elements(storages),
@@ -211,7 +211,7 @@ impl Tensor {
     /// Where the elements lie. Fails with the tensor's problem when there is one, or when it holds no
     /// elements of its own (meta, sparse, object arrays). Elements of less than a byte are a row of packed bytes, as
     /// torch's `int_repr()` gives them.
-    pub fn elements(&self, storages: &Storages) -> Result<Elements> {
+    pub(crate) fn elements(&self, storages: &Storages) -> Result<Elements> {
         if let Some(problem) = &self.problem {
             return Err(Error::data(problem.clone()));
         }
@@ -240,7 +240,7 @@ impl Tensor {
     }
 
     /// The same with each element in a byte of its own and in the tensor's shape, where several share one.
-    pub fn unpacked(&self, storages: &Storages) -> Result<Elements> {
+    pub(crate) fn unpacked(&self, storages: &Storages) -> Result<Elements> {
         let packed = self.elements(storages)?;
         let several = packed.dtype.in_a_byte();
         if several == 1 {
@@ -330,7 +330,7 @@ impl Tensor {
     }
 
     /// The nodes of the tensors that it consists of.
-    pub fn parts(&self) -> impl Iterator<Item = &NodeId> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &NodeId> {
         let parts = match &self.data {
             Data::Parts(parts) => parts.as_slice(),
             _ => &[],
@@ -339,7 +339,7 @@ impl Tensor {
     }
 
     /// True when the elements lie one after the other in row-major order.
-    pub fn is_contiguous(&self) -> bool {
+    pub(crate) fn is_contiguous(&self) -> bool {
         self.stride.as_ref().is_none_or(|stride| {
             let wanted = contiguous(&self.shape);
             self.shape.iter().zip(stride.iter().zip(&wanted)).all(|(extent, (have, want))| *extent <= 1 || have == want)
@@ -347,18 +347,18 @@ impl Tensor {
     }
 
     /// True for quantized types.
-    pub fn is_quantized(&self) -> bool {
+    pub(crate) fn is_quantized(&self) -> bool {
         self.dtype.as_ref().and_then(DType::class) == Some(Class::Quantized)
     }
 }
 
 /// The ordinary layout's name.
-pub const STRIDED: &str = "strided";
+pub(crate) const STRIDED: &str = "strided";
 /// What nested tensors are called: torch has no name for their layout.
-pub const NESTED: &str = "nested";
+pub(crate) const NESTED: &str = "nested";
 
 /// Row-major strides, as torch counts them (an extent of 0 counts as 1).
-pub fn contiguous(shape: &[i64]) -> Vec<i64> {
+pub(crate) fn contiguous(shape: &[i64]) -> Vec<i64> {
     let mut step = 1i64;
     let mut stride: Vec<i64> = shape
         .iter()
@@ -374,7 +374,7 @@ pub fn contiguous(shape: &[i64]) -> Vec<i64> {
 }
 
 /// Column-major strides (numpy's `order='F'`).
-pub fn fortran(shape: &[i64]) -> Vec<i64> {
+pub(crate) fn fortran(shape: &[i64]) -> Vec<i64> {
     let reversed: Vec<i64> = shape.iter().rev().copied().collect();
     let mut stride = contiguous(&reversed);
     stride.reverse();

@@ -27,7 +27,7 @@ pub struct Value {
 
 impl Objects<'_> {
     /// True for exactly `None`, `bool`, `int`, `float`, `str` and `bytes`.
-    pub fn is_plain_scalar(&self, node: NodeId) -> bool {
+    pub(crate) fn is_plain_scalar(&self, node: NodeId) -> bool {
         match self.graph.node(node) {
             Node::None
             | Node::Bool(_)
@@ -42,7 +42,7 @@ impl Objects<'_> {
     }
 
     /// The bare class name of any object.
-    pub fn type_name(&self, node: NodeId) -> String {
+    pub(crate) fn type_name(&self, node: NodeId) -> String {
         let builtin = match self.graph.node(node) {
             Node::Tuple(_) => "tuple",
             Node::List(_) => "list",
@@ -58,19 +58,19 @@ impl Objects<'_> {
     }
 
     /// Whether [`Objects::value`] gives something.
-    pub fn is_value(&self, node: NodeId) -> bool {
+    pub(crate) fn is_value(&self, node: NodeId) -> bool {
         self.value_kind(node).is_some()
     }
 
     /// The value that a node is, if it is listed as one: scalars, sequences of plain scalars, empty containers, sets,
     /// sizes, dtypes, devices, numpy scalars, bare storages, classes, objects of plain arguments and nothing else.
-    pub fn value(&self, node: NodeId, max_chars: usize) -> Option<Value> {
+    pub(crate) fn value(&self, node: NodeId, max_chars: usize) -> Option<Value> {
         let (type_name, json) = self.value_kind(node)?;
         Some(Value { type_name, repr: self.repr(node, max_chars), json })
     }
 
     /// What is said of anything that is listed and no tensor: a value, an object that is none, what contains itself.
-    pub fn listed(&self, node: NodeId, item: Item, max_chars: usize) -> Value {
+    pub(crate) fn listed(&self, node: NodeId, item: Item, max_chars: usize) -> Value {
         let repr = match item {
             Item::Recursion if self.items(node).is_some() => "{...}".to_owned(),
             Item::Recursion if self.elements(node).is_some() => "[...]".to_owned(),

@@ -20,14 +20,14 @@ use roles::{Role, TensorRole};
 impl Container {
     /// True for formats that hold named tensors and nothing of the object they came from: no devices, no gradients, no
     /// other values. Shards are put together by name, whatever their own format.
-    pub fn holds_only_weights(self) -> bool {
+    pub(crate) fn holds_only_weights(self) -> bool {
         matches!(self, Container::Safetensors | Container::Npz | Container::Npy | Container::Pt2 | Container::Sharded)
     }
 }
 
 /// What a search for the weights found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// One set.
     One(Root),
     /// Several whole sets, of which somebody has to choose, in the order of the file.
@@ -41,7 +41,7 @@ const MAX_SETS: usize = 1000;
 
 impl Checkpoint {
     /// Finds the weights. Fails when a bound of the limits is met.
-    pub fn find_weights(&self) -> Result<Found> {
+    pub(crate) fn find_weights(&self) -> Result<Found> {
         let top = self.top();
         if matches!(self.container, Container::Safetensors | Container::Npz | Container::Npy | Container::Sharded)
             || self.tensors.of(self.objects().unwrap(top.node)).is_some()
@@ -68,7 +68,7 @@ impl Checkpoint {
     }
 
     /// All sets of weights that [`Self::find_weights`] finds.
-    pub fn weights_sets(&self) -> Result<Vec<Root>> {
+    pub(crate) fn weights_sets(&self) -> Result<Vec<Root>> {
         Ok(match self.find_weights()? {
             Found::One(set) => vec![set],
             Found::Several(sets) => sets,

@@ -38,7 +38,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
 ];
 
 /// The command line with `ckpt help ls` put as `ckpt ls --help`.
-pub fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+pub(crate) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = given.collect();
     if arguments.get(1).is_some_and(|first| first == "help") {
         arguments.remove(1);
@@ -49,7 +49,7 @@ pub fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
 }
 
 /// What is wrong with the command line, in one line. `arguments` are those that were parsed.
-pub fn message(error: &clap::Error, arguments: &[OsString]) -> String {
+pub(crate) fn message(error: &clap::Error, arguments: &[OsString]) -> String {
     let words: Vec<String> = arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let subcommand = words.first().map(String::as_str).filter(|word| is_subcommand(word));
     let help = match subcommand {

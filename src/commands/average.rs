@@ -30,7 +30,7 @@ Sums are made in float64, element by element in the order of the inputs, and rou
 /// Options of `ckpt average`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"), after_help = EXAMPLES)]
-pub struct Args {
+pub(crate) struct Args {
     /// What to average, at least two: files, directories of shards, `ARCHIVE::member`, `-` for standard input
     #[arg(value_name = "INPUT", required = true)]
     pub inputs: Vec<PathBuf>,
@@ -76,7 +76,7 @@ impl Args {
 }
 
 /// Averages the inputs.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.inputs.len() < 2 {
         bail!("give at least two inputs to average");
     }

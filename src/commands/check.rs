@@ -27,7 +27,7 @@ in it.\n\n\
 Examples:\n  ckpt check download.pth\n  ckpt check -R --fail-on error models/\n  \
 ckpt check --write-allow ours.txt model.pth\n  ckpt check --allow-from ours.txt --allow 'mymodels.*' model.pth\n  \
 ckpt check --json --numerics model.pth | jq .findings")]
-pub struct Args {
+pub(crate) struct Args {
     /// Files, directories of a checkpoint in several files, or members of archives (`ARCHIVE::member`); `-` is standard input
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
@@ -62,7 +62,7 @@ pub struct Args {
 }
 
 /// Checks the inputs; one that cannot be opened does not keep the others from being checked.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let limits = args.limits.limits();
     input::stdin_once(&args.inputs)?;
     let allow = args.allow.read()?;

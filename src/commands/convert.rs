@@ -35,7 +35,7 @@ torch.load(weights_only=True) opens; numpy scalars in it become Python numbers."
 /// Options of `ckpt convert`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"), after_help = EXAMPLES)]
-pub struct Args {
+pub(crate) struct Args {
     /// What to convert: a file, a directory, `ARCHIVE::member`, or `-` for standard input
     pub input: PathBuf,
     /// Where to write: a file, `-` for standard output, with --max-shard-size a directory
@@ -125,7 +125,7 @@ impl Args {
 }
 
 /// Converts the input.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let options = args.options()?;
     args.report.keep_apart(args.output())?;
     let file = (args.input.as_os_str() != "-").then_some(args.input.as_path());

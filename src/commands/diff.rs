@@ -29,7 +29,7 @@ With --quiet nothing is printed and the first difference ends the comparison.\n\
 Examples:\n  ckpt diff before.pth after.pth\n  ckpt diff -q model.pth model.safetensors && echo same\n  \
 ckpt diff --rtol 1e-5 --atol 1e-8 run1.ckpt run2.ckpt\n  ckpt diff --sort change --top 10 base.pth tuned.pth\n  \
 ckpt diff --root-a model_state_dict --strip-prefix module. checkpoint.tar model.pth")]
-pub struct Args {
+pub(crate) struct Args {
     /// The first file, directory or `ARCHIVE::member`, `-` for standard input
     #[arg(value_name = "A")]
     pub a: PathBuf,
@@ -109,7 +109,7 @@ impl Args {
 }
 
 /// Compares two checkpoints.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let (mut a, mut b) = open_both(args)?;
     let options = args.options();
     if args.output.quiet {

@@ -33,7 +33,7 @@ ckpt edit best.pt --delete model --move ema=model --delete optimizer --set epoch
 ckpt edit weights.pt --move .=state_dict --set 'state_dict_version=\"2.1\"' -o checkpoint.pt\n  \
 ckpt edit checkpoint.pt --delete epoch --move state_dict=. --dry-run\n  \
 ckpt edit model.safetensors --set-tensor head.bias=bias.npy --set-metadata license=mit --in-place")]
-pub struct Args {
+pub(crate) struct Args {
     /// The file, or `ARCHIVE::member`; `-` is standard input
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
@@ -56,7 +56,7 @@ pub struct Args {
 
 /// `--set`, `--set-tensor`, `--delete`, `--move` and `--set-metadata`, in the order of the command line.
 #[derive(Debug, Clone, Default)]
-pub struct Operations(Vec<(&'static str, String)>);
+pub(crate) struct Operations(Vec<(&'static str, String)>);
 
 const OPERATIONS: [Spelling; 5] = [
     (
@@ -130,7 +130,7 @@ impl Operations {
 }
 
 /// Edits.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let (limits, bars) = (args.limits.limits(), Bars::new(args.report.quiet));
     let steps = args.operations.steps(args.force_shape, &limits)?;
     let shown = shown(&args.input);

@@ -18,7 +18,7 @@ use crate::write::format::Format;
 
 /// Where an edited file goes.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct DestinationArgs {
+pub(crate) struct DestinationArgs {
     /// Where to write; `-` is standard output
     #[arg(short, long, value_name = "OUTPUT", conflicts_with = "in_place")]
     pub output: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub struct DestinationArgs {
 
 impl DestinationArgs {
     /// Where one file goes.
-    pub fn of_file(&self, input: &Path, report: &OutputArgs) -> anyhow::Result<Destination> {
+    pub(crate) fn of_file(&self, input: &Path, report: &OutputArgs) -> anyhow::Result<Destination> {
         if self.dry_run {
             return Ok(Destination::Nowhere);
         }
@@ -64,7 +64,7 @@ impl DestinationArgs {
 
 /// Opens what is edited; without a `layout` it is one file that has not been looked at. The process ends with the command:
 /// giving back every small piece of a large graph only takes time.
-pub fn open(
+pub(crate) fn open(
     name: &Path,
     shown: &str,
     layout: Option<Layout>,
@@ -83,7 +83,7 @@ pub fn open(
 }
 
 /// What messages call an input.
-pub fn shown(name: &Path) -> String {
+pub(crate) fn shown(name: &Path) -> String {
     if name.as_os_str() == "-" { STDIN.to_owned() } else { name.display().to_string() }
 }
 

@@ -23,7 +23,7 @@ JSON with --json (NaN and infinities as strings, complex numbers as pairs).\n\n\
 In a picture NaN is magenta, or dark where there are three channels; filters (N x C x H x W) are tiled, those with \
 neither one nor three channels in one row each.\n\n{EXAMPLES}"))]
 #[command(after_help = EXAMPLES)]
-pub struct Args {
+pub(crate) struct Args {
     /// The checkpoint: a file, a directory, `ARCHIVE::member`, or `-` for standard input
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
@@ -72,7 +72,7 @@ ckpt extract checkpoint.tar --root optimizer_state_dict -o opt.pt";
 /// Options for `.png`.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Pictures")]
-pub struct PictureArgs {
+pub(crate) struct PictureArgs {
     /// Values mapped to black and white (default: minimum and maximum)
     #[arg(long, value_name = "LO,HI", value_parser = parse_range, allow_hyphen_values = true, requires = "output")]
     pub range: Option<(f64, f64)>,
@@ -98,7 +98,7 @@ as NAME.int_repr, NAME.scale, NAME.zero_point (and NAME.axis), nested ones as NA
 NAME.offsets. What a wrapper subclass (torchao, quanto, DTensor) holds has names of its own, which `ckpt ls` shows.";
 
 /// Prints or writes what was chosen.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let mut input = input::open(&args.input, &args.limits.limits(), args.report.quiet)?;
     let options = args.options();
     let chosen = choose(&input, &options)?;

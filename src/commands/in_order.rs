@@ -3,10 +3,10 @@
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 
 /// An option: its name, the name of its value, its help.
-pub type Spelling = (&'static str, &'static str, &'static str);
+pub(crate) type Spelling = (&'static str, &'static str, &'static str);
 
 /// Adds the options to a command, of which one must be given; `each` completes an option.
-pub fn with_options(
+pub(crate) fn with_options(
     command: Command,
     group: &'static str,
     spellings: &[Spelling],
@@ -20,7 +20,7 @@ pub fn with_options(
 }
 
 /// The options that were given, with their values, in the order of the command line.
-pub fn given(matches: &ArgMatches, spellings: &[Spelling]) -> Vec<(&'static str, String)> {
+pub(crate) fn given(matches: &ArgMatches, spellings: &[Spelling]) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     for (name, ..) in spellings {
         let values = matches.get_many::<String>(name).into_iter().flatten().cloned();

@@ -18,7 +18,7 @@ use crate::source::SharedSource;
 /// Bounds that a person may raise for a file they trust.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Limits on hostile files")]
-pub struct LimitArgs {
+pub(crate) struct LimitArgs {
     /// Maximum objects a compressed pickle may create beyond what its size accounts for
     #[arg(long, value_name = "N", hide_short_help = true)]
     max_objects: Option<u64>,
@@ -38,7 +38,7 @@ pub struct LimitArgs {
 
 impl LimitArgs {
     /// The defaults with what the command line changed.
-    pub fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         let mut limits = Limits::default();
         let set = |to: &mut u64, from: Option<u64>| *to = from.unwrap_or(*to);
         set(&mut limits.max_objects, self.max_objects);
@@ -54,12 +54,12 @@ impl LimitArgs {
 }
 
 /// Whether `name` is standard input, or a member of an archive that comes from there.
-pub fn is_stdin(name: &Path) -> bool {
+pub(crate) fn is_stdin(name: &Path) -> bool {
     name.as_os_str() == "-" || address(name).is_some_and(|address| address.file.as_os_str() == "-")
 }
 
 /// Fails when `-` is named more than once: the second would find nothing.
-pub fn stdin_once(inputs: &[PathBuf]) -> anyhow::Result<()> {
+pub(crate) fn stdin_once(inputs: &[PathBuf]) -> anyhow::Result<()> {
     match inputs.iter().filter(|input| is_stdin(input)).count() {
         0 | 1 => Ok(()),
         _ => anyhow::bail!("`-` (standard input) can be read only once"),
@@ -67,7 +67,7 @@ pub fn stdin_once(inputs: &[PathBuf]) -> anyhow::Result<()> {
 }
 
 /// What `name` stands for: a file, a directory, a member of an archive, standard input.
-pub fn layout(name: &Path, limits: &Limits, quiet: bool) -> Result<Layout> {
+pub(crate) fn layout(name: &Path, limits: &Limits, quiet: bool) -> Result<Layout> {
     layout_with(name, limits, &Bars::new(quiet))
 }
 
@@ -79,23 +79,23 @@ pub(super) fn layout_with(name: &Path, limits: &Limits, progress: &dyn Progress)
 }
 
 /// The bytes that `name` stands for, and the bounds on what is in them. Fails for what is more than one file.
-pub fn contents(name: &Path, limits: &Limits) -> Result<Contents> {
+pub(crate) fn contents(name: &Path, limits: &Limits) -> Result<Contents> {
     open::contents(&layout(name, limits, true)?, limits)
 }
 
 /// The bytes that `name` stands for.
-pub fn source(name: &Path, limits: &Limits) -> Result<SharedSource> {
+pub(crate) fn source(name: &Path, limits: &Limits) -> Result<SharedSource> {
     contents(name, limits).map(|contents| contents.source)
 }
 
 /// Opens a checkpoint. Errors name it.
-pub fn open(name: &Path, limits: &Limits, quiet: bool) -> Result<Input> {
+pub(crate) fn open(name: &Path, limits: &Limits, quiet: bool) -> Result<Input> {
     let bars = Bars::new(quiet);
     open::open_layout(name, named_layout(name, limits, &bars)?, limits, &bars)
 }
 
 /// Opens a checkpoint, or an archive of some. Errors name it.
-pub fn open_or_walk(name: &Path, limits: &Limits, quiet: bool) -> Result<Found> {
+pub(crate) fn open_or_walk(name: &Path, limits: &Limits, quiet: bool) -> Result<Found> {
     let bars = Bars::new(quiet);
     open::open_or_walk(name, named_layout(name, limits, &bars)?, limits, &bars)
 }

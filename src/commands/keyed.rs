@@ -10,7 +10,7 @@ use crate::source::url;
 
 /// An argument taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keyed {
+pub(crate) struct Keyed {
     /// The key; nothing for a bare input.
     pub key: Option<String>,
     /// The input.
@@ -19,7 +19,7 @@ pub struct Keyed {
 
 /// Takes `[KEY=]INPUT` apart. What is there under the whole argument is an input; else the first `=` ends the key. Where both
 /// could be meant, neither is.
-pub fn taken_apart(argument: &OsStr) -> anyhow::Result<Keyed> {
+pub(crate) fn taken_apart(argument: &OsStr) -> anyhow::Result<Keyed> {
     let whole = Path::new(argument);
     let bare = || Keyed { key: None, path: whole.to_owned() };
     let Some((key, rest)) = split(argument) else { return Ok(bare()) };

@@ -20,7 +20,7 @@ An archive (zip, tar, .nemo, .mar, also compressed) lists the checkpoints in it 
 Exit status 2 when an archive holds none, or one that cannot be read.\n\n\
 Examples:\n  ckpt ls model.pth\n  ckpt ls --tree --depth 2 model.pth\n  ckpt ls --json --hash checkpoint.tar | jq '.tensors[].name'\n  \
 ckpt ls --root optimizer_state_dict --values checkpoint.tar\n  zcat model.pth.gz | ckpt ls -\n  ckpt ls model.tar.gz::weights/model.pth")]
-pub struct Args {
+pub(crate) struct Args {
     /// Files, directories of a checkpoint (shards, DCP, an unpacked zip), indexes of shards, members of archives
     /// (`ARCHIVE::member`), `-` for standard input; archives of checkpoints; with --recursive any directory
     #[arg(required = true, value_name = "INPUT")]
@@ -67,7 +67,7 @@ pub struct Args {
 }
 
 /// Lists the inputs one after the other; one that cannot be opened does not keep the others from being listed.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     input::stdin_once(&args.inputs)?;
     let (tensors, values) = (!args.values, !args.tensors);
     let select = args.names_chosen.select();

@@ -11,7 +11,7 @@ use crate::commands::output::stdout;
 
 /// Options of `ckpt man`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The page of this subcommand instead of the main one
     pub subcommand: Option<String>,
     /// Write all pages into this directory
@@ -20,7 +20,7 @@ pub struct Args {
 }
 
 /// All pages of a command line: file name and text.
-pub fn pages(mut command: clap::Command) -> io::Result<Vec<(String, Vec<u8>)>> {
+pub(crate) fn pages(mut command: clap::Command) -> io::Result<Vec<(String, Vec<u8>)>> {
     command.build();
     let mut pages = vec![page(command.clone(), "ckpt")?];
     for subcommand in command.get_subcommands() {
@@ -37,7 +37,7 @@ fn page(command: clap::Command, name: &str) -> io::Result<(String, Vec<u8>)> {
 }
 
 /// Prints a page of a command line or writes all of them.
-pub fn run(args: &Args, command: clap::Command) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args, command: clap::Command) -> anyhow::Result<ExitStatus> {
     let pages = pages(command)?;
     if let Some(dir) = &args.dir {
         for (name, text) in pages {

@@ -37,7 +37,7 @@ they the same file.";
 /// Options of `ckpt merge`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"), after_help = EXAMPLES)]
-pub struct Args {
+pub(crate) struct Args {
     /// What to merge: files, directories of shards, `ARCHIVE::member`, `-` for standard input; either all with a key or none
     #[arg(value_name = "[KEY=]INPUT", required = true)]
     pub inputs: Vec<OsString>,
@@ -107,7 +107,7 @@ impl Args {
 }
 
 /// Merges the inputs.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let named = args.inputs.iter().map(|argument| taken_apart(argument)).collect::<anyhow::Result<Vec<Keyed>>>()?;
     let paths: Vec<PathBuf> = named.iter().map(|keyed| keyed.path.clone()).collect();
     input::stdin_once(&paths)?;

@@ -1,34 +1,34 @@
 //! One file a subcommand: its `Args` and its `run`. What they share: how output is chosen, how inputs are opened, which
 //! names are meant.
 
-pub mod average;
-pub mod check;
-pub mod completions;
-pub mod convert;
-pub mod diff;
-pub mod edit;
-pub mod edited;
-pub mod extract;
-pub mod in_order;
-pub mod input;
-pub mod keyed;
-pub mod ls;
-pub mod man;
-pub mod merge;
-pub mod names;
-pub mod output;
-pub mod progress_bar;
-pub mod rename;
-pub mod repair;
-pub mod strip_prefix;
-pub mod values;
-pub mod wording;
+pub(crate) mod average;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod convert;
+pub(crate) mod diff;
+pub(crate) mod edit;
+pub(crate) mod edited;
+pub(crate) mod extract;
+pub(crate) mod in_order;
+pub(crate) mod input;
+pub(crate) mod keyed;
+pub(crate) mod ls;
+pub(crate) mod man;
+pub(crate) mod merge;
+pub(crate) mod names;
+pub(crate) mod output;
+pub(crate) mod progress_bar;
+pub(crate) mod rename;
+pub(crate) mod repair;
+pub(crate) mod strip_prefix;
+pub(crate) mod values;
+pub(crate) mod wording;
 
 use std::process::ExitCode;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ExitStatus {
+pub(crate) enum ExitStatus {
     /// Yes, or done.
     Success,
     /// The answer is no.

@@ -7,7 +7,7 @@ use crate::operations::select::Select;
 /// Options that choose names.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Names")]
-pub struct NameArgs {
+pub(crate) struct NameArgs {
     /// Start at this element (`.` is the top); names are shown relative to it
     #[arg(long, value_name = "NAME")]
     pub root: Option<String>,
@@ -21,7 +21,7 @@ pub struct NameArgs {
 
 impl NameArgs {
     /// What they choose.
-    pub fn select(&self) -> Select {
+    pub(crate) fn select(&self) -> Select {
         Select { root: self.root.clone(), include: self.include.clone(), exclude: self.exclude.clone() }
     }
 }

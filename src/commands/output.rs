@@ -18,7 +18,7 @@ use crate::report::refusal::Refusal;
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Human-readable.
     #[default]
     Table,
@@ -28,7 +28,7 @@ pub enum Format {
 
 /// When to use terminal escapes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Color {
+pub(crate) enum Color {
     /// When standard output is a terminal and NO_COLOR is not set.
     #[default]
     Auto,
@@ -41,7 +41,7 @@ pub enum Color {
 /// Options of every command that prints a report.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Output")]
-pub struct OutputArgs {
+pub(crate) struct OutputArgs {
     /// Output format
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,
@@ -58,7 +58,7 @@ pub struct OutputArgs {
 
 impl OutputArgs {
     /// Whether the result is to be JSON.
-    pub fn wants_json(&self) -> bool {
+    pub(crate) fn wants_json(&self) -> bool {
         self.json || self.format == Format::Json
     }
 
@@ -78,25 +78,25 @@ impl OutputArgs {
     }
 
     /// Writes a report to standard output.
-    pub fn print(&self, report: &dyn Report) -> io::Result<()> {
+    pub(crate) fn print(&self, report: &dyn Report) -> io::Result<()> {
         let mut out = stdout();
         self.renderer().render(report, &mut out)?;
         out.flush()
     }
 
     /// Notes on standard error, unless a person wants quiet.
-    pub fn notes(&self, notes: &[Note]) {
+    pub(crate) fn notes(&self, notes: &[Note]) {
         notes.iter().for_each(|note| self.note(&note.file, note.message.spoken(flag)));
     }
 
     /// What was done: its notes, and with `--json` the report.
-    pub fn done(&self, notes: &[Note], report: &dyn Report) -> io::Result<()> {
+    pub(crate) fn done(&self, notes: &[Note], report: &dyn Report) -> io::Result<()> {
         self.notes(notes);
         if self.wants_json() { self.print(report) } else { Ok(()) }
     }
 
     /// Fails where standard output would get both the JSON report and what is written.
-    pub fn keep_apart(&self, output: &Path) -> anyhow::Result<()> {
+    pub(crate) fn keep_apart(&self, output: &Path) -> anyhow::Result<()> {
         if output.as_os_str() == "-" && self.wants_json() {
             anyhow::bail!("--json and OUTPUT `-` both write to standard output; name a file");
         }
@@ -104,7 +104,7 @@ impl OutputArgs {
     }
 
     /// A line for people on standard error, unless they want quiet.
-    pub fn note(&self, file: &str, note: impl Display) {
+    pub(crate) fn note(&self, file: &str, note: impl Display) {
         if !self.quiet {
             say(format_args!("{file}: {note}"));
         }
@@ -112,7 +112,7 @@ impl OutputArgs {
 }
 
 /// Standard output, buffered, with its name in whatever goes wrong there.
-pub fn stdout() -> BufWriter<impl Write> {
+pub(crate) fn stdout() -> BufWriter<impl Write> {
     BufWriter::with_capacity(64 << 10, Stdout(io::stdout().lock()))
 }
 
@@ -137,13 +137,13 @@ impl Write for Stdout {
 
 impl OutputArgs {
     /// Says on standard error why an input cannot be read, and with `--json` on standard output too.
-    pub fn refuse(&self, file: &Path, e: &anyhow::Error) -> io::Result<()> {
+    pub(crate) fn refuse(&self, file: &Path, e: &anyhow::Error) -> io::Result<()> {
         say(worded(e));
         self.refused(file, e)
     }
 
     /// With `--json`, the line for an input that cannot be read; it is said on standard error elsewhere.
-    pub fn refused(&self, file: &Path, e: &anyhow::Error) -> io::Result<()> {
+    pub(crate) fn refused(&self, file: &Path, e: &anyhow::Error) -> io::Result<()> {
         match self.wants_json() {
             true => {
                 let refusal = Refusal::new(&file.display().to_string(), e.chain(), flag);
@@ -155,7 +155,7 @@ impl OutputArgs {
 
     /// The same for the error that a command ends with, when it is about an input: one that could not be opened, or
     /// `input`, the only one there is.
-    pub fn ended_with(&self, input: Option<&Path>, e: &anyhow::Error) -> io::Result<()> {
+    pub(crate) fn ended_with(&self, input: Option<&Path>, e: &anyhow::Error) -> io::Result<()> {
         let ours = || e.chain().find_map(|cause| cause.downcast_ref::<Error>());
         // what was asked for and cannot be done is no fault of the input, nor is what is wrong with the output
         if ours().is_some_and(|ours| ours.kind() == ErrorKind::Refused || ours.output().is_some()) {
@@ -180,13 +180,13 @@ const STDIN: &str = "standard input";
 pub(super) const STDOUT: &str = "standard output";
 
 /// One line on standard error, `ckpt: …`, with whatever a file brought into it made harmless.
-pub fn say(message: impl Display) {
+pub(crate) fn say(message: impl Display) {
     // nobody can be told when standard error is closed
     let _ = writeln!(io::stderr(), "ckpt: {}", escape(&message.to_string()));
 }
 
 /// Whether an error only says that whoever read our output has gone.
-pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let kind = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref::<io::Error>() {
         Some(e) => Some(e.kind()),
         None => e.downcast_ref::<crate::error::Error>().and_then(crate::error::Error::io_kind),

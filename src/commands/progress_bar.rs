@@ -16,7 +16,7 @@ const MAX_NAME: usize = 32;
 
 /// Bytes done of a total, drawn when it takes long.
 #[derive(Debug)]
-pub struct Bar {
+pub(crate) struct Bar {
     what: String,
     total: u64,
     begun: Instant,
@@ -27,7 +27,7 @@ pub struct Bar {
 
 impl Bar {
     /// A bar for `total` bytes of work on `what`; a `quiet` one is never drawn.
-    pub fn new(what: &str, total: u64, quiet: bool) -> Self {
+    pub(crate) fn new(what: &str, total: u64, quiet: bool) -> Self {
         Bar {
             what: shortened(&crate::render::escape::escape(what)),
             total,
@@ -108,14 +108,14 @@ impl Drop for Bar {
 
 /// A bar for each piece of work that begins, one after the other.
 #[derive(Debug)]
-pub struct Bars {
+pub(crate) struct Bars {
     quiet: bool,
     bar: RwLock<Option<Bar>>,
 }
 
 impl Bars {
     /// No bar yet; `quiet` ones are never drawn.
-    pub fn new(quiet: bool) -> Self {
+    pub(crate) fn new(quiet: bool) -> Self {
         Bars { quiet, bar: RwLock::new(None) }
     }
 }

@@ -32,7 +32,7 @@ element (`.conv1.weight`) or join two words (`backbonefc1`) is refused.\n\n\
 Examples:\n  ckpt rename model.pth --add-prefix backbone. -o with_prefix.pth\n  \
 ckpt rename model.pth --strip-prefix module. --regex 's/^encoder\\.(\\d+)/layers.$1/' --in-place\n  \
 ckpt rename model.safetensors --map names.tsv --dry-run")]
-pub struct Args {
+pub(crate) struct Args {
     /// The file, or `ARCHIVE::member`; `-` is standard input
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
@@ -46,7 +46,7 @@ pub struct Args {
 
 /// Options of every command that edits names.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct EditArgs {
+pub(crate) struct EditArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub to: DestinationArgs,
@@ -66,7 +66,7 @@ pub struct EditArgs {
 
 /// `--add-prefix`, `--strip-prefix`, `--regex` and `--map`, in the order of the command line.
 #[derive(Debug, Clone, Default)]
-pub struct Changes(Vec<(&'static str, String)>);
+pub(crate) struct Changes(Vec<(&'static str, String)>);
 
 const CHANGES: [Spelling; 4] = [
     ("add-prefix", "PREFIX", "Put PREFIX before every name"),
@@ -128,7 +128,7 @@ fn table(path: &Path) -> anyhow::Result<Step> {
 }
 
 /// Renames.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let stdin_twice = args.changes.0.iter().any(|(name, value)| *name == "map" && value == "-");
     if stdin_twice && input::is_stdin(&args.input) {
         bail!("standard input cannot be both INPUT and the --map table");

@@ -24,7 +24,7 @@ None elsewhere. The same for files that torch refuses although all tensors are w
 is missing or leads elsewhere, two archives over each other, a zip made by hand, bytes after the end.\n\
 An edit in place that was interrupted: finished where all its bytes are there, else undone.\n\n\
 Examples:\n  ckpt repair cut.pth -o rest.pth\n  ckpt repair --keep-damaged flipped.pth -o kept.pth\n  ckpt repair --in-place model.pth")]
-pub struct Args {
+pub(crate) struct Args {
     /// The file; `-` is standard input
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
@@ -49,7 +49,7 @@ pub struct Args {
 }
 
 /// Repairs one file.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let shown = args.input.display().to_string();
     let of_input = |e: Error| e.of_input(&shown);
     let limits = args.limits.limits();

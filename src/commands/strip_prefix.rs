@@ -17,7 +17,7 @@ Only keys of state dicts change, never those of optimizers, random number states
 prefix without its dot is refused where it would leave an empty element (`.conv1.weight`).\n\n\
 Examples:\n  ckpt strip-prefix module. model.pth -o clean.pth\n  ckpt strip-prefix module. --in-place model.pth\n  \
 ckpt strip-prefix --anywhere _orig_mod. --dry-run model.pth\n  ckpt strip-prefix module. < model.pth > clean.pth")]
-pub struct Args {
+pub(crate) struct Args {
     /// Prefix to remove, including the dot: `module.`
     #[arg(value_name = "PREFIX")]
     pub prefix: String,
@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 /// Strips the prefix.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.prefix.is_empty() {
         bail!("the prefix is empty; name what to remove, for example `module.`");
     }

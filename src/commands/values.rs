@@ -88,7 +88,7 @@ fn said(format: Format) -> &'static str {
 }
 
 /// Takes the name of one of these formats.
-pub fn formats(of: &'static [Format]) -> impl TypedValueParser<Value = Format> {
+pub(crate) fn formats(of: &'static [Format]) -> impl TypedValueParser<Value = Format> {
     let spelled = |format: &Format| {
         let value = PossibleValue::new(format.name()).help(said(*format));
         if *format == Format::Torch { value.alias("pt") } else { value }
@@ -100,7 +100,7 @@ pub fn formats(of: &'static [Format]) -> impl TypedValueParser<Value = Format> {
 }
 
 /// The format that a checkpoint is written in: the one asked for, or that of the output's extension.
-pub fn format_to_write(to: Option<Format>, output: &Path) -> anyhow::Result<Format> {
+pub(crate) fn format_to_write(to: Option<Format>, output: &Path) -> anyhow::Result<Format> {
     to.or_else(|| Format::of_checkpoint(output)).with_context(|| {
         let names = Format::OF_CHECKPOINTS.map(Format::name).join("|");
         format!("{}: cannot tell the output format from the extension; add --to {names}", output.display())
@@ -121,7 +121,7 @@ const UNITS: &[(&str, u64)] = &[
 ];
 
 /// A size as Hugging Face's tools take it: `5GB` is decimal, `5GiB` binary.
-pub fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit = unit.trim().to_uppercase();

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::message::Setting;
 
 /// The flag that a setting has.
-pub fn flag(setting: Setting) -> String {
+pub(crate) fn flag(setting: Setting) -> String {
     match setting {
         Setting::Output => "-o FILE".to_owned(),
         other => format!("--{}", other.name().replace('_', "-")),
@@ -12,7 +12,7 @@ pub fn flag(setting: Setting) -> String {
 }
 
 /// An error with everything that it is about, on one line.
-pub fn worded(error: &anyhow::Error) -> String {
+pub(crate) fn worded(error: &anyhow::Error) -> String {
     let causes = error.chain().map(|cause| match cause.downcast_ref::<Error>() {
         Some(ours) => ours.spoken(flag),
         None => cause.to_string(),

@@ -20,7 +20,7 @@ const MAX_LINKS: usize = 8;
 
 /// An open archive.
 #[derive(Debug)]
-pub struct Archive {
+pub(crate) struct Archive {
     kind: Kind,
     /// Places of the members by their names, the last one of several, as Python's `tarfile` has it.
     by_name: HashMap<String, usize>,
@@ -46,7 +46,7 @@ pub struct Contents {
 
 impl Archive {
     /// Opens an archive; nothing for what is none. `progress` hears of bytes that must be expanded.
-    pub fn open(contents: &Contents, progress: &dyn Progress) -> Result<Option<Self>> {
+    pub(crate) fn open(contents: &Contents, progress: &dyn Progress) -> Result<Option<Self>> {
         let Contents { mut source, mut limits } = contents.clone();
         let mut framing = detect(source.as_ref());
         let mut expanded_bytes = 0;
@@ -91,7 +91,7 @@ impl Archive {
     }
 
     /// The name of the format.
-    pub fn format(&self) -> &'static str {
+    pub(crate) fn format(&self) -> &'static str {
         match self.kind {
             Kind::Zip(_) => "zip",
             Kind::Tar(_) => "tar",
@@ -99,7 +99,7 @@ impl Archive {
     }
 
     /// The zip, where it is one.
-    pub fn zip(&self) -> Option<&Arc<Zip>> {
+    pub(crate) fn zip(&self) -> Option<&Arc<Zip>> {
         match &self.kind {
             Kind::Zip(zip) => Some(zip),
             Kind::Tar(_) => None,
@@ -107,7 +107,7 @@ impl Archive {
     }
 
     /// The tar, where it is one.
-    pub fn tar(&self) -> Option<&Tar> {
+    pub(crate) fn tar(&self) -> Option<&Tar> {
         match &self.kind {
             Kind::Zip(_) => None,
             Kind::Tar(tar) => Some(tar),
@@ -116,7 +116,7 @@ impl Archive {
 
     /// The members' names in the archive's order, folders of a zip included (`weights/`), without the `./` that `tar` puts
     /// before them.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let (zip, tar) = match &self.kind {
             Kind::Zip(zip) => (zip.members.as_slice(), &[][..]),
             Kind::Tar(tar) => (&[][..], tar.members.as_slice()),
@@ -125,17 +125,17 @@ impl Archive {
     }
 
     /// The name of a member, without the `./` before it.
-    pub fn name(&self, index: usize) -> Option<&str> {
+    pub(crate) fn name(&self, index: usize) -> Option<&str> {
         self.raw_name(index).map(plain)
     }
 
     /// The place of the file of this name.
-    pub fn find(&self, name: &str) -> Option<usize> {
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(plain(name)).copied().filter(|_| !name.ends_with('/'))
     }
 
     /// Bytes of a member once expanded.
-    pub fn size(&self, index: usize) -> u64 {
+    pub(crate) fn size(&self, index: usize) -> u64 {
         match &self.kind {
             Kind::Zip(zip) => zip.members.get(index).map_or(0, |member| member.size),
             Kind::Tar(tar) => tar.members.get(index).map_or(0, |member| member.size),
@@ -143,7 +143,7 @@ impl Archive {
     }
 
     /// Bytes that a member takes in the archive.
-    pub fn stored_bytes(&self, index: usize) -> u64 {
+    pub(crate) fn stored_bytes(&self, index: usize) -> u64 {
         match &self.kind {
             Kind::Zip(zip) => zip.members.get(index).map_or(0, |member| member.compressed_size),
             Kind::Tar(_) => self.size(index),
@@ -151,7 +151,7 @@ impl Archive {
     }
 
     /// Where a member begins: a zip's local header, a tar member's data.
-    pub fn start(&self, index: usize) -> Option<u64> {
+    pub(crate) fn start(&self, index: usize) -> Option<u64> {
         match &self.kind {
             Kind::Zip(zip) => zip.members.get(index).map(|member| member.header_start),
             Kind::Tar(tar) => tar.members.get(index).map(|member| member.offset),
@@ -159,7 +159,7 @@ impl Archive {
     }
 
     /// A member's name as it stands in the archive, with its `./`.
-    pub fn raw_name(&self, index: usize) -> Option<&str> {
+    pub(crate) fn raw_name(&self, index: usize) -> Option<&str> {
         match &self.kind {
             Kind::Zip(zip) => zip.members.get(index).map(|member| &*member.name),
             Kind::Tar(tar) => tar.members.get(index).map(|member| member.name.as_str()),
@@ -167,7 +167,7 @@ impl Archive {
     }
 
     /// The files below a folder.
-    pub fn below(&self, folder: &str) -> impl Iterator<Item = usize> {
+    pub(crate) fn below(&self, folder: &str) -> impl Iterator<Item = usize> {
         let folder = plain(folder).trim_end_matches('/');
         let within = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let names = self.names().enumerate();
@@ -175,17 +175,17 @@ impl Archive {
     }
 
     /// Bytes that were expanded to read the archive itself.
-    pub fn expanded_bytes(&self) -> u64 {
+    pub(crate) fn expanded_bytes(&self) -> u64 {
         self.expanded_bytes
     }
 
     /// Whether a member must be expanded to be read.
-    pub fn is_compressed(&self, index: usize) -> bool {
+    pub(crate) fn is_compressed(&self, index: usize) -> bool {
         self.zip().and_then(|zip| zip.members.get(index)).is_some_and(|member| member.method != 0)
     }
 
     /// The first bytes of a member, at most `most`.
-    pub fn head(&self, index: usize, most: u64) -> Result<Vec<u8>> {
+    pub(crate) fn head(&self, index: usize, most: u64) -> Result<Vec<u8>> {
         match &self.kind {
             Kind::Zip(zip) => zip.head(zip.members.get(index).ok_or_else(gone)?, most),
             Kind::Tar(tar) => {
@@ -196,7 +196,7 @@ impl Archive {
     }
 
     /// A member's bytes, with the bounds on what they hold.
-    pub fn contents(&self, index: usize) -> Result<Contents> {
+    pub(crate) fn contents(&self, index: usize) -> Result<Contents> {
         match &self.kind {
             Kind::Zip(zip) => {
                 let member = zip.members.get(index).ok_or_else(gone)?;
@@ -217,7 +217,7 @@ impl Archive {
     }
 
     /// The archive's bytes, expanded.
-    pub fn source(&self) -> &SharedSource {
+    pub(crate) fn source(&self) -> &SharedSource {
         match &self.kind {
             Kind::Zip(zip) => zip.source(),
             Kind::Tar(tar) => tar.source(),
@@ -225,12 +225,12 @@ impl Archive {
     }
 
     /// The bounds on what is in it.
-    pub fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 
     /// What lies in `folder` as a zip archive of its own; nothing where there is no such folder.
-    pub fn folder(&self, folder: &str) -> Result<Option<Zip>> {
+    pub(crate) fn folder(&self, folder: &str) -> Result<Option<Zip>> {
         let folder = plain(folder).trim_end_matches('/');
         let within = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         if !self.names().any(|name| name.starts_with(&within)) {

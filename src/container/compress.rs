@@ -33,7 +33,7 @@ pub enum Compression {
 
 impl Compression {
     /// The name for reports.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Compression::Gzip => "gzip",
             Compression::Zlib | Compression::JoblibZf => "zlib",
@@ -53,12 +53,12 @@ impl Compression {
     }
 
     /// What so many expanded bytes of this take of a bound on all that is expanded.
-    pub fn spent(self, expanded_bytes: u64, limits: &Limits) -> u64 {
+    pub(crate) fn spent(self, expanded_bytes: u64, limits: &Limits) -> u64 {
         expanded_bytes.saturating_mul(if limits.is_expansion_chosen { 1 } else { self.cost() })
     }
 
     /// How many bytes `compressed_bytes` of this may expand to.
-    pub fn bound(self, compressed_bytes: u64, limits: &Limits) -> u64 {
+    pub(crate) fn bound(self, compressed_bytes: u64, limits: &Limits) -> u64 {
         limits.expanded_at_cost(compressed_bytes, self.cost())
     }
 }
@@ -93,7 +93,7 @@ const JOBLIB_HEADER_BYTES: u64 = 2 + 19;
 /// Expands all of `source`, into memory when it is small and else into an unlinked temporary file; at most
 /// [`Limits::expanded_at_cost`] for its length. `progress` hears of compressed bytes. What follows the last stream of a gzip or
 /// bzip2 file is ignored, as `gzip` does; zeros between two streams of gzip are padding, as they are in Python.
-pub fn expand(
+pub(crate) fn expand(
     source: &SharedSource,
     compression: Compression,
     limits: &Limits,
@@ -107,7 +107,7 @@ pub fn expand(
 
 /// Expands as much of `source` as there is and as the bound allows; also gives why there is no more. A program that reads
 /// as it expands gets to see as much. What comes of it is kept with the source: who asks again waits for nothing.
-pub fn expand_left(
+pub(crate) fn expand_left(
     source: &SharedSource,
     compression: Compression,
     limits: &Limits,
@@ -216,7 +216,7 @@ fn skip_zeros(input: &mut impl BufRead) -> io::Result<bool> {
 }
 
 /// Says what a decoder's error means for the file.
-pub fn stream_error(format: &str, e: io::Error) -> Error {
+pub(crate) fn stream_error(format: &str, e: io::Error) -> Error {
     if e.get_ref().is_some_and(|inner| inner.is::<Error>()) {
         return Error::from(e);
     }

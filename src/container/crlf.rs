@@ -10,10 +10,10 @@ use crate::limits::Limits;
 use crate::source::{Cursor, SharedSource};
 
 /// What had happened, and the bytes as they were before.
-pub type Undoing = (&'static str, SharedSource);
+pub(crate) type Undoing = (&'static str, SharedSource);
 
 /// What each kind of transfer would have been made of, where the bytes can come from one.
-pub fn undone(source: &SharedSource) -> Result<Vec<Undoing>> {
+pub(crate) fn undone(source: &SharedSource) -> Result<Vec<Undoing>> {
     let mut found = Vec::new();
     let from = || Cursor::new(SharedSource::clone(source));
     let mut returns = Undone { from: from(), held: false, changed: 0, is_text: true };
@@ -32,7 +32,7 @@ pub fn undone(source: &SharedSource) -> Result<Vec<Undoing>> {
 }
 
 /// Whether an archive is whole as it is: every member has a checksum that is right. Nothing for what is no archive.
-pub fn is_whole_archive(source: &SharedSource, limits: &Limits) -> Result<Option<bool>> {
+pub(crate) fn is_whole_archive(source: &SharedSource, limits: &Limits) -> Result<Option<bool>> {
     match detect(source.as_ref()) {
         Ok(Framing::Zip) => {}
         Err(e) if e.kind() == ErrorKind::Io => return Err(e),

@@ -2,7 +2,7 @@
 //!
 //! People feed failed downloads, Git LFS pointers and other frameworks' files by mistake, so the error names them.
 
-pub mod damage;
+pub(crate) mod damage;
 mod foreign;
 mod text_pickle;
 
@@ -16,7 +16,7 @@ use crate::source::{Source, read_vec};
 
 /// The outermost framing of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
+pub(crate) enum Framing {
     /// A zip archive, maybe truncated: torch, TorchScript, pt2, npz or something else.
     Zip,
     /// A tar archive: torch before 0.1.10, or something that may hold checkpoints.
@@ -38,7 +38,7 @@ const HEAD_BYTES: u64 = 64 << 10;
 
 /// Decides what `source` holds. The error for anything else has the kind `NotACheckpoint` (a pickle of an unknown
 /// protocol and formats we could but do not read: `Unsupported`) and says what the bytes are.
-pub fn detect(source: &dyn Source) -> Result<Framing> {
+pub(crate) fn detect(source: &dyn Source) -> Result<Framing> {
     if source.is_empty() {
         return Err(Error::not_a_checkpoint("the file is empty"));
     }
@@ -52,7 +52,7 @@ pub fn detect(source: &dyn Source) -> Result<Framing> {
 }
 
 /// What the bytes begin like, of which there may be more; nothing for what is none of ours, which is not said.
-pub fn of_head(head: &[u8]) -> Option<Framing> {
+pub(crate) fn of_head(head: &[u8]) -> Option<Framing> {
     let tail = head.get(head.len().saturating_sub(8)..).unwrap_or_default();
     look(head, tail, head.len() as u64)?.ok()
 }

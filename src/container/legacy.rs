@@ -17,7 +17,7 @@ const MAX_MAGIC_BYTES: u64 = 128;
 
 /// The five pickles of a legacy stream.
 #[derive(Debug)]
-pub struct Legacy {
+pub(crate) struct Legacy {
     /// The object.
     pub object: Decoded,
     /// Keys of the storages in the order of their bytes.
@@ -28,7 +28,7 @@ pub struct Legacy {
 
 /// Where one storage's bytes lie.
 #[derive(Debug, Clone)]
-pub struct StoredAt {
+pub(crate) struct StoredAt {
     /// Its key.
     pub key: String,
     /// Elements, by the count before the bytes.
@@ -38,7 +38,7 @@ pub struct StoredAt {
 }
 
 /// Whether the first pickle of `source` is the magic number.
-pub fn is_legacy(source: &SharedSource) -> bool {
+pub(crate) fn is_legacy(source: &SharedSource) -> bool {
     let Ok(head) = Window::shared(source, 0, source.len().min(MAX_MAGIC_BYTES)) else { return false };
     let mut graph = Graph::new();
     let stream = graph.add_stream(head, "");
@@ -53,7 +53,7 @@ pub fn is_legacy(source: &SharedSource) -> bool {
 }
 
 /// Reads the five pickles at the beginning of `stream` into the graph.
-pub fn read(graph: &mut Graph, stream: StreamId, max_objects: u64, inline: &dyn Inline) -> Result<Legacy> {
+pub(crate) fn read(graph: &mut Graph, stream: StreamId, max_objects: u64, inline: &dyn Inline) -> Result<Legacy> {
     let next = |graph: &mut Graph, at: u64| decode(graph, stream, at, max_objects, inline);
     let magic = next(graph, 0)?;
     let version = next(graph, magic.end)?;
@@ -81,7 +81,7 @@ pub fn read(graph: &mut Graph, stream: StreamId, max_objects: u64, inline: &dyn 
 
 /// The storages of a stream.
 #[derive(Debug, Default)]
-pub struct Located {
+pub(crate) struct Located {
     /// Those that there are; of one that the file's end cuts off, the bytes that are left.
     pub stored: Vec<StoredAt>,
     /// Where the last one ends.
@@ -92,7 +92,7 @@ pub struct Located {
 
 /// Finds the storages' bytes. `element_bytes` gives the size of one element of a key's storage, `None` where no
 /// persistent id names the key.
-pub fn locate(source: &SharedSource, legacy: &Legacy, element_bytes: impl Fn(&str) -> Option<u64>) -> Located {
+pub(crate) fn locate(source: &SharedSource, legacy: &Legacy, element_bytes: impl Fn(&str) -> Option<u64>) -> Located {
     let mut found = Located { end: legacy.storages_start, ..Located::default() };
     found.stored.reserve(legacy.keys.len().min(1 << 16));
     for key in &legacy.keys {
@@ -106,7 +106,7 @@ pub fn locate(source: &SharedSource, legacy: &Legacy, element_bytes: impl Fn(&st
 
 /// What the pickle says of a storage: the size of an element and how many there are.
 #[derive(Debug, Clone, Copy)]
-pub struct Announced {
+pub(crate) struct Announced {
     /// Bytes of one element.
     pub element_bytes: u64,
     /// How many.
@@ -114,13 +114,13 @@ pub struct Announced {
 }
 
 /// A storage of a damaged stream, and what casts doubt on it.
-pub type Doubted = (StoredAt, Option<&'static str>);
+pub(crate) type Doubted = (StoredAt, Option<&'static str>);
 
 /// Finds the storages of a damaged stream, by what the pickle says of each: where its count does not stand before a
 /// storage, something else was written there. Gives the storages that there are, each with what casts doubt on it, and
 /// where the last one ends. Zeros around a lost count are a hole (a failed block of a download), so the storages that they
 /// reach into are doubtful; so is the storage before other bytes.
-pub fn locate_damaged(
+pub(crate) fn locate_damaged(
     source: &SharedSource,
     legacy: &Legacy,
     announced: impl Fn(&str) -> Option<Announced>,

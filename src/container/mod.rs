@@ -6,14 +6,14 @@
 //! detection's table.
 
 pub mod archive;
-pub mod compress;
-pub mod crlf;
-pub mod detect;
-pub mod legacy;
-pub mod npy;
-pub mod ordered;
-pub mod redo;
-pub mod safetensors;
-pub mod spool;
-pub mod tar;
+pub(crate) mod compress;
+pub(crate) mod crlf;
+pub(crate) mod detect;
+pub(crate) mod legacy;
+pub(crate) mod npy;
+pub(crate) mod ordered;
+pub(crate) mod redo;
+pub(crate) mod safetensors;
+pub(crate) mod spool;
+pub(crate) mod tar;
 pub mod zip;

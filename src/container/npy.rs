@@ -10,7 +10,7 @@ const MAX_HEADER_BYTES: u64 = 1 << 20;
 
 /// What an array file says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// The type of an element.
     pub descr: Descr,
     /// Whether the first index varies fastest.
@@ -23,7 +23,7 @@ pub struct Header {
 
 /// A numpy type, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Descr {
+pub(crate) struct Descr {
     /// Kind and size without the byte order (`f4`, `U5`, `M8[ns]`), which [`crate::dtype::DType::from_numpy`] takes; of
     /// a structured type the whole Python expression.
     pub code: String,
@@ -37,13 +37,13 @@ pub struct Descr {
 
 impl Header {
     /// How many elements there are.
-    pub fn elements(&self) -> Option<u64> {
+    pub(crate) fn elements(&self) -> Option<u64> {
         self.shape.iter().try_fold(1u64, |product, extent| product.checked_mul(*extent))
     }
 }
 
 /// Reads the header of `source` and checks that the elements are all there (`Truncated` where not).
-pub fn read(source: &dyn Source) -> Result<Header> {
+pub(crate) fn read(source: &dyn Source) -> Result<Header> {
     let fixed = read_vec(source, 0, 8)?;
     let version = match fixed.as_slice() {
         [0x93, b'N', b'U', b'M', b'P', b'Y', major, minor] => (*major, *minor),

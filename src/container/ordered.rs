@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 /// The members of a JSON object, in order. A key that is there twice is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ordered<T>(pub Vec<(String, T)>);
+pub(crate) struct Ordered<T>(pub Vec<(String, T)>);
 
 impl<T> Default for Ordered<T> {
     fn default() -> Self {
@@ -44,12 +44,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
 }
 
 /// What is said of a key that an object has twice.
-pub fn twice<E: Error>(key: &str) -> E {
+pub(crate) fn twice<E: Error>(key: &str) -> E {
     E::custom(format_args!("the key `{}` is there twice", key.escape_debug()))
 }
 
 /// Where in `json` the parser stopped, in bytes, and what it says.
-pub fn json_error(json: &[u8], e: &serde_json::Error) -> (u64, String) {
+pub(crate) fn json_error(json: &[u8], e: &serde_json::Error) -> (u64, String) {
     let lines = json.split(|byte| *byte == b'\n').take(e.line().saturating_sub(1));
     let before: usize = lines.map(|line| line.len() + 1).sum();
     let text = e.to_string();

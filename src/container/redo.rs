@@ -10,25 +10,25 @@ use crate::message::{Message, Setting};
 use crate::source::{Overlay, SharedSource, Source, Window, read_vec};
 
 /// What a log begins with, and what its last bytes begin with.
-pub const BEGIN: &[u8; 16] = b"ckpt edit begins";
+pub(crate) const BEGIN: &[u8; 16] = b"ckpt edit begins";
 /// The same for its end.
-pub const END: &[u8; 16] = b"ckpt edit ends\0\0";
+pub(crate) const END: &[u8; 16] = b"ckpt edit ends\0\0";
 /// Bytes before each entry: where it goes, and how many they are.
-pub const ENTRY_BYTES: u64 = 16;
+pub(crate) const ENTRY_BYTES: u64 = 16;
 /// Bytes at the end: [`END`], bytes of the file before, bytes of it afterwards, entries, CRC-32 of all before it.
-pub const END_BYTES: u64 = 44;
+pub(crate) const END_BYTES: u64 = 44;
 /// Entries of a log.
 const MAX_ENTRIES: u64 = 1 << 20;
 
 /// The last bytes of a log that begins at byte `old_len`, but for the checksum.
-pub fn end(old_len: u64, new_len: u64, entries: u64) -> Vec<u8> {
+pub(crate) fn end(old_len: u64, new_len: u64, entries: u64) -> Vec<u8> {
     let numbers = [old_len, new_len, entries].map(u64::to_le_bytes);
     [&END[..], numbers.as_flattened()].concat()
 }
 
 /// An edit that did not come to its end.
 #[derive(Debug, Clone)]
-pub struct Unfinished {
+pub(crate) struct Unfinished {
     /// Bytes of the file as it was.
     pub old_len: u64,
     /// What is to be written, where the log is whole.
@@ -37,7 +37,7 @@ pub struct Unfinished {
 
 /// What a log says.
 #[derive(Debug, Clone)]
-pub struct Finish {
+pub(crate) struct Finish {
     /// What goes where.
     pub writes: Vec<(u64, SharedSource)>,
     /// Bytes of the file afterwards.
@@ -46,7 +46,7 @@ pub struct Finish {
 
 impl Unfinished {
     /// What every command says of such a file.
-    pub fn error(&self) -> Error {
+    pub(crate) fn error(&self) -> Error {
         let message = match self.finish {
             Some(_) => "an edit in place was interrupted before its end",
             None => "an edit in place was interrupted before it changed anything",
@@ -56,7 +56,7 @@ impl Unfinished {
     }
 
     /// The file as it is once the edit is finished or undone.
-    pub fn mended(&self, source: &SharedSource) -> Result<SharedSource> {
+    pub(crate) fn mended(&self, source: &SharedSource) -> Result<SharedSource> {
         match &self.finish {
             None => Window::shared(source, 0, self.old_len),
             Some(Finish { writes, len }) => {
@@ -68,7 +68,7 @@ impl Unfinished {
 }
 
 /// Looks for a whole log at the end of a file.
-pub fn whole(source: &SharedSource) -> Result<Option<Unfinished>> {
+pub(crate) fn whole(source: &SharedSource) -> Result<Option<Unfinished>> {
     let Some(at) = source.len().checked_sub(END_BYTES) else { return Ok(None) };
     let tail = read_vec(source.as_ref(), at, END_BYTES)?;
     let Some(([old_len, new_len, entries], crc32)) = tail.strip_prefix(END).and_then(numbers) else { return Ok(None) };
@@ -97,7 +97,7 @@ pub fn whole(source: &SharedSource) -> Result<Option<Unfinished>> {
 }
 
 /// Whether what follows byte `end` of a file, where its data ends, is the beginning of a log.
-pub fn begun(source: &dyn Source, end: u64) -> Result<Option<Unfinished>> {
+pub(crate) fn begun(source: &dyn Source, end: u64) -> Result<Option<Unfinished>> {
     let left = source.len().saturating_sub(end);
     let head = read_vec(source, end, left.min(BEGIN.len() as u64))?;
     Ok((left > 0 && BEGIN.starts_with(&head)).then_some(Unfinished { old_len: end, finish: None }))

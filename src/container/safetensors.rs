@@ -19,20 +19,20 @@ use crate::source::{SharedSource, Source, read_vec};
 
 const LENGTH_BYTES: u64 = 8;
 /// The key under which the header holds strings instead of a tensor.
-pub const METADATA: &str = "__metadata__";
+pub(crate) const METADATA: &str = "__metadata__";
 /// The entry of [`METADATA`] that says which framework the tensors are meant for.
-pub const FORMAT: &str = "format";
+pub(crate) const FORMAT: &str = "format";
 
 /// Whether an entry of `__metadata__` says that the tensor `value` was also called `key`, as
 /// `safetensors.torch.save_model` records it: `value` is a tensor of the file and `key` is none. (`format` never does:
 /// `pt` may be a tensor's name.)
-pub fn is_alias(key: &str, value: &str, is_tensor: impl Fn(&str) -> bool) -> bool {
+pub(crate) fn is_alias(key: &str, value: &str, is_tensor: impl Fn(&str) -> bool) -> bool {
     key != FORMAT && is_tensor(value) && !is_tensor(key)
 }
 
 /// What the file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
+pub(crate) struct Header {
     /// `__metadata__`, in the header's order.
     pub metadata: Vec<(String, String)>,
     /// The tensors by the place of their data; those without any keep the header's order.
@@ -43,7 +43,7 @@ pub struct Header {
 
 /// One tensor's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tensor {
+pub(crate) struct Tensor {
     /// Its name.
     pub name: String,
     /// The type as the file spells it (`F32`).
@@ -58,7 +58,7 @@ pub struct Tensor {
 
 /// Reads and checks the header. `Malformed` are: JSON that is wrong or has a key twice, offsets that leave a gap,
 /// overlap or do not fit the shape, and data that no tensor claims; `Truncated`: data that is not all there.
-pub fn read(source: &dyn Source, limits: &Limits) -> Result<Header> {
+pub(crate) fn read(source: &dyn Source, limits: &Limits) -> Result<Header> {
     let header = read_header(source, limits)?;
     header.check(source)?;
     Ok(header)
@@ -66,7 +66,7 @@ pub fn read(source: &dyn Source, limits: &Limits) -> Result<Header> {
 
 /// Reads the header of a file whose data is cut off, or followed by something: the header, and where the data ends that is
 /// there.
-pub fn read_damaged(source: &dyn Source, limits: &Limits) -> Result<(Header, u64)> {
+pub(crate) fn read_damaged(source: &dyn Source, limits: &Limits) -> Result<(Header, u64)> {
     let header = read_header(source, limits)?;
     header.check_within(source, u64::MAX)?;
     let available = source.len().saturating_sub(header.data_start);
@@ -74,7 +74,7 @@ pub fn read_damaged(source: &dyn Source, limits: &Limits) -> Result<(Header, u64
 }
 
 /// Looks for an edit in place that was interrupted, in a file that cannot be read.
-pub fn interrupted(source: &SharedSource, limits: &Limits) -> Result<Option<Unfinished>> {
+pub(crate) fn interrupted(source: &SharedSource, limits: &Limits) -> Result<Option<Unfinished>> {
     if let Some(found) = redo::whole(source)? {
         return Ok(Some(found));
     }

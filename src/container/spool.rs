@@ -18,7 +18,7 @@ const FIRST_BLOCK_BYTES: usize = 2 << 10;
 
 /// Collects a stream.
 #[derive(Debug)]
-pub struct Spool {
+pub(crate) struct Spool {
     memory: Vec<u8>,
     file: Option<File>,
     written: u64,
@@ -27,17 +27,17 @@ pub struct Spool {
 
 impl Spool {
     /// Takes up to `bound` bytes.
-    pub fn new(bound: u64) -> Self {
+    pub(crate) fn new(bound: u64) -> Self {
         Spool { memory: Vec::new(), file: None, written: 0, bound }
     }
 
     /// Bytes taken so far.
-    pub fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         self.written
     }
 
     /// Takes all that `reader` gives. An error of ours comes out as [`Error`] inside of [`io::Error`].
-    pub fn fill(&mut self, reader: &mut dyn Read) -> io::Result<()> {
+    pub(crate) fn fill(&mut self, reader: &mut dyn Read) -> io::Result<()> {
         // most streams of an archive of thousands hold less than a block
         let mut block = vec![0; FIRST_BLOCK_BYTES];
         loop {
@@ -80,7 +80,7 @@ impl Spool {
     }
 
     /// What was taken, to be read at will.
-    pub fn finish(self) -> Result<SharedSource> {
+    pub(crate) fn finish(self) -> Result<SharedSource> {
         Ok(match self.file {
             Some(file) => Arc::new(FileSource::from_file(file)?),
             None => Arc::new(MemorySource::new(self.memory)),
@@ -100,12 +100,12 @@ impl Write for Spool {
 }
 
 /// What is said when data expands to more than `bound` bytes.
-pub fn over(bound: u64) -> Error {
+pub(crate) fn over(bound: u64) -> Error {
     Error::limit(format!("expands to more than {bound} bytes")).allowed_by(Setting::MaxExpandedBytes)
 }
 
 /// Takes a stream of unknown length (standard input) whole, up to [`Limits::max_expanded_bytes`].
-pub fn spool(mut reader: impl Read, limits: &Limits) -> Result<SharedSource> {
+pub(crate) fn spool(mut reader: impl Read, limits: &Limits) -> Result<SharedSource> {
     let mut spool = Spool::new(limits.max_expanded_bytes);
     spool.fill(&mut reader)?;
     spool.finish()

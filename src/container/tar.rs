@@ -11,13 +11,13 @@ use crate::limits::Limits;
 use crate::source::{SharedSource, Window, read_vec};
 
 /// Headers take one block, data is padded to whole ones.
-pub const BLOCK_BYTES: u64 = 512;
+pub(crate) const BLOCK_BYTES: u64 = 512;
 /// Bytes of a record that only names the next member.
 const MAX_NAME_RECORD_BYTES: u64 = 64 << 10;
 
 /// One regular file of the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub(crate) struct Member {
     /// Its name, with what is not UTF-8 replaced.
     pub name: String,
     /// Its first byte in the archive.
@@ -28,7 +28,7 @@ pub struct Member {
 
 /// A name for another member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub(crate) struct Link {
     /// The name.
     pub name: String,
     /// The member's name: of a hard link from the archive's top on, of a symbolic one from the link's folder on.
@@ -39,7 +39,7 @@ pub struct Link {
 
 /// An archive's table of contents.
 #[derive(Debug, Clone)]
-pub struct Tar {
+pub(crate) struct Tar {
     source: SharedSource,
     /// The links, in the archive's order.
     pub links: Vec<Link>,
@@ -49,7 +49,7 @@ pub struct Tar {
 
 impl Tar {
     /// Reads all headers of `source`.
-    pub fn open(source: SharedSource, limits: &Limits) -> Result<Self> {
+    pub(crate) fn open(source: SharedSource, limits: &Limits) -> Result<Self> {
         let mut tar = Tar { source, members: Vec::new(), links: Vec::new() };
         let mut next = 0;
         let mut extended = Extended::default();
@@ -112,22 +112,22 @@ impl Tar {
     }
 
     /// The member of this name; of several the last, as Python's `tarfile` does.
-    pub fn find(&self, name: &str) -> Option<&Member> {
+    pub(crate) fn find(&self, name: &str) -> Option<&Member> {
         self.members.iter().rev().find(|member| member.name == name)
     }
 
     /// The bytes of the whole archive.
-    pub fn source(&self) -> &SharedSource {
+    pub(crate) fn source(&self) -> &SharedSource {
         &self.source
     }
 
     /// The bytes of a member.
-    pub fn member_source(&self, member: &Member) -> Result<SharedSource> {
+    pub(crate) fn member_source(&self, member: &Member) -> Result<SharedSource> {
         Window::shared(&self.source, member.offset, member.size).map_err(|e| e.in_member(&member.name))
     }
 
     /// The header of a member that is to have `size` bytes.
-    pub fn resized(&self, member: &Member, size: u64) -> Result<Vec<u8>> {
+    pub(crate) fn resized(&self, member: &Member, size: u64) -> Result<Vec<u8>> {
         let at = member.offset - BLOCK_BYTES;
         let header = self.block(at)?.and_then(|block| decode(&block));
         let mut header = header.ok_or_else(|| Error::malformed("bad tar header").at(self.source.absolute(at)))?;
@@ -140,7 +140,7 @@ impl Tar {
     }
 
     /// Whether it is what `torch.save` wrote before 0.1.10 (`torch/serialization.py`, `legacy_load`).
-    pub fn is_torch(&self) -> bool {
+    pub(crate) fn is_torch(&self) -> bool {
         ["pickle", "storages", "tensors"].iter().all(|name| self.find(name).is_some())
     }
 }
@@ -182,7 +182,7 @@ impl Extended {
 }
 
 /// Whether the bytes start with a tar header: `ustar` at 257, or a right checksum for the older format.
-pub fn is_header(head: &[u8]) -> bool {
+pub(crate) fn is_header(head: &[u8]) -> bool {
     let Some(block) = head.get(..512) else { return false };
     block.get(257..262) == Some(b"ustar") || decode(block).is_some()
 }

@@ -5,13 +5,13 @@
 //! member is (`member.rs`); what the archive is for, `flavor.rs` says.
 
 mod ahead;
-pub mod directory;
+pub(crate) mod directory;
 mod flavor;
 mod member;
 mod salvage;
-pub mod tail;
+pub(crate) mod tail;
 mod view;
-pub mod walk;
+pub(crate) mod walk;
 
 use std::collections::HashMap;
 use std::io::BufReader;
@@ -20,8 +20,8 @@ use std::sync::Arc;
 use ::zip::read::{ArchiveOffset, Config};
 use ::zip::result::ZipError;
 
-pub use self::ahead::Ahead;
-pub use self::flavor::{DECRYPT, Flavor};
+pub(crate) use self::ahead::Ahead;
+pub(crate) use self::flavor::{DECRYPT, Flavor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::{Cache, Cursor, SharedSource, read_vec};
@@ -69,17 +69,17 @@ pub struct Member {
 
 impl Member {
     /// The name's bytes as the file has them.
-    pub fn name_raw(&self) -> &[u8] {
+    pub(crate) fn name_raw(&self) -> &[u8] {
         self.other_name.as_deref().unwrap_or(self.name.as_bytes())
     }
 
     /// Whether a password is needed to read it.
-    pub fn is_encrypted(&self) -> bool {
+    pub(crate) fn is_encrypted(&self) -> bool {
         self.flags & member::ENCRYPTED != 0
     }
 
     /// Whether it stands for a folder.
-    pub fn is_dir(&self) -> bool {
+    pub(crate) fn is_dir(&self) -> bool {
         self.name.ends_with('/')
     }
 
@@ -228,12 +228,12 @@ impl Zip {
     }
 
     /// The place in [`Zip::members`] of the member of this name.
-    pub fn position(&self, name: &str) -> Option<usize> {
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
 
     /// The bytes of the whole archive.
-    pub fn source(&self) -> &SharedSource {
+    pub(crate) fn source(&self) -> &SharedSource {
         &self.source
     }
 

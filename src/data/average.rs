@@ -27,7 +27,7 @@ struct Cut {
 
 /// How several values become one, in `float64`, in their order.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Blend {
+pub(crate) struct Blend {
     /// What becomes of the sum so far, and how much of the next value is added.
     steps: Vec<(f64, f64)>,
     divisor: f64,
@@ -35,19 +35,19 @@ pub struct Blend {
 
 impl Blend {
     /// The mean of `count` values.
-    pub fn mean(count: usize) -> Self {
+    pub(crate) fn mean(count: usize) -> Self {
         Blend { steps: vec![(1.0, 1.0); count], divisor: count as f64 }
     }
 
     /// The mean weighted by these: what counts is how they compare, for the sum is divided by theirs.
-    pub fn weighted(weights: &[f64]) -> Self {
+    pub(crate) fn weighted(weights: &[f64]) -> Self {
         let divisor = weights.iter().sum();
         Blend { steps: weights.iter().map(|weight| (1.0, *weight)).collect(), divisor }
     }
 
     /// The exponential moving average: it begins with the first value, and each one after it makes it
     /// `decay * average + (1 - decay) * value`.
-    pub fn moving(decay: f64, count: usize) -> Self {
+    pub(crate) fn moving(decay: f64, count: usize) -> Self {
         Blend { steps: vec![(decay, 1.0 - decay); count], divisor: 1.0 }.beginning()
     }
 
@@ -59,7 +59,7 @@ impl Blend {
     }
 
     /// How much of each value is in the result.
-    pub fn shares(&self) -> Vec<f64> {
+    pub(crate) fn shares(&self) -> Vec<f64> {
         let mut left = 1.0 / self.divisor;
         let mut shares: Vec<f64> = Vec::with_capacity(self.steps.len());
         for (keep, take) in self.steps.iter().rev() {
@@ -73,7 +73,7 @@ impl Blend {
 
 /// One of the tensors, and whose it is.
 #[derive(Debug)]
-pub struct Part {
+pub(crate) struct Part {
     /// The file that errors name.
     pub file: Arc<str>,
     /// Its elements.
@@ -82,7 +82,7 @@ pub struct Part {
 
 /// The source of the mean's elements.
 #[derive(Debug)]
-pub struct Average {
+pub(crate) struct Average {
     parts: Vec<Part>,
     blend: Arc<Blend>,
     limits: Limits,
@@ -108,7 +108,7 @@ struct State {
 
 /// Numbers that are not finite.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// In each of the tensors.
     pub not_finite: Vec<u64>,
     /// In the mean.
@@ -117,7 +117,7 @@ pub struct Found {
 
 /// The type of the numbers that elements of this type are made of, where there is a mean of them: the four common floating
 /// types, and complex ones.
-pub fn averaged_as(dtype: &DType) -> Option<Known> {
+pub(crate) fn averaged_as(dtype: &DType) -> Option<Known> {
     match dtype {
         DType::Known(Known::Float64 | Known::Complex128) => Some(Known::Float64),
         DType::Known(Known::Float32 | Known::Complex64) => Some(Known::Float32),
@@ -130,7 +130,12 @@ pub fn averaged_as(dtype: &DType) -> Option<Known> {
 impl Average {
     /// The mean of `parts` as a row of elements of their type and of this byte order. They must have one shape and one type,
     /// and as many as the blend has values. Errors are those of [`Elements::validate`], and for types without a mean.
-    pub fn over(parts: Vec<Part>, blend: &Arc<Blend>, byte_order: ByteOrder, limits: &Limits) -> Result<Arc<Self>> {
+    pub(crate) fn over(
+        parts: Vec<Part>,
+        blend: &Arc<Blend>,
+        byte_order: ByteOrder,
+        limits: &Limits,
+    ) -> Result<Arc<Self>> {
         let first = parts.first().map(|part| &part.elements).ok_or_else(|| Error::data("nothing to average"))?;
         let (dtype, shape) = (first.dtype.clone(), first.shape.clone());
         let (DType::Known(known), Some(number)) = (&dtype, averaged_as(&dtype)) else {
@@ -165,12 +170,12 @@ impl Average {
     }
 
     /// Bytes of an element.
-    pub fn element_size(&self) -> u64 {
+    pub(crate) fn element_size(&self) -> u64 {
         self.sizes.0 as u64
     }
 
     /// What was found in the elements that were read; nothing unless all of them were.
-    pub fn found(&self) -> Option<Found> {
+    pub(crate) fn found(&self) -> Option<Found> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         (state.counted == self.elements).then(|| state.found.clone())
     }

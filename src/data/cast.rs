@@ -83,7 +83,7 @@ impl Caster {
     }
 
     /// How many finite elements have become infinite so far.
-    pub fn overflows(&self) -> u64 {
+    pub(crate) fn overflows(&self) -> u64 {
         self.overflows
     }
 

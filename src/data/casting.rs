@@ -13,7 +13,7 @@ const AT_ONCE: u64 = 32 << 10;
 
 /// The source of a row of elements in another dtype.
 #[derive(Debug)]
-pub struct Casting {
+pub(crate) struct Casting {
     below: SharedSource,
     byte_order: ByteOrder,
     caster: Caster,
@@ -23,7 +23,7 @@ pub struct Casting {
 
 impl Casting {
     /// All elements of type `from` in `below` as little-endian ones of type `to`. Errors are those of [`Caster::new`].
-    pub fn over(below: SharedSource, byte_order: ByteOrder, from: &DType, to: &DType) -> Result<SharedSource> {
+    pub(crate) fn over(below: SharedSource, byte_order: ByteOrder, from: &DType, to: &DType) -> Result<SharedSource> {
         let caster = Caster::new(from, to)?;
         let size = |dtype: &DType| u64::from(dtype.size().unwrap_or(1)).max(1);
         Ok(Arc::new(Casting { below, byte_order, caster, sizes: (size(from), size(to)) }))

@@ -6,7 +6,8 @@
 
 use std::ops::{ControlFlow, Range};
 
-pub use super::comparison::{Comparison, Options};
+pub(crate) use super::comparison::Comparison;
+pub use super::comparison::Options;
 use super::difference::{Arithmetic, Difference, Group};
 use super::gather::{Blocks, part_len};
 use super::parts::{GO, PART_ELEMENTS, in_order};

@@ -45,7 +45,7 @@ pub struct Comparison {
 
 impl Comparison {
     /// True when no element differs.
-    pub fn equal(&self) -> bool {
+    pub(crate) fn equal(&self) -> bool {
         self.first_difference.is_none()
     }
 }

@@ -46,7 +46,7 @@ pub fn for_each_block<E: From<Error>>(
 
 /// The same for the elements at the positions `range` of the row-major sequence, so that several threads can share one
 /// tensor. [`part_len`] says where cutting costs least.
-pub fn for_each_block_in(
+pub(crate) fn for_each_block_in(
     elements: &Elements,
     limits: &Limits,
     range: Range<u64>,
@@ -69,7 +69,7 @@ fn drain<E: From<Error>>(mut blocks: Blocks<'_>, f: &mut dyn FnMut(&[u8]) -> Res
 
 /// A number of elements, at least 1 and about `target`, in whose multiples a tensor of `shape` is best cut: whole rows,
 /// planes and so on where they fit. Depends on nothing else, so that results by parts are the same everywhere.
-pub fn part_len(shape: &[u64], target: u64) -> u64 {
+pub(crate) fn part_len(shape: &[u64], target: u64) -> u64 {
     let mut inner = 1_u64;
     for dim in shape.iter().rev() {
         match inner.checked_mul(*dim) {
@@ -84,7 +84,7 @@ pub fn part_len(shape: &[u64], target: u64) -> u64 {
 /// A pulled stream of blocks, for who reads two tensors in step: like [`std::io::BufRead`], `block` shows what comes
 /// next and `consume` goes on.
 #[derive(Debug)]
-pub struct Blocks<'a> {
+pub(crate) struct Blocks<'a> {
     elements: &'a Elements,
     dims: Vec<Dim>,
     size: usize,
@@ -100,12 +100,12 @@ pub struct Blocks<'a> {
 
 impl<'a> Blocks<'a> {
     /// All elements. Errors as [`Elements::validate`].
-    pub fn new(elements: &'a Elements, limits: &Limits) -> Result<Self> {
+    pub(crate) fn new(elements: &'a Elements, limits: &Limits) -> Result<Self> {
         Self::in_range(elements, limits, 0..u64::MAX)
     }
 
     /// The elements at the positions `range` of the row-major sequence, as far as there are any.
-    pub fn in_range(elements: &'a Elements, limits: &Limits, range: Range<u64>) -> Result<Self> {
+    pub(crate) fn in_range(elements: &'a Elements, limits: &Limits, range: Range<u64>) -> Result<Self> {
         let extent = elements.validate(limits)?;
         let end = range.end.min(extent.elements);
         let dims = if extent.elements == 0 { Vec::new() } else { coalesce(&elements.shape, &elements.stride) };
@@ -131,7 +131,7 @@ impl<'a> Blocks<'a> {
     }
 
     /// The next elements, at least one and a block at most; empty at the end.
-    pub fn block(&mut self) -> Result<&[u8]> {
+    pub(crate) fn block(&mut self) -> Result<&[u8]> {
         if self.consumed == self.finished {
             if self.finished == self.buffer.len() {
                 self.refill()?;
@@ -147,7 +147,7 @@ impl<'a> Blocks<'a> {
     }
 
     /// Goes on by `bytes`, a multiple of the element size and no more than the last block had.
-    pub fn consume(&mut self, bytes: usize) {
+    pub(crate) fn consume(&mut self, bytes: usize) {
         self.consumed = self.consumed.saturating_add(bytes).min(self.finished);
     }
 

@@ -9,7 +9,7 @@ use crate::progress::Progress;
 
 /// SHA-256 over the elements, contiguous, row-major, little-endian, `conj` and `neg` applied. Errors as
 /// [`gather::for_each_block`].
-pub fn sha256(elements: &Elements, limits: &Limits, progress: &dyn Progress) -> Result<[u8; 32]> {
+pub(crate) fn sha256(elements: &Elements, limits: &Limits, progress: &dyn Progress) -> Result<[u8; 32]> {
     let mut hasher = Sha256::new();
     gather::for_each_block::<Error>(elements, limits, &mut |block| {
         hasher.update(block);

@@ -3,26 +3,26 @@
 //! [`Elements`] says where they lie; [`gather`] streams them in row-major order, little-endian, whatever the strides.
 //! What is made of them ([`hash`], [`stats`], [`compare`], [`cast`]) sees only that stream.
 
-pub mod average;
+pub(crate) mod average;
 pub mod cast;
-pub mod casting;
+pub(crate) mod casting;
 pub mod compare;
-pub mod comparison;
+pub(crate) mod comparison;
 mod difference;
 pub mod gather;
 pub mod hash;
-pub mod number;
+pub(crate) mod number;
 mod order;
 mod parts;
-pub mod patch;
-pub mod recast;
-pub mod row;
-pub mod scalar;
-pub mod stats;
-pub mod subscript;
-pub mod summed;
+pub(crate) mod patch;
+pub(crate) mod recast;
+pub(crate) mod row;
+pub(crate) mod scalar;
+pub(crate) mod stats;
+pub(crate) mod subscript;
+pub(crate) mod summed;
 mod tile;
-pub mod unpack;
+pub(crate) mod unpack;
 
 use std::ops::Range;
 
@@ -55,7 +55,7 @@ pub struct Elements {
 
 /// What [`Elements::validate`] found out: how much there is, and which part of the storage it uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Extent {
+pub(crate) struct Extent {
     /// Bytes of one element.
     pub element_size: usize,
     /// Elements in all, the product of the shape.
@@ -85,7 +85,7 @@ impl Elements {
     ///
     /// `Data` errors for what the file says wrongly, `Limit` when the tensor is larger than its storage (an expanded
     /// one) and than [`Limits::max_read_bytes`]. A tensor without elements is always fine.
-    pub fn validate(&self, limits: &Limits) -> Result<Extent> {
+    pub(crate) fn validate(&self, limits: &Limits) -> Result<Extent> {
         let name = self.dtype.name();
         let size = self.dtype.size().and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
         let size = size.ok_or_else(|| Error::data(format!("the size of a {name} element is not known")))?;
@@ -125,13 +125,13 @@ impl Elements {
 
     /// True when the elements lie one after the other in row-major order, so that the bytes of
     /// [`Extent::span`] are the tensor (up to byte order, `conj` and `neg`).
-    pub fn is_contiguous(&self) -> bool {
+    pub(crate) fn is_contiguous(&self) -> bool {
         self.shape.contains(&0)
             || matches!(gather::coalesce(&self.shape, &self.stride).as_slice(), [] | [tile::Dim { stride: 1, .. }])
     }
 
     /// True when the bytes of the storage are the elements' bytes as [`gather`] gives them: nothing to swap or negate.
-    pub fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         order::is_plain(self)
     }
 
@@ -139,7 +139,7 @@ impl Elements {
     ///
     /// Steps are positive, as in torch. Who wants numpy's negative steps takes `slice(dim, i, 1, 1)` for each index
     /// `i` in falling order. A `Data` error when the dimension does not have these indexes.
-    pub fn slice(&self, dim: usize, start: u64, len: u64, step: u64) -> Result<Elements> {
+    pub(crate) fn slice(&self, dim: usize, start: u64, len: u64, step: u64) -> Result<Elements> {
         let mut part = self.clone();
         let (Some(extent), Some(stride)) = (part.shape.get_mut(dim), part.stride.get_mut(dim)) else {
             return Err(Error::data(format!("no dimension {dim} in a tensor of {} dimensions", self.shape.len())));
@@ -160,7 +160,7 @@ impl Elements {
     }
 
     /// The indexes, one a dimension, of the element at `position` of the row-major sequence.
-    pub fn index_of(&self, position: u64) -> Vec<u64> {
+    pub(crate) fn index_of(&self, position: u64) -> Vec<u64> {
         let mut left = position;
         let mut index: Vec<u64> = self
             .shape

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 /// One element's value.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Number {
+pub(crate) enum Number {
     /// `float*`, `bfloat16`: every value of these types is a `f64`.
     Float(f64),
     /// Real and imaginary part.
@@ -25,7 +25,7 @@ pub enum Number {
 
 impl Number {
     /// The value as a float, rounded where an integer has more than 53 bits; the magnitude of a complex number.
-    pub fn to_f64(self) -> f64 {
+    pub(crate) fn to_f64(self) -> f64 {
         match self {
             Number::Float(x) => x,
             Number::Complex(re, im) => re.hypot(im),
@@ -36,7 +36,7 @@ impl Number {
     }
 
     /// Real and imaginary part of any value.
-    pub fn parts(self) -> (f64, f64) {
+    pub(crate) fn parts(self) -> (f64, f64) {
         match self {
             Number::Complex(re, im) => (re, im),
             real => (real.to_f64(), 0.0),
@@ -87,7 +87,7 @@ pub(super) fn narrow(x: f64) -> f32 {
 }
 
 /// The value of a `float8_*` byte as torch converts it to `float32` (which is exact); `None` for other dtypes.
-pub fn float8(dtype: Known, byte: u8) -> Option<f32> {
+pub(crate) fn float8(dtype: Known, byte: u8) -> Option<f32> {
     Some(match dtype {
         Known::Float8E4M3fn => Float8::E4M3FN.decode(byte),
         Known::Float8E5M2 => Float8::E5M2.decode(byte),
@@ -159,7 +159,7 @@ pub fn decode(dtype: Known, element: &[u8]) -> Option<Number> {
 }
 
 /// The dtype whose elements are numbers; `Unsupported` for text, structures and unknown types.
-pub fn numeric(dtype: &DType) -> Result<Known> {
+pub(crate) fn numeric(dtype: &DType) -> Result<Known> {
     match dtype {
         DType::Known(known) => Ok(*known),
         other => Err(Error::unsupported(format!("elements of type {other} are no numbers; .bin takes their bytes"))),
@@ -169,7 +169,7 @@ pub fn numeric(dtype: &DType) -> Result<Known> {
 /// Turns blocks of one dtype into `f64`, fast. Complex elements become two values each, real and imaginary part;
 /// 64-bit integers are rounded where they have more than 53 bits.
 #[derive(Debug, Clone)]
-pub struct ToF64 {
+pub(crate) struct ToF64 {
     dtype: Known,
     /// The values of all bytes, for `float8_*`.
     float8: Option<Box<[f64; 256]>>,
@@ -177,18 +177,18 @@ pub struct ToF64 {
 
 impl ToF64 {
     /// For blocks of `dtype`.
-    pub fn new(dtype: Known) -> Self {
+    pub(crate) fn new(dtype: Known) -> Self {
         ToF64 { dtype, float8: float8_table(dtype).map(|table| Box::new(table.map(f64::from))) }
     }
 
     /// Values made of one element: 2 for complex dtypes, else 1.
-    pub fn values_per_element(&self) -> usize {
+    pub(crate) fn values_per_element(&self) -> usize {
         let complex = matches!(self.dtype, Known::Complex32 | Known::Complex64 | Known::Complex128);
         if complex { 2 } else { 1 }
     }
 
     /// Converts as many little-endian elements as `out` has room for (and `block` has).
-    pub fn convert(&self, block: &[u8], out: &mut [f64]) {
+    pub(crate) fn convert(&self, block: &[u8], out: &mut [f64]) {
         if let Some(table) = &self.float8 {
             return each(block, out, |[b]: [u8; 1]| table.get(usize::from(b)).copied().unwrap_or(f64::NAN));
         }
@@ -232,7 +232,7 @@ pub(super) fn f16_to_f32(bits: u16) -> f32 {
 }
 
 /// Integers as `i128`, which holds every integer dtype exactly; `None` for others.
-pub fn integer(number: Number) -> Option<i128> {
+pub(crate) fn integer(number: Number) -> Option<i128> {
     match number {
         Number::Signed(n) => Some(n.into()),
         Number::Unsigned(n) => Some(n.into()),
@@ -242,18 +242,18 @@ pub fn integer(number: Number) -> Option<i128> {
 }
 
 /// The elements of a block of an integer dtype, exactly; nothing for other dtypes.
-pub fn integers(dtype: Known, block: &[u8]) -> impl Iterator<Item = i128> {
+pub(crate) fn integers(dtype: Known, block: &[u8]) -> impl Iterator<Item = i128> {
     let size = DType::from(dtype).size().unwrap_or(1) as usize;
     block.chunks_exact(size).filter_map(move |element| integer(decode(dtype, element)?))
 }
 
 /// True when a `f64` cannot hold every value of the dtype: 64-bit integers.
-pub fn is_wide_integer(dtype: Known) -> bool {
+pub(crate) fn is_wide_integer(dtype: Known) -> bool {
     matches!(dtype, Known::Int64 | Known::UInt64)
 }
 
 /// True for dtypes whose elements are numbers, rather than several packed into a byte or bits of any meaning.
-pub fn has_numbers(dtype: Known) -> bool {
+pub(crate) fn has_numbers(dtype: Known) -> bool {
     let packed = matches!(dtype, Known::QUInt4x2 | Known::QUInt2x4);
     !packed && DType::from(dtype).class() != Some(Class::Bits)
 }

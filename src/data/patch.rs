@@ -17,7 +17,7 @@ const MAX_RUNS: u64 = 1 << 20;
 
 /// A view, and where its elements come from.
 #[derive(Debug, Clone)]
-pub struct View {
+pub(crate) struct View {
     /// The elements, in the order in which they lie in the storage and in its byte order.
     pub source: SharedSource,
     /// Bytes of one.
@@ -50,7 +50,7 @@ fn falling(shape: &[u64], stride: &[u64]) -> Option<Vec<usize>> {
 impl View {
     /// Where `old` lies, with the elements of `new`, which has its type and shape. Refused where elements of `old` lie in
     /// more than one place of its shape.
-    pub fn of(old: &Elements, mut new: Elements, limits: &Limits) -> Result<Self> {
+    pub(crate) fn of(old: &Elements, mut new: Elements, limits: &Limits) -> Result<Self> {
         let size = old.validate(limits)?.element_size as u64;
         let dims = match old.shape.contains(&0) {
             true => Vec::new(),
@@ -71,7 +71,7 @@ impl View {
 }
 
 /// Whether two views of one storage have an element in common, as far as that can be found out: where it cannot, they have.
-pub fn overlap(a: &Elements, b: &Elements, limits: &Limits) -> bool {
+pub(crate) fn overlap(a: &Elements, b: &Elements, limits: &Limits) -> bool {
     let (Ok(x), Ok(y)) = (a.validate(limits), b.validate(limits)) else { return true };
     if x.span.start >= y.span.end || y.span.start >= x.span.end {
         return false;
@@ -90,7 +90,7 @@ pub fn overlap(a: &Elements, b: &Elements, limits: &Limits) -> bool {
 
 /// A storage with new elements in some views.
 #[derive(Debug)]
-pub struct Patched {
+pub(crate) struct Patched {
     below: SharedSource,
     /// By first byte.
     views: Vec<Placed>,
@@ -109,7 +109,7 @@ struct Placed {
 
 impl Patched {
     /// `below` with the elements of `views`. Where views overlap, their elements must be the same.
-    pub fn over(below: SharedSource, views: Vec<View>) -> Result<Self> {
+    pub(crate) fn over(below: SharedSource, views: Vec<View>) -> Result<Self> {
         let place = |view: View| {
             let size = view.size.max(1);
             let dims = coalesce(&view.shape, &view.stride);

@@ -17,7 +17,7 @@ const STRIDED_ELEMENTS: u64 = 4 << 20;
 
 /// The source of a tensor's elements in another dtype.
 #[derive(Debug)]
-pub struct Recast {
+pub(crate) struct Recast {
     below: Elements,
     limits: Limits,
     elements: u64,
@@ -42,7 +42,7 @@ struct State {
 impl Recast {
     /// `below` as `dtype`, which may be its own, contiguous and little-endian, and the source that makes it so. Errors
     /// are those of [`Caster::new`] and [`Elements::validate`].
-    pub fn over(below: Elements, dtype: &DType, limits: &Limits) -> Result<(Elements, Arc<Self>)> {
+    pub(crate) fn over(below: Elements, dtype: &DType, limits: &Limits) -> Result<(Elements, Arc<Self>)> {
         let caster = if below.dtype == *dtype { None } else { Some(Caster::new(&below.dtype, dtype)?) };
         let elements = below.validate(limits)?.elements;
         let size = u64::from(dtype.size().unwrap_or(1));
@@ -56,7 +56,7 @@ impl Recast {
     }
 
     /// How many finite elements have become infinite, of those that were read.
-    pub fn overflows(&self) -> u64 {
+    pub(crate) fn overflows(&self) -> u64 {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).overflows
     }
 

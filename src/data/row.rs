@@ -8,7 +8,7 @@ use crate::limits::Limits;
 use crate::source::{SharedSource, Source, Window, past_end};
 
 /// The row; where the elements lie so already, their own bytes. Errors as [`Elements::validate`].
-pub fn row(elements: Elements, byte_order: ByteOrder, limits: &Limits) -> Result<SharedSource> {
+pub(crate) fn row(elements: Elements, byte_order: ByteOrder, limits: &Limits) -> Result<SharedSource> {
     let extent = elements.validate(limits)?;
     let unit = elements.dtype.swap_unit();
     let swap = byte_order == ByteOrder::Big && unit > 1;

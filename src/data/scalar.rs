@@ -109,7 +109,7 @@ impl Scalar for bool {
 
 /// All elements in row-major order. `Refused` for a dtype that `T` does not hold; other errors are those of
 /// [`Elements::validate`] and of the source.
-pub fn read<T: Scalar>(elements: &Elements, limits: &Limits) -> Result<Vec<T>> {
+pub(crate) fn read<T: Scalar>(elements: &Elements, limits: &Limits) -> Result<Vec<T>> {
     let dtype = match elements.dtype {
         DType::Known(known) if T::holds(known) => known,
         _ => return Err(Error::refused(format!("{} elements cannot be read as {}", elements.dtype, T::NAME))),

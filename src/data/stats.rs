@@ -15,7 +15,7 @@ use crate::progress::Progress;
 
 /// The numbers of one tensor. NaN and infinities are counted, and left out of everything else.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Stats {
+pub(crate) struct Stats {
     /// Elements in all.
     pub count: u64,
     /// The smallest finite element: an integer where the dtype is one, `Float` otherwise. `None` when there is none.
@@ -38,7 +38,7 @@ pub struct Stats {
 ///
 /// Large tensors are shared out to rayon's threads; the result is the same for any number of them. Errors as
 /// [`Elements::validate`] and the source.
-pub fn stats(elements: &Elements, limits: &Limits, progress: &dyn Progress) -> Result<Option<Stats>> {
+pub(crate) fn stats(elements: &Elements, limits: &Limits, progress: &dyn Progress) -> Result<Option<Stats>> {
     let extent = elements.validate(limits)?;
     let (DType::Known(dtype), Some(class)) = (&elements.dtype, elements.dtype.class()) else { return Ok(None) };
     let dtype = *dtype;

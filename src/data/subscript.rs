@@ -86,7 +86,7 @@ fn indices(extent: u64, start: Option<i64>, stop: Option<i64>, step: i64) -> (u6
 
 impl Subscript {
     /// The part of a tensor that it takes. A `Data` error when an index lies outside or there are too many of them.
-    pub fn apply(&self, elements: &Elements, limits: &Limits) -> Result<Elements> {
+    pub(crate) fn apply(&self, elements: &Elements, limits: &Limits) -> Result<Elements> {
         let rank = elements.shape.len();
         let named = self.0.iter().filter(|part| **part != Part::Rest).count();
         let Some(unnamed) = rank.checked_sub(named) else {

@@ -13,7 +13,7 @@ const MAX_PIECES: usize = 256;
 
 /// A source, and the CRC-32 of what has been read of it: in any order, by any number of threads, more than once.
 #[derive(Debug)]
-pub struct Summed {
+pub(crate) struct Summed {
     source: SharedSource,
     pieces: Mutex<Pieces>,
 }
@@ -83,12 +83,12 @@ impl Pieces {
 
 impl Summed {
     /// `source`, of which nothing has been read.
-    pub fn over(source: SharedSource) -> Arc<Self> {
+    pub(crate) fn over(source: SharedSource) -> Arc<Self> {
         Arc::new(Summed { source, pieces: Mutex::default() })
     }
 
     /// The CRC-32 of all of it. What nobody has read is read now.
-    pub fn sum(&self) -> Result<u32> {
+    pub(crate) fn sum(&self) -> Result<u32> {
         let all = 0..self.len();
         let gaps = self.with(|pieces| {
             pieces.given_up = false;

@@ -10,7 +10,7 @@ const AT_ONCE: u64 = 64 << 10;
 
 /// The source of packed elements as bytes: the first is in the lowest bits (`aten/src/ATen/native/quantized`).
 #[derive(Debug)]
-pub struct Unpacked {
+pub(crate) struct Unpacked {
     packed: SharedSource,
     /// Elements in a byte: 2 or 4.
     in_a_byte: u32,
@@ -18,7 +18,7 @@ pub struct Unpacked {
 
 impl Unpacked {
     /// The elements of `packed`, `in_a_byte` of which share one.
-    pub fn over(packed: SharedSource, in_a_byte: u32) -> SharedSource {
+    pub(crate) fn over(packed: SharedSource, in_a_byte: u32) -> SharedSource {
         Arc::new(Unpacked { packed, in_a_byte: in_a_byte.clamp(1, 8) })
     }
 }

@@ -126,7 +126,7 @@ const ENDINGS: &[&str] = &[
 const COMPRESSED: &[&str] = &["gz", "bz2", "xz", "lzma", "zst", "z"];
 
 /// Whether a file is called like a checkpoint, compressed or not: one that is none is a mistake.
-pub fn is_called_a_checkpoint(path: &Path) -> bool {
+pub(crate) fn is_called_a_checkpoint(path: &Path) -> bool {
     let ending = |path: &Path| path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
     let Some(last) = ending(path) else { return false };
     let stem = path.file_stem().map(Path::new);

@@ -32,7 +32,7 @@ const MAX_ENCRYPTED: usize = 100;
 
 /// Where a member of an archive begins.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Spot {
+pub(crate) struct Spot {
     /// The names of the members that lead to its archive, joined with `/`; empty for the outermost.
     pub archive: String,
     /// The byte in that archive: of a zip's local header, of a tar member's data.
@@ -65,7 +65,7 @@ pub enum Step {
 
 /// An archive that is no checkpoint itself.
 #[derive(Debug)]
-pub struct Walk {
+pub(crate) struct Walk {
     /// Who makes such archives: `a zip archive`.
     pub what: &'static str,
     /// `zip archive`, `tar archive`.
@@ -94,7 +94,7 @@ struct Level {
 
 impl Walk {
     /// Of the archive that a file is; nothing for what is none, or itself a checkpoint. `shown` is what people call it.
-    pub fn of(contents: &Contents, shown: &str, progress: &dyn Progress) -> Result<Option<Self>> {
+    pub(crate) fn of(contents: &Contents, shown: &str, progress: &dyn Progress) -> Result<Option<Self>> {
         let archive = match Archive::open(contents, progress) {
             Ok(Some(archive)) if kind_of_archive(&archive).is_none() => Arc::new(archive),
             Err(e) if e.kind() == ErrorKind::Io => return Err(e),
@@ -122,7 +122,7 @@ impl Walk {
     }
 
     /// The outermost archive.
-    pub fn archive(&self) -> &Archive {
+    pub(crate) fn archive(&self) -> &Archive {
         &self.outermost
     }
 
@@ -259,17 +259,17 @@ impl Iterator for Walk {
 
 impl Contained {
     /// What it is, as far as its beginning tells.
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         self.inside.kind
     }
 
     /// Whether it is one of the pickles of a torch.package archive, which share the other members.
-    pub fn is_pickle_of_package(&self) -> bool {
+    pub(crate) fn is_pickle_of_package(&self) -> bool {
         matches!(self.inside.at, At::Pickle(_))
     }
 
     /// Where its bytes begin, where nothing outside of them counts.
-    pub fn spots(&self) -> Vec<Spot> {
+    pub(crate) fn spots(&self) -> Vec<Spot> {
         match self.inside.at {
             At::Member(index) => {
                 self.archive.start(index).map(|at| Spot { archive: self.place.clone(), at }).into_iter().collect()
@@ -288,7 +288,7 @@ impl Contained {
     }
 
     /// What it stands for.
-    pub fn layout(&self) -> Result<Layout> {
+    pub(crate) fn layout(&self) -> Result<Layout> {
         let of = |kind| Layout {
             kind,
             limits: Some(self.limits.clone()),

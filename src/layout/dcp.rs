@@ -38,7 +38,7 @@ pub(super) struct Dcp {
 
 impl Dcp {
     /// The safetensors files `names` of a directory, one or more a rank and without an index, where that is what they are.
-    pub fn of_ranks(path: &Path, names: &[&String], limits: &Limits) -> Result<Option<Self>> {
+    pub(crate) fn of_ranks(path: &Path, names: &[&String], limits: &Limits) -> Result<Option<Self>> {
         let mut directory = Directory::new(path);
         let open = |name: &&String| Some(((*name).clone(), directory.file(name).ok()?));
         let Some(files) = names.iter().map(open).collect::<Option<Vec<_>>>() else { return Ok(None) };
@@ -51,14 +51,14 @@ impl Dcp {
     }
 
     /// The same of a folder of an archive, which has so many bytes; `source` is its index.
-    pub fn in_archive(directory: Directory, source: SharedSource, bytes: u64, limits: &Limits) -> Result<Self> {
+    pub(crate) fn in_archive(directory: Directory, source: SharedSource, bytes: u64, limits: &Limits) -> Result<Self> {
         let metadata = Metadata::read(source, limits).map_err(|e| e.in_member(DCP_INDEX))?;
         metadata.files().try_for_each(check_name)?;
         Ok(Dcp { directory, metadata, bytes, notes: Vec::new() })
     }
 
     /// The files that the index names, and their bytes.
-    pub fn files(&mut self) -> Vec<(String, Result<SharedSource>)> {
+    pub(crate) fn files(&mut self) -> Vec<(String, Result<SharedSource>)> {
         let mut names: Vec<String> = self.metadata.files().map(str::to_owned).collect();
         names.sort();
         names.dedup();
@@ -70,20 +70,20 @@ impl Dcp {
     }
 
     /// Reads the index of a directory.
-    pub fn of_directory(path: &Path, limits: &Limits) -> Result<Self> {
+    pub(crate) fn of_directory(path: &Path, limits: &Limits) -> Result<Self> {
         let source: SharedSource = Arc::new(crate::source::FileSource::open(&path.join(DCP_INDEX))?);
         let metadata = Metadata::read(source, limits).map_err(|e| e.in_member(DCP_INDEX))?;
         metadata.files().try_for_each(check_name)?;
         Ok(Dcp { directory: Directory::new(path), metadata, bytes: directory::bytes(path)?, notes: Vec::new() })
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// The nested dict that was saved. What lies in a file that is missing or too short is a tensor's problem; an object
     /// that is no tensor is then left out and noted.
-    pub fn open(self, limits: &Limits) -> Result<Checkpoint> {
+    pub(crate) fn open(self, limits: &Limits) -> Result<Checkpoint> {
         let Dcp { directory, metadata, bytes, mut notes } = self;
         let shared = Arc::new(limits.clone());
         let max_objects = limits.objects_for(bytes);

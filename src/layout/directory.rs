@@ -33,12 +33,12 @@ enum Base {
 }
 
 impl Directory {
-    pub fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         Directory { place: Base::Disk(path.to_owned()), files: HashMap::new() }
     }
 
     /// A folder of an archive.
-    pub fn in_archive(archive: &Arc<Archive>, folder: &str) -> Self {
+    pub(crate) fn in_archive(archive: &Arc<Archive>, folder: &str) -> Self {
         let folder = match folder.trim_end_matches('/') {
             "" | "." => String::new(),
             folder => format!("{folder}/"),
@@ -47,7 +47,7 @@ impl Directory {
     }
 
     /// The bytes of the file `name`, or why there are none: `model.bin: is missing`. Each file is opened once.
-    pub fn file(&mut self, name: &str) -> Result<SharedSource, String> {
+    pub(crate) fn file(&mut self, name: &str) -> Result<SharedSource, String> {
         if let Some(known) = self.files.get(name) {
             return known.clone();
         }
@@ -65,7 +65,7 @@ impl Directory {
     }
 
     /// Bytes of a file, where there is one.
-    pub fn bytes_of(&self, name: &str) -> u64 {
+    pub(crate) fn bytes_of(&self, name: &str) -> u64 {
         match &self.place {
             Base::Disk(path) => fs::metadata(path.join(name)).map_or(0, |meta| meta.len()),
             Base::Archive { archive, folder } => {

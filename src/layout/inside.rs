@@ -54,7 +54,7 @@ const MAX_EXPANDED_BYTES: u64 = 256 << 20;
 
 /// A member that is a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inside {
+pub(crate) struct Inside {
     /// Its name; of an unpacked archive that of the folder.
     pub name: String,
     /// What it is.
@@ -82,13 +82,13 @@ pub(super) const TAR_ARCHIVE: &str = "tar archive";
 
 impl Inside {
     /// Whether it is an archive, not a checkpoint.
-    pub fn is_archive(&self) -> bool {
+    pub(crate) fn is_archive(&self) -> bool {
         [ZIP_ARCHIVE, TAR_ARCHIVE].contains(&self.kind)
     }
 }
 
 /// The members of an archive that are checkpoints, unpacked ones included, and archives that may hold some.
-pub fn checkpoints(archive: &Archive) -> Vec<Inside> {
+pub(crate) fn checkpoints(archive: &Archive) -> Vec<Inside> {
     checkpoints_of(archive, MAX_LOOKED_AT)
 }
 
@@ -253,7 +253,7 @@ pub(super) fn no_member(archive: &Archive, shown: &str, wanted: &str) -> Error {
 }
 
 /// What to say of a file that is an archive of checkpoints instead of one; `e` where it is none.
-pub fn explain(e: Error, contents: &Contents, shown: &str) -> Error {
+pub(crate) fn explain(e: Error, contents: &Contents, shown: &str) -> Error {
     if e.kind() != ErrorKind::NotACheckpoint {
         return e;
     }

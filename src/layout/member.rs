@@ -20,7 +20,7 @@ pub(super) const MAX_NESTED: usize = 16;
 
 /// A name taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// The file, or `-`.
     pub file: PathBuf,
     /// The member, maybe with further ones behind it.
@@ -28,7 +28,7 @@ pub struct Address {
 }
 
 /// Takes `FILE::member` apart; nothing where the name is that of a file, or no part before a `::` is one.
-pub fn address(name: &Path) -> Option<Address> {
+pub(crate) fn address(name: &Path) -> Option<Address> {
     let bytes = name.as_os_str().as_encoded_bytes();
     if !bytes.windows(SEPARATOR.len()).any(|window| window == SEPARATOR.as_bytes()) || name.symlink_metadata().is_ok() {
         return None;
@@ -44,7 +44,7 @@ pub fn address(name: &Path) -> Option<Address> {
 
 impl Address {
     /// The bytes of the file; not of standard input.
-    pub fn open(&self) -> Result<SharedSource> {
+    pub(crate) fn open(&self) -> Result<SharedSource> {
         if self.file.is_dir() {
             let path = quoted(&self.file.join(&self.member).display().to_string());
             return Err(Error::unsupported(format!("is in a directory, which is no archive; name the file as {path}")));

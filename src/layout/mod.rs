@@ -36,10 +36,12 @@ use outer::Outer;
 use sharded::Sharded;
 use unpacked::Unpacked;
 
-pub use below::{Below, Kind as BelowKind, below, is_called_a_checkpoint};
-pub use contained::{Contained, Spot, Step, Walk};
-pub use inside::explain;
-pub use member::{Address, address};
+pub use below::below;
+pub(crate) use below::{Below, Kind as BelowKind, is_called_a_checkpoint};
+pub use contained::Step;
+pub(crate) use contained::{Contained, Spot, Walk};
+pub(crate) use inside::explain;
+pub(crate) use member::{Address, address};
 
 /// What a path stands for.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ pub struct Layout {
 
 /// A member of an archive whose bytes are not those that the archive's checksum is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mismatch {
+pub(crate) struct Mismatch {
     /// Its name.
     pub member: String,
     /// The checksum of its bytes.
@@ -120,7 +122,7 @@ impl Layout {
     }
 
     /// The member of an archive whose bytes `source` are. `progress` hears of bytes that must be expanded to find it.
-    pub fn of_member(
+    pub(crate) fn of_member(
         source: SharedSource,
         address: &Address,
         limits: &Limits,
@@ -180,23 +182,23 @@ impl Layout {
     }
 
     /// The file with the weights, of a directory that has but one.
-    pub fn file(&self) -> Option<&Path> {
+    pub(crate) fn file(&self) -> Option<&Path> {
         self.single.as_ref().map(|single| single.path.as_path())
     }
 
     /// The bytes and their bounds, where it is one file.
-    pub fn contents(&self, limits: &Limits) -> Option<Contents> {
+    pub(crate) fn contents(&self, limits: &Limits) -> Option<Contents> {
         let Kind::File(source) = &self.kind else { return None };
         Some(Contents { source: Arc::clone(source), limits: self.limits.clone().unwrap_or_else(|| limits.clone()) })
     }
 
     /// The bounds on what is in it, which are no wider than `limits`.
-    pub fn limits(&self, limits: &Limits) -> Limits {
+    pub(crate) fn limits(&self, limits: &Limits) -> Limits {
         self.limits.clone().unwrap_or_else(|| limits.clone())
     }
 
     /// Refuses what is more than one file.
-    pub fn of_one_file(self) -> Result<Self> {
+    pub(crate) fn of_one_file(self) -> Result<Self> {
         match self.kind {
             Kind::File(_) => Ok(self),
             _ => Err(Error::unsupported("made of several files; merge them first with `ckpt convert`")),
@@ -204,7 +206,7 @@ impl Layout {
     }
 
     /// The files of a checkpoint of several, by the names that its index gives them.
-    pub fn files(&mut self) -> Vec<(String, Result<SharedSource>)> {
+    pub(crate) fn files(&mut self) -> Vec<(String, Result<SharedSource>)> {
         match &mut self.kind {
             Kind::File(_) => Vec::new(),
             Kind::Sharded(sharded) => sharded.files(),
@@ -214,7 +216,7 @@ impl Layout {
     }
 
     /// The files of an unpacked archive, with their names in it.
-    pub fn unpacked_files(&self) -> Option<Vec<(String, Result<SharedSource>)>> {
+    pub(crate) fn unpacked_files(&self) -> Option<Vec<(String, Result<SharedSource>)>> {
         match &self.kind {
             Kind::Unpacked(unpacked) => Some(unpacked.files().collect()),
             _ => None,
@@ -222,7 +224,7 @@ impl Layout {
     }
 
     /// The index of Hugging Face shards, and the shards' names, where it is such.
-    pub fn shards(&self) -> Option<(&Path, Vec<String>)> {
+    pub(crate) fn shards(&self) -> Option<(&Path, Vec<String>)> {
         match &self.kind {
             Kind::Sharded(sharded) => Some((sharded.path(), sharded.shards().into_iter().map(str::to_owned).collect())),
             _ => None,
@@ -230,7 +232,7 @@ impl Layout {
     }
 
     /// Bytes on disk: of the file, of all files of the directory, of the index and its shards.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         match &self.kind {
             Kind::File(source) => self.single.as_ref().map_or(source.len(), |single| single.bytes),
             Kind::Sharded(sharded) => sharded.bytes(),
@@ -240,7 +242,7 @@ impl Layout {
     }
 
     /// The members around it that are damaged, as their archives' checksums say.
-    pub fn mismatches(&self) -> Result<Vec<Mismatch>> {
+    pub(crate) fn mismatches(&self) -> Result<Vec<Mismatch>> {
         let mut found = Vec::new();
         for outer in &self.outer {
             let mismatch = outer.mismatch()?;
@@ -319,7 +321,7 @@ fn missing_index(names: &[String]) -> String {
 
 /// What lies in one directory, for who looks through a tree of them.
 #[derive(Debug, Default)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// Checkpoints of several files: the directory itself, or its indexes where it has more than one.
     pub checkpoints: Vec<PathBuf>,
     /// Files that are parts of those.
@@ -329,7 +331,7 @@ pub struct Survey {
 }
 
 /// Looks for checkpoints of several files in a directory.
-pub fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
+pub(crate) fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
     let mut survey = Survey::default();
     let names = file_names(path)?;
     if unpacked::is_unpacked(path) {

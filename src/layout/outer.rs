@@ -20,21 +20,21 @@ pub(super) struct Outer {
 }
 
 impl Outer {
-    pub fn new(archive: &Arc<Archive>, index: usize, source: Option<&SharedSource>) -> Self {
+    pub(crate) fn new(archive: &Arc<Archive>, index: usize, source: Option<&SharedSource>) -> Self {
         Outer { archive: Arc::clone(archive), index, source: source.map(Arc::clone) }
     }
 
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.archive.name(self.index).unwrap_or_default()
     }
 
     /// Whether looking at the checksum means to read much that nobody asked for.
-    pub fn is_large(&self) -> bool {
+    pub(crate) fn is_large(&self) -> bool {
         self.archive.zip().is_some() && self.archive.size(self.index) > MAX_SUMMED_BYTES
     }
 
     /// The checksum of the bytes, and the one that the archive states, where these differ. A tar states none.
-    pub fn mismatch(&self) -> Result<Option<(u32, u32)>> {
+    pub(crate) fn mismatch(&self) -> Result<Option<(u32, u32)>> {
         let Some(zip) = self.archive.zip() else { return Ok(None) };
         let Some(member) = zip.members.get(self.index) else { return Ok(None) };
         let source = match &self.source {

@@ -40,12 +40,17 @@ pub(super) struct Sharded {
 
 impl Sharded {
     /// Reads the index at `path`. `Malformed` when it is no index or a shard's name leads out of its directory.
-    pub fn of_index(path: &Path, source: &SharedSource, limits: &Limits) -> Result<Self> {
+    pub(crate) fn of_index(path: &Path, source: &SharedSource, limits: &Limits) -> Result<Self> {
         Self::in_directory(path, Directory::new(path.parent().unwrap_or(Path::new(""))), source, limits)
     }
 
     /// The same of shards that lie in `directory`.
-    pub fn in_directory(path: &Path, directory: Directory, source: &SharedSource, limits: &Limits) -> Result<Self> {
+    pub(crate) fn in_directory(
+        path: &Path,
+        directory: Directory,
+        source: &SharedSource,
+        limits: &Limits,
+    ) -> Result<Self> {
         if source.len() > limits.max_header_bytes {
             let (len, max) = (source.len(), limits.max_header_bytes);
             return Err(Error::limit(format!("an index of {len} bytes; {max} are allowed")));
@@ -64,12 +69,12 @@ impl Sharded {
     }
 
     /// The same, of a directory with so many bytes.
-    pub fn with_bytes(self, bytes: u64) -> Self {
+    pub(crate) fn with_bytes(self, bytes: u64) -> Self {
         Sharded { bytes, ..self }
     }
 
     /// The shards and their bytes.
-    pub fn files(&mut self) -> Vec<(String, Result<SharedSource>)> {
+    pub(crate) fn files(&mut self) -> Vec<(String, Result<SharedSource>)> {
         let names: Vec<String> = self.shards().into_iter().map(str::to_owned).collect();
         let file = |name: String| {
             let opened = self.directory.file(&name).map_err(Error::malformed);
@@ -79,22 +84,22 @@ impl Sharded {
     }
 
     /// Where the index is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// The shards' names in the order in which the index first mentions them.
-    pub fn shards(&self) -> Vec<&str> {
+    pub(crate) fn shards(&self) -> Vec<&str> {
         let mut seen = std::collections::HashSet::new();
         self.weights.iter().map(|(_, shard)| shard.as_str()).filter(|shard| seen.insert(*shard)).collect()
     }
 
     /// Reads every shard. Fails when none can be read.
-    pub fn open(mut self, limits: &Limits, progress: &dyn Progress) -> Result<Checkpoint> {
+    pub(crate) fn open(mut self, limits: &Limits, progress: &dyn Progress) -> Result<Checkpoint> {
         let shards: Vec<String> = self.shards().into_iter().map(str::to_owned).collect();
         let mut merge = Merge {
             max_objects: limits.objects_for(self.bytes),

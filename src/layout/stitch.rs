@@ -97,7 +97,12 @@ pub(super) struct Stitched {
 
 impl Stitched {
     /// A tensor of `shape` and `dtype`, whose chunks must cover every element once. The error says what is wrong.
-    pub fn new(shape: Vec<u64>, dtype: DType, mut chunks: Vec<Chunk>, limits: Arc<Limits>) -> Result<Self, String> {
+    pub(crate) fn new(
+        shape: Vec<u64>,
+        dtype: DType,
+        mut chunks: Vec<Chunk>,
+        limits: Arc<Limits>,
+    ) -> Result<Self, String> {
         let size = dtype.size().map(u64::from).filter(|size| *size > 0);
         let size = size.ok_or_else(|| format!("the size of a {} element is not known", dtype.name()))?;
         let numel = tiling(&shape, chunks.iter().map(|chunk| (chunk.offsets.as_slice(), chunk.sizes.as_slice())))?;

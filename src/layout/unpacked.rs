@@ -26,13 +26,13 @@ pub(super) struct Unpacked {
 }
 
 impl Unpacked {
-    pub fn new(zip: Arc<Zip>, pickle: Option<usize>) -> Self {
+    pub(crate) fn new(zip: Arc<Zip>, pickle: Option<usize>) -> Self {
         let bytes = zip.members.iter().fold(0u64, |sum, member| sum.saturating_add(member.compressed_size));
         Unpacked { zip, pickle, bytes }
     }
 
     /// The unpacked archive that a directory is, or holds and nothing besides; nothing where there is none.
-    pub fn of_directory(path: &Path, limits: &Limits) -> Result<Option<Self>> {
+    pub(crate) fn of_directory(path: &Path, limits: &Limits) -> Result<Option<Self>> {
         let Some(folder) = folder(path)? else { return Ok(None) };
         let mut directory = Directory::new(&folder);
         let mut files = Vec::new();
@@ -48,12 +48,12 @@ impl Unpacked {
         Ok(Some(Unpacked::new(Arc::new(zip), None)))
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// The files and their bytes; of one pickle of several only that.
-    pub fn files(&self) -> impl Iterator<Item = (String, Result<SharedSource>)> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = (String, Result<SharedSource>)> {
         let members = self
             .zip
             .members
@@ -64,7 +64,7 @@ impl Unpacked {
         members.map(|member| (member.name.to_string(), self.zip.member_source(member)))
     }
 
-    pub fn open(self, limits: &Limits) -> Result<Checkpoint> {
+    pub(crate) fn open(self, limits: &Limits) -> Result<Checkpoint> {
         Checkpoint::open_archive(self.zip, self.pickle, self.bytes, limits)
     }
 }

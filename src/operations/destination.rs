@@ -36,7 +36,7 @@ pub struct Sink {
 
 impl Sink {
     /// Checks that `path` can be written ([`Target::new`]). Errors name it.
-    pub fn new(path: &Path, force: bool, input: Option<&Path>) -> Result<Self> {
+    pub(crate) fn new(path: &Path, force: bool, input: Option<&Path>) -> Result<Self> {
         let name = path.display().to_string();
         let target = Target::new(path, force, input).map_err(|e| e.of_output(&name))?;
         Ok(Sink { name, target })
@@ -89,7 +89,7 @@ impl Original {
 }
 
 /// What an operation changes.
-pub trait Edit {
+pub(crate) trait Edit {
     /// In a file, whose container stays: the input itself.
     fn change(&self, checkpoint: &Checkpoint) -> Result<Change>;
     /// In the objects, for who writes them anew.
@@ -126,7 +126,7 @@ pub enum Destination {
 
 /// What was written.
 #[derive(Debug, Default)]
-pub struct Edited {
+pub(crate) struct Edited {
     /// Where, as given; nothing when nothing was.
     pub output: Option<String>,
     /// Whether that is the input itself.
@@ -172,17 +172,17 @@ impl InPlace {
     }
 
     /// Its bytes, to be read.
-    pub fn source(&self) -> Result<SharedSource> {
+    pub(crate) fn source(&self) -> Result<SharedSource> {
         Ok(Arc::new(FileSource::from_file(self.file.try_clone()?)?))
     }
 
     /// The file, to be read and written.
-    pub fn file(&mut self) -> &mut File {
+    pub(crate) fn file(&mut self) -> &mut File {
         &mut self.file
     }
 
     /// A new file that replaces it.
-    pub fn target(&self) -> Result<Target> {
+    pub(crate) fn target(&self) -> Result<Target> {
         Target::new(&self.path, true, None)
     }
 
@@ -230,7 +230,7 @@ fn whole(checkpoint: &Checkpoint, change: &Change, mut output: Output, progress:
 
 impl Destination {
     /// Writes the input as `edit` changes it; without one as it is.
-    pub fn write(
+    pub(crate) fn write(
         &mut self,
         original: &mut Original,
         edit: Option<&dyn Edit>,

@@ -21,7 +21,7 @@ use crate::progress::Progress;
 use crate::report::ls::Listing;
 use crate::safety::glance::dangerous;
 
-pub use archive::list_archive;
+pub(crate) use archive::list_archive;
 
 /// What is listed: everything, without reading the data, unless something is set.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl Default for Options {
 
 impl Options {
     /// Says that nothing is left of what could be listed.
-    pub fn nothing_left(&self) -> Message {
+    pub(crate) fn nothing_left(&self) -> Message {
         let kind = match (self.tensors, self.values) {
             (_, false) => "tensors",
             (false, _) => "values",
@@ -120,7 +120,7 @@ fn select_and_list(
 }
 
 /// Names a dangerous global of an input, if it has one, for who looks at a file before they load it.
-pub fn danger(input: &Input) -> Option<Note> {
+pub(crate) fn danger(input: &Input) -> Option<Note> {
     let (global, why) = dangerous(&input.checkpoint.graph)?;
     let message = format!("dangerous: names {global}, which {why}; loading the file would run it (`ckpt check`)");
     Some(Note::new(&input.name, message))

@@ -16,7 +16,7 @@ use crate::report::file_bytes::file_bytes;
 use crate::source::SharedSource;
 
 /// What a path stands for. `progress` hears of bytes that must be expanded to find out.
-pub fn layout(path: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Layout> {
+pub(crate) fn layout(path: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Layout> {
     match address(path) {
         None => Layout::of(path, limits),
         Some(address) => member(address.open()?, path, &address, limits, progress),
@@ -24,7 +24,12 @@ pub fn layout(path: &Path, limits: &Limits, progress: &dyn Progress) -> Result<L
 }
 
 /// What a stream stands for that is known by `name`: itself, or the member that its name asks for.
-pub fn layout_of_stream(stream: impl Read, name: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Layout> {
+pub(crate) fn layout_of_stream(
+    stream: impl Read,
+    name: &Path,
+    limits: &Limits,
+    progress: &dyn Progress,
+) -> Result<Layout> {
     let source = spool(stream, limits)?;
     match address(name) {
         None => Ok(Layout::of_source(source, name)),
@@ -44,7 +49,7 @@ fn member(
 }
 
 /// The bytes of what is one file, and the bounds on what is in them.
-pub fn contents(layout: &Layout, limits: &Limits) -> Result<Contents> {
+pub(crate) fn contents(layout: &Layout, limits: &Limits) -> Result<Contents> {
     layout
         .contents(limits)
         .ok_or_else(|| Error::unsupported("made of several files; merge them first with `ckpt convert`"))
@@ -57,7 +62,7 @@ pub fn open(path: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Inp
 }
 
 /// Opens what `name` stands for. Errors name it.
-pub fn open_layout(name: &Path, layout: Layout, limits: &Limits, progress: &dyn Progress) -> Result<Input> {
+pub(crate) fn open_layout(name: &Path, layout: Layout, limits: &Limits, progress: &dyn Progress) -> Result<Input> {
     open_unnamed(name, layout, limits, progress).map_err(|e| e.of_input(&name.display().to_string()))
 }
 
@@ -80,7 +85,7 @@ pub(super) fn open_contained(
 
 /// An input that is a checkpoint, or an archive of some.
 #[derive(Debug)]
-pub enum Found {
+pub(crate) enum Found {
     /// A checkpoint.
     Checkpoint(Box<Input>),
     /// An archive, and what is said of it where one checkpoint is wanted.
@@ -89,7 +94,7 @@ pub enum Found {
 
 /// An archive of checkpoints with its name.
 #[derive(Debug)]
-pub struct ArchiveInput {
+pub(crate) struct ArchiveInput {
     /// As whoever opened it names it.
     pub path: PathBuf,
     /// Bytes on disk.
@@ -100,7 +105,7 @@ pub struct ArchiveInput {
 
 impl ArchiveInput {
     /// Opens the next checkpoint. Errors name it; its path is for whoever tells of them.
-    pub fn open_next(&mut self, limits: &Limits, progress: &dyn Progress) -> Option<(PathBuf, Result<Input>)> {
+    pub(crate) fn open_next(&mut self, limits: &Limits, progress: &dyn Progress) -> Option<(PathBuf, Result<Input>)> {
         let (name, opened) = match self.walk.next()? {
             Step::Checkpoint(found) => {
                 let opened = open_contained(&self.path, &found, limits, progress);
@@ -114,7 +119,7 @@ impl ArchiveInput {
 }
 
 /// Opens what `name` stands for: a checkpoint, or an archive of some. Errors name it.
-pub fn open_or_walk(name: &Path, layout: Layout, limits: &Limits, progress: &dyn Progress) -> Result<Found> {
+pub(crate) fn open_or_walk(name: &Path, layout: Layout, limits: &Limits, progress: &dyn Progress) -> Result<Found> {
     let shown = name.display().to_string();
     let (bytes, contents) = (layout.bytes(), layout.contents(limits));
     match (open_layout(name, layout, limits, progress), contents) {
@@ -129,12 +134,12 @@ pub fn open_or_walk(name: &Path, layout: Layout, limits: &Limits, progress: &dyn
 }
 
 /// What is wrong with a directory in which nothing was found.
-pub fn no_checkpoint_below(dir: &Path) -> Error {
+pub(crate) fn no_checkpoint_below(dir: &Path) -> Error {
     Error::not_a_checkpoint("no checkpoints in this directory").of_input(&dir.display().to_string())
 }
 
 /// The path of an input, or of a checkpoint in it, by its name; names that are no Unicode keep their bytes.
-pub fn path_of(input: &Path, name: &str) -> PathBuf {
+pub(crate) fn path_of(input: &Path, name: &str) -> PathBuf {
     match name.strip_prefix(&*input.to_string_lossy()) {
         Some(rest) => {
             let mut path = input.as_os_str().to_owned();

@@ -37,7 +37,7 @@ impl Select {
     }
 
     /// The same with what is to be said of arguments that match nothing apart.
-    pub fn filter_if_there(&self, entries: &[Entry]) -> Result<(Filter, Result<()>)> {
+    pub(crate) fn filter_if_there(&self, entries: &[Entry]) -> Result<(Filter, Result<()>)> {
         let asked = Asked::of(self, &[]);
         if asked.is_empty() {
             return Ok((Filter::default(), Ok(())));
@@ -52,7 +52,7 @@ impl Select {
 const MAX_CHOICES: usize = 8;
 
 /// The one set of weights. `setting` is what chooses among several.
-pub fn find_weights(checkpoint: &Checkpoint, setting: Setting) -> Result<Root> {
+pub(crate) fn find_weights(checkpoint: &Checkpoint, setting: Setting) -> Result<Root> {
     match checkpoint.find_weights()? {
         Found::One(root) => Ok(root),
         Found::Several(sets) => {
@@ -76,7 +76,7 @@ pub fn find_weights(checkpoint: &Checkpoint, setting: Setting) -> Result<Root> {
 }
 
 /// The name of a root: `.` for the top object.
-pub fn shown(root: &Root) -> String {
+pub(crate) fn shown(root: &Root) -> String {
     if root.path.is_empty() { ".".to_owned() } else { join(&root.path) }
 }
 
@@ -93,7 +93,7 @@ pub fn find_root(checkpoint: &Checkpoint, name: Option<&str>, setting: Setting) 
 }
 
 /// The same, nothing when there is nothing of that name.
-pub fn root_if_there(checkpoint: &Checkpoint, name: &str) -> Result<Option<Root>> {
+pub(crate) fn root_if_there(checkpoint: &Checkpoint, name: &str) -> Result<Option<Root>> {
     match checkpoint.place(&checkpoint.top(), name)? {
         Located::Of(root) => Ok(Some(root)),
         Located::Nowhere => Ok(None),
@@ -102,18 +102,18 @@ pub fn root_if_there(checkpoint: &Checkpoint, name: &str) -> Result<Option<Root>
 }
 
 /// Says that there is nothing of a name among `entries`.
-pub fn missing_in(name: &str, setting: Option<Setting>, entries: &[Entry]) -> Message {
+pub(crate) fn missing_in(name: &str, setting: Option<Setting>, entries: &[Entry]) -> Message {
     let listed = Listed::of(entries);
     not_there("element", name, setting, &near(name, listed.names()))
 }
 
 /// Says that a name has two things.
-pub fn ambiguous(name: &str, first: &[Element], second: &[Element]) -> String {
+pub(crate) fn ambiguous(name: &str, first: &[Element], second: &[Element]) -> String {
     format!("`{name}` is ambiguous: {} or {}", show_path(first), show_path(second))
 }
 
 /// A path with its elements apart: `["a", "b.c"]`.
-pub fn show_path(path: &[Element]) -> String {
+pub(crate) fn show_path(path: &[Element]) -> String {
     if path.is_empty() {
         return ".".to_owned();
     }
@@ -132,7 +132,7 @@ const SETTINGS: [(Setting, Reach); 3] =
 
 /// The arguments of `include`, `exclude` and `drop`, without a meaning yet.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Asked<'a>([&'a [String]; 3]);
+pub(crate) struct Asked<'a>([&'a [String]; 3]);
 
 impl<'a> Asked<'a> {
     /// Of a selection.
@@ -141,13 +141,13 @@ impl<'a> Asked<'a> {
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.iter().all(|arguments| arguments.is_empty())
     }
 
     /// Gives each its meaning among the names of one file, or of several that are looked at together. Two things of one
     /// name are an error.
-    pub fn resolve(&self, files: &[Listed<'_>]) -> Result<Resolved<'a>> {
+    pub(crate) fn resolve(&self, files: &[Listed<'_>]) -> Result<Resolved<'a>> {
         let mut resolved = Resolved::default();
         for ((arguments, (_, reach)), meanings) in self.0.iter().zip(SETTINGS).zip(&mut resolved.0) {
             for argument in *arguments {
@@ -160,7 +160,7 @@ impl<'a> Asked<'a> {
     }
 
     /// Says that no `what` (names, tensors, values) are left.
-    pub fn nothing_left(&self, what: &str) -> Message {
+    pub(crate) fn nothing_left(&self, what: &str) -> Message {
         let message = Message::from(format!("no {what} left after ")).setting(Setting::Include);
         let message = message.text("/").setting(Setting::Exclude);
         if let [.., []] = self.0 { message } else { message.text("/").setting(Setting::Drop) }
@@ -169,11 +169,11 @@ impl<'a> Asked<'a> {
 
 /// Arguments with their meanings: among the names that are meant, and among those of the whole file.
 #[derive(Debug, Clone, Default)]
-pub struct Resolved<'a>([Vec<(&'a str, Meaning, Meaning)>; 3]);
+pub(crate) struct Resolved<'a>([Vec<(&'a str, Meaning, Meaning)>; 3]);
 
 impl<'a> Resolved<'a> {
     /// Arguments that match nothing, with their settings.
-    pub fn missing(&self) -> impl Iterator<Item = (Setting, &'a str)> + '_ {
+    pub(crate) fn missing(&self) -> impl Iterator<Item = (Setting, &'a str)> + '_ {
         let of_setting = self.0.iter().zip(SETTINGS).flat_map(|(meanings, (setting, _))| {
             meanings.iter().map(move |(argument, found, outer)| (setting, *argument, *found, *outer))
         });
@@ -183,7 +183,7 @@ impl<'a> Resolved<'a> {
 
     /// Looks for arguments that match nothing among the names of the whole file, of which only a part was meant that
     /// nobody named.
-    pub fn look_further(&mut self, files: &[Listed<'_>]) -> Result<()> {
+    pub(crate) fn look_further(&mut self, files: &[Listed<'_>]) -> Result<()> {
         for (meanings, (_, reach)) in self.0.iter_mut().zip(SETTINGS) {
             for (argument, found, outer) in meanings.iter_mut().filter(|(_, found, _)| *found == Meaning::Nothing) {
                 debug_assert_eq!(*found, Meaning::Nothing);
@@ -195,7 +195,7 @@ impl<'a> Resolved<'a> {
     }
 
     /// Fails when an argument matches nothing, and proposes names of `files`.
-    pub fn missing_is_an_error(&self, files: &[Listed<'_>]) -> Result<()> {
+    pub(crate) fn missing_is_an_error(&self, files: &[Listed<'_>]) -> Result<()> {
         let names = || files.iter().flat_map(Listed::names);
         let missing = self.missing().take(MAX_MISSING);
         let mut said = missing
@@ -247,7 +247,7 @@ pub struct Filter {
 impl Filter {
     /// With names that begin at `root`.
     #[must_use]
-    pub fn below(mut self, root: &Root) -> Self {
+    pub(crate) fn below(mut self, root: &Root) -> Self {
         self.prefix = join(&root.path);
         self
     }
@@ -258,7 +258,7 @@ impl Filter {
     }
 
     /// Whether a name is meant that was another in its file.
-    pub fn takes_as(&self, name: &str, in_file: &str) -> bool {
+    pub(crate) fn takes_as(&self, name: &str, in_file: &str) -> bool {
         let whole = || match (self.prefix.as_str(), in_file) {
             ("", name) => name.to_owned(),
             (prefix, "") => prefix.to_owned(),
@@ -272,7 +272,7 @@ impl Filter {
 
     /// Whether a value is meant that stands under this whole name, be it below the root or beside it. What was included by
     /// names below the root says nothing of what lies beside it.
-    pub fn takes_whole(&self, name: &str) -> bool {
+    pub(crate) fn takes_whole(&self, name: &str) -> bool {
         let inner = match self.prefix.as_str() {
             "" => Some(name),
             prefix if name == prefix => Some(""),
@@ -288,7 +288,7 @@ impl Filter {
     }
 
     /// Whether every name is meant.
-    pub fn takes_all(&self) -> bool {
+    pub(crate) fn takes_all(&self) -> bool {
         self.include.is_none() && self.exclude.is_none() && self.drops.is_none()
     }
 }
@@ -321,7 +321,7 @@ impl<'a> Unmatched<'a> {
     }
 
     /// One more input was looked at, in which the arguments for which `is_missing` match nothing.
-    pub fn look_at(&mut self, listed: &Listed<'_>, is_missing: impl Fn(Setting, &str) -> bool) {
+    pub(crate) fn look_at(&mut self, listed: &Listed<'_>, is_missing: impl Fn(Setting, &str) -> bool) {
         self.inputs += 1;
         self.arguments.retain(|miss| is_missing(miss.setting, miss.argument));
         let search = self.inputs <= MAX_SEARCHED;
@@ -331,7 +331,7 @@ impl<'a> Unmatched<'a> {
     }
 
     /// Whether every argument has matched in some input.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.arguments.is_empty()
     }
 

@@ -4,11 +4,11 @@
 
 pub mod decode;
 pub mod encode;
-pub mod graph;
+pub(crate) mod graph;
 pub mod opcode;
 pub(crate) mod reader;
-pub mod splice;
-pub mod stored;
+pub(crate) mod splice;
+pub(crate) mod stored;
 pub mod text;
 
 pub(crate) use decode::most_steps;
@@ -17,4 +17,7 @@ pub use decode::{
     decode_traced,
 };
 pub use encode::{Census, encode};
-pub use graph::{Change, Construct, Graph, Moved, Node, NodeId, Object, Pair, StreamId, TextId};
+pub use graph::Pair;
+pub use graph::{Change, Graph, NodeId, StreamId, TextId};
+pub use graph::{Construct, Node};
+pub(crate) use graph::{Moved, Object};

@@ -32,7 +32,7 @@ pub fn describe(opcode: u8) -> Option<(&'static str, u8)> {
 }
 
 /// The opcode's name, or its byte.
-pub fn name(opcode: u8) -> String {
+pub(crate) fn name(opcode: u8) -> String {
     describe(opcode).map_or_else(|| format!("0x{opcode:02x}"), |(name, _)| name.to_owned())
 }
 

@@ -13,8 +13,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use self::graft::{Fate, Grafts, Hop, Locator, Origin, Pickle, graft};
-pub use self::isomorphic::is_what_was_asked_for;
+pub(crate) use self::graft::{Fate, Grafts, Hop, Locator, Origin, Pickle, graft};
+pub(crate) use self::isomorphic::is_what_was_asked_for;
 use crate::error::{Error, Result};
 use crate::pickle::decode::{Does, Inline, Trace, decode_traced};
 use crate::pickle::graph::{Graph, Node, NodeId};
@@ -32,11 +32,11 @@ pub struct Edit {
 }
 
 /// Edits by the place of the opcode that pushes the string: a string opcode, a memo get, a `DUP`.
-pub type Edits = HashMap<u64, Edit>;
+pub(crate) type Edits = HashMap<u64, Edit>;
 
 /// Replaces strings of the pickles that lie in a row at the beginning of `source`, read before as `graph`. `max_objects`
 /// bounds what they make, `max_bytes` what the replaced strings may take. Fails where an edit names no string's opcode.
-pub fn splice(
+pub(crate) fn splice(
     source: &SharedSource,
     graph: &Graph,
     edits: &Edits,
@@ -384,12 +384,12 @@ impl Spliced {
     }
 
     /// The same changes in other bytes, as many as the original's.
-    pub fn in_other(&self, inner: SharedSource) -> Result<Self> {
+    pub(crate) fn in_other(&self, inner: SharedSource) -> Result<Self> {
         Spliced::new(inner, self.patches.clone())
     }
 
     /// Parts of the original that stay, and what stands between them, in order.
-    pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         let before = std::iter::once(0).chain(self.patches.iter().map(|patch| patch.at + patch.len));
         let until = self.patches.iter().map(|patch| patch.at).chain(std::iter::once(self.inner.len()));
         let news = self.patches.iter().map(|patch| Some(&*patch.bytes)).chain(std::iter::once(None));
@@ -403,7 +403,7 @@ impl Spliced {
 
 /// A run of the original, and the bytes that follow it instead of what was there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part<'a> {
+pub(crate) struct Part<'a> {
     /// Where the run begins in the original.
     pub from: u64,
     /// Its bytes.

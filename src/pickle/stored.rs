@@ -12,7 +12,7 @@ use crate::source::{MemorySource, SharedSource, Source, Window, past_end};
 
 /// The bytes that a text stands for when it is taken as data (a `str` as Latin-1). `len` is how many there should be,
 /// where the caller knows; without it an encoded text is read once to count them.
-pub fn bytes_of(graph: &Graph, text: TextId, len: Option<u64>) -> Result<SharedSource> {
+pub(crate) fn bytes_of(graph: &Graph, text: TextId, len: Option<u64>) -> Result<SharedSource> {
     let encoding = graph.encoding(text);
     let Some((stream, at, stored)) = graph.place(text) else {
         return Ok(std::sync::Arc::new(MemorySource::new(graph.raw_text(text)?.into_owned())));

@@ -24,7 +24,7 @@ pub enum Encoding {
 }
 
 /// The content of a stored text: see [`crate::pickle::Graph::text`].
-pub fn content(raw: Cow<'_, [u8]>, encoding: Encoding) -> Cow<'_, [u8]> {
+pub(crate) fn content(raw: Cow<'_, [u8]>, encoding: Encoding) -> Cow<'_, [u8]> {
     match encoding {
         Encoding::Python2Escaped if raw.contains(&b'\\') => Cow::Owned(unescape_string(&raw)),
         Encoding::RawUnicodeEscape if !raw.is_ascii() || raw.contains(&b'\\') => {
@@ -35,7 +35,7 @@ pub fn content(raw: Cow<'_, [u8]>, encoding: Encoding) -> Cow<'_, [u8]> {
 }
 
 /// Content as text to show.
-pub fn lossy(content: Cow<'_, [u8]>, encoding: Encoding) -> Cow<'_, str> {
+pub(crate) fn lossy(content: Cow<'_, [u8]>, encoding: Encoding) -> Cow<'_, str> {
     match content {
         Cow::Borrowed(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => Cow::Borrowed(text),
@@ -57,7 +57,7 @@ fn lossy_owned(bytes: &[u8], encoding: Encoding) -> String {
 
 /// The characters of UTF-8 in which surrogates may stand: `Err` holds a lone surrogate, or a byte (below 0x100) that
 /// belongs to no character.
-pub fn code_points(bytes: &[u8]) -> impl Iterator<Item = Result<char, u32>> + '_ {
+pub(crate) fn code_points(bytes: &[u8]) -> impl Iterator<Item = Result<char, u32>> + '_ {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let first = *rest.first()?;
@@ -84,7 +84,7 @@ pub fn code_points(bytes: &[u8]) -> impl Iterator<Item = Result<char, u32>> + '_
 }
 
 /// Undoes the escapes of a Python 2 string literal (`codecs.escape_decode`).
-pub fn unescape_string(raw: &[u8]) -> Vec<u8> {
+pub(crate) fn unescape_string(raw: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(raw.len());
     let mut bytes = raw.iter().copied().peekable();
     while let Some(b) = bytes.next() {
@@ -138,7 +138,7 @@ fn hex_value(digit: u8) -> u8 {
 
 /// Undoes the `raw-unicode-escape` codec: Latin-1 in which `\uXXXX` and `\UXXXXXXXX` stand for characters when an odd
 /// number of backslashes precedes the `u`. Gives UTF-8 with surrogates passed.
-pub fn decode_raw_unicode_escape(raw: &[u8]) -> Vec<u8> {
+pub(crate) fn decode_raw_unicode_escape(raw: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(raw.len());
     let mut rest = raw;
     while let Some((&b, tail)) = rest.split_first() {

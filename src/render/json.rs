@@ -12,7 +12,7 @@ use super::{Renderer, Report};
 
 /// Writes reports for programs.
 #[derive(Debug, Clone, Copy)]
-pub struct Json;
+pub(crate) struct Json;
 
 impl Renderer for Json {
     fn render(&self, report: &dyn Report, out: &mut dyn Write) -> io::Result<()> {
@@ -22,7 +22,7 @@ impl Renderer for Json {
 }
 
 /// Writes `value` compactly; what [`Report::write_json`] does for most reports.
-pub fn write<T: Serialize + ?Sized>(value: &T, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write<T: Serialize + ?Sized>(value: &T, out: &mut dyn Write) -> io::Result<()> {
     let mut gathered = Gathered { bytes: Vec::with_capacity(GATHERED_BYTES), out };
     value.serialize(&mut Serializer::with_formatter(&mut gathered, Visible)).map_err(io::Error::from)?;
     gathered.hand_on()

@@ -1,10 +1,10 @@
 //! Reports to text. A renderer takes finished data and writes it; it knows [`Document`]s, never commands.
 
 pub mod escape;
-pub mod json;
+pub(crate) mod json;
 #[cfg(feature = "cli")]
-pub mod table;
-pub mod tensor_print;
+pub(crate) mod table;
+pub(crate) mod tensor_print;
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use crate::message::Message;
 
 /// What a command found: it can be laid out for people and written for programs.
-pub trait Report {
+pub(crate) trait Report {
     /// The layout for people.
     fn document(&self) -> Document<'_>;
 
@@ -21,21 +21,21 @@ pub trait Report {
 }
 
 /// One way to write reports; a new output format is one more of these.
-pub trait Renderer {
+pub(crate) trait Renderer {
     /// Writes `report` whole, in many small writes: give it a buffered `out`, and flush that.
     fn render(&self, report: &dyn Report, out: &mut dyn Write) -> io::Result<()>;
 }
 
 /// Blocks from top to bottom. Texts are raw: the renderer escapes what is hostile.
 #[derive(Debug, Default)]
-pub struct Document<'a> {
+pub(crate) struct Document<'a> {
     /// From top to bottom.
     pub blocks: Vec<Block<'a>>,
 }
 
 /// One part of a document.
 #[derive(Debug)]
-pub enum Block<'a> {
+pub(crate) enum Block<'a> {
     /// A line as it is, however long.
     Line(Cell<'a>),
     /// A sentence, wrapped at blanks where the width is known.
@@ -50,7 +50,7 @@ pub enum Block<'a> {
 
 /// Rows under common columns.
 #[derive(Debug, Default)]
-pub struct Table<'a> {
+pub(crate) struct Table<'a> {
     /// From left to right.
     pub columns: Vec<Column>,
     /// Each with as many cells as there are columns.
@@ -59,7 +59,7 @@ pub struct Table<'a> {
 
 /// One column of a [`Table`].
 #[derive(Debug, Clone, Default)]
-pub struct Column {
+pub(crate) struct Column {
     /// Its title; a table whose titles are all empty has no header line.
     pub title: &'static str,
     /// On which side the blanks go.
@@ -72,7 +72,7 @@ pub struct Column {
 
 /// On which side of its column a cell stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Align {
+pub(crate) enum Align {
     /// Text.
     #[default]
     Left,
@@ -82,7 +82,7 @@ pub enum Align {
 
 /// How a column gives way when a row is wider than the terminal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Fit {
+pub(crate) enum Fit {
     /// Not at all; such columns move to a further line of each row when there are too many.
     #[default]
     Whole,
@@ -100,7 +100,7 @@ pub enum Fit {
 
 /// A text with a style.
 #[derive(Debug, Clone, Default)]
-pub struct Cell<'a> {
+pub(crate) struct Cell<'a> {
     /// Raw text of any origin.
     pub text: Cow<'a, str>,
     /// How it looks in colour.
@@ -109,7 +109,7 @@ pub struct Cell<'a> {
 
 /// What a text is, for output in colour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Style {
+pub(crate) enum Style {
     /// Nothing special.
     #[default]
     Plain,
@@ -125,7 +125,7 @@ pub enum Style {
 
 impl<'a> Cell<'a> {
     /// A text in a style.
-    pub fn new(text: impl Into<Cow<'a, str>>, style: Style) -> Self {
+    pub(crate) fn new(text: impl Into<Cow<'a, str>>, style: Style) -> Self {
         Cell { text: text.into(), style }
     }
 }
@@ -138,18 +138,18 @@ impl<'a, T: Into<Cow<'a, str>>> From<T> for Cell<'a> {
 
 impl Column {
     /// A column of text that never gives way.
-    pub fn left(title: &'static str) -> Self {
+    pub(crate) fn left(title: &'static str) -> Self {
         Column { title, ..Column::default() }
     }
 
     /// A column of numbers.
-    pub fn right(title: &'static str) -> Self {
+    pub(crate) fn right(title: &'static str) -> Self {
         Column { title, align: Align::Right, ..Column::default() }
     }
 
     /// The same column, giving way as said.
     #[must_use]
-    pub fn fit(mut self, fit: Fit) -> Self {
+    pub(crate) fn fit(mut self, fit: Fit) -> Self {
         self.fit = fit;
         self
     }
@@ -157,22 +157,22 @@ impl Column {
 
 impl<'a> Document<'a> {
     /// Adds a line that is never wrapped.
-    pub fn line(&mut self, cell: impl Into<Cell<'a>>) {
+    pub(crate) fn line(&mut self, cell: impl Into<Cell<'a>>) {
         self.blocks.push(Block::Line(cell.into()));
     }
 
     /// Adds a sentence.
-    pub fn prose(&mut self, cell: impl Into<Cell<'a>>) {
+    pub(crate) fn prose(&mut self, cell: impl Into<Cell<'a>>) {
         self.blocks.push(Block::Prose(cell.into()));
     }
 
     /// Adds a sentence that names settings.
-    pub fn message(&mut self, message: Message) {
+    pub(crate) fn message(&mut self, message: Message) {
         self.blocks.push(Block::Message(message));
     }
 
     /// Adds a table, with a gap above it when something stands there; nothing when it has no rows.
-    pub fn table(&mut self, table: Table<'a>) {
+    pub(crate) fn table(&mut self, table: Table<'a>) {
         if !table.rows.is_empty() {
             self.gap();
             self.blocks.push(Block::Table(table));
@@ -180,7 +180,7 @@ impl<'a> Document<'a> {
     }
 
     /// Adds an empty line, except at the top.
-    pub fn gap(&mut self) {
+    pub(crate) fn gap(&mut self) {
         if !self.blocks.is_empty() {
             self.blocks.push(Block::Gap);
         }

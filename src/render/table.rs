@@ -16,7 +16,7 @@ use crate::message::Voice;
 
 /// Writes reports for people.
 #[derive(Debug, Clone, Copy)]
-pub struct Text {
+pub(crate) struct Text {
     /// Columns of the terminal; `None` into a pipe or a file, where each row stays on one line whatever its width.
     pub width: Option<usize>,
     /// With terminal escapes for style.

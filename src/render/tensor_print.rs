@@ -24,7 +24,7 @@ const UNNAMED: &[Known] = &[DEFAULT, Known::Complex64, Known::Int64, Known::Bool
 
 /// One tensor, ready to be printed.
 #[derive(Debug, Clone)]
-pub struct TensorText {
+pub(crate) struct TensorText {
     /// The class, `tensor` for torch's own.
     pub class: String,
     /// It is a `torch.nn.Parameter`.
@@ -43,7 +43,7 @@ pub struct TensorText {
 
 /// In what form a tensor has its elements.
 #[derive(Debug, Clone)]
-pub enum Contents {
+pub(crate) enum Contents {
     /// One after the other.
     Strided(Elements),
     /// As integers with a scale.
@@ -71,7 +71,7 @@ impl Contents {
 
 /// What the integers of a quantized tensor stand for.
 #[derive(Debug, Clone)]
-pub enum Scale {
+pub(crate) enum Scale {
     /// One scale and zero point for all.
     PerTensor {
         /// torch's name of the scheme: `per_tensor_affine`.
@@ -96,7 +96,7 @@ pub enum Scale {
 
 /// Prints a tensor to `out`, every element of it when `full`, with a newline at the end. Errors are those of reading
 /// (a [`crate::error::Error`] inside) and of `out`; what can be known before is found before anything is printed.
-pub fn print(tensor: &TensorText, full: bool, limits: &Limits, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn print(tensor: &TensorText, full: bool, limits: &Limits, out: &mut dyn Write) -> io::Result<()> {
     for elements in tensor.contents.elements() {
         elements.validate(limits)?;
         numeric(&elements.dtype)?;

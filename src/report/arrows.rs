@@ -3,7 +3,7 @@
 use crate::render::{Align, Cell, Column, Document, Fit, Style, Table};
 
 /// What was, and what is.
-pub fn arrows<'a>(rows: impl Iterator<Item = (String, Cell<'a>)>) -> Document<'a> {
+pub(crate) fn arrows<'a>(rows: impl Iterator<Item = (String, Cell<'a>)>) -> Document<'a> {
     let mut document = Document::default();
     let arrow = Column { align: Align::Left, ..Column::default() };
     document.table(Table {

@@ -87,10 +87,10 @@ fn verdict(findings: &[Finding]) -> &'static str {
 
 impl Check {
     /// The name of the JSON schema.
-    pub const SCHEMA: &'static str = "ckpt.check/1";
+    pub(crate) const SCHEMA: &'static str = "ckpt.check/1";
 
     /// Of what was found in the input that is called so.
-    pub fn new(file: String, examined: Examined) -> Self {
+    pub(crate) fn new(file: String, examined: Examined) -> Self {
         Check {
             schema: Check::SCHEMA,
             file,
@@ -105,7 +105,7 @@ impl Check {
     }
 
     /// Whether a finding is at least this severe.
-    pub fn has(&self, severity: Severity) -> bool {
+    pub(crate) fn has(&self, severity: Severity) -> bool {
         self.findings.iter().any(|finding| finding.severity >= severity)
     }
 
@@ -212,7 +212,7 @@ impl Report for Check {
 
 /// Inputs, at least one, each on one line; as JSON the whole of each.
 #[derive(Debug, Default)]
-pub struct Lines(pub Vec<Check>);
+pub(crate) struct Lines(pub Vec<Check>);
 
 impl Report for Lines {
     fn document(&self) -> Document<'_> {
@@ -253,7 +253,7 @@ pub struct Summary {
 
 impl Summary {
     /// Counts one input.
-    pub fn add(&mut self, verdict: &str) {
+    pub(crate) fn add(&mut self, verdict: &str) {
         let count = match verdict {
             "ok" => &mut self.ok,
             "warning" => &mut self.warning,
@@ -293,7 +293,7 @@ impl Report for Summary {
 
 /// An empty line between two reports; nothing in JSON.
 #[derive(Debug, Clone, Copy)]
-pub struct Blank;
+pub(crate) struct Blank;
 
 impl Report for Blank {
     fn document(&self) -> Document<'_> {

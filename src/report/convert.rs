@@ -59,7 +59,7 @@ pub struct Overflowed {
 
 impl Conversion {
     /// Which tensors overflowed, for people.
-    pub fn overflow_note(&self) -> Option<String> {
+    pub(crate) fn overflow_note(&self) -> Option<String> {
         let dtype = self.dtype.as_deref().unwrap_or_default();
         let each = |found: &Overflowed| {
             let values = if found.values == 1 { "value" } else { "values" };
@@ -70,7 +70,7 @@ impl Conversion {
     }
 
     /// Which tensors kept their type, for people.
-    pub fn not_cast_note(&self) -> Option<String> {
+    pub(crate) fn not_cast_note(&self) -> Option<String> {
         let names = some_of(self.not_cast.iter().cloned());
         (!names.is_empty()).then(|| format!("not cast: {names}"))
     }

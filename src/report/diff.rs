@@ -216,10 +216,10 @@ impl Changed {
 
 impl Diff {
     /// The name of the JSON schema.
-    pub const SCHEMA: &'static str = "ckpt.diff/1";
+    pub(crate) const SCHEMA: &'static str = "ckpt.diff/1";
 
     /// Counts the lists and says whether there was any difference.
-    pub fn conclude(&mut self) {
+    pub(crate) fn conclude(&mut self) {
         let len = |n: usize| n as u64;
         self.counts = Counts {
             only_a: len(self.only_a.len()),
@@ -234,13 +234,13 @@ impl Diff {
     }
 
     /// How many differences there are, of any kind.
-    pub fn differences(&self) -> u64 {
+    pub(crate) fn differences(&self) -> u64 {
         let counts = &self.counts;
         counts.only_a + counts.only_b + counts.changed + counts.values + counts.renamed
     }
 
     /// Sorts the changed tensors, stably.
-    pub fn sort(&mut self, by: SortBy) {
+    pub(crate) fn sort(&mut self, by: SortBy) {
         if by == SortBy::Change {
             let size = |changed: &Changed| {
                 let numbers = &changed.numbers;
@@ -259,7 +259,7 @@ impl Diff {
     }
 
     /// Keeps the first `most` entries of each list; the counts stay.
-    pub fn keep_top(&mut self, most: usize) {
+    pub(crate) fn keep_top(&mut self, most: usize) {
         self.only_a.truncate(most);
         self.only_b.truncate(most);
         self.changed.truncate(most);

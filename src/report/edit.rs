@@ -47,7 +47,7 @@ pub struct Row {
 
 impl Edits {
     /// The name of this JSON schema.
-    pub const SCHEMA: &'static str = "ckpt.edit/1";
+    pub(crate) const SCHEMA: &'static str = "ckpt.edit/1";
 }
 
 impl Report for Edits {

@@ -45,7 +45,7 @@ pub struct Written {
 
 impl Extraction {
     /// The schema's name.
-    pub const SCHEMA: &'static str = "ckpt.extract/1";
+    pub(crate) const SCHEMA: &'static str = "ckpt.extract/1";
 }
 
 impl Report for Extraction {

@@ -5,7 +5,7 @@ use serde_json::Number;
 const UNITS: &[&str] = &["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 /// A size with three digits: `432 B`, `5.92 KiB`, `1.44 MiB`.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     if bytes < 1024 {
         return format!("{bytes} B");
     }
@@ -25,7 +25,7 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// A count with its thousands apart: `1,234,567`.
-pub fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -38,22 +38,22 @@ pub fn count(n: u64) -> String {
 }
 
 /// A count and what is counted: `1 tensor`, `40 tensors`.
-pub fn counted(n: u64, thing: &str) -> String {
+pub(crate) fn counted(n: u64, thing: &str) -> String {
     format!("{} {thing}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
 /// Names that a message spells out.
-pub const SOME: usize = 8;
+pub(crate) const SOME: usize = 8;
 
 /// The first few, and how many more: `a, b and 3 more`.
-pub fn some_of(names: impl ExactSizeIterator<Item = String>) -> String {
+pub(crate) fn some_of(names: impl ExactSizeIterator<Item = String>) -> String {
     let more = names.len().saturating_sub(SOME);
     let shown = names.take(SOME).collect::<Vec<_>>().join(", ");
     if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
 /// A shape as torch writes it: `[4, 3, 3, 3]`.
-pub fn shape(dims: &[i64]) -> String {
+pub(crate) fn shape(dims: &[i64]) -> String {
     use std::fmt::Write;
     let mut text = String::from("[");
     for (i, dim) in dims.iter().enumerate() {
@@ -65,7 +65,7 @@ pub fn shape(dims: &[i64]) -> String {
 }
 
 /// A number with four significant digits, as C's `%.4g` has it, but whole numbers below a million in full.
-pub fn significant(x: f64) -> String {
+pub(crate) fn significant(x: f64) -> String {
     if !x.is_finite() {
         return x.to_string();
     }
@@ -86,7 +86,7 @@ pub fn significant(x: f64) -> String {
 }
 
 /// A JSON number with four significant digits; whole numbers below a million in full.
-pub fn number(n: &Number) -> String {
+pub(crate) fn number(n: &Number) -> String {
     n.as_f64().map_or_else(|| n.to_string(), significant)
 }
 

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 /// The bytes of a name in base64; nothing where it is UTF-8 and needs none.
-pub fn file_bytes(name: &Path) -> Option<String> {
+pub(crate) fn file_bytes(name: &Path) -> Option<String> {
     match name.to_str() {
         Some(_) => None,
         None => Some(STANDARD.encode(name.as_os_str().as_encoded_bytes())),

@@ -9,7 +9,7 @@ use crate::render::{Cell, Column, Document, Fit, Report, Style, Table, json};
 
 /// One archive. Fields stand in the order of the JSON.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct ArchiveListing {
+pub(crate) struct ArchiveListing {
     /// Always [`ArchiveListing::SCHEMA`].
     pub schema: &'static str,
     /// The input as given.
@@ -32,7 +32,7 @@ pub struct ArchiveListing {
 
 /// One checkpoint in an archive, or a member that may be one and cannot be read.
 #[derive(Debug, Clone, Default, serde::Serialize)]
-pub struct ArchivedRow {
+pub(crate) struct ArchivedRow {
     /// The member, with further ones behind it where archives nest.
     pub name: String,
     /// What names it on a command line: `ARCHIVE::member`.
@@ -57,15 +57,15 @@ pub struct ArchivedRow {
 
 impl ArchiveListing {
     /// The name of the JSON schema.
-    pub const SCHEMA: &'static str = "ckpt.ls-archive/1";
+    pub(crate) const SCHEMA: &'static str = "ckpt.ls-archive/1";
 
     /// Whether there is more to list than that all is encrypted.
-    pub fn says_more_than_encrypted(&self) -> bool {
+    pub(crate) fn says_more_than_encrypted(&self) -> bool {
         self.checkpoints.iter().any(|row| !row.is_encrypted)
     }
 
     /// Puts the checkpoints in an order.
-    pub fn sort(&mut self, by: SortBy, reverse: bool) {
+    pub(crate) fn sort(&mut self, by: SortBy, reverse: bool) {
         match by {
             SortBy::File => {}
             SortBy::Name => self.checkpoints.sort_by(|a, b| a.name.cmp(&b.name)),
@@ -120,7 +120,7 @@ impl Report for ArchiveListing {
 
 /// What names the checkpoints on a command line, one per line (`--names`); as JSON an array.
 #[derive(Debug)]
-pub struct Addresses<'a>(pub &'a ArchiveListing);
+pub(crate) struct Addresses<'a>(pub &'a ArchiveListing);
 
 impl Report for Addresses<'_> {
     fn document(&self) -> Document<'_> {

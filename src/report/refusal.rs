@@ -8,7 +8,7 @@ use crate::render::{Document, Report, json};
 
 /// What is wrong with an input, and where.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// Always [`Refusal::SCHEMA`].
     pub schema: &'static str,
     /// The path as given; `-` for standard input.
@@ -28,11 +28,11 @@ pub struct Refusal {
 
 impl Refusal {
     /// The name of the JSON schema.
-    pub const SCHEMA: &'static str = "ckpt.error/1";
+    pub(crate) const SCHEMA: &'static str = "ckpt.error/1";
 
     /// Of an error, outer causes first, that was met while `file` was read; causes that only name the file are left out.
     /// Settings are called as `voice` has them.
-    pub fn new<'e>(
+    pub(crate) fn new<'e>(
         file: &str,
         causes: impl Iterator<Item = &'e (dyn std::error::Error + 'static)>,
         voice: Voice,

@@ -64,7 +64,7 @@ impl Row {
 
 impl Renaming {
     /// The name of this JSON schema.
-    pub const SCHEMA: &'static str = "ckpt.rename/1";
+    pub(crate) const SCHEMA: &'static str = "ckpt.rename/1";
 }
 
 impl Report for Renaming {

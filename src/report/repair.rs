@@ -55,10 +55,10 @@ pub enum Action {
 
 impl Repair {
     /// The name of this JSON schema.
-    pub const SCHEMA: &'static str = "ckpt.repair/1";
+    pub(crate) const SCHEMA: &'static str = "ckpt.repair/1";
 
     /// Of a file that nothing is known of yet.
-    pub fn new(file: &str, action: Action) -> Self {
+    pub(crate) fn new(file: &str, action: Action) -> Self {
         Repair {
             schema: Self::SCHEMA,
             file: file.to_owned(),
@@ -73,7 +73,7 @@ impl Repair {
     }
 
     /// All of it in sentences, the notes last.
-    pub fn told(&self) -> Vec<Message> {
+    pub(crate) fn told(&self) -> Vec<Message> {
         let mut told = Vec::new();
         if self.action == Action::Nothing {
             let otherwise = if self.verified { ", and no checksum says otherwise" } else { "" };

@@ -1,7 +1,7 @@
 //! Words as a shell takes them, for commands that messages propose.
 
 /// A word for a POSIX shell, in quotes where it needs them.
-pub fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_-./@%+=:,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

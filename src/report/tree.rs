@@ -20,7 +20,7 @@ const MAX_LEVELS: usize = 128;
 
 /// A listing's tensors as a tree.
 #[derive(Debug)]
-pub struct Tree<'a> {
+pub(crate) struct Tree<'a> {
     listing: &'a Listing,
     // each before what lies below it; the first is the top object
     nodes: Vec<Node<'a>>,
@@ -68,7 +68,7 @@ struct Fields<'a> {
 impl<'a> Tree<'a> {
     /// Rolls up `listing`. Nodes deeper than `depth` are counted in their parents only; the top object has depth 0.
     /// More than `max_nodes` nodes are refused.
-    pub fn new(listing: &'a Listing, depth: Option<usize>, max_nodes: u64) -> Result<Self> {
+    pub(crate) fn new(listing: &'a Listing, depth: Option<usize>, max_nodes: u64) -> Result<Self> {
         let classes: HashMap<&str, &str> = listing.modules.iter().map(|(n, c)| (n.as_str(), c.as_str())).collect();
         let top = Node { class: listing.root_type.as_deref(), ..Node::default() };
         let mut buds = vec![Bud { node: top, ..Bud::default() }];

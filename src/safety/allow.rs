@@ -46,14 +46,14 @@ struct Met {
 
 impl Allow {
     /// Takes in a glob; says what is wrong with one that is none.
-    pub fn add(&mut self, glob: &str, must_match: bool) -> Result<(), String> {
+    pub(crate) fn add(&mut self, glob: &str, must_match: bool) -> Result<(), String> {
         let matcher = Matcher::of_glob(glob, Reach::Names)?;
         self.rules.push(Rule { glob: glob.to_owned(), matcher, must_match, has_matched: AtomicBool::new(false) });
         Ok(())
     }
 
     /// Takes in a list: one glob on each line, `#` begins a comment. Says which line is none.
-    pub fn add_list(&mut self, text: &str) -> Result<(), String> {
+    pub(crate) fn add_list(&mut self, text: &str) -> Result<(), String> {
         for (number, line) in text.lines().enumerate() {
             let glob = line.split('#').next().unwrap_or_default().trim();
             if !glob.is_empty() {
@@ -64,7 +64,7 @@ impl Allow {
     }
 
     /// Takes in a list that a file holds. Errors name it.
-    pub fn add_file(&mut self, path: &Path) -> Result<()> {
+    pub(crate) fn add_file(&mut self, path: &Path) -> Result<()> {
         let mut add = || {
             let len = fs::metadata(path)?.len();
             if len > MAX_LIST_BYTES {
@@ -77,7 +77,7 @@ impl Allow {
 
     /// Marks what is allowed of an examined file, takes back what was found about it, and gives the dangerous globals that
     /// only globs match: they stay what they are.
-    pub fn apply(&self, examined: &mut Examined) -> Vec<String> {
+    pub(crate) fn apply(&self, examined: &mut Examined) -> Vec<String> {
         let (mut taken_back, mut added, mut refused) = (BTreeSet::new(), Vec::new(), Vec::new());
         for global in &mut examined.globals {
             let (is_matched, is_exact) = self.matches(&global.name);
@@ -132,7 +132,7 @@ impl Allow {
     }
 
     /// What is wrong with globs that had to match something and did not.
-    pub fn unmatched(&self) -> Option<Message> {
+    pub(crate) fn unmatched(&self) -> Option<Message> {
         let idle = |rule: &&Rule| rule.must_match && !rule.has_matched.load(Ordering::Relaxed);
         let idle: Vec<&Rule> = self.rules.iter().filter(idle).take(MAX_TOLD).collect();
         let names = if idle.is_empty() { Vec::new() } else { self.names() };
@@ -144,7 +144,7 @@ impl Allow {
     }
 
     /// The globals that nothing is known of, over all inputs, as a list for [`Allow::add_list`].
-    pub fn list_of_unknown(&self) -> String {
+    pub(crate) fn list_of_unknown(&self) -> String {
         let mut text = String::from("# Globals that ckpt check does not know. Review each before you allow it.\n");
         let Ok(met) = self.met.lock() else { return text };
         // what would be a pattern, a comment or several lines as it stands is for nobody to allow by a list

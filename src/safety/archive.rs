@@ -26,14 +26,14 @@ const SOURCES: &[&str] = &[".py", ".pyc"];
 const MAX_TOLD: usize = 20;
 
 /// An input, or a checkpoint in one, and what there is to say of it.
-pub type Named = (String, Result<Examined>);
+pub(crate) type Named = (String, Result<Examined>);
 
 /// Checkpoints of an archive that are examined at once.
 const BATCH: usize = 32;
 
 /// Examines one file; where it is an archive of checkpoints, the archive itself and each checkpoint in it. `path` is its
 /// name, `shown` what people call it. Fails as [`examine`] does.
-pub fn examine_all(path: &Path, contents: &Contents, shown: &str, depth: Depth) -> Result<Vec<Named>> {
+pub(crate) fn examine_all(path: &Path, contents: &Contents, shown: &str, depth: Depth) -> Result<Vec<Named>> {
     let (source, limits) = (&contents.source, &contents.limits);
     if let Some(examined) = examine_one(path, source, limits, depth)? {
         return Ok(vec![(shown.to_owned(), Ok(examined))]);

@@ -35,7 +35,7 @@ pub struct SortedGlobal {
 
 impl SortedGlobal {
     /// What there is to say of it.
-    pub fn finding(&self) -> Option<Finding> {
+    pub(crate) fn finding(&self) -> Option<Finding> {
         let how = if self.used.called > 0 { "is called" } else { "is named" };
         let shown = self.used.call.as_ref().unwrap_or(&self.name);
         let (severity, code, message) = match self.status {
@@ -119,7 +119,12 @@ fn takes_long(zip: &Zip) -> bool {
 const AT_ONCE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;
 
 /// The same, but nothing for an archive that is no checkpoint: those in it are to be examined.
-pub fn examine_one(name: &Path, source: &SharedSource, limits: &Limits, depth: Depth) -> Result<Option<Examined>> {
+pub(crate) fn examine_one(
+    name: &Path,
+    source: &SharedSource,
+    limits: &Limits,
+    depth: Depth,
+) -> Result<Option<Examined>> {
     examine_unless(name, source, limits, depth, true)
 }
 
@@ -217,11 +222,11 @@ impl Examined {
 }
 
 /// A file of a checkpoint of several: its name and its bytes.
-pub type Part = (String, Result<SharedSource>);
+pub(crate) type Part = (String, Result<SharedSource>);
 
 /// Examines a checkpoint of several files; `opened` is all of them as one. Shards are examined each like a file of its own,
 /// of other parts only the pickles are looked at.
-pub fn examine_several(
+pub(crate) fn examine_several(
     parts: impl Iterator<Item = Part>,
     are_shards: bool,
     opened: Result<Checkpoint>,
@@ -272,7 +277,7 @@ fn part(source: &SharedSource, is_shard: bool, limits: &Limits, depth: Depth) ->
 }
 
 /// What there is to say of an index that was refused.
-pub fn examine_refused(e: Error) -> Result<Examined> {
+pub(crate) fn examine_refused(e: Error) -> Result<Examined> {
     Ok(Examined { findings: vec![refused(e)?], ..Examined::default() })
 }
 
@@ -360,7 +365,7 @@ impl Examined {
     }
 
     /// Makes it a finding that torch does not open the file with `weights_only=True`.
-    pub fn require_weights_only(&mut self) {
+    pub(crate) fn require_weights_only(&mut self) {
         if let Some(verdict) = self.weights_only.as_ref().filter(|verdict| !verdict.opens) {
             let mut message = format!("torch {} does not open it with weights_only=True", verdict.torch);
             if let Some(reason) = verdict.reasons.first() {

@@ -21,7 +21,7 @@ pub enum Severity {
 
 impl Severity {
     /// The name in reports.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Severity::Info => "info",
             Severity::Warning => "warning",
@@ -56,13 +56,13 @@ pub struct Finding {
 
 impl Finding {
     /// A finding at `place`; an empty place is the whole file.
-    pub fn new(severity: Severity, code: &'static str, message: impl Into<String>, place: &str) -> Self {
+    pub(crate) fn new(severity: Severity, code: &'static str, message: impl Into<String>, place: &str) -> Self {
         let place = (!place.is_empty()).then(|| place.to_owned());
         Finding { severity, code, message: message.into(), place, advice: None }
     }
 
     /// What an error says, at `place`.
-    pub fn of_error(severity: Severity, code: &'static str, e: &Error, place: &str) -> Self {
+    pub(crate) fn of_error(severity: Severity, code: &'static str, e: &Error, place: &str) -> Self {
         Finding { advice: e.advice().cloned(), ..Finding::new(severity, code, e.without_advice(fields), place) }
     }
 }

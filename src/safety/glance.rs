@@ -7,7 +7,7 @@ use super::scan::loose;
 use crate::pickle::{Graph, Node, NodeId};
 
 /// A dangerous global that a pickle names: its name, and what it does.
-pub fn dangerous(graph: &Graph) -> Option<(String, &'static str)> {
+pub(crate) fn dangerous(graph: &Graph) -> Option<(String, &'static str)> {
     // each distinct name is judged once, however often a pickle names it
     let mut seen: FxHashMap<(String, String), bool> = FxHashMap::default();
     let mut conditional: Vec<(NodeId, String, String)> = Vec::new();

@@ -33,7 +33,7 @@ pub enum Status {
 
 /// How a global may be used and do no harm, that is dangerous otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Condition {
+pub(crate) enum Condition {
     /// Loads the bytes it is called with: those are looked at.
     Loads,
     /// `functools.partial`, with something harmless.
@@ -58,13 +58,13 @@ pub enum Condition {
 
 impl Condition {
     /// Whether only what calls the global can do harm, and not one that just keeps it.
-    pub fn is_of_calls(self) -> bool {
+    pub(crate) fn is_of_calls(self) -> bool {
         matches!(self, Condition::Partial | Condition::TypeName | Condition::Init(_) | Condition::Made)
     }
 }
 
 /// Which condition a global is under.
-pub fn condition(module: &str, name: &str) -> Option<Condition> {
+pub(crate) fn condition(module: &str, name: &str) -> Option<Condition> {
     if constructor(module, name) == Some(Constructor::LoadFromBytes) {
         return Some(Condition::Loads);
     }
@@ -91,7 +91,7 @@ fn is_only_made(module: &str, name: &str) -> bool {
 }
 
 /// Sorts a global by what it is and how it is used: `is_bound` when every use of it keeps to its condition.
-pub fn judge(module: &str, name: &str, is_bound: bool) -> Status {
+pub(crate) fn judge(module: &str, name: &str, is_bound: bool) -> Status {
     match (condition(module, name), is_bound) {
         (None, _) => classify(module, name),
         (Some(_), true) => Status::Known,
@@ -145,12 +145,12 @@ const PURE_METHODS: &[&str] = &[
 ];
 
 /// Whether `operator.methodcaller` of this method computes and does nothing else.
-pub fn is_pure_method(name: &str) -> bool {
+pub(crate) fn is_pure_method(name: &str) -> bool {
     PURE_METHODS.binary_search(&name).is_ok()
 }
 
 /// An attribute that leads neither to modules nor to the insides of classes and functions.
-pub fn is_inert_attribute(name: &str) -> bool {
+pub(crate) fn is_inert_attribute(name: &str) -> bool {
     !name.is_empty() && !name.starts_with("__") && !ROADS.contains(&name) && !kinds::is_stdlib(name)
 }
 
@@ -158,7 +158,7 @@ pub fn is_inert_attribute(name: &str) -> bool {
 const MAX_HOPS: usize = 8;
 
 /// Sorts a global by its module and qualified name: by the worst of what versions of Python have there.
-pub fn classify(module: &str, name: &str) -> Status {
+pub(crate) fn classify(module: &str, name: &str) -> Status {
     // a transfer as text put a CR before the end of each line: nothing of that name can be imported, so what it was counts
     let [module, name] = [module, name].map(|text| text.strip_suffix('\r').unwrap_or(text));
     let mut open = vec![(module.to_owned(), name.to_owned())];
@@ -274,7 +274,7 @@ fn classify_here(module: &str, name: &str) -> Status {
 }
 
 /// Whether a global is dangerous by its name, and not only because nothing else is known of it.
-pub fn is_named_dangerous(module: &str, name: &str) -> bool {
+pub(crate) fn is_named_dangerous(module: &str, name: &str) -> bool {
     !is_known(module, name) && danger(module, name).is_some()
 }
 

@@ -29,7 +29,7 @@ pub struct Depth {
 }
 
 /// What is wrong with a checkpoint that could be opened.
-pub fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec<Finding>> {
+pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     storages(checkpoint, &mut found);
     tensors(checkpoint, &mut found)?;
@@ -47,7 +47,7 @@ pub fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec<Findin
 }
 
 /// The code of the finding that an error is.
-pub fn code(kind: ErrorKind) -> &'static str {
+pub(crate) fn code(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Truncated => "truncated",
         ErrorKind::Limit => "limit",
@@ -57,7 +57,7 @@ pub fn code(kind: ErrorKind) -> &'static str {
 }
 
 /// What a file that could not be opened tells, and how much of an archive without its end is there.
-pub fn of_broken(source: &SharedSource, e: &Error, limits: &Limits) -> Result<Vec<Finding>> {
+pub(crate) fn of_broken(source: &SharedSource, e: &Error, limits: &Limits) -> Result<Vec<Finding>> {
     let place = match (e.member(), e.offset()) {
         (Some(member), Some(offset)) => format!("{member}, byte {offset}"),
         (Some(member), None) => member.to_owned(),
@@ -193,12 +193,12 @@ const TOGETHER: usize = 64;
 
 /// Every member's data against its CRC-32, members in parallel. `torch.serialization.set_crc32_options(False)` has 0
 /// written for it, in the directory and in the data descriptor.
-pub fn checksums(zip: &Zip, found: &mut Vec<Finding>) -> Result<()> {
+pub(crate) fn checksums(zip: &Zip, found: &mut Vec<Finding>) -> Result<()> {
     checksums_of(zip, |_| true, found)
 }
 
 /// The same of the members that are `wanted`.
-pub fn checksums_of(zip: &Zip, wanted: impl Fn(&Member) -> bool, found: &mut Vec<Finding>) -> Result<()> {
+pub(crate) fn checksums_of(zip: &Zip, wanted: impl Fn(&Member) -> bool, found: &mut Vec<Finding>) -> Result<()> {
     let has_data = |member: &&Member| member.is_whole && !member.is_dir() && member.size > 0;
     let members: Vec<_> = zip.members.iter().filter(has_data).filter(|member| wanted(member)).collect();
     let sum = |ahead: &mut Ahead, member: &&Member| -> Sum {

@@ -16,7 +16,7 @@ use crate::progress::Silent;
 
 /// What each tensor of floating type shows. Views of the same storage are looked at one by one, a tensor that has
 /// several names once.
-pub fn numerics(checkpoint: &Checkpoint) -> Result<Vec<Finding>> {
+pub(crate) fn numerics(checkpoint: &Checkpoint) -> Result<Vec<Finding>> {
     let names = checkpoint.names(&checkpoint.top())?;
     let mut seen = HashSet::new();
     let tensors: Vec<(String, TensorId)> = names

@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 1 << 30;
 const COLUMNS: u64 = 8 << 10;
 
 /// What breaks the rules: each sparse tensor's name, and which rule.
-pub fn broken(checkpoint: &Checkpoint) -> Result<Vec<(String, String)>> {
+pub(crate) fn broken(checkpoint: &Checkpoint) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     if !checkpoint.tensors.iter().any(Tensor::is_sparse) {
         return Ok(found);

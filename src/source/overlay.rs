@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 
 /// The bytes below with others over them.
 #[derive(Debug)]
-pub struct Overlay {
+pub(crate) struct Overlay {
     below: SharedSource,
     /// By first byte; none overlap.
     over: Vec<(u64, SharedSource)>,
@@ -13,7 +13,7 @@ pub struct Overlay {
 
 impl Overlay {
     /// `below` with each of the others from a byte of it on. Fails where one reaches beyond its end, or two overlap.
-    pub fn over(below: SharedSource, mut over: Vec<(u64, SharedSource)>) -> Result<Self> {
+    pub(crate) fn over(below: SharedSource, mut over: Vec<(u64, SharedSource)>) -> Result<Self> {
         over.retain(|(_, bytes)| !bytes.is_empty());
         over.sort_by_key(|(at, _)| *at);
         let mut end = 0;

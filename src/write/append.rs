@@ -16,7 +16,7 @@ use crate::source::{SharedSource, read_vec};
 
 const BLOCK_BYTES: u64 = 1 << 20;
 /// What is appended at most: an edit that was interrupted is looked for in the last gibibyte of a file.
-pub const MAX_BYTES: u64 = 512 << 20;
+pub(crate) const MAX_BYTES: u64 = 512 << 20;
 /// torch's padding (`caffe2/serialize/inline_container.cc`), and where the bytes of storages begin.
 pub(super) const PADDING_FIELD: u16 = u16::from_le_bytes(*b"FB");
 const ALIGNMENT: u64 = 64;
@@ -116,7 +116,7 @@ pub fn append(medium: &mut dyn Medium, zip: &Zip, members: &[NewMember]) -> Resu
 }
 
 /// Finishes or undoes an edit that was interrupted, in the same order.
-pub fn mend(medium: &mut dyn Medium, unfinished: &Interrupted) -> Result<()> {
+pub(crate) fn mend(medium: &mut dyn Medium, unfinished: &Interrupted) -> Result<()> {
     match &unfinished.finish {
         Some(finish) => {
             medium.set_len(finish.at)?;

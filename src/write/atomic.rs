@@ -8,9 +8,10 @@ mod output;
 mod target;
 mod temporary;
 
-pub use output::Output;
+pub(crate) use output::Output;
 pub(super) use target::directory;
-pub use target::{Memory, Target, is_same_file};
+pub(crate) use target::is_same_file;
+pub use target::{Memory, Target};
 pub(super) use temporary::held;
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ const BLOCK_BYTES: usize = 256 << 10;
 
 /// Where the bytes come from.
 #[derive(Debug, Clone)]
-pub enum Content {
+pub(crate) enum Content {
     /// Bytes as they are.
     Raw {
         /// All of it is copied.
@@ -43,7 +43,7 @@ pub enum Content {
 
 /// What writing a content found out.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Written {
+pub(crate) struct Written {
     /// The CRC-32 of the bytes, where it was asked for.
     pub crc: u32,
     /// Finite elements that a cast made infinite.
@@ -52,7 +52,7 @@ pub struct Written {
 
 /// Finite elements of one of the contents of a file that a cast made infinite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Overflow {
+pub(crate) struct Overflow {
     /// Which content, in the order in which they were given.
     pub place: usize,
     /// How many elements.
@@ -68,7 +68,7 @@ impl Overflow {
 
 impl Content {
     /// A storage that a checkpoint was found to need, copied as it lies there where that is possible.
-    pub fn of_storage(storage: &NewStorage) -> Result<Self> {
+    pub(crate) fn of_storage(storage: &NewStorage) -> Result<Self> {
         let elements = storage.elements();
         if storage.cast.is_some() || !elements.is_plain() || !elements.is_contiguous() {
             return Ok(Content::Elements { elements, cast: storage.cast.clone() });
@@ -80,7 +80,7 @@ impl Content {
     }
 
     /// Bytes in all. Errors as [`Elements::validate`].
-    pub fn bytes(&self, limits: &Limits) -> Result<u64> {
+    pub(crate) fn bytes(&self, limits: &Limits) -> Result<u64> {
         match self {
             Content::Raw { source, .. } => Ok(source.len()),
             Content::Elements { elements, cast } => {
@@ -104,7 +104,13 @@ impl Content {
     }
 
     /// Writes the bytes. With `with_crc` their CRC-32 is found where the input does not state it.
-    pub fn write(&self, out: &mut Output, with_crc: bool, limits: &Limits, progress: &dyn Progress) -> Result<Written> {
+    pub(crate) fn write(
+        &self,
+        out: &mut Output,
+        with_crc: bool,
+        limits: &Limits,
+        progress: &dyn Progress,
+    ) -> Result<Written> {
         let advance = |bytes| progress.advance(bytes);
         let stated = match self {
             Content::Raw { crc, .. } => *crc,

@@ -12,7 +12,7 @@ use crate::message::Setting;
 use crate::write::numerals;
 
 /// Fails when a tensor is no table: more than two dimensions, or elements that are no numbers.
-pub fn check(elements: &Elements) -> Result<()> {
+pub(crate) fn check(elements: &Elements) -> Result<()> {
     let rank = elements.shape.len();
     if rank > 2 {
         let what = format!("a tensor of {rank} dimensions is no table");
@@ -23,7 +23,7 @@ pub fn check(elements: &Elements) -> Result<()> {
 
 /// Writes rows; a tensor of one dimension has one value in each. Complex numbers are Python's `(1+2j)`. Errors are those
 /// of [`check`], of reading and of `out`.
-pub fn write(elements: &Elements, limits: &Limits, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(elements: &Elements, limits: &Limits, out: &mut dyn Write) -> io::Result<()> {
     check(elements)?;
     let columns = elements.shape.get(1).copied().unwrap_or(1);
     numerals::for_each(elements, limits, &mut |position, number| {

@@ -14,7 +14,7 @@ use crate::write::leftovers;
 
 /// A new directory that appears with all its files or not at all. Removed when dropped.
 #[derive(Debug)]
-pub struct NewTree {
+pub(crate) struct NewTree {
     made: TempDir,
     target: PathBuf,
     _lock: Option<File>,
@@ -23,7 +23,7 @@ pub struct NewTree {
 
 impl NewTree {
     /// Begins a directory for `target`, which must not be there.
-    pub fn beside(target: &Path) -> Result<Self> {
+    pub(crate) fn beside(target: &Path) -> Result<Self> {
         if let Some(url) = url(target) {
             return Err(url);
         }
@@ -47,12 +47,12 @@ impl NewTree {
     }
 
     /// Where its files go meanwhile.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.made.path()
     }
 
     /// Gives it its name.
-    pub fn commit(self) -> Result<()> {
+    pub(crate) fn commit(self) -> Result<()> {
         fs::rename(self.made.path(), &self.target)?;
         // it has another name now, so there is nothing left to remove
         let _ = self.made.keep();
@@ -62,14 +62,14 @@ impl NewTree {
 
 /// A directory that was made for files to come: removed again while nothing is in it.
 #[derive(Debug)]
-pub struct NewDirectory {
+pub(crate) struct NewDirectory {
     path: PathBuf,
     _guard: interrupt::Guard,
 }
 
 impl NewDirectory {
     /// Makes the directory; nothing when it is there already.
-    pub fn make(path: &Path) -> io::Result<Option<Self>> {
+    pub(crate) fn make(path: &Path) -> io::Result<Option<Self>> {
         if path.is_dir() {
             return Ok(None);
         }

@@ -49,12 +49,13 @@ const EXTENSIONS: &[(&str, Option<Format>, Option<Format>)] = &[
 
 impl Format {
     /// Those that hold a whole checkpoint.
-    pub const OF_CHECKPOINTS: [Format; 4] = [F::Torch, F::TorchLegacy, F::Safetensors, F::Npz];
+    pub(crate) const OF_CHECKPOINTS: [Format; 4] = [F::Torch, F::TorchLegacy, F::Safetensors, F::Npz];
     /// Those that a part of a checkpoint is written in.
-    pub const OF_PARTS: [Format; 8] = [F::Npy, F::Npz, F::Json, F::Csv, F::Bin, F::Png, F::Safetensors, F::Torch];
+    pub(crate) const OF_PARTS: [Format; 8] =
+        [F::Npy, F::Npz, F::Json, F::Csv, F::Bin, F::Png, F::Safetensors, F::Torch];
 
     /// Its name, as options and reports have it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             F::Torch => "torch",
             F::TorchLegacy => "torch-legacy",
@@ -69,40 +70,40 @@ impl Format {
     }
 
     /// The format of a checkpoint that is written to `path`.
-    pub fn of_checkpoint(path: &Path) -> Option<Self> {
+    pub(crate) fn of_checkpoint(path: &Path) -> Option<Self> {
         let extension = extension(path)?;
         EXTENSIONS.iter().find(|(known, ..)| extension == *known)?.1
     }
 
     /// The format of a part that is written to `path`.
-    pub fn of_part(path: &Path) -> Option<Self> {
+    pub(crate) fn of_part(path: &Path) -> Option<Self> {
         let extension = extension(path)?;
         EXTENSIONS.iter().find(|(known, ..)| extension == *known)?.2
     }
 
     /// The extensions that [`Format::of_part`] knows.
-    pub fn extensions_of_parts() -> impl Iterator<Item = &'static str> {
+    pub(crate) fn extensions_of_parts() -> impl Iterator<Item = &'static str> {
         EXTENSIONS.iter().filter(|(.., part)| part.is_some()).map(|(extension, ..)| *extension)
     }
 
     /// The extension of a part in a directory.
-    pub fn extension(self) -> &'static str {
+    pub(crate) fn extension(self) -> &'static str {
         EXTENSIONS.iter().find(|(.., part)| *part == Some(self)).map_or("", |(extension, ..)| extension)
     }
 
     /// Whether it holds several tensors by name.
-    pub fn is_collection(self) -> bool {
+    pub(crate) fn is_collection(self) -> bool {
         matches!(self, F::Npz | F::Json | F::Safetensors | F::Torch | F::TorchLegacy)
     }
 
     /// Whether it holds values that are no tensors.
-    pub fn holds_values(self) -> bool {
+    pub(crate) fn holds_values(self) -> bool {
         matches!(self, F::Json | F::Torch | F::TorchLegacy)
     }
 }
 
 /// A path's extension in lower case.
-pub fn extension(path: &Path) -> Option<String> {
+pub(crate) fn extension(path: &Path) -> Option<String> {
     path.extension().map(|extension| extension.to_string_lossy().to_lowercase())
 }
 

@@ -68,7 +68,7 @@ pub(super) fn guard<T>(create: impl FnOnce() -> io::Result<(T, Undo)>) -> io::Re
 
 /// A file that an edit in place appends to. A signal cuts off what was appended, and nothing is written after that.
 #[derive(Debug)]
-pub struct Appending<'a> {
+pub(crate) struct Appending<'a> {
     file: &'a mut File,
     /// The list, while signals have to wait. Given back before the guard goes, which takes it.
     held: Option<MutexGuard<'static, Vec<(u64, Undo)>>>,
@@ -77,7 +77,7 @@ pub struct Appending<'a> {
 
 impl<'a> Appending<'a> {
     /// The file as it is now.
-    pub fn to(file: &'a mut File) -> io::Result<Self> {
+    pub(crate) fn to(file: &'a mut File) -> io::Result<Self> {
         let again = file.try_clone()?;
         let len = file.metadata()?.len();
         let ((), guard) = guard(|| Ok(((), Undo::Append(again, len))))?;

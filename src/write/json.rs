@@ -16,7 +16,7 @@ use crate::write::numerals;
 const MAX_EMPTY_LISTS: u64 = 1 << 20;
 
 /// Writes the elements without a newline. Errors are those of reading and of `out`.
-pub fn write(elements: &Elements, limits: &Limits, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(elements: &Elements, limits: &Limits, out: &mut dyn Write) -> io::Result<()> {
     if elements.validate(limits)?.elements == 0 {
         numeric(&elements.dtype)?;
         return out.write_all(empty(&elements.shape)?.as_bytes());

@@ -13,7 +13,7 @@ use crate::write::safetensors::NamedTensor;
 use crate::write::zip_writer::ZipWriter;
 
 /// What stands before the elements of an array in row-major order. An `Unsupported` error for types numpy does not have.
-pub fn npy_header(dtype: &DType, shape: &[u64]) -> Result<Vec<u8>> {
+pub(crate) fn npy_header(dtype: &DType, shape: &[u64]) -> Result<Vec<u8>> {
     let code = dtype.numpy().ok_or_else(|| Error::unsupported(format!("numpy has no {dtype}")))?;
     let order = if dtype.size() == Some(1) { '|' } else { '<' };
     let mut extents: String = shape.iter().map(|size| format!("{size}, ")).collect();
@@ -31,7 +31,7 @@ pub fn npy_header(dtype: &DType, shape: &[u64]) -> Result<Vec<u8>> {
 }
 
 /// Writes the archive; gives the complete output and what overflowed.
-pub fn write(
+pub(crate) fn write(
     target: &Target,
     tensors: &[NamedTensor],
     limits: &Limits,

@@ -37,7 +37,7 @@ pub struct Options {
 
 /// A tensor that can be drawn: its planes and how they are laid out.
 #[derive(Debug)]
-pub struct Picture {
+pub(crate) struct Picture {
     /// N x C x H x W.
     planes: Elements,
     dtype: Known,
@@ -55,7 +55,7 @@ impl Picture {
     /// Plans the picture of a tensor: H x W, C x H x W and H x W x C with one or three channels, N x C x H x W as tiles;
     /// channels that are neither one nor three become tiles in grey. `Unsupported` for other shapes, for complex numbers
     /// and for pictures that are too large.
-    pub fn new(elements: &Elements, options: Options) -> Result<Self> {
+    pub(crate) fn new(elements: &Elements, options: Options) -> Result<Self> {
         let refuse = |why: String| Err(Error::unsupported(why));
         let dtype = match (&elements.dtype, elements.dtype.class()) {
             (DType::Known(known), Some(class)) if class != Class::Complex => *known,
@@ -86,7 +86,7 @@ impl Picture {
     }
 
     /// Draws it. Errors are those of reading and of `out`.
-    pub fn write(&self, limits: &Limits, out: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn write(&self, limits: &Limits, out: &mut dyn Write) -> io::Result<()> {
         let survey = self.survey(limits)?;
         let (low, high) = self.options.range.unwrap_or(match self.options.diverging {
             true => (-survey.magnitude(), survey.magnitude()),

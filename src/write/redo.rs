@@ -29,7 +29,7 @@ fn copy(source: &dyn Source, mut see: impl FnMut(u64, &[u8]) -> Result<()>) -> R
 
 /// Writes `writes` over bytes of a file of `old_len` bytes, which has `len` of them afterwards. Gives how many bytes changed.
 /// When the log cannot be written, it is cut off again.
-pub fn over(medium: &mut dyn Medium, old_len: u64, writes: &[(u64, SharedSource)], len: u64) -> Result<u64> {
+pub(crate) fn over(medium: &mut dyn Medium, old_len: u64, writes: &[(u64, SharedSource)], len: u64) -> Result<u64> {
     log(medium, old_len, writes, len).map_err(|e| match medium.set_len(old_len).and_then(|()| medium.sync_all()) {
         Ok(()) => e,
         Err(undo) => mends(&Error::new(e.kind(), format!("{e}; what was written cannot be cut off ({undo})"))),
@@ -69,7 +69,7 @@ fn carry_out(medium: &mut dyn Medium, writes: &[(u64, SharedSource)], len: u64) 
 }
 
 /// Finishes or undoes an edit that was interrupted.
-pub fn mend(medium: &mut dyn Medium, unfinished: &Unfinished) -> Result<()> {
+pub(crate) fn mend(medium: &mut dyn Medium, unfinished: &Unfinished) -> Result<()> {
     match &unfinished.finish {
         Some(Finish { writes, len }) => carry_out(medium, writes, *len),
         None => {

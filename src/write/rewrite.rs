@@ -23,7 +23,8 @@ use crate::source::{Overlay, SharedSource, Source, read_vec};
 use crate::write::append::{NewMember, alignment, padding, promises_layout};
 use crate::write::atomic::Output;
 
-pub use self::flat::{InPlace, in_place};
+pub use self::flat::InPlace;
+pub(crate) use self::flat::in_place;
 
 /// Parts of a pickle that are copied on their own; smaller ones are gathered.
 const LARGE_PART_BYTES: u64 = 1 << 20;
@@ -112,7 +113,12 @@ pub fn pickle_member(zip: &Zip) -> Result<usize> {
 }
 
 /// Writes the checkpoint with what changes in its own container, uncompressed.
-pub fn rewrite(checkpoint: &Checkpoint, change: &Change, output: &mut Output, progress: &dyn Progress) -> Result<()> {
+pub(crate) fn rewrite(
+    checkpoint: &Checkpoint,
+    change: &Change,
+    output: &mut Output,
+    progress: &dyn Progress,
+) -> Result<()> {
     let source = checkpoint.source.as_ref().ok_or_else(|| fixed(checkpoint))?;
     let zip = || checkpoint.zip.as_ref().ok_or_else(|| fixed(checkpoint));
     let mut writer = Writer { output, progress };

@@ -24,7 +24,7 @@ fn wanted(zip: &Zip, has_top: bool) -> impl Iterator<Item = (&Member, String)> {
 }
 
 /// Writes every whole member below the folder `folder`, or below none; gives the complete output.
-pub fn rezip(zip: &Zip, folder: Option<&str>, target: &Target, progress: &dyn Progress) -> Result<Output> {
+pub(crate) fn rezip(zip: &Zip, folder: Option<&str>, target: &Target, progress: &dyn Progress) -> Result<Output> {
     let mut writer = ZipWriter::create(target)?;
     let mut seen = HashSet::new();
     for (member, name) in wanted(zip, folder.is_some()).filter(|(member, _)| member.is_whole && member.doubt.is_none())
@@ -55,6 +55,6 @@ pub fn rezip(zip: &Zip, folder: Option<&str>, target: &Target, progress: &dyn Pr
 }
 
 /// Whether every member that would be written is whole, as far as checksums say.
-pub fn is_whole(zip: &Zip) -> bool {
+pub(crate) fn is_whole(zip: &Zip) -> bool {
     zip.is_complete && wanted(zip, true).all(|(member, _)| member.is_whole && member.doubt.is_none())
 }

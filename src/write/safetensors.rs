@@ -17,7 +17,7 @@ use crate::write::content::{Content, Overflow};
 
 /// One tensor as it goes into a file of named arrays: its elements in row-major order.
 #[derive(Debug)]
-pub struct NamedTensor {
+pub(crate) struct NamedTensor {
     /// Its name.
     pub name: String,
     /// Where the elements lie.
@@ -28,12 +28,12 @@ pub struct NamedTensor {
 
 impl NamedTensor {
     /// The type in the file.
-    pub fn dtype(&self) -> &DType {
+    pub(crate) fn dtype(&self) -> &DType {
         self.cast.as_ref().unwrap_or(&self.elements.dtype)
     }
 
     /// Its bytes in the file.
-    pub fn content(&self) -> Content {
+    pub(crate) fn content(&self) -> Content {
         Content::Elements { elements: self.elements.clone(), cast: self.cast.clone() }
     }
 
@@ -123,7 +123,7 @@ fn header(
 const LENGTH_BYTES: usize = 8;
 
 /// Writes the file; gives the complete output and what overflowed.
-pub fn write(
+pub(crate) fn write(
     target: &Target,
     tensors: &[NamedTensor],
     metadata: &BTreeMap<String, String>,
@@ -143,7 +143,7 @@ pub fn write(
 }
 
 /// The index of shards that Hugging Face's readers look for.
-pub fn shard_index(total_size: u64, files: &BTreeMap<String, String>) -> Vec<u8> {
+pub(crate) fn shard_index(total_size: u64, files: &BTreeMap<String, String>) -> Vec<u8> {
     let mut root = Map::new();
     root.insert("metadata".into(), json!({"total_size": total_size}));
     root.insert("weight_map".into(), json!(files));

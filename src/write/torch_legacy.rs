@@ -20,7 +20,7 @@ const HEAD: &[&[u8]] = &[
 ];
 
 /// Writes the stream; gives the complete output and what overflowed.
-pub fn write(
+pub(crate) fn write(
     target: &Target,
     graph: &Graph,
     scan: &Census,

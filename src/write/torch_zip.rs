@@ -12,7 +12,7 @@ use crate::write::content::{Content, Overflow};
 use crate::write::zip_writer::{Summed, ZipWriter};
 
 /// Writes the archive; gives the complete output and what overflowed.
-pub fn write(
+pub(crate) fn write(
     target: &Target,
     graph: &Graph,
     scan: &Census,

@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// Storages being looked at.
 #[derive(Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<Vec<Stored>>>>,
     /// In files with holes, which are found with the file's cursor: these wait until it is not used any more.
@@ -44,7 +44,7 @@ struct Shared {
 }
 
 /// One member of an archive, and what it is: a storage, or something else.
-pub type Stored = (Option<StorageId>, Arc<Zip>, usize);
+pub(crate) type Stored = (Option<StorageId>, Arc<Zip>, usize);
 
 /// What is wanted of a checkpoint beside its storages: npz arrays and chunks of a distributed checkpoint, by name.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl Names {
 impl Watch {
     /// Begins to look at the members that these storages and arrays are, and at those that say what they are: the pickle,
     /// `version`, `byteorder` and the like.
-    pub fn start(checkpoint: &Checkpoint, storages: impl IntoIterator<Item = StorageId>, names: &Names) -> Self {
+    pub(crate) fn start(checkpoint: &Checkpoint, storages: impl IntoIterator<Item = StorageId>, names: &Names) -> Self {
         let mut seen = HashSet::new();
         let is_sparse = |(_, zip, index): &Stored| {
             let stored = zip.members.get(*index).filter(|member| member.method == 0);
@@ -91,7 +91,7 @@ impl Watch {
     }
 
     /// The members whose bytes are not those that their checksums are of, once all are looked at.
-    pub fn finish(mut self) -> Result<Vec<Stored>> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Stored>> {
         self.shared.at_end.store(true, Ordering::Relaxed);
         let mut wrong = match self.thread.take() {
             Some(thread) => thread.join().unwrap_or_else(|_| Ok(Vec::new()))?,
@@ -118,14 +118,14 @@ impl Drop for Watch {
 }
 
 /// Progress of what is copied, which those who watch hear of.
-pub struct Paced<'a> {
+pub(crate) struct Paced<'a> {
     watching: Vec<Arc<Shared>>,
     progress: &'a dyn Progress,
 }
 
 impl<'a> Paced<'a> {
     /// Passes progress on, and has these hear of it.
-    pub fn new<'w>(watches: impl IntoIterator<Item = &'w Watch>, progress: &'a dyn Progress) -> Self {
+    pub(crate) fn new<'w>(watches: impl IntoIterator<Item = &'w Watch>, progress: &'a dyn Progress) -> Self {
         Paced { watching: watches.into_iter().map(|watch| Arc::clone(&watch.shared)).collect(), progress }
     }
 }
@@ -145,7 +145,7 @@ impl Progress for Paced<'_> {
 
 /// Of these entries, the tensors whose data is not what it should be, and that are copied as they are: arrays inside the
 /// pickle.
-pub fn broken<'a>(checkpoint: &Checkpoint, entries: impl IntoIterator<Item = &'a Entry>) -> Vec<Lost> {
+pub(crate) fn broken<'a>(checkpoint: &Checkpoint, entries: impl IntoIterator<Item = &'a Entry>) -> Vec<Lost> {
     let found = entries.into_iter().filter_map(|entry| {
         let Item::Tensor(id, _) = entry.item else { return None };
         let tensor = checkpoint.tensor(id)?;
@@ -287,7 +287,7 @@ fn summed(zip: &Zip, member: &crate::container::zip::Member, shared: &Shared, re
 
 /// The names of the tensors that lie in these members, and of those that hold none. The file is read again, since what was
 /// written may have been edited on the way.
-pub fn named(checkpoint: &Checkpoint, wrong: &[Stored]) -> Result<Vec<Lost>> {
+pub(crate) fn named(checkpoint: &Checkpoint, wrong: &[Stored]) -> Result<Vec<Lost>> {
     if wrong.is_empty() {
         return Ok(Vec::new());
     }
@@ -382,7 +382,7 @@ impl<'a> File<'a> {
 }
 
 /// What a person is told of them.
-pub fn told(doubtful: &[Lost]) -> impl Iterator<Item = Message> + '_ {
+pub(crate) fn told(doubtful: &[Lost]) -> impl Iterator<Item = Message> + '_ {
     let each = |tensor: &Lost| Message::from(format!("warning: {}: {}", tensor.name, tensor.why));
     let more = doubtful.len().saturating_sub(MAX_TOLD);
     let more = (more > 0).then(|| {

@@ -27,7 +27,7 @@ struct Member {
 }
 
 /// An archive being written.
-pub struct ZipWriter {
+pub(crate) struct ZipWriter {
     out: Output,
     members: Vec<Member>,
 }
@@ -61,13 +61,18 @@ impl Record {
 
 impl ZipWriter {
     /// Starts an archive.
-    pub fn create(target: &Target) -> Result<Self> {
+    pub(crate) fn create(target: &Target) -> Result<Self> {
         Ok(ZipWriter { out: target.create()?, members: Vec::new() })
     }
 
     /// Adds a member of at most `max_bytes`, written by `body`, which gives the CRC-32 of what it wrote. `empty` says
     /// that it writes nothing.
-    pub fn member(&mut self, name: &str, max_bytes: u64, body: impl FnOnce(&mut Output) -> Result<u32>) -> Result<()> {
+    pub(crate) fn member(
+        &mut self,
+        name: &str,
+        max_bytes: u64,
+        body: impl FnOnce(&mut Output) -> Result<u32>,
+    ) -> Result<()> {
         let header_start = self.out.position();
         let name_len = u16::try_from(name.len()).map_err(|_| Error::limit(format!("the name {name} is too long")))?;
         let large = max_bytes >= MAX_32;
@@ -103,7 +108,7 @@ impl ZipWriter {
     }
 
     /// Adds a small member.
-    pub fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         self.member(name, bytes.len() as u64, |out| {
             out.write_all(bytes)?;
             Ok(crc32fast::hash(bytes))
@@ -111,7 +116,7 @@ impl ZipWriter {
     }
 
     /// Writes the directory; the output is then complete but not yet under its name. Gives it back with its size.
-    pub fn finish(mut self) -> Result<Output> {
+    pub(crate) fn finish(mut self) -> Result<Output> {
         let start = self.out.position();
         for member in &self.members {
             let mut zip64 = Record::default();

@@ -98,7 +98,7 @@ impl Objects {
     }
 
     /// The pickle as it is now, where it changes. `checkpoint` is the one that all steps were done to.
-    pub fn pickle(&self, checkpoint: &Checkpoint) -> Result<Option<Arc<Spliced>>> {
+    pub(crate) fn pickle(&self, checkpoint: &Checkpoint) -> Result<Option<Arc<Spliced>>> {
         if !self.is_changed {
             return Ok(None);
         }
@@ -141,7 +141,7 @@ impl Objects {
     }
 
     /// Storages with other bytes, by the place of their member in the zip.
-    pub fn members(&self, checkpoint: &Checkpoint) -> Result<Vec<(usize, SharedSource)>> {
+    pub(crate) fn members(&self, checkpoint: &Checkpoint) -> Result<Vec<(usize, SharedSource)>> {
         let at = |home: &Home| match home {
             Home::Member(position) => Some(*position),
             Home::File(_) => None,
@@ -150,7 +150,7 @@ impl Objects {
     }
 
     /// Other bytes over those of a file that is no zip, or of a zip's pickle, by where they begin.
-    pub fn over(&self, checkpoint: &Checkpoint) -> Result<Vec<(u64, SharedSource)>> {
+    pub(crate) fn over(&self, checkpoint: &Checkpoint) -> Result<Vec<(u64, SharedSource)>> {
         let at = |home: &Home| match home {
             Home::Member(_) => None,
             Home::File(at) => Some(*at),
@@ -172,7 +172,7 @@ impl Objects {
     }
 
     /// How many storages no object uses any more.
-    pub fn unused_storages(&self, checkpoint: &Checkpoint) -> Result<usize> {
+    pub(crate) fn unused_storages(&self, checkpoint: &Checkpoint) -> Result<usize> {
         let left = checkpoint.storages_below(checkpoint.root)?;
         Ok(self.storages.difference(&left).count())
     }

@@ -50,7 +50,7 @@ pub(super) fn fault(step: &Step, before: &[u8], after: &[u8], first: &[u8], last
 }
 
 /// What is wrong with taking a prefix off a name, and the prefix that was meant.
-pub fn strip_fault(prefix: &str, before: &str, after: &str) -> Option<String> {
+pub(crate) fn strip_fault(prefix: &str, before: &str, after: &str) -> Option<String> {
     let (before, after) = (before.as_bytes(), after.as_bytes());
     fault(&Step::StripPrefix(prefix.to_owned()), before, after, before, after)
 }

@@ -7,7 +7,7 @@ const MAX_NAMES: usize = 100_000;
 
 /// What names begin with, up to their dots: as many elements as `like` has, each prefix with how many names have it, the
 /// commonest first.
-pub fn prefixes<'a>(like: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<(&'a str, u64)> {
+pub(crate) fn prefixes<'a>(like: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<(&'a str, u64)> {
     let dots = like.trim_end_matches('.').matches('.').count() + 1;
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for name in names.into_iter().take(MAX_NAMES) {

@@ -37,7 +37,7 @@ impl Rules {
     }
 
     /// What each step makes of a name, the last one's at the end.
-    pub fn trace(&self, name: &[u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn trace(&self, name: &[u8]) -> Vec<Vec<u8>> {
         let mut trace: Vec<Vec<u8>> = Vec::with_capacity(self.0.len());
         for step in &self.0 {
             let before = trace.last().map_or(name, Vec::as_slice).to_vec();

@@ -139,7 +139,7 @@ impl Checkpoint {
     }
 
     /// The same of a zip archive whose directory has been read.
-    pub fn open_zip(zip: Arc<Zip>, limits: &Limits) -> Result<Self> {
+    pub(crate) fn open_zip(zip: Arc<Zip>, limits: &Limits) -> Result<Self> {
         let source = Arc::clone(zip.source());
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
@@ -155,7 +155,7 @@ impl Checkpoint {
 
     /// Reads an archive that is no file of its own, or one pickle of a torch.package archive, the member number `pickle`.
     /// `disk_bytes` is what it takes on the disk.
-    pub fn open_archive(zip: Arc<Zip>, pickle: Option<usize>, disk_bytes: u64, limits: &Limits) -> Result<Self> {
+    pub(crate) fn open_archive(zip: Arc<Zip>, pickle: Option<usize>, disk_bytes: u64, limits: &Limits) -> Result<Self> {
         let max_objects = limits.objects_for(disk_bytes);
         let mut parts = Parts::new();
         let opener = Opener { source: Arc::clone(zip.source()), limits, max_objects, damaged: false };
@@ -171,7 +171,7 @@ impl Checkpoint {
     /// local headers, with every checksum looked at; the others as far as they go. Tensors whose bytes are not all there
     /// have a [`Tensor::problem`]; [`Checkpoint::doubtful`] names those that may be damaged. Other containers are read as
     /// ever. Fails when the pickle itself breaks off.
-    pub fn open_damaged(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
+    pub(crate) fn open_damaged(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
         let opener = Opener { source: Arc::clone(&source), limits, max_objects, damaged: true };

@@ -17,7 +17,7 @@ pub(super) struct Parameter<'a> {
 
 impl Parameter<'_> {
     /// Its name in the model.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         join(self.path)
     }
 }
@@ -38,7 +38,7 @@ pub(super) struct Models<'a> {
 }
 
 impl<'a> Models<'a> {
-    pub fn of(checkpoint: &'a Checkpoint, names: &'a Names) -> Self {
+    pub(crate) fn of(checkpoint: &'a Checkpoint, names: &'a Names) -> Self {
         let mut tiers = [Tier::default(), Tier::default(), Tier::default()];
         for entry in names.entries.iter().filter(|entry| entry.role == Role::Parameter) {
             let Item::Tensor(id, true) = entry.item else { continue };
@@ -58,12 +58,12 @@ impl<'a> Models<'a> {
         Models { tiers, shapes }
     }
 
-    pub fn tiers(&self) -> impl Iterator<Item = &[Vec<Parameter<'a>>]> {
+    pub(crate) fn tiers(&self) -> impl Iterator<Item = &[Vec<Parameter<'a>>]> {
         self.tiers.iter().map(Vec::as_slice)
     }
 
     /// Whether no model has a parameter of that name which does not fit, or one has one that does.
-    pub fn allow(&self, name: &str, fit: impl Fn(&[i64]) -> Fit) -> bool {
+    pub(crate) fn allow(&self, name: &str, fit: impl Fn(&[i64]) -> Fit) -> bool {
         self.shapes.get(name).is_none_or(|shapes| shapes.iter().any(|shape| fit(shape) != Fit::No))
     }
 }

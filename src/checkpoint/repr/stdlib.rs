@@ -19,7 +19,7 @@ const MAX_STATE_BYTES: u64 = 10;
 impl Objects<'_> {
     /// Whether Python shows an object of the standard library otherwise than by its constructor's arguments, so that it
     /// is one thing to people, whatever it consists of.
-    pub fn is_of_stdlib(&self, node: NodeId) -> bool {
+    pub(crate) fn is_of_stdlib(&self, node: NodeId) -> bool {
         let mut repr = Repr { objects: self, out: String::new(), max: 200, depth: 0 };
         self.constructor(node).is_none() && self.graph.object(node).is_some() && repr.stdlib(node).is_some()
     }

@@ -11,7 +11,7 @@ use crate::pickle::{Change, Construct, Graph, Node, NodeId, Object, Pair};
 
 /// What `BUILD` gives a state dict that is made of a part of another: the `_metadata` of the modules below `stem`, whose
 /// versions decide how they are loaded. `None` where there is none.
-pub fn metadata_below(checkpoint: &mut Checkpoint, state: NodeId, stem: &str) -> Result<Option<NodeId>> {
+pub(crate) fn metadata_below(checkpoint: &mut Checkpoint, state: NodeId, stem: &str) -> Result<Option<NodeId>> {
     let objects = checkpoint.objects();
     let named = |node: NodeId| objects.items(node).unwrap_or_default();
     let name = |key: NodeId| checkpoint.graph.str(key).map(|name| name.into_owned());
@@ -37,7 +37,7 @@ pub fn metadata_below(checkpoint: &mut Checkpoint, state: NodeId, stem: &str) ->
 }
 
 /// A new `collections.OrderedDict`.
-pub fn ordered_dict(checkpoint: &mut Checkpoint, changes: Vec<Change>) -> Result<NodeId> {
+pub(crate) fn ordered_dict(checkpoint: &mut Checkpoint, changes: Vec<Change>) -> Result<NodeId> {
     let (module, name) = (checkpoint.graph.push_str("collections")?, checkpoint.graph.push_str("OrderedDict")?);
     let callable = checkpoint.graph.push(Node::Global { module, name })?;
     let object = Object { how: Construct::Reduce, callable, args: Graph::EMPTY_TUPLE, kwargs: None, changes };
@@ -46,7 +46,7 @@ pub fn ordered_dict(checkpoint: &mut Checkpoint, changes: Vec<Change>) -> Result
 
 /// A new `OrderedDict` of the given tensors, as `state_dict()` gives it: plain tensors without grad, views and sharing
 /// kept; what is no tensor stays as it is. `attributes` is what `BUILD` gives it (`_metadata`).
-pub fn state_dict(
+pub(crate) fn state_dict(
     checkpoint: &mut Checkpoint,
     tensors: &[(String, NodeId, Option<TensorId>)],
     attributes: Option<NodeId>,

@@ -18,7 +18,7 @@ use crate::source::SharedSource;
 
 /// A storage to be written. There may be as many as keys, so it is kept small.
 #[derive(Debug)]
-pub struct NewStorage {
+pub(crate) struct NewStorage {
     /// Elements that its class counts.
     pub numel: u64,
     /// The type they become.
@@ -41,7 +41,7 @@ enum Held {
 
 impl NewStorage {
     /// Its elements in their order.
-    pub fn elements(&self) -> Elements {
+    pub(crate) fn elements(&self) -> Elements {
         match &self.held {
             Held::Array(elements) => elements.as_ref().clone(),
             Held::Row { source, dtype, start, count, byte_order } => {

@@ -13,7 +13,7 @@ use crate::write::atomic::Target;
 /// Options about globals that are vouched for.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Globals")]
-pub struct AllowArgs {
+pub(crate) struct AllowArgs {
     /// Treat matching unknown globals as known (`*` also matches dots), and a dangerous one if this is its exact name; repeatable
     #[arg(long, value_name = "GLOB")]
     pub allow: Vec<String>,
@@ -30,7 +30,7 @@ pub struct AllowArgs {
 
 impl AllowArgs {
     /// Reads the globs; a bad one is an error, and so is a list that cannot be written.
-    pub fn read(&self) -> anyhow::Result<Allow> {
+    pub(crate) fn read(&self) -> anyhow::Result<Allow> {
         let mut allow = Allow::default();
         for glob in &self.allow {
             allow.add(glob, true).map_err(|why| anyhow::anyhow!("invalid glob {glob:?} (--allow): {why}"))?;
@@ -50,7 +50,7 @@ impl AllowArgs {
     }
 
     /// After the last input: an `--allow` that has matched nothing is an error, and the list is written.
-    pub fn finish(&self, allow: &Allow) -> anyhow::Result<()> {
+    pub(crate) fn finish(&self, allow: &Allow) -> anyhow::Result<()> {
         if let Some(idle) = allow.unmatched() {
             bail!(idle.spoken(flag));
         }

@@ -10,7 +10,7 @@ use crate::report::shell::quoted;
 const MAX_OUTPUTS: usize = 20;
 
 /// The command; `None` where none does it, and for names that a person cannot type.
-pub fn command(found: &StripPrefix) -> Option<String> {
+pub(crate) fn command(found: &StripPrefix) -> Option<String> {
     let anywhere = match &found.step {
         Some(Step::StripPrefix(_)) => "",
         Some(Step::StripAnywhere(_)) => " --anywhere",

@@ -17,7 +17,7 @@ const MIN_CHARACTERS: usize = 2;
 const BASE64_CHARS: usize = 96;
 
 /// The error of a file that cannot be read, with the cause where the bytes tell it.
-pub fn explain(e: Error, source: &dyn Source) -> Error {
+pub(crate) fn explain(e: Error, source: &dyn Source) -> Error {
     if !matches!(e.kind(), ErrorKind::Malformed | ErrorKind::Truncated | ErrorKind::NotACheckpoint) {
         return e;
     }
@@ -29,12 +29,12 @@ pub fn explain(e: Error, source: &dyn Source) -> Error {
 }
 
 /// What a transfer as text did to a file that can be read all the same, where the bytes tell it.
-pub fn of_transfer(source: &dyn Source) -> Result<Option<&'static str>> {
+pub(crate) fn of_transfer(source: &dyn Source) -> Result<Option<&'static str>> {
     cause(source, ErrorKind::Malformed)
 }
 
 /// Where a legacy stream begins that other bytes were put before: a server's headers, another file's end.
-pub fn embedded_start(source: &dyn Source) -> Result<Option<u64>> {
+pub(crate) fn embedded_start(source: &dyn Source) -> Result<Option<u64>> {
     let Some(head) = of_unknown(source)? else { return Ok(None) };
     let Some(at) = memmem::find(&head, LEGACY_MAGIC).filter(|at| *at > 0) else { return Ok(None) };
     let (before, rest) = head.split_at(at);
@@ -60,7 +60,7 @@ pub(in crate::container) fn pickled_lengths(head: &[u8]) -> Vec<u64> {
 }
 
 /// Whether a file that does not begin as one holds a zip archive: bytes were put before it, or its first ones are lost.
-pub fn holds_zip(source: &dyn Source) -> Result<bool> {
+pub(crate) fn holds_zip(source: &dyn Source) -> Result<bool> {
     let Some(head) = of_unknown(source)? else { return Ok(false) };
     let found = memmem::find_iter(&head, b"PK\x03\x04").any(|at| is_member(head.get(at..).unwrap_or_default()));
     Ok(found)

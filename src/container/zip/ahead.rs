@@ -14,7 +14,7 @@ const SMALL_BYTES: u64 = 4 << 10;
 
 /// The bytes of an archive that were read last. Each reader of one archive has its own.
 #[derive(Debug, Default)]
-pub struct Ahead {
+pub(crate) struct Ahead {
     start: u64,
     block: Vec<u8>,
 }
@@ -45,7 +45,7 @@ impl Ahead {
 
 impl Zip {
     /// As [`Zip::head`].
-    pub fn head_ahead(&self, ahead: &mut Ahead, member: &Member, most: u64) -> Result<Vec<u8>> {
+    pub(crate) fn head_ahead(&self, ahead: &mut Ahead, member: &Member, most: u64) -> Result<Vec<u8>> {
         if !self.lies_here(member) {
             return self.head(member, most);
         }
@@ -53,7 +53,7 @@ impl Zip {
     }
 
     /// As [`Zip::crc32_of`].
-    pub fn crc32_ahead(&self, ahead: &mut Ahead, member: &Member) -> Result<u32> {
+    pub(crate) fn crc32_ahead(&self, ahead: &mut Ahead, member: &Member) -> Result<u32> {
         if member.size > SMALL_BYTES || !self.lies_here(member) {
             return self.crc32_of(member);
         }

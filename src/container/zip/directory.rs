@@ -19,7 +19,7 @@ const ZIP64_VERSION: u16 = 45;
 
 /// One entry, with whatever the file says of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirectoryEntry {
+pub(crate) struct DirectoryEntry {
     /// Version made by, version needed, flags, method, time, date.
     head: [u16; 6],
     /// The CRC-32 as stored.
@@ -161,19 +161,19 @@ impl DirectoryEntry {
     }
 
     /// Gives the entry other content, which will be stored.
-    pub fn set_stored(&mut self, crc32: u32, size: u64) {
+    pub(crate) fn set_stored(&mut self, crc32: u32, size: u64) {
         let [.., method, _, _] = &mut self.head;
         *method = 0;
         (self.crc32, self.size, self.compressed_size) = (crc32, size, size);
     }
 
     /// Whether a data descriptor follows the data.
-    pub fn has_descriptor(&self) -> bool {
+    pub(crate) fn has_descriptor(&self) -> bool {
         self.flags() & DESCRIPTOR != 0
     }
 
     /// Gives the entry another name.
-    pub fn set_name(&mut self, name: &str) {
+    pub(crate) fn set_name(&mut self, name: &str) {
         let [_, _, flags, ..] = &mut self.head;
         if !name.is_ascii() {
             *flags |= UTF8;
@@ -183,7 +183,7 @@ impl DirectoryEntry {
 
     /// A local header for this entry, with these extra fields, which begin with their ids and lengths. It says the
     /// sizes itself: no data descriptor follows the data.
-    pub fn local_header(&mut self, extra: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn local_header(&mut self, extra: &[u8]) -> Result<Vec<u8>> {
         let [_, needed, flags, method, time, date] = &mut self.head;
         *flags &= !DESCRIPTOR;
         let mut all = Vec::new();
@@ -224,7 +224,7 @@ pub(super) fn local_sizes(header: &[u8]) -> Option<(u32, u64)> {
 }
 
 /// Appends one extra field.
-pub fn push_field(extra: &mut Vec<u8>, id: u16, content: &[u8]) -> Result<()> {
+pub(crate) fn push_field(extra: &mut Vec<u8>, id: u16, content: &[u8]) -> Result<()> {
     let len = u16::try_from(content.len()).map_err(|_| Error::limit("an extra field of more than 65535 bytes"))?;
     extra.extend(id.to_le_bytes());
     extra.extend(len.to_le_bytes());
@@ -234,11 +234,11 @@ pub fn push_field(extra: &mut Vec<u8>, id: u16, content: &[u8]) -> Result<()> {
 
 /// A central directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Directory(pub Vec<DirectoryEntry>);
+pub(crate) struct Directory(pub Vec<DirectoryEntry>);
 
 impl Directory {
     /// The directory of an archive, in the order of its members.
-    pub fn of(zip: &Zip) -> Result<Self> {
+    pub(crate) fn of(zip: &Zip) -> Result<Self> {
         let end = zip.source.len();
         let bytes = read_vec(zip.source.as_ref(), zip.central_directory_start, end - zip.central_directory_start)?;
         let directory = Self::parse(&bytes, zip.members.len());
@@ -247,7 +247,7 @@ impl Directory {
     }
 
     /// The first `count` entries of `bytes`.
-    pub fn parse(bytes: &[u8], count: usize) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8], count: usize) -> Option<Self> {
         let mut entries = Vec::new();
         let mut rest = bytes;
         while entries.len() < count {
@@ -270,7 +270,7 @@ impl Directory {
     }
 
     /// Its bytes.
-    pub fn encode(&self) -> Result<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         self.0.iter().try_for_each(|entry| entry.push_to(&mut out))?;
         Ok(out)
@@ -285,11 +285,11 @@ impl Member {
 
 /// Members that promise a layout by which torch computes where storages lie (`torch/serialization.py`,
 /// `calculate_storage_offsets`).
-pub const LAYOUT_MEMBERS: [&str; 2] = [".format_version", ".storage_alignment"];
+pub(crate) const LAYOUT_MEMBERS: [&str; 2] = [".format_version", ".storage_alignment"];
 
 /// A directory of which some entries change and others go; the bytes of all others stay.
 #[derive(Debug, Clone)]
-pub struct Slots {
+pub(crate) struct Slots {
     bytes: Vec<u8>,
     /// Where the bytes of each lie, and how the entry is to be, in order; nothing for one that goes.
     changed: Vec<(Range<usize>, Option<DirectoryEntry>)>,
@@ -298,7 +298,7 @@ pub struct Slots {
 
 impl Slots {
     /// The entries of the members at `positions`, and without those whose names `goes` names.
-    pub fn of(zip: &Zip, positions: &[usize], goes: impl Fn(&str) -> bool) -> Result<Self> {
+    pub(crate) fn of(zip: &Zip, positions: &[usize], goes: impl Fn(&str) -> bool) -> Result<Self> {
         let start = zip.central_directory_start;
         let mut bytes = read_vec(zip.source.as_ref(), start, zip.source.len() - start)?;
         let (mut at, mut changed, mut count) = (0, Vec::new(), 0);
@@ -325,17 +325,17 @@ impl Slots {
     }
 
     /// The entries that change, in the directory's order.
-    pub fn entries(&mut self) -> impl Iterator<Item = &mut DirectoryEntry> {
+    pub(crate) fn entries(&mut self) -> impl Iterator<Item = &mut DirectoryEntry> {
         self.changed.iter_mut().filter_map(|(_, entry)| entry.as_mut())
     }
 
     /// How many entries there will be.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
     /// The bytes of the directory with the entries as they are now.
-    pub fn encode(&self) -> Result<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(self.bytes.len() + 64);
         let mut at = 0;
         for (place, entry) in &self.changed {
@@ -356,7 +356,7 @@ fn odd(start: u64) -> Error {
 
 /// What stands after a directory of `len` bytes that begins at byte `start` and has `count` entries: the zip64 end
 /// record and its locator, always, as torch writes them, then the end record with the comment.
-pub fn end_records(start: u64, len: u64, count: u64, comment: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn end_records(start: u64, len: u64, count: u64, comment: &[u8]) -> Result<Vec<u8>> {
     let mut out = ZIP64_END_RECORD.to_vec();
     out.extend(44u64.to_le_bytes());
     [ZIP64_VERSION, ZIP64_VERSION].iter().for_each(|version| out.extend(version.to_le_bytes()));

@@ -7,7 +7,7 @@ use crate::source::read_vec;
 
 /// Who wrote an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flavor {
+pub(crate) enum Flavor {
     /// `torch.save`.
     Torch,
     /// `torch.jit.save`: has `constants.pkl`.
@@ -21,7 +21,8 @@ pub enum Flavor {
 }
 
 /// What to do about an encrypted archive.
-pub const DECRYPT: &str = "unpack it with the password first (`unzip`, `7z x`) and name what comes out, file or folder";
+pub(crate) const DECRYPT: &str =
+    "unpack it with the password first (`unzip`, `7z x`) and name what comes out, file or folder";
 /// What other programs zip, and a member that tells.
 const OTHERS: &[(&str, &str)] = &[
     ("model.weights.h5", "a Keras model, whose weights are HDF5 (open it with keras)"),
@@ -37,7 +38,7 @@ const MAX_TEXT_BYTES: u64 = 256;
 
 impl Zip {
     /// What the archive is for. Any other archive is `NotACheckpoint`, with some of the members it has.
-    pub fn flavor(&self) -> Result<Flavor> {
+    pub(crate) fn flavor(&self) -> Result<Flavor> {
         let mut full = self.members.iter().filter(|member| member.size > 0).peekable();
         if full.peek().is_some() && full.all(Member::is_encrypted) {
             let e = Error::unsupported("is a zip archive that is encrypted with a password").advise(DECRYPT);
@@ -70,13 +71,13 @@ impl Zip {
     }
 
     /// Whether it has the code of TorchScript.
-    pub fn has_code(&self) -> bool {
+    pub(crate) fn has_code(&self) -> bool {
         let code = if self.top().is_empty() { "code/".to_owned() } else { format!("{}/code/", self.top()) };
         self.members.iter().any(|member| member.name.starts_with(&code) && member.name.ends_with(".py"))
     }
 
     /// The pickles of a torch.package archive: what is neither source code nor in `.data/`, and starts as one.
-    pub fn package_pickles(&self) -> Result<Vec<&str>> {
+    pub(crate) fn package_pickles(&self) -> Result<Vec<&str>> {
         let mut pickles = Vec::new();
         let top = if self.top().is_empty() { String::new() } else { format!("{}/", self.top()) };
         for member in self.members.iter().filter(|member| !member.is_dir()) {
@@ -107,7 +108,7 @@ impl Zip {
 
     /// The top folder, which is the first member's (`caffe2/serialize/inline_container.cc`); empty where the first
     /// member is in no folder.
-    pub fn top(&self) -> &str {
+    pub(crate) fn top(&self) -> &str {
         if let Some(top) = &self.top_folder {
             return top;
         }
@@ -123,7 +124,7 @@ impl Zip {
     }
 
     /// The byte order of the storages: little-endian unless `byteorder` says `big` (`torch/serialization.py`).
-    pub fn byte_order(&self) -> Result<ByteOrder> {
+    pub(crate) fn byte_order(&self) -> Result<ByteOrder> {
         match self.text("byteorder")?.as_deref() {
             None | Some("little") => Ok(ByteOrder::Little),
             Some("big") => Ok(ByteOrder::Big),
@@ -137,7 +138,7 @@ impl Zip {
 
     /// The byte order of the storages of a damaged archive, and whether that is sure: the checksum of a damaged
     /// `byteorder` still tells which of the two it was.
-    pub fn salvaged_byte_order(&self) -> (ByteOrder, bool) {
+    pub(crate) fn salvaged_byte_order(&self) -> (ByteOrder, bool) {
         let Some(member) = self.in_top("byteorder") else {
             // torch has written it since 2.1, these since 2.7
             let is_newer = self.in_top(".format_version").or_else(|| self.in_top(".storage_alignment")).is_some();
@@ -151,12 +152,12 @@ impl Zip {
     }
 
     /// The text of `version` (torch.save: `3`, TorchScript also `2` or more than 3), where there is one.
-    pub fn version(&self) -> Result<Option<String>> {
+    pub(crate) fn version(&self) -> Result<Option<String>> {
         self.text("version")
     }
 
     /// The text of a small member of the top folder, trimmed; nothing when there is no such member.
-    pub fn text(&self, name: &str) -> Result<Option<String>> {
+    pub(crate) fn text(&self, name: &str) -> Result<Option<String>> {
         let Some(member) = self.in_top(name) else { return Ok(None) };
         let source = self.member_source(member)?;
         let bytes = read_vec(source.as_ref(), 0, source.len().min(MAX_TEXT_BYTES))?;

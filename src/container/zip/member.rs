@@ -65,7 +65,7 @@ impl Zip {
     /// The member's bytes, which may be read in any order: a window of the file where they are stored, else inflated
     /// to memory or an unlinked temporary file. Methods other than those two and encryption are `Unsupported`; data
     /// that inflates to another length than announced is `Malformed`. The CRC is not looked at.
-    pub fn member_source(&self, member: &Member) -> Result<SharedSource> {
+    pub(crate) fn member_source(&self, member: &Member) -> Result<SharedSource> {
         let compressed = self.compressed(member)?;
         if member.method == STORED {
             return Ok(compressed);
@@ -99,7 +99,7 @@ impl Zip {
     }
 
     /// The first bytes of the member's (inflated) data, at most `most`.
-    pub fn head(&self, member: &Member, most: u64) -> Result<Vec<u8>> {
+    pub(crate) fn head(&self, member: &Member, most: u64) -> Result<Vec<u8>> {
         let compressed = self.compressed(member)?;
         let most = most.min(member.size);
         if member.method == STORED {
@@ -112,7 +112,7 @@ impl Zip {
     }
 
     /// The CRC-32 of the member's (inflated) data, to hold against [`Member::crc32`].
-    pub fn crc32_of(&self, member: &Member) -> Result<u32> {
+    pub(crate) fn crc32_of(&self, member: &Member) -> Result<u32> {
         let compressed = self.compressed(member)?;
         let mut reader: Box<dyn Read> = match member.method {
             STORED => Box::new(Cursor::new(compressed)),
@@ -140,7 +140,7 @@ impl Zip {
 
     /// The CRC-32 that the directory states, else the data descriptor; nothing where both say 0 for what is not empty, as
     /// `torch.serialization.set_crc32_options(False)` has it (PyTorchStreamWriter, `MZ_ZIP_FLAG_DO_NOT_COMPUTE_CRC32`).
-    pub fn stated_crc(&self, member: &Member) -> Result<Option<u32>> {
+    pub(crate) fn stated_crc(&self, member: &Member) -> Result<Option<u32>> {
         if member.crc32 != 0 || member.size == 0 {
             return Ok(Some(member.crc32));
         }
@@ -152,7 +152,7 @@ impl Zip {
     }
 
     /// Whether a sum is another one than the CRC-32 that is stated for the member's data.
-    pub fn is_other_sum(&self, member: &Member, sum: u32) -> Result<bool> {
+    pub(crate) fn is_other_sum(&self, member: &Member, sum: u32) -> Result<bool> {
         Ok(sum != member.crc32 && self.stated_crc(member)?.is_some_and(|stated| stated != sum))
     }
 

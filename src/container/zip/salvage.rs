@@ -31,7 +31,7 @@ const LOOKED_AT: usize = 64;
 impl Zip {
     /// What is left of an archive, whatever happened to it; a sound one comes out as [`Zip::open`] reads it, with every
     /// checksum looked at. Members say what casts doubt on them, [`Zip::damage`] what is wrong as a whole.
-    pub fn salvage(source: SharedSource, limits: &Limits) -> Result<Self> {
+    pub(crate) fn salvage(source: SharedSource, limits: &Limits) -> Result<Self> {
         let signatures = Signatures::find(source.as_ref(), limits.max_members)?;
         let locals = signatures.local_members(&source)?;
         let by_start = locals.iter().map(|local| (local.header_start, local)).collect();

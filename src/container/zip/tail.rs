@@ -22,7 +22,7 @@ const SEARCH_BLOCK: u64 = 1 << 20;
 
 /// What the extra field of an appended member says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// Bytes of the file before the edit.
     pub old_len: u64,
     /// Bytes of the new directory, which follows the last member.
@@ -33,7 +33,7 @@ pub struct Mark {
 
 impl Mark {
     /// The extra field, with its id and length.
-    pub fn field(&self) -> Result<Vec<u8>> {
+    pub(crate) fn field(&self) -> Result<Vec<u8>> {
         let mut content = MAGIC.to_vec();
         content.extend(self.old_len.to_le_bytes());
         content.extend(self.directory_len.to_le_bytes());
@@ -56,7 +56,7 @@ impl Mark {
 
 /// What follows the end of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tail {
+pub(crate) enum Tail {
     /// An edit in place that did not come to its end: its mark is there.
     Edit,
     /// An edit in place that came to its end, and whose directory or end record was damaged later.
@@ -69,7 +69,7 @@ pub enum Tail {
 
 /// An edit in place that did not come to its end, or what may be one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interrupted {
+pub(crate) struct Interrupted {
     /// Bytes of the file as it was before.
     pub old_len: u64,
     /// Bytes after them.
@@ -82,7 +82,7 @@ pub struct Interrupted {
 
 /// What is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finish {
+pub(crate) struct Finish {
     /// Where it goes.
     pub at: u64,
     /// The directory and the end records.
@@ -91,7 +91,7 @@ pub struct Finish {
 
 impl Interrupted {
     /// What every command says of such a file.
-    pub fn error(&self) -> Error {
+    pub(crate) fn error(&self) -> Error {
         let (old, tail) = (self.old_len, self.tail_len);
         let drops = |message| Error::truncated(message).at(old).advise("`ckpt repair` drops them");
         match self.tail {
@@ -118,7 +118,7 @@ impl Interrupted {
 
 /// Looks for an unfinished edit at the end of a file whose directory cannot be read, or is followed by something; and for
 /// one that was finished, and whose directory is damaged.
-pub fn interrupted(source: &SharedSource) -> Result<Option<Interrupted>> {
+pub(crate) fn interrupted(source: &SharedSource) -> Result<Option<Interrupted>> {
     let Some(end) = last_valid_end(source.as_ref(), source.len())? else { return Ok(None) };
     if end < source.len() {
         return unfinished(source, end);
@@ -246,7 +246,7 @@ fn made_again(source: &SharedSource, old_len: u64, members: &[Appended]) -> Resu
 
 impl Finish {
     /// Where the finished archive ends.
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.at.saturating_add(self.bytes.len() as u64)
     }
 
@@ -285,7 +285,7 @@ impl Source for Mended {
 
 impl Interrupted {
     /// The file as it is once the edit is finished or undone.
-    pub fn mended(&self, source: &SharedSource) -> SharedSource {
+    pub(crate) fn mended(&self, source: &SharedSource) -> SharedSource {
         let (at, bytes) = match &self.finish {
             Some(finish) => (finish.at, finish.bytes.clone()),
             None => (self.old_len, Vec::new()),
@@ -309,7 +309,7 @@ fn comment(source: &dyn Source, old_len: u64) -> Result<Vec<u8>> {
 
 /// Fails for a member whose bytes are not what its checksum says: a new one over what was read of it would hide that. 0
 /// stands where none was computed.
-pub fn prove(zip: &Zip, position: usize) -> Result<()> {
+pub(crate) fn prove(zip: &Zip, position: usize) -> Result<()> {
     let Some(member) = zip.members.get(position).filter(|member| member.crc32 != 0) else { return Ok(()) };
     let source = zip.member_source(member)?;
     if crc32_of(source.as_ref(), 0, source.len())? == member.crc32 {
@@ -321,7 +321,7 @@ pub fn prove(zip: &Zip, position: usize) -> Result<()> {
 }
 
 /// The CRC-32 of the bytes from `from` to before `to`.
-pub fn crc32_of(source: &dyn Source, from: u64, to: u64) -> Result<u32> {
+pub(crate) fn crc32_of(source: &dyn Source, from: u64, to: u64) -> Result<u32> {
     let mut crc = crc32fast::Hasher::new();
     let mut at = from;
     while at < to {

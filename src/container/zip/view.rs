@@ -12,7 +12,7 @@ const NO_FOLDER: &str = "archive";
 
 impl Zip {
     /// What lies in `folder` (`outer/model`), as an archive whose top folder it is. The data stays where it is.
-    pub fn below(&self, folder: &str) -> Zip {
+    pub(crate) fn below(&self, folder: &str) -> Zip {
         let folder = folder.trim_matches('/');
         let within = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let top = top_of(folder);
@@ -39,7 +39,7 @@ impl Zip {
     }
 
     /// Files by their names in `folder` and their bytes, as the archive that they were unpacked from. There are no checksums.
-    pub fn of_files(folder: &str, files: Vec<(String, SharedSource)>, limits: &Limits) -> Zip {
+    pub(crate) fn of_files(folder: &str, files: Vec<(String, SharedSource)>, limits: &Limits) -> Zip {
         let top = top_of(folder.trim_matches('/'));
         let (mut members, mut loose) = (Vec::with_capacity(files.len()), Vec::with_capacity(files.len()));
         for (name, source) in files {
@@ -80,7 +80,7 @@ impl Zip {
     }
 
     /// Whether the members are files of their own, which no checksum goes with.
-    pub fn is_loose(&self) -> bool {
+    pub(crate) fn is_loose(&self) -> bool {
         self.loose.is_some()
     }
 

@@ -33,7 +33,7 @@ const NO_NUMBER: u16 = 100;
 
 /// A member as its local header tells it. Offsets and sizes are in bytes of the file.
 #[derive(Debug, Clone)]
-pub struct LocalMember {
+pub(crate) struct LocalMember {
     /// The name.
     pub name: String,
     /// Where the local header starts.
@@ -59,7 +59,7 @@ pub struct LocalMember {
 impl LocalMember {
     /// The data, inflated as far as it can be: who unpickles while it inflates sees as much. Fails for other methods, and
     /// for what inflates to more than `most` bytes.
-    pub fn data(&self, source: &SharedSource, most: u64) -> Result<SharedSource> {
+    pub(crate) fn data(&self, source: &SharedSource, most: u64) -> Result<SharedSource> {
         let stored = Window::shared(source, self.data_start, self.compressed_size)?;
         match self.method {
             STORED => Ok(stored),
@@ -79,7 +79,7 @@ impl LocalMember {
 
 /// Every member that a local header announces, in the order of the file. One that ends nowhere ends at the next header,
 /// or with the file. Fails when the file cannot be read, or has more signatures than [`Limits::max_members`].
-pub fn local_members(source: &SharedSource, limits: &Limits) -> Result<Vec<LocalMember>> {
+pub(crate) fn local_members(source: &SharedSource, limits: &Limits) -> Result<Vec<LocalMember>> {
     Signatures::find(source.as_ref(), limits.max_members)?.local_members(source)
 }
 

@@ -42,7 +42,7 @@ pub(super) struct File {
 
 impl File {
     /// The safetensors data that begins at byte `at` and ends with the file; nothing where something else does.
-    pub fn at(file: &SharedSource, at: u64, limits: &Limits) -> Result<Option<Self>> {
+    pub(crate) fn at(file: &SharedSource, at: u64, limits: &Limits) -> Result<Option<Self>> {
         let Some(left) = file.len().checked_sub(at) else { return Ok(None) };
         let data = Window::shared(file, at, left)?;
         match detect(data.as_ref()) {
@@ -66,7 +66,13 @@ impl File {
     }
 
     /// The elements of the chunk of `name` at `offsets`, or why they are not there.
-    pub fn chunk(&self, name: &str, dtype: &DType, offsets: &[u64], sizes: &[u64]) -> Result<SharedSource, String> {
+    pub(crate) fn chunk(
+        &self,
+        name: &str,
+        dtype: &DType,
+        offsets: &[u64],
+        sizes: &[u64],
+    ) -> Result<SharedSource, String> {
         let tensor = self.places.get(name).and_then(|place| self.tensors.get(*place));
         let tensor = tensor.ok_or("is not in the file that the index names")?;
         let saved = self.offsets.as_ref().and_then(|all| all.get(name));

@@ -72,7 +72,7 @@ type Places = HashMap<(String, Option<Vec<u64>>), FileRange>;
 impl Metadata {
     /// Reads the index. Malformed is what is no such index; data that was encoded when it was written
     /// (`transform_descriptors`) is `Unsupported`.
-    pub fn read(source: SharedSource, limits: &Limits) -> Result<Self> {
+    pub(crate) fn read(source: SharedSource, limits: &Limits) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
         let stream = parts.graph.add_stream(source, "");
@@ -82,7 +82,7 @@ impl Metadata {
     }
 
     /// The files that the index names; some more than once.
-    pub fn files(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().flat_map(|entry| {
             let (chunks, place): (&[ChunkAt], _) = match &entry.stored {
                 Stored::Tensor(tensor) => (&tensor.chunks, None),

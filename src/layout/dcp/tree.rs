@@ -31,12 +31,12 @@ enum Child {
 }
 
 impl Tree {
-    pub fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Tree { branches: vec![Branch::default()], max_branches: limits.max_entries }
     }
 
     /// Puts an object at a path. `Malformed` when something else is there already.
-    pub fn add(&mut self, path: Vec<Element>, node: NodeId) -> Result<()> {
+    pub(crate) fn add(&mut self, path: Vec<Element>, node: NodeId) -> Result<()> {
         let taken = || Error::malformed(format!("the index puts two things at {:?}", join(&path)));
         let Some((last, above)) = path.split_last() else { return Err(taken()) };
         let mut at = 0;
@@ -65,7 +65,7 @@ impl Tree {
     }
 
     /// Adds the containers to the graph, inner ones first; gives the top one, which is a dict whatever its keys.
-    pub fn finish(self, graph: &mut Graph) -> Result<NodeId> {
+    pub(crate) fn finish(self, graph: &mut Graph) -> Result<NodeId> {
         let mut nodes = vec![Graph::NONE; self.branches.len()];
         for (place, mut branch) in self.branches.into_iter().enumerate().rev() {
             let is_list = place > 0 && branch.is_list();

@@ -12,7 +12,7 @@ use crate::operations::select::{find_root, find_weights};
 use crate::report::figures;
 
 /// The weights of one input.
-pub struct Side {
+pub(crate) struct Side {
     pub root: Root,
     pub weights: Vec<Weight>,
     of: HashMap<String, usize>,
@@ -20,7 +20,7 @@ pub struct Side {
 
 impl Side {
     /// Finds them. Errors name the input.
-    pub fn of(input: &Input, root: Option<&str>) -> Result<Self> {
+    pub(crate) fn of(input: &Input, root: Option<&str>) -> Result<Self> {
         Self::find(input, root).map_err(|e| e.of_input(&input.name))
     }
 
@@ -46,19 +46,19 @@ impl Side {
     }
 
     /// The weight of this name.
-    pub fn get(&self, name: &str) -> Option<&Weight> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Weight> {
         self.weights.get(*self.of.get(name)?)
     }
 
     /// The tensor of this name.
-    pub fn tensor<'a>(&self, input: &'a Input, name: &str) -> Result<&'a Tensor> {
+    pub(crate) fn tensor<'a>(&self, input: &'a Input, name: &str) -> Result<&'a Tensor> {
         let weight = self.get(name).ok_or_else(|| Error::data(format!("no weight {name}")))?;
         input.checkpoint.weight(weight)
     }
 }
 
 /// Fails with where names, shapes and types differ.
-pub fn agree(inputs: &[Input], sides: &[Side]) -> Result<()> {
+pub(crate) fn agree(inputs: &[Input], sides: &[Side]) -> Result<()> {
     let (Some(last), Some(wanted)) = (inputs.last(), sides.last()) else { return Ok(()) };
     let mut differ: Vec<String> = Vec::new();
     let mut more = 0_usize;

@@ -43,7 +43,7 @@ struct Member<'a> {
 }
 
 /// Finds out what goes where.
-pub struct Placing<'a> {
+pub(crate) struct Placing<'a> {
     inputs: &'a [Input],
     sides: &'a [Side],
     options: &'a Options,
@@ -61,7 +61,7 @@ pub struct Placing<'a> {
 }
 
 /// What goes where.
-pub struct Placed {
+pub(crate) struct Placed {
     /// Of each input, what will have been read of it.
     sums: Vec<Sums>,
     storages: Vec<(StorageId, SharedSource)>,
@@ -71,12 +71,12 @@ pub struct Placed {
 
 impl Placed {
     /// Of each input, what the mean will have read of it.
-    pub fn sums(&self) -> &[Sums] {
+    pub(crate) fn sums(&self) -> &[Sums] {
         &self.sums
     }
 
     /// Puts it there.
-    pub fn apply(self, checkpoint: &mut Checkpoint) -> (Vec<Made>, Vec<Sums>) {
+    pub(crate) fn apply(self, checkpoint: &mut Checkpoint) -> (Vec<Made>, Vec<Sums>) {
         self.storages.into_iter().for_each(|(id, source)| checkpoint.replace_storage(id, source));
         self.arrays.into_iter().for_each(|(id, elements)| checkpoint.replace_elements(id, elements));
         (self.made, self.sums)
@@ -84,7 +84,12 @@ impl Placed {
 }
 
 impl<'a> Placing<'a> {
-    pub fn new(inputs: &'a [Input], sides: &'a [Side], options: &'a Options, blend: &'a Arc<Blend>) -> Result<Self> {
+    pub(crate) fn new(
+        inputs: &'a [Input],
+        sides: &'a [Side],
+        options: &'a Options,
+        blend: &'a Arc<Blend>,
+    ) -> Result<Self> {
         let (Some(last), Some(side)) = (inputs.last(), sides.last()) else {
             return Err(Error::refused("nothing to average"));
         };
@@ -105,7 +110,7 @@ impl<'a> Placing<'a> {
     }
 
     /// Goes through the weights of the last input. Nothing of their elements is read, but for ties that only it has.
-    pub fn place(mut self, report: &mut Averaging) -> Result<Placed> {
+    pub(crate) fn place(mut self, report: &mut Averaging) -> Result<Placed> {
         let checkpoint = &self.last.checkpoint;
         let of_last = |e: Error| e.of_input(&self.last.name);
         let Casting { kept, .. } =

@@ -14,11 +14,11 @@ use crate::write::watch::{self, Stored, Watch};
 
 /// The storages of one input that the mean reads, and the members that they are.
 #[derive(Debug, Default)]
-pub struct Sums(HashMap<StorageId, (Arc<Summed>, Stored)>);
+pub(crate) struct Sums(HashMap<StorageId, (Arc<Summed>, Stored)>);
 
 impl Sums {
     /// The bytes of a storage, which are summed up when they are read; as they are where they have no checksum.
-    pub fn source(&mut self, checkpoint: &Checkpoint, id: StorageId) -> Result<SharedSource> {
+    pub(crate) fn source(&mut self, checkpoint: &Checkpoint, id: StorageId) -> Result<SharedSource> {
         let storage = checkpoint.storages.get(id).ok_or_else(|| Error::data("no such storage"))?;
         let source = storage.source()?;
         let Some((zip, index)) = storage.member().filter(|(zip, _)| !zip.is_loose()) else { return Ok(source) };
@@ -33,14 +33,14 @@ impl Sums {
 
     /// Begins to look at all else that the weights are: integers, chunks of a distributed checkpoint, npz arrays, the
     /// pickle.
-    pub fn watch(&self, checkpoint: &Checkpoint, side: &Side) -> Watch {
+    pub(crate) fn watch(&self, checkpoint: &Checkpoint, side: &Side) -> Watch {
         let storages = side.weights.iter().flat_map(|weight| checkpoint.storages_of(weight.id));
         let names = side.weights.iter().map(|weight| weight.name.clone()).collect();
         Watch::start(checkpoint, storages.filter(|id| !self.0.contains_key(id)), &names)
     }
 
     /// Fails for the first of what has another sum, once all is read. What nobody has read of a storage is read now.
-    pub fn prove(&self, checkpoint: &Checkpoint, watch: Watch) -> Result<()> {
+    pub(crate) fn prove(&self, checkpoint: &Checkpoint, watch: Watch) -> Result<()> {
         let mut wrong = watch.finish()?;
         for (summed, (id, zip, index)) in self.0.values() {
             // the rest of one that was cut off has a problem of its own

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::message::Note;
 
 /// Whether this step renames something in a checkpoint that can be written as it is.
-pub fn can_be_stripped(checkpoint: &Checkpoint, step: &Step) -> bool {
+pub(crate) fn can_be_stripped(checkpoint: &Checkpoint, step: &Step) -> bool {
     // a distributed checkpoint is not written as one
     checkpoint.container != Container::Dcp
         && checkpoint
@@ -21,7 +21,7 @@ pub fn can_be_stripped(checkpoint: &Checkpoint, step: &Step) -> bool {
 /// The sides with the prefix taken off both, A or B: whichever makes most names agree, the first of these where several
 /// do; which of them lost it. Says so when only one did that both have. Fails when no name has it, when its dot is
 /// missing, and when two names would become one.
-pub fn without_prefix<'a>(
+pub(crate) fn without_prefix<'a>(
     prefix: &str,
     whole: (Side<'a>, Side<'a>),
     stripped: (Side<'a>, Side<'a>),

@@ -9,7 +9,7 @@ use crate::operations::Input;
 use crate::operations::select::{Asked, Filter};
 
 /// An input, where its names begin, and whether that was found rather than named.
-pub type Begun<'a> = (&'a Input, &'a Root, bool);
+pub(crate) type Begun<'a> = (&'a Input, &'a Root, bool);
 
 /// What the arguments choose on each side: among the aligned names of both together, else among all names of the files as
 /// they stand there. An argument that matches in neither file is an error.
@@ -40,7 +40,7 @@ pub fn choose(asked: &Asked<'_>, inputs: [Begun<'_>; 2], sides: [&Side<'_>; 2]) 
 }
 
 /// Nothing is not equal to nothing where something was left aside.
-pub fn nothing_left(asked: &Asked<'_>, weights: bool, inputs: [&Input; 2]) -> Result<()> {
+pub(crate) fn nothing_left(asked: &Asked<'_>, weights: bool, inputs: [&Input; 2]) -> Result<()> {
     let nothing = |what: Message| Err(Error::refused(Message::from("nothing to compare: ").message(what)));
     if !asked.is_empty() {
         return nothing(asked.nothing_left("names"));

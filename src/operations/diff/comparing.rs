@@ -20,7 +20,7 @@ use crate::report::diff::{Diff, OneSided, Problem, StripPrefix};
 use crate::report::figures::counted;
 
 /// Two sides whose names are aligned and paired.
-pub struct Comparing<'a> {
+pub(crate) struct Comparing<'a> {
     pub left: Side<'a>,
     pub right: Side<'a>,
     pub criteria: Criteria,
@@ -31,7 +31,7 @@ pub struct Comparing<'a> {
 
 impl<'a> Comparing<'a> {
     /// Aligns the names of both. Fails when they cannot be listed.
-    pub fn of(a: &'a Input, b: &'a Input, options: &Options) -> Result<Self> {
+    pub(crate) fn of(a: &'a Input, b: &'a Input, options: &Options) -> Result<Self> {
         let holds_only_weights = |input: &Input| input.checkpoint.container.holds_only_weights();
         let only_weights = options.load || holds_only_weights(a) || holds_only_weights(b);
         let begin = |input: &Input, root: &Option<String>, setting: Setting| {
@@ -86,7 +86,7 @@ impl<'a> Comparing<'a> {
     }
 
     /// Reads everything.
-    pub fn diff(self, progress: &dyn Progress) -> Diff {
+    pub(crate) fn diff(self, progress: &dyn Progress) -> Diff {
         let jobs = self.jobs();
         progress.begin(&format!("{} {}", self.left.name, self.right.name), self.bytes(&jobs));
         let mut diff = Diff {
@@ -128,7 +128,7 @@ impl<'a> Comparing<'a> {
     }
 
     /// Reads until the answer is known.
-    pub fn first_difference(mut self, progress: &dyn Progress) -> Answer {
+    pub(crate) fn first_difference(mut self, progress: &dyn Progress) -> Answer {
         self.criteria.elements.stop_at_first = true;
         let problems = self.known_problems();
         if !problems.is_empty() {

@@ -8,7 +8,7 @@ use crate::message::Setting;
 
 /// What counts as a difference between two files.
 #[derive(Debug, Clone)]
-pub struct Criteria {
+pub(crate) struct Criteria {
     /// How elements and floats are compared.
     pub elements: compare::Options,
     /// Elements are compared.
@@ -30,7 +30,7 @@ pub struct Criteria {
 impl Criteria {
     /// As the options say; `weights` when name, dtype, shape and elements are all that is compared, `state_dict` when one
     /// side does not say which tensors want a gradient.
-    pub fn of(options: &Options, limits: &Limits, weights: bool, state_dict: bool) -> Result<Self> {
+    pub(crate) fn of(options: &Options, limits: &Limits, weights: bool, state_dict: bool) -> Result<Self> {
         for (setting, tolerance) in [(Setting::Rtol, options.rtol), (Setting::Atol, options.atol)] {
             if !(tolerance >= 0.0 && tolerance.is_finite()) {
                 return Err(Error::refused(setting.then(" must be finite and not negative")));

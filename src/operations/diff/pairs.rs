@@ -6,7 +6,7 @@ use super::side::Aligned;
 
 /// Indexes into the names of both sides.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Pairing {
+pub(crate) struct Pairing {
     /// Names that both have, in the order of A.
     pub both: Vec<(usize, usize)>,
     /// Names that only A has, in its order.
@@ -16,7 +16,7 @@ pub struct Pairing {
 }
 
 /// Pairs names. Where a file has a name several times, equal paths belong together first, then what is left in order.
-pub fn pair(a: &[Aligned], b: &[Aligned]) -> Pairing {
+pub(crate) fn pair(a: &[Aligned], b: &[Aligned]) -> Pairing {
     // files of one program have the same names in the same order
     if a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.path == b.path) {
         return Pairing { both: (0..a.len()).map(|index| (index, index)).collect(), ..Pairing::default() };

@@ -8,7 +8,7 @@ use crate::checkpoint::names::{Element, join};
 
 /// How the names of one side become those of the other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Prefix {
+pub(crate) struct Prefix {
     /// The side that has it.
     pub in_a: bool,
     /// With its last dot.
@@ -21,7 +21,7 @@ pub struct Prefix {
 
 impl Prefix {
     /// The prefix that one of two names has and the other has not.
-    pub fn between(a: &Aligned, b: &Aligned) -> Option<Self> {
+    pub(crate) fn between(a: &Aligned, b: &Aligned) -> Option<Self> {
         let in_a = a.name.len() > b.name.len();
         let (long, short) = if in_a { (&a.path, &b.path) } else { (&b.path, &a.path) };
         let common = long.iter().zip(short).take_while(|(x, y)| x == y).count();
@@ -53,13 +53,13 @@ impl Prefix {
     }
 
     /// Whether it is what makes the difference between two names.
-    pub fn explains(&self, a: &str, b: &str) -> bool {
+    pub(crate) fn explains(&self, a: &str, b: &str) -> bool {
         let (long, short) = if self.in_a { (a, b) } else { (b, a) };
         self.stripped(long).any(|name| name == short)
     }
 
     /// For each name of A the name of B that belongs to it, as indexes into both.
-    pub fn align(&self, a: &[&Aligned], b: &[&Aligned]) -> Vec<(usize, usize)> {
+    pub(crate) fn align(&self, a: &[&Aligned], b: &[&Aligned]) -> Vec<(usize, usize)> {
         let (long, short) = if self.in_a { (a, b) } else { (b, a) };
         let mut places: HashMap<&str, usize> = HashMap::with_capacity(short.len());
         for (index, named) in short.iter().enumerate() {
@@ -75,7 +75,7 @@ impl Prefix {
     }
 
     /// The edit that takes it off for good; none when no key begins with it.
-    pub fn step(&self) -> Option<Step> {
+    pub(crate) fn step(&self) -> Option<Step> {
         let step = if self.anywhere { Step::StripAnywhere } else { Step::StripPrefix };
         self.in_keys.then(|| step(self.prefix.clone()))
     }
@@ -86,7 +86,7 @@ const SAMPLES: usize = 8;
 
 /// The prefix that explains most names, if that is at least half of those that could be explained. `alike` says whether
 /// two names may stand for the same thing.
-pub fn by_names(a: &[&Aligned], b: &[&Aligned], alike: impl Fn(&Aligned, &Aligned) -> bool) -> Option<Prefix> {
+pub(crate) fn by_names(a: &[&Aligned], b: &[&Aligned], alike: impl Fn(&Aligned, &Aligned) -> bool) -> Option<Prefix> {
     let last = |named: &Aligned| named.name.rsplit('.').next().map(str::len);
     let pairs = a.iter().take(SAMPLES).flat_map(|x| b.iter().map(move |y| (x, y)));
     let pairs = pairs.chain(b.iter().take(SAMPLES).flat_map(|y| a.iter().map(move |x| (x, y))));

@@ -23,7 +23,7 @@ use crate::report::diff::{Problem, Renamed};
 
 /// Which tensors of A are which of B, as indexes into the sides' tensors.
 #[derive(Debug, Default)]
-pub struct Renames {
+pub(crate) struct Renames {
     /// From A to B.
     pub a: HashMap<usize, usize>,
     /// Those of B.
@@ -36,7 +36,7 @@ pub struct Renames {
 
 impl Renames {
     /// The names, in the order of A.
-    pub fn pairs(&self, left: &Side<'_>, right: &Side<'_>) -> Vec<Renamed> {
+    pub(crate) fn pairs(&self, left: &Side<'_>, right: &Side<'_>) -> Vec<Renamed> {
         let mut pairs: Vec<(&usize, &usize)> = self.a.iter().collect();
         pairs.sort_unstable();
         let name = |side: &Side<'_>, index: &usize| side.tensors.get(*index).map(|named| named.name.clone());
@@ -59,7 +59,7 @@ const FIRST_ELEMENTS: u64 = 4096;
 
 impl Comparing<'_> {
     /// Looks among the names that only one side has. What cannot be read goes into `problems`.
-    pub fn find_renames(&self, progress: &dyn Progress, problems: &mut Vec<Problem>) -> Renames {
+    pub(crate) fn find_renames(&self, progress: &dyn Progress, problems: &mut Vec<Problem>) -> Renames {
         let (only_a, only_b) = (&self.tensors.only_a, &self.tensors.only_b);
         if only_a.is_empty() || only_b.is_empty() {
             return Renames::default();

@@ -15,7 +15,7 @@ use crate::report::figures::shape;
 
 /// How names are aligned, and which are taken.
 #[derive(Clone, Copy)]
-pub struct Alignment<'a> {
+pub(crate) struct Alignment<'a> {
     /// Taken off the names that have it.
     pub strip_prefix: Option<&'a str>,
     /// By name, once aligned.
@@ -28,7 +28,7 @@ pub struct Alignment<'a> {
 
 /// A tensor or value with its aligned name.
 #[derive(Debug)]
-pub struct Aligned {
+pub(crate) struct Aligned {
     pub name: String,
     pub path: Vec<Element>,
     pub node: NodeId,
@@ -37,7 +37,7 @@ pub struct Aligned {
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     Tensor(TensorId),
     Value,
     /// An object inside itself.
@@ -47,13 +47,13 @@ pub enum What {
 }
 
 impl Aligned {
-    pub fn is_module(&self) -> bool {
+    pub(crate) fn is_module(&self) -> bool {
         matches!(self.what, What::Module(_))
     }
 }
 
 /// One file.
-pub struct Side<'a> {
+pub(crate) struct Side<'a> {
     pub name: &'a str,
     pub checkpoint: &'a Checkpoint,
     pub tensors: Vec<Aligned>,
@@ -65,7 +65,7 @@ pub struct Side<'a> {
 
 /// What taking a prefix off came to.
 #[derive(Debug, Default)]
-pub struct Stripped {
+pub(crate) struct Stripped {
     /// How many names had it.
     pub names: usize,
     /// Why it cannot be taken off: it has no dot, or two names become one.
@@ -93,7 +93,7 @@ impl Stripped {
 
 impl<'a> Side<'a> {
     /// Everything below `root` that `align` takes. Fails when a bound of the limits is met.
-    pub fn new(input: &'a Input, root: &Root, align: &Alignment<'_>) -> Result<Self> {
+    pub(crate) fn new(input: &'a Input, root: &Root, align: &Alignment<'_>) -> Result<Self> {
         let checkpoint = &input.checkpoint;
         let mut side = Side {
             name: &input.name,
@@ -145,23 +145,23 @@ impl<'a> Side<'a> {
     }
 
     /// Whether there is nothing to compare.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.tensors.is_empty() && self.values.is_empty()
     }
 
     /// Whether the file tells the classes of modules.
-    pub fn has_modules(&self) -> bool {
+    pub(crate) fn has_modules(&self) -> bool {
         self.values.iter().any(Aligned::is_module)
     }
 
     /// Forgets the classes of modules, for a file that has none to hold against them.
-    pub fn without_modules(mut self) -> Self {
+    pub(crate) fn without_modules(mut self) -> Self {
         self.values.retain(|named| !named.is_module());
         self
     }
 
     /// The tensor of a name that stands for one.
-    pub fn tensor(&self, named: &Aligned) -> Option<&'a Tensor> {
+    pub(crate) fn tensor(&self, named: &Aligned) -> Option<&'a Tensor> {
         match named.what {
             What::Tensor(id) => self.checkpoint.tensor(id),
             _ => None,
@@ -169,7 +169,7 @@ impl<'a> Side<'a> {
     }
 
     /// Dtype and shape of a tensor, type and `repr` of a value.
-    pub fn shown(&self, named: &Aligned) -> [String; 2] {
+    pub(crate) fn shown(&self, named: &Aligned) -> [String; 2] {
         let objects = self.checkpoint.objects();
         match (&named.what, self.tensor(named)) {
             (_, Some(tensor)) => [dtype_name(tensor), shape(&tensor.shape)],
@@ -179,16 +179,16 @@ impl<'a> Side<'a> {
     }
 
     /// What is wrong with the data of a name.
-    pub fn problem(&self, named: &Aligned, problem: impl Into<Message>) -> Problem {
+    pub(crate) fn problem(&self, named: &Aligned, problem: impl Into<Message>) -> Problem {
         Problem { file: self.name.to_owned(), name: named.name.clone(), problem: problem.into() }
     }
 }
 
 /// Longer values are cut when they are shown.
-pub const MAX_SHOWN_CHARS: usize = 60;
+pub(crate) const MAX_SHOWN_CHARS: usize = 60;
 
 /// torch's name of the dtype, as far as it is known.
-pub fn dtype_name(tensor: &Tensor) -> String {
+pub(crate) fn dtype_name(tensor: &Tensor) -> String {
     tensor.dtype.as_ref().map_or_else(|| "unknown".into(), |dtype| dtype.name().to_owned())
 }
 

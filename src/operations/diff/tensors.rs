@@ -26,7 +26,7 @@ struct Outcome {
 
 /// The pairs whose data is to be read; pairs of the same views share one job.
 #[derive(Debug, Default)]
-pub struct Jobs {
+pub(crate) struct Jobs {
     work: Vec<(usize, usize)>,
     /// For each pair of the pairing.
     of_pair: Vec<Option<usize>>,
@@ -46,7 +46,7 @@ impl<'a> Comparing<'a> {
     }
 
     /// What has to be read, in file order.
-    pub fn jobs(&self) -> Jobs {
+    pub(crate) fn jobs(&self) -> Jobs {
         let mut jobs = Jobs::default();
         let mut known: HashMap<(View, View), usize> = HashMap::new();
         let (shared_a, shared_b) = (shared_storages(&self.left), shared_storages(&self.right));
@@ -77,14 +77,14 @@ impl<'a> Comparing<'a> {
     }
 
     /// How many bytes there are to read.
-    pub fn bytes(&self, jobs: &Jobs) -> u64 {
+    pub(crate) fn bytes(&self, jobs: &Jobs) -> u64 {
         let bytes = |tensor: &Tensor| tensor.bytes().unwrap_or(0);
         let pairs = jobs.work.iter().filter_map(|indexes| self.tensor_pair(*indexes));
         pairs.map(|pair| bytes(pair.a).saturating_add(bytes(pair.b))).fold(0, u64::saturating_add)
     }
 
     /// Reads everything on all cores and writes what differs into `diff`, in file order.
-    pub fn compare_tensors(&self, jobs: &Jobs, progress: &dyn Progress, diff: &mut Diff) {
+    pub(crate) fn compare_tensors(&self, jobs: &Jobs, progress: &dyn Progress, diff: &mut Diff) {
         let outcomes: Vec<_> =
             jobs.work.par_iter().with_max_len(1).map(|indexes| self.outcome(*indexes, progress)).collect();
         for (indexes, job) in self.tensors.both.iter().zip(&jobs.of_pair) {
@@ -115,7 +115,7 @@ impl<'a> Comparing<'a> {
     }
 
     /// What the first pair in file order says whose elements differ or cannot be compared.
-    pub fn first_tensor(&self, jobs: &Jobs, progress: &dyn Progress) -> Answer {
+    pub(crate) fn first_tensor(&self, jobs: &Jobs, progress: &dyn Progress) -> Answer {
         let answer = |indexes: &(usize, usize)| match self.outcome(*indexes, progress) {
             Ok(outcome) => (outcome.elements_differ || outcome.quantizer_differs).then_some(Answer::Different),
             Err(problem) => Some(Answer::Unknown(vec![problem])),
@@ -124,7 +124,7 @@ impl<'a> Comparing<'a> {
     }
 
     /// Whether the files say different things of any pair.
-    pub fn facts_differ(&self) -> bool {
+    pub(crate) fn facts_differ(&self) -> bool {
         let mut pairs = self.tensors.both.iter().filter_map(|indexes| self.tensor_pair(*indexes));
         pairs.any(|pair| !self.facts_that_differ(&pair).is_empty())
     }

@@ -15,7 +15,7 @@ const CONTEXT_CHARS: usize = 12;
 
 impl Comparing<'_> {
     /// Writes which values differ into `diff`, in file order.
-    pub fn compare_values(&self, diff: &mut Diff) {
+    pub(crate) fn compare_values(&self, diff: &mut Diff) {
         let pairs = self.values.both.iter();
         for (a, b) in pairs.filter_map(|(a, b)| self.left.values.get(*a).zip(self.right.values.get(*b))) {
             match self.value_change(a, b) {

@@ -49,7 +49,7 @@ impl Taken<'_> {
     }
 
     /// Refuses a wrapper subclass of that name: what it wraps has names of its own.
-    pub fn refuse_wrapper(&self, name: &str) -> Result<()> {
+    pub(crate) fn refuse_wrapper(&self, name: &str) -> Result<()> {
         if !self.tensor.wraps {
             return Ok(());
         }
@@ -70,7 +70,7 @@ impl Taken<'_> {
     }
 
     /// Where the elements lie, when they lie in one place. `Unsupported` for sparse and quantized tensors.
-    pub fn elements(&self) -> Result<Elements> {
+    pub(crate) fn elements(&self) -> Result<Elements> {
         let tensor = self.tensor;
         let many = |what: &str| {
             let names = "NAME.values, …".to_owned();
@@ -85,7 +85,7 @@ impl Taken<'_> {
     }
 
     /// The tensors to write for it, each with what its name has after the tensor's own: nothing, or a part's name.
-    pub fn parts(&self) -> Result<Vec<(&'static str, Elements)>> {
+    pub(crate) fn parts(&self) -> Result<Vec<(&'static str, Elements)>> {
         match (&self.tensor.data, &self.tensor.quantizer) {
             (Data::Parts(nodes), _) => {
                 self.no_slices(if self.tensor.is_nested() { "nested" } else { "sparse" })?;
@@ -102,14 +102,14 @@ impl Taken<'_> {
     }
 
     /// What the report says of a tensor that stays the object it is, but for a cast.
-    pub fn as_it_is(&self, name: String, cast: Option<&DType>) -> Written {
+    pub(crate) fn as_it_is(&self, name: String, cast: Option<&DType>) -> Written {
         let dtype = self.tensor.dtype.as_ref().map(|dtype| cast.filter(|_| super::is_castable(dtype)).unwrap_or(dtype));
         let shape = self.tensor.shape.iter().map(|size| u64::try_from(*size).unwrap_or_default());
         Written { name, file: None, dtype: dtype.map(ToString::to_string), shape: Some(shape.collect()) }
     }
 
     /// What is printed.
-    pub fn text(&self) -> Result<TensorText> {
+    pub(crate) fn text(&self) -> Result<TensorText> {
         let tensor = self.tensor;
         if let Some(problem) = &tensor.problem {
             return Err(Error::data(problem.clone()));

@@ -16,7 +16,7 @@ use crate::report::file_bytes::file_bytes;
 use crate::report::ls_archive::{ArchiveListing, ArchivedRow};
 
 /// The checkpoints of an archive, each opened for its numbers. The report calls settings as `voice` has them.
-pub fn list_archive(
+pub(crate) fn list_archive(
     archive: &mut ArchiveInput,
     limits: &Limits,
     voice: Voice,

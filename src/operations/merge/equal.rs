@@ -19,7 +19,7 @@ pub(super) struct Comparing<'a> {
 
 impl Comparing<'_> {
     /// How two objects differ; nothing where they do not. Fails when one cannot be read.
-    pub fn differs(&self, a: NodeId, b: NodeId) -> Result<Option<String>> {
+    pub(crate) fn differs(&self, a: NodeId, b: NodeId) -> Result<Option<String>> {
         let objects = self.checkpoint.objects();
         let (a, b) = (objects.unwrap(a), objects.unwrap(b));
         let tensor = |node| self.checkpoint.tensors.of(node).and_then(|id| self.checkpoint.tensor(id));

@@ -53,7 +53,7 @@ pub(super) struct Named {
 
 impl Joined {
     /// Makes it of what was taken of each input.
-    pub fn of(
+    pub(crate) fn of(
         checkpoint: &mut Checkpoint,
         taken: Vec<Taken>,
         on_conflict: Option<OnConflict>,
@@ -121,7 +121,7 @@ impl Joined {
     }
 
     /// Tells what was made of names that several have.
-    pub fn told(self, report: &mut Merging) {
+    pub(crate) fn told(self, report: &mut Merging) {
         let mut by_input: Vec<(&str, Vec<&str>)> = Vec::new();
         for conflict in &self.conflicts {
             match by_input.iter_mut().find(|(kept, _)| *kept == conflict.kept) {

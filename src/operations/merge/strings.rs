@@ -17,7 +17,7 @@ pub(super) struct Strings {
 
 impl Strings {
     /// Adds what an input says.
-    pub fn add(&mut self, input: &str, strings: Vec<(String, String)>) {
+    pub(crate) fn add(&mut self, input: &str, strings: Vec<(String, String)>) {
         for (key, value) in strings {
             match self.places.get(&key).and_then(|place| self.all.get(*place)) {
                 None => {
@@ -31,7 +31,7 @@ impl Strings {
     }
 
     /// What is not kept, as somebody else has said something else of it before.
-    pub fn disagreeing(&self) -> impl Iterator<Item = Note> + '_ {
+    pub(crate) fn disagreeing(&self) -> impl Iterator<Item = Note> + '_ {
         self.others.iter().filter_map(|(input, key)| {
             let (first, ..) = self.all.get(*self.places.get(key)?)?;
             Some(Note::new(input, format!("{METADATA}.{key} is taken from {first}, which says something else of it")))
@@ -39,7 +39,7 @@ impl Strings {
     }
 
     /// All keys and values.
-    pub fn into_all(self) -> Vec<(String, String)> {
+    pub(crate) fn into_all(self) -> Vec<(String, String)> {
         self.all.into_iter().map(|(_, key, value)| (key, value)).collect()
     }
 }

@@ -47,22 +47,22 @@ impl Census {
     }
 
     /// The object on top.
-    pub fn root(&self) -> NodeId {
+    pub(crate) fn root(&self) -> NodeId {
         self.root
     }
 
     /// Every object once, in the order of the pickle.
-    pub fn order(&self) -> &[NodeId] {
+    pub(crate) fn order(&self) -> &[NodeId] {
         &self.order
     }
 
     /// The same, for who needs nothing else.
-    pub fn into_order(self) -> Vec<NodeId> {
+    pub(crate) fn into_order(self) -> Vec<NodeId> {
         self.order
     }
 
     /// The protocol the pickle needs.
-    pub fn protocol(&self) -> u8 {
+    pub(crate) fn protocol(&self) -> u8 {
         self.protocol
     }
 
@@ -72,7 +72,7 @@ impl Census {
     }
 
     /// How often an object is referred to.
-    pub fn uses(&self, node: NodeId) -> u32 {
+    pub(crate) fn uses(&self, node: NodeId) -> u32 {
         self.uses.get(node.index()).copied().unwrap_or(0)
     }
 }

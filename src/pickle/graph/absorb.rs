@@ -15,7 +15,7 @@ const CONSTANTS: u32 = 4;
 
 /// Where the objects of a graph have gone.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Moved {
+pub(crate) struct Moved {
     nodes: u32,
     children: u32,
     texts: u32,
@@ -25,7 +25,7 @@ pub struct Moved {
 
 impl Moved {
     /// The object's place now.
-    pub fn node(&self, id: NodeId) -> NodeId {
+    pub(crate) fn node(&self, id: NodeId) -> NodeId {
         if id.0 < CONSTANTS { id } else { NodeId(id.0.saturating_add(self.nodes)) }
     }
 
@@ -95,7 +95,7 @@ fn too_large() -> Error {
 
 impl Graph {
     /// Takes in all objects of another graph; says where they are now.
-    pub fn absorb(&mut self, other: Graph) -> Result<Moved> {
+    pub(crate) fn absorb(&mut self, other: Graph) -> Result<Moved> {
         let is_new = |graph: &Graph| graph.nodes.len() <= CONSTANTS as usize && graph.streams.is_empty();
         if is_new(self) && self.texts.is_empty() && self.extra.is_empty() {
             *self = other;

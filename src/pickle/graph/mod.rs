@@ -16,8 +16,11 @@ use std::sync::atomic::AtomicU64;
 
 use rustc_hash::FxHashMap;
 
-pub use self::absorb::Moved;
-pub use self::node::{Change, Children, Construct, Node, NodeId, Object, Pair};
+pub(crate) use self::absorb::Moved;
+pub use self::node::Pair;
+pub use self::node::{Change, NodeId};
+pub(crate) use self::node::{Children, Object};
+pub use self::node::{Construct, Node};
 use self::texts::Text;
 pub use self::texts::TextId;
 use crate::error::{Error, Result};
@@ -72,11 +75,11 @@ impl Graph {
     /// `None`'s node in every graph.
     pub const NONE: NodeId = NodeId(0);
     /// `True`'s node.
-    pub const TRUE: NodeId = NodeId(1);
+    pub(crate) const TRUE: NodeId = NodeId(1);
     /// `False`'s node.
-    pub const FALSE: NodeId = NodeId(2);
+    pub(crate) const FALSE: NodeId = NodeId(2);
     /// The empty tuple's node.
-    pub const EMPTY_TUPLE: NodeId = NodeId(3);
+    pub(crate) const EMPTY_TUPLE: NodeId = NodeId(3);
 
     /// A graph with only the constants in it.
     pub fn new() -> Self {
@@ -98,7 +101,7 @@ impl Graph {
     }
 
     /// The first stream that was added with this name.
-    pub fn stream_named(&self, name: &str) -> Option<StreamId> {
+    pub(crate) fn stream_named(&self, name: &str) -> Option<StreamId> {
         let place = self.streams.iter().position(|stream| stream.name == name)?;
         u32::try_from(place).ok().map(StreamId)
     }
@@ -109,12 +112,12 @@ impl Graph {
     }
 
     /// The name a stream was added with.
-    pub fn stream_name(&self, id: StreamId) -> &str {
+    pub(crate) fn stream_name(&self, id: StreamId) -> &str {
         self.streams.get(id.0 as usize).map_or("", |s| &s.name)
     }
 
     /// Gives dicts, and pairs that dicts are made of, other keys: by the key's node and where it was pushed.
-    pub fn replace_keys(&mut self, new: &HashMap<(NodeId, u64), NodeId>) {
+    pub(crate) fn replace_keys(&mut self, new: &HashMap<(NodeId, u64), NodeId>) {
         let entry = |entry: &mut Pair| {
             entry.key = new.get(&(entry.key, entry.key_at)).copied().unwrap_or(entry.key);
         };
@@ -144,7 +147,7 @@ impl Graph {
     }
 
     /// Has everything that refers to one of these objects refer to another.
-    pub fn redirect(&mut self, new: &HashMap<NodeId, NodeId>) {
+    pub(crate) fn redirect(&mut self, new: &HashMap<NodeId, NodeId>) {
         if new.is_empty() {
             return;
         }
@@ -173,7 +176,7 @@ impl Graph {
     }
 
     /// Hears of every reference from one object to another, in no order.
-    pub fn for_each_reference(&self, mut see: impl FnMut(NodeId)) {
+    pub(crate) fn for_each_reference(&self, mut see: impl FnMut(NodeId)) {
         fn entry(entry: &Pair, see: &mut impl FnMut(NodeId)) {
             see(entry.key);
             see(entry.value);
@@ -219,18 +222,18 @@ impl Graph {
     }
 
     /// How much there is to hold: nodes, elements of containers and changes to objects.
-    pub fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.items.saturating_add(self.nodes.len() as u64)
     }
 
     /// Bytes of the short strings, and of those that no stream holds.
-    pub fn pooled_bytes(&self) -> u64 {
+    pub(crate) fn pooled_bytes(&self) -> u64 {
         self.pool.len() as u64
     }
 
     /// Counts elements that were put into a list, dict or set.
     /// Opcodes that were read into the graph, and long lines by their length.
-    pub fn steps(&self) -> u64 {
+    pub(crate) fn steps(&self) -> u64 {
         self.steps
     }
 
@@ -243,12 +246,12 @@ impl Graph {
     }
 
     /// Never: the constants are always there.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
     /// All nodes in the order they were made.
-    pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         (0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)).map(NodeId)
     }
 
@@ -258,19 +261,19 @@ impl Graph {
     }
 
     /// The node of `id`, to change.
-    pub fn node_mut(&mut self, id: NodeId) -> Option<&mut Node> {
+    pub(crate) fn node_mut(&mut self, id: NodeId) -> Option<&mut Node> {
         self.nodes.get_mut(id.0 as usize)
     }
 
     /// Adds a node.
-    pub fn push(&mut self, node: Node) -> Result<NodeId> {
+    pub(crate) fn push(&mut self, node: Node) -> Result<NodeId> {
         let id = u32::try_from(self.nodes.len()).map_err(|_| Error::limit("more than 4 billion objects"))?;
         self.nodes.push(node);
         Ok(NodeId(id))
     }
 
     /// Adds a tuple.
-    pub fn push_tuple(&mut self, items: &[NodeId]) -> Result<NodeId> {
+    pub(crate) fn push_tuple(&mut self, items: &[NodeId]) -> Result<NodeId> {
         self.push_tuple_of(items.iter().copied())
     }
 
@@ -284,7 +287,7 @@ impl Graph {
     }
 
     /// Adds a frozenset.
-    pub fn push_frozenset(&mut self, items: &[NodeId]) -> Result<NodeId> {
+    pub(crate) fn push_frozenset(&mut self, items: &[NodeId]) -> Result<NodeId> {
         let children = self.add_children(items.iter().copied())?;
         self.push(Node::FrozenSet(children))
     }
@@ -301,13 +304,13 @@ impl Graph {
     }
 
     /// Adds a dict.
-    pub fn push_dict(&mut self, entries: Vec<Pair>) -> Result<NodeId> {
+    pub(crate) fn push_dict(&mut self, entries: Vec<Pair>) -> Result<NodeId> {
         self.count_items(entries.len());
         self.push(Node::Dict(Box::new(entries)))
     }
 
     /// Adds a `str` that is in no stream.
-    pub fn push_str(&mut self, value: &str) -> Result<NodeId> {
+    pub(crate) fn push_str(&mut self, value: &str) -> Result<NodeId> {
         let text = self.add_text_of(value.as_bytes(), Encoding::Utf8)?;
         self.push(Node::Str(text))
     }
@@ -320,7 +323,7 @@ impl Graph {
     }
 
     /// Every [`Node::Persistent`] in the order they were read.
-    pub fn persistents(&self) -> &[NodeId] {
+    pub(crate) fn persistents(&self) -> &[NodeId] {
         &self.persistents
     }
 
@@ -360,7 +363,7 @@ impl Graph {
     }
 
     /// Whether a pickle that was read has `FRAME`s.
-    pub fn is_framed(&self) -> bool {
+    pub(crate) fn is_framed(&self) -> bool {
         self.framed
     }
 
@@ -370,12 +373,12 @@ impl Graph {
 
     /// Where in its stream the opcode lies that pushed the first element of a list or of a tuple of two, when that is
     /// a string: the key of a pair.
-    pub fn first_pushed_at(&self, id: NodeId) -> Option<u64> {
+    pub(crate) fn first_pushed_at(&self, id: NodeId) -> Option<u64> {
         self.first_pushed_at.get(&id).copied()
     }
 
     /// Raw bytes that followed the object in its stream: stream, first byte, bytes.
-    pub fn inline_bytes(&self, id: NodeId) -> Option<(StreamId, u64, u64)> {
+    pub(crate) fn inline_bytes(&self, id: NodeId) -> Option<(StreamId, u64, u64)> {
         self.inline_bytes.get(&id).copied()
     }
 
@@ -385,27 +388,27 @@ impl Graph {
     }
 
     /// What unpicklers accept and no pickler writes, with the offset of the first of each kind.
-    pub fn oddities(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(crate) fn oddities(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.oddities.iter().map(|(what, at)| (*what, *at))
     }
 
     /// Whether anything but opcodes stood in the streams.
-    pub fn has_inline(&self) -> bool {
+    pub(crate) fn has_inline(&self) -> bool {
         !self.inline_bytes.is_empty() || !self.inline_pickles.is_empty()
     }
 
     /// The same, which then follows it no more.
-    pub fn take_inline_pickle(&mut self, id: NodeId) -> Option<NodeId> {
+    pub(crate) fn take_inline_pickle(&mut self, id: NodeId) -> Option<NodeId> {
         self.inline_pickles.remove(&id)
     }
 
     /// The root of the pickle that followed the object in its stream.
-    pub fn inline_pickle(&self, id: NodeId) -> Option<NodeId> {
+    pub(crate) fn inline_pickle(&self, id: NodeId) -> Option<NodeId> {
         self.inline_pickles.get(&id).copied()
     }
 
     /// Bytes of all streams.
-    pub fn stream_bytes(&self) -> u64 {
+    pub(crate) fn stream_bytes(&self) -> u64 {
         self.streams.iter().map(|stream| stream.source.len()).fold(0, u64::saturating_add)
     }
 }

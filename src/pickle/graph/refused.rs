@@ -13,7 +13,7 @@ const LOOKS_TIMES: u64 = 48;
 impl Graph {
     /// Counts `elements` that are about to be looked at; false when that is no longer linear in the graph's size. What
     /// the caller then leaves out, [`Graph::complete`] tells.
-    pub fn look_at(&self, elements: usize) -> bool {
+    pub(crate) fn look_at(&self, elements: usize) -> bool {
         let elements = elements as u64;
         let so_far = self.looked_at.fetch_add(elements, Ordering::Relaxed).saturating_add(elements);
         let allowed = so_far <= LOOKS.saturating_add(self.held().saturating_mul(LOOKS_TIMES));
@@ -25,13 +25,13 @@ impl Graph {
 
     /// Fails when a text could not be read, or a bound was met, since the graph was made, though nobody may have minded
     /// at the time: what was made of the graph since then lacks something.
-    pub fn complete(&self) -> Result<()> {
+    pub(crate) fn complete(&self) -> Result<()> {
         self.refused.get().map_or(Ok(()), |e| Err(e.again()))
     }
 
     /// Notes that something was asked for and could not be read, for [`Graph::complete`]; what the file says wrongly is no
     /// such thing.
-    pub fn refuse(&self, e: &Error) {
+    pub(crate) fn refuse(&self, e: &Error) {
         if e.kind() == ErrorKind::Io {
             self.refused.get_or_init(|| e.again());
         }

@@ -34,14 +34,14 @@ const REREAD_TIMES: u64 = 32;
 
 impl Graph {
     /// Adds text that is in no stream.
-    pub fn add_text_of(&mut self, bytes: &[u8], encoding: Encoding) -> Result<TextId> {
+    pub(crate) fn add_text_of(&mut self, bytes: &[u8], encoding: Encoding) -> Result<TextId> {
         let pooled = self.add_to_pool(bytes)?;
         self.add(Text { at: 0, len: bytes.len() as u64, stream: MADE_HERE, pooled, encoding })
     }
 
     /// Adds a text that lies at `at` in `stream`, `len` bytes as stored; `bytes` are those, where they are at hand and
     /// few.
-    pub fn add_text(
+    pub(crate) fn add_text(
         &mut self,
         stream: StreamId,
         at: u64,
@@ -99,7 +99,7 @@ impl Graph {
     }
 
     /// At most `max` stored bytes from the beginning of a text, for showing it.
-    pub fn raw_text_prefix(&self, id: TextId, max: usize) -> Result<Cow<'_, [u8]>> {
+    pub(crate) fn raw_text_prefix(&self, id: TextId, max: usize) -> Result<Cow<'_, [u8]>> {
         let Some(text) = self.texts.get(id.0 as usize) else { return Ok(Cow::Borrowed(&[])) };
         match text.pooled == NOT_POOLED && text.len > max as u64 {
             true => self.read_text(text, max as u64),
@@ -115,7 +115,7 @@ impl Graph {
 
     /// The content as text to show: what is not Unicode becomes U+FFFD, Python 2's strings that are not UTF-8 are
     /// taken for Latin-1 (as `torch.load` falls back to).
-    pub fn text_lossy(&self, id: TextId) -> Result<Cow<'_, str>> {
+    pub(crate) fn text_lossy(&self, id: TextId) -> Result<Cow<'_, str>> {
         Ok(text::lossy(self.text(id)?, self.encoding(id)))
     }
 
@@ -125,12 +125,12 @@ impl Graph {
     }
 
     /// How many bytes a text takes in its stream, still encoded.
-    pub fn stored_len(&self, id: TextId) -> u64 {
+    pub(crate) fn stored_len(&self, id: TextId) -> u64 {
         self.texts.get(id.0 as usize).map_or(0, |t| t.len)
     }
 
     /// Where a text is stored: stream, first byte, bytes. `None` for a text made here.
-    pub fn place(&self, id: TextId) -> Option<(StreamId, u64, u64)> {
+    pub(crate) fn place(&self, id: TextId) -> Option<(StreamId, u64, u64)> {
         let text = self.texts.get(id.0 as usize)?;
         (text.stream != MADE_HERE).then_some((StreamId(text.stream), text.at, text.len))
     }

@@ -8,7 +8,7 @@ use crate::pickle::text::Encoding;
 
 impl Graph {
     /// The elements of a tuple or list.
-    pub fn sequence(&self, id: NodeId) -> Option<&[NodeId]> {
+    pub(crate) fn sequence(&self, id: NodeId) -> Option<&[NodeId]> {
         match self.node(id) {
             Node::Tuple(children) => Some(self.children(*children)),
             Node::List(items) => Some(items),
@@ -25,7 +25,7 @@ impl Graph {
     }
 
     /// The object of `id`, if it was made by a call.
-    pub fn object(&self, id: NodeId) -> Option<&Object> {
+    pub(crate) fn object(&self, id: NodeId) -> Option<&Object> {
         match self.node(id) {
             Node::Object(object) => Some(object),
             _ => None,
@@ -42,7 +42,7 @@ impl Graph {
     }
 
     /// The same, with what does not fit in 64 bits as the largest or smallest there is.
-    pub fn int_saturating(&self, id: NodeId) -> Option<i64> {
+    pub(crate) fn int_saturating(&self, id: NodeId) -> Option<i64> {
         let Node::Long(text) = self.node(id) else { return self.int(id) };
         // the sign is in the last byte of two's complement, or the first of digits
         let raw = self.raw_text(*text).ok()?;
@@ -54,7 +54,7 @@ impl Graph {
     }
 
     /// The boolean a node is.
-    pub fn bool(&self, id: NodeId) -> Option<bool> {
+    pub(crate) fn bool(&self, id: NodeId) -> Option<bool> {
         match self.node(id) {
             Node::Bool(value) => Some(*value),
             _ => None,
@@ -71,7 +71,7 @@ impl Graph {
     }
 
     /// The same for `bytes` nodes too, as Python 2's strings may come as either.
-    pub fn str_or_bytes(&self, id: NodeId) -> Option<Cow<'_, str>> {
+    pub(crate) fn str_or_bytes(&self, id: NodeId) -> Option<Cow<'_, str>> {
         match self.node(id) {
             Node::Str(text) | Node::Bytes(text) => self.text_lossy(*text).ok(),
             _ => None,
@@ -79,7 +79,7 @@ impl Graph {
     }
 
     /// Module and name of a `Global` node to which nothing was done, as they are.
-    pub fn global_names(&self, id: NodeId) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+    pub(crate) fn global_names(&self, id: NodeId) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
         let Node::Global { module, name } = self.node(id) else { return Ok(None) };
         let (Node::Str(module), Node::Str(name), []) = (self.node(*module), self.node(*name), self.changes(id)) else {
             return Ok(None);

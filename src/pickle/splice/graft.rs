@@ -23,7 +23,7 @@ const FRAME_BYTES: u64 = 9;
 
 /// What becomes of an item of a dict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fate {
+pub(crate) struct Fate {
     /// It is removed; its value may stand elsewhere.
     pub is_gone: bool,
     /// The new key.
@@ -34,7 +34,7 @@ pub struct Fate {
 
 /// Where an object of the pickle stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// It is the top object.
     Root,
     /// It is the value of the item whose key the opcode there pushes.
@@ -43,7 +43,7 @@ pub enum Origin {
 
 /// One way from an object to one that it was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Hop {
+pub(crate) enum Hop {
     /// To an element of a list or tuple.
     Element(usize),
     /// To what a call took: the callable, its arguments; to the id of a persistent object.
@@ -52,7 +52,7 @@ pub enum Hop {
 
 /// An object: what stands somewhere, or what it was made of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Locator {
+pub(crate) struct Locator {
     /// The outermost.
     pub origin: Origin,
     /// How it goes on from there.
@@ -61,13 +61,13 @@ pub struct Locator {
 
 impl Locator {
     /// What stands somewhere.
-    pub fn of(origin: Origin) -> Self {
+    pub(crate) fn of(origin: Origin) -> Self {
         Locator { origin, hops: Vec::new() }
     }
 
     /// One of what it was made of.
     #[must_use]
-    pub fn then(mut self, hop: Hop) -> Self {
+    pub(crate) fn then(mut self, hop: Hop) -> Self {
         self.hops.push(hop);
         self
     }
@@ -75,7 +75,7 @@ impl Locator {
 
 /// All that changes in one pickle. New values are nodes of the graph that it was read into.
 #[derive(Debug, Default)]
-pub struct Grafts {
+pub(crate) struct Grafts {
     /// Items that change, by where the opcode lies that pushes the key.
     pub fates: HashMap<u64, Fate>,
     /// Elements of lists and tuples with their new values; of lists also those that go.
@@ -90,7 +90,7 @@ pub struct Grafts {
 
 /// Where a pickle lies and how it was read.
 #[derive(Clone, Copy)]
-pub struct Pickle<'a> {
+pub(crate) struct Pickle<'a> {
     /// Its stream.
     pub source: &'a SharedSource,
     /// What it was read into, with the new values in it.
@@ -108,7 +108,7 @@ pub struct Pickle<'a> {
 }
 
 /// Makes the changes.
-pub fn graft(pickle: &Pickle<'_>, grafts: &Grafts) -> Result<Spliced> {
+pub(crate) fn graft(pickle: &Pickle<'_>, grafts: &Grafts) -> Result<Spliced> {
     let mut graph = Graph::new();
     let stream = graph.add_stream(Arc::clone(pickle.source), "");
     let (mut layout, mut at) = (Layout::default(), 0);

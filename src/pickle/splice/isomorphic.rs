@@ -10,7 +10,7 @@ use crate::pickle::decode::decode;
 use crate::pickle::graph::{Change, Graph, Node, NodeId, Pair};
 
 /// Reads an edited pickle and holds it against what its old graph was changed to, below `root`. Fails where they differ.
-pub fn is_what_was_asked_for(edited: &Pickle<'_>, root: NodeId) -> Result<()> {
+pub(crate) fn is_what_was_asked_for(edited: &Pickle<'_>, root: NodeId) -> Result<()> {
     let mut graph = Graph::new();
     let stream = graph.add_stream(Arc::clone(edited.source), "");
     let (mut at, mut found) = (0, Graph::NONE);

@@ -5,7 +5,7 @@ use crate::report::figures;
 
 impl TensorRow {
     /// Remarks in the order of their weight, joined with commas; empty for most tensors.
-    pub fn remarks(&self) -> String {
+    pub(crate) fn remarks(&self) -> String {
         let mut said: Vec<String> = Vec::new();
         said.extend(self.problem.clone());
         said.extend(self.class.clone());

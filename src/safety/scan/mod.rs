@@ -67,12 +67,12 @@ pub struct Use {
 
 impl Use {
     /// What to think of this global, used so.
-    pub fn status(&self, module: &str, name: &str) -> Status {
+    pub(crate) fn status(&self, module: &str, name: &str) -> Status {
         judge(module, name, !self.is_loose)
     }
 
     /// Takes in other uses of the same global.
-    pub fn add(&mut self, other: Use) {
+    pub(crate) fn add(&mut self, other: Use) {
         self.called += other.called;
         self.named += other.named;
         self.built += other.built;
@@ -88,7 +88,7 @@ impl Use {
 
 /// What the pickles of a file would do.
 #[derive(Debug, Default)]
-pub struct Scan {
+pub(crate) struct Scan {
     /// By module and name.
     pub globals: BTreeMap<(String, String), Use>,
     /// What was found besides.
@@ -99,28 +99,28 @@ pub struct Scan {
 
 impl Scan {
     /// Whether no pickle and nothing else was found.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pickles == 0 && self.globals.is_empty() && self.findings.is_empty()
     }
 }
 
 /// Goes through a file. What cannot be read or understood is a finding; fails only when the file itself cannot be read.
-pub fn scan(source: &SharedSource, limits: &Limits) -> Result<Scan> {
+pub(crate) fn scan(source: &SharedSource, limits: &Limits) -> Result<Scan> {
     scan_as(source, limits, false, &HashSet::new(), None)
 }
 
 /// The same of a file whose zip directory may have been read.
-pub fn scan_opened(source: &SharedSource, zip: Option<Arc<Zip>>, limits: &Limits) -> Result<Scan> {
+pub(crate) fn scan_opened(source: &SharedSource, zip: Option<Arc<Zip>>, limits: &Limits) -> Result<Scan> {
     scan_as(source, limits, false, &HashSet::new(), zip)
 }
 
 /// The same of an archive without the members `apart`, which are looked at on their own.
-pub fn scan_without(source: &SharedSource, limits: &Limits, apart: &HashSet<Spot>) -> Result<Scan> {
+pub(crate) fn scan_without(source: &SharedSource, limits: &Limits, apart: &HashSet<Spot>) -> Result<Scan> {
     scan_as(source, limits, false, apart, None)
 }
 
 /// The same for one of the files of a checkpoint, which may be many archives in a row (`torch.distributed.checkpoint`).
-pub fn scan_row(source: &SharedSource, limits: &Limits) -> Result<Scan> {
+pub(crate) fn scan_row(source: &SharedSource, limits: &Limits) -> Result<Scan> {
     scan_as(source, limits, true, &HashSet::new(), None)
 }
 

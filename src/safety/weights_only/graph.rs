@@ -9,14 +9,14 @@ use crate::error::Result;
 use crate::pickle::{Census, Change, Construct, Graph, Node, NodeId, encode};
 
 /// Whether the unpickler takes a global, by Python 2's name or Python 3's.
-pub fn takes_global(module: &str, name: &str) -> bool {
+pub(crate) fn takes_global(module: &str, name: &str) -> bool {
     let (module, name) = TABLES.renamed(module, name);
     is_allowed(module, name)
 }
 
 /// The verdict on an object that is about to be written. `storages`: the bytes of each by its key, for an archive; a legacy
 /// stream has them behind the objects.
-pub fn of_graph(graph: &Graph, scan: &Census, storages: Option<&[u64]>) -> Result<Verdict> {
+pub(crate) fn of_graph(graph: &Graph, scan: &Census, storages: Option<&[u64]>) -> Result<Verdict> {
     let mut spool = Spool::new(u64::MAX);
     encode(graph, scan, &mut spool)?;
     let source = spool.finish()?;
@@ -30,13 +30,13 @@ pub fn of_graph(graph: &Graph, scan: &Census, storages: Option<&[u64]>) -> Resul
 }
 
 /// Whether the unpickler opens the object and all that lies in it.
-pub fn opens_object(checkpoint: &Checkpoint, root: NodeId) -> Result<bool> {
+pub(crate) fn opens_object(checkpoint: &Checkpoint, root: NodeId) -> Result<bool> {
     let scan = Census::new(&checkpoint.graph, root)?;
     Ok(scan.order().iter().all(|node| is_open(checkpoint, *node)))
 }
 
 /// Whether the unpickler opens a mapping, its attributes and its tensors; other values may be taken out of it.
-pub fn opens_mapping(checkpoint: &Checkpoint, root: NodeId) -> Result<bool> {
+pub(crate) fn opens_mapping(checkpoint: &Checkpoint, root: NodeId) -> Result<bool> {
     let graph = &checkpoint.graph;
     let is_plain = match graph.node(root) {
         Node::Dict(_) => graph.changes(root).is_empty(),

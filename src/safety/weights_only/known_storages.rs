@@ -29,11 +29,11 @@ pub(super) struct Storage {
 }
 
 impl<'a> Storages<'a> {
-    pub fn new(record: Option<RecordBytes<'a>>) -> Self {
+    pub(crate) fn new(record: Option<RecordBytes<'a>>) -> Self {
         Storages { record, by_key: HashMap::default(), all: Vec::new() }
     }
 
-    pub fn bytes(&self, place: usize) -> u64 {
+    pub(crate) fn bytes(&self, place: usize) -> u64 {
         self.all.get(place).map_or(0, |bytes| bytes.len)
     }
 

@@ -53,7 +53,7 @@ type Step<T = ()> = Result<T, Stop>;
 impl Replay<'_> {
     /// Replays the pickle at `position` of `source`. Gives the object and the byte after `STOP`; nothing when torch
     /// would fail at a place after which there is nothing to go on with. Fails only when reading fails.
-    pub fn load(&mut self, source: &SharedSource, position: u64) -> Result<Option<(Id, u64)>> {
+    pub(crate) fn load(&mut self, source: &SharedSource, position: u64) -> Result<Option<(Id, u64)>> {
         let mut machine = Machine {
             replay: self,
             reader: Reader::new(source, position),

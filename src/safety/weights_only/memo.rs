@@ -14,16 +14,16 @@ pub(super) struct Memo {
 
 impl Memo {
     /// How many indexes something is stored at.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.stored
     }
 
-    pub fn get(&self, index: u64) -> Option<Id> {
+    pub(crate) fn get(&self, index: u64) -> Option<Id> {
         let dense = usize::try_from(index).ok().and_then(|index| self.dense.get(index).copied().flatten());
         dense.or_else(|| if self.sparse.is_empty() { None } else { self.sparse.get(&index).copied() })
     }
 
-    pub fn insert(&mut self, index: u64, id: Id) {
+    pub(crate) fn insert(&mut self, index: u64, id: Id) {
         self.stored += usize::from(self.get(index).is_none());
         match usize::try_from(index).ok().filter(|index| *index < 2 * self.stored + 1024) {
             Some(place) => {

@@ -24,7 +24,7 @@ mod tables;
 mod tensors;
 mod value;
 
-pub use self::graph::{of_graph, opens_mapping, opens_object, takes_global};
+pub(crate) use self::graph::{of_graph, opens_mapping, opens_object, takes_global};
 use self::known_storages::Storages;
 use self::records::{Records, TEXTS};
 use self::replay::Replay;
@@ -67,23 +67,23 @@ impl Verdict {
     }
 
     /// Not opened, because of what the file is as a whole.
-    pub fn container(detail: impl Into<String>) -> Self {
+    pub(crate) fn container(detail: impl Into<String>) -> Self {
         Self::of(vec![container(detail)])
     }
 
     /// Not opened, because the container cannot be read.
-    pub fn unreadable(e: &Error) -> Self {
+    pub(crate) fn unreadable(e: &Error) -> Self {
         Self::of(vec![reason(e)])
     }
 
     /// Refused for one reason more.
-    pub fn refuse(&mut self, kind: &'static str, detail: impl Into<String>) {
+    pub(crate) fn refuse(&mut self, kind: &'static str, detail: impl Into<String>) {
         self.opens = false;
         self.reasons.push(Reason { kind, detail: detail.into(), offset: None });
     }
 
     /// Opened without any unpickler (torch 2.15 passes `*.safetensors` on to the safetensors package).
-    pub fn without_pickle() -> Self {
+    pub(crate) fn without_pickle() -> Self {
         Self::of(Vec::new())
     }
 }
@@ -114,7 +114,7 @@ const PROTOCOL_VERSION: i32 = 1001;
 const FILE_VERSIONS: std::ops::RangeInclusive<u64> = 1..=10;
 
 /// Why torch does not open a zip archive whose directory could be read, whatever is pickled in it.
-pub fn container_reasons(zip: &Zip) -> Result<Vec<Reason>> {
+pub(crate) fn container_reasons(zip: &Zip) -> Result<Vec<Reason>> {
     reasons_of(&Records::of(zip))
 }
 
@@ -153,7 +153,7 @@ fn reasons_of(records: &Records<'_>) -> Result<Vec<Reason>> {
 }
 
 /// The verdict on a zip archive whose directory could be read.
-pub fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
+pub(crate) fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
     let records = Records::of(zip);
     let mut reasons = reasons_of(&records)?;
     if reasons.iter().any(|reason| reason.detail.contains("in no folder") || reason.detail.contains("last end record"))
@@ -199,7 +199,7 @@ fn last_end_record_leads_to(zip: &Zip) -> Result<bool> {
 }
 
 /// The verdict on anything that does not start as a zip does: torch takes it for a tar or a legacy stream.
-pub fn of_stream(source: &SharedSource, limits: &Limits) -> Result<Verdict> {
+pub(crate) fn of_stream(source: &SharedSource, limits: &Limits) -> Result<Verdict> {
     let head = read_vec(source.as_ref(), 0, source.len().min(512))?;
     if tar::is_header(&head) {
         return Ok(Verdict::container("the tar container of torch before 0.1.10"));

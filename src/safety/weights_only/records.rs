@@ -32,7 +32,7 @@ pub(super) struct Records<'z> {
 }
 
 impl<'z> Records<'z> {
-    pub fn of(zip: &'z Zip) -> Self {
+    pub(crate) fn of(zip: &'z Zip) -> Self {
         let mut folded = HashMap::new();
         if zip.members.iter().any(|member| member.name.bytes().any(|byte| byte.is_ascii_uppercase())) {
             for member in &zip.members {
@@ -43,12 +43,12 @@ impl<'z> Records<'z> {
     }
 
     /// The member of this name in the top folder.
-    pub fn find(&self, name: &str) -> Option<&'z Member> {
+    pub(crate) fn find(&self, name: &str) -> Option<&'z Member> {
         self.find_in("", name)
     }
 
     /// The member that holds the storage of this key.
-    pub fn storage(&self, key: &str) -> Option<&'z Member> {
+    pub(crate) fn storage(&self, key: &str) -> Option<&'z Member> {
         self.find_in("data/", key)
     }
 
@@ -66,7 +66,7 @@ impl<'z> Records<'z> {
     }
 
     /// The first bytes of a small member.
-    pub fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(member) = self.find(name) else { return Ok(None) };
         let source = self.zip.member_source(member)?;
         read_vec(source.as_ref(), 0, source.len().min(MAX_BYTES)).map(Some)

@@ -34,7 +34,7 @@ pub(super) struct Replay<'a> {
 pub(super) const STEPS_A_NAME: u64 = 16;
 
 impl<'a> Replay<'a> {
-    pub fn new(storages: Storages<'a>, max_objects: u64) -> Self {
+    pub(crate) fn new(storages: Storages<'a>, max_objects: u64) -> Self {
         Replay {
             values: vec![Value::None, Value::Unknown],
             storages,
@@ -50,20 +50,20 @@ impl<'a> Replay<'a> {
         }
     }
 
-    pub const NONE: Id = 0;
-    pub const UNKNOWN: Id = 1;
+    pub(crate) const NONE: Id = 0;
+    pub(crate) const UNKNOWN: Id = 1;
 
-    pub fn value(&self, id: Id) -> &Value {
+    pub(crate) fn value(&self, id: Id) -> &Value {
         self.values.get(id).unwrap_or(&Value::Unknown)
     }
 
-    pub fn add(&mut self, value: Value) -> Id {
+    pub(crate) fn add(&mut self, value: Value) -> Id {
         self.values.push(value);
         self.values.len() - 1
     }
 
     /// Notes why torch would refuse, once.
-    pub fn refuse(&mut self, kind: &'static str, detail: impl Into<String>) {
+    pub(crate) fn refuse(&mut self, kind: &'static str, detail: impl Into<String>) {
         let detail = detail.into();
         self.steps = self.steps.saturating_add(STEPS_A_NAME);
         if self.reasons.len() < MAX_REASONS && self.told.insert((kind, detail.clone())) {
@@ -71,19 +71,19 @@ impl<'a> Replay<'a> {
         }
     }
 
-    pub fn refuse_at(&mut self, offset: u64, kind: &'static str, detail: impl Into<String>) {
+    pub(crate) fn refuse_at(&mut self, offset: u64, kind: &'static str, detail: impl Into<String>) {
         self.at = offset;
         self.refuse(kind, detail);
     }
 
-    pub fn into_reasons(self) -> Vec<Reason> {
+    pub(crate) fn into_reasons(self) -> Vec<Reason> {
         self.reasons
     }
 }
 
 impl Replay<'_> {
     /// Whether a value may be a dict's key; says so if not.
-    pub fn hashable(&mut self, key: Id) -> bool {
+    pub(crate) fn hashable(&mut self, key: Id) -> bool {
         let mut open = vec![key];
         while let Some(id) = open.pop() {
             match self.value(id) {
@@ -106,14 +106,14 @@ impl Replay<'_> {
     }
 
     /// Says of each element that may not be a key that it may not.
-    pub fn all_hashable(&mut self, items: &[Id]) {
+    pub(crate) fn all_hashable(&mut self, items: &[Id]) {
         for item in items {
             self.hashable(*item);
         }
     }
 
     /// The kind of an allowed global that a value is.
-    pub fn global_of(&self, id: Id) -> Option<(&'static str, Kind)> {
+    pub(crate) fn global_of(&self, id: Id) -> Option<(&'static str, Kind)> {
         match self.value(id) {
             Value::Global(name, kind) => Some((name, *kind)),
             _ => None,

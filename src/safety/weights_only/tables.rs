@@ -63,16 +63,16 @@ impl Tables {
     }
 
     /// Whether the unpickler has this opcode.
-    pub fn has_opcode(&self, code: u8) -> bool {
+    pub(crate) fn has_opcode(&self, code: u8) -> bool {
         self.opcodes.get(usize::from(code)).copied().unwrap_or_default()
     }
 
-    pub fn is_blocked(&self, module: &str) -> bool {
+    pub(crate) fn is_blocked(&self, module: &str) -> bool {
         self.blocked.contains(module)
     }
 
     /// Python 3's names for Python 2's (`_read_global_instruction`).
-    pub fn renamed<'a>(&self, module: &'a str, name: &'a str) -> (&'a str, &'a str) {
+    pub(crate) fn renamed<'a>(&self, module: &'a str, name: &'a str) -> (&'a str, &'a str) {
         match self.names.get(format!("{module}.{name}").as_str()) {
             Some(renamed) => *renamed,
             None => (self.modules.get(module).copied().unwrap_or(module), name),
@@ -80,13 +80,13 @@ impl Tables {
     }
 
     /// The name of a dtype, without `torch.`.
-    pub fn dtype(&self, name: &str) -> Option<&'static str> {
+    pub(crate) fn dtype(&self, name: &str) -> Option<&'static str> {
         let (name, kind) = self.global(&format!("torch.{name}"))?;
         name.strip_prefix("torch.").filter(|_| kind == Kind::Dtype)
     }
 
     /// The allowed global of this full name.
-    pub fn global(&self, full_name: &str) -> Option<(&'static str, Kind)> {
+    pub(crate) fn global(&self, full_name: &str) -> Option<(&'static str, Kind)> {
         self.globals.get(full_name).copied()
     }
 }

@@ -98,7 +98,7 @@ pub(super) struct Tensor {
 }
 
 impl Text {
-    pub fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let largest = match bytes.is_ascii() {
             true => bytes.iter().copied().max().map_or(0, u32::from),
             false => {
@@ -109,14 +109,14 @@ impl Text {
         Text { content: Some(bytes.into()), is_empty: bytes.is_empty(), largest }
     }
 
-    pub fn is(&self, wanted: &str) -> bool {
+    pub(crate) fn is(&self, wanted: &str) -> bool {
         self.content.as_deref() == Some(wanted.as_bytes())
     }
 }
 
 impl Value {
     /// Python's name for its type, for messages.
-    pub fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         match self {
             Value::Unknown => "object",
             Value::None => "NoneType",
@@ -152,7 +152,7 @@ impl Value {
 
 impl Tensor {
     /// Whether Python may use it as an integer: an integer type, and a single element in `dimensions` dimensions.
-    pub fn is_integer(&self) -> bool {
+    pub(crate) fn is_integer(&self) -> bool {
         let one = self.sizes.as_ref().is_some_and(Vec::is_empty);
         one && self
             .dtype
@@ -162,12 +162,12 @@ impl Tensor {
     }
 
     /// How many elements it has, where that is known.
-    pub fn count(&self) -> Option<i64> {
+    pub(crate) fn count(&self) -> Option<i64> {
         self.sizes.as_ref()?.iter().try_fold(1i64, |count, size| count.checked_mul(*size))
     }
 
     /// Whether its elements may require gradients, as far as is known.
-    pub fn is_differentiable(&self) -> bool {
+    pub(crate) fn is_differentiable(&self) -> bool {
         self.dtype.as_ref().is_none_or(differentiable)
     }
 }

@@ -81,7 +81,7 @@ pub struct Output {
 
 impl Output {
     /// Bytes written so far.
-    pub fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.written
     }
 
@@ -94,7 +94,7 @@ impl Output {
     /// Gives the new file the owner, group and mode of `file`, which it is to replace. Fails where the system does not
     /// let us; standard output has nothing to give.
     #[cfg(unix)]
-    pub fn keep_owner(&self, file: &File) -> Result<()> {
+    pub(crate) fn keep_owner(&self, file: &File) -> Result<()> {
         use std::os::unix::fs::MetadataExt;
         let Sink::File(temporary) = &self.sink else { return Ok(()) };
         let (wanted, ours) = (file.metadata()?, temporary.file.as_file());
@@ -109,13 +109,13 @@ impl Output {
 
     /// Files here have no owner to keep.
     #[cfg(not(unix))]
-    pub fn keep_owner(&self, _: &File) -> Result<()> {
+    pub(crate) fn keep_owner(&self, _: &File) -> Result<()> {
         Ok(())
     }
 
     /// The file, when it can be read again and written at any place: a new file, not standard output. Everything written so
     /// far is in it.
-    pub fn seekable(&mut self) -> Result<Option<&File>> {
+    pub(crate) fn seekable(&mut self) -> Result<Option<&File>> {
         self.flush()?;
         Ok(match &self.sink {
             Sink::File(temporary) => Some(temporary.file.as_file()),
@@ -125,7 +125,7 @@ impl Output {
 
     /// Copies `len` bytes of `source` from `offset` on, inside the kernel where they lie in a file as they are.
     /// `advance` hears how many bytes more are done.
-    pub fn copy(&mut self, source: &dyn Source, offset: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
+    pub(crate) fn copy(&mut self, source: &dyn Source, offset: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
         if offset.checked_add(len).is_none_or(|end| end > source.len()) {
             return Err(crate::source::past_end(source, offset, len));
         }
@@ -205,7 +205,7 @@ impl Output {
     }
 
     /// Everything is written, but other outputs have to be before it gets its name: has it on the disk meanwhile.
-    pub fn settle(&mut self) -> Result<()> {
+    pub(crate) fn settle(&mut self) -> Result<()> {
         self.complete()?;
         match &self.sink {
             Sink::File(temporary) => Ok(temporary.file.as_file().sync_data()?),

@@ -88,7 +88,7 @@ impl Target {
     }
 
     /// Bytes that a new file may take where the target lies; `None` where nobody says.
-    pub fn free_bytes(&self) -> Option<u64> {
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
         let Target::File { path, .. } = self else { return None };
         free_bytes(directory(path))
     }
@@ -111,7 +111,7 @@ pub(in crate::write) fn directory(path: &Path) -> &Path {
 }
 
 /// Whether two paths lead to one file.
-pub fn is_same_file(a: &Path, b: &Path) -> bool {
+pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
     matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b || same_inode(&a, &b))
 }
 

@@ -93,7 +93,7 @@ pub struct InPlace {
 
 /// What changes in the bytes of a safetensors file, where the new header fits into the room of the old one and all data
 /// stays where it is.
-pub fn in_place(source: &SharedSource, flat: &Flat, limits: &Limits) -> Result<Option<InPlace>> {
+pub(crate) fn in_place(source: &SharedSource, flat: &Flat, limits: &Limits) -> Result<Option<InPlace>> {
     let header = safetensors::read(source.as_ref(), limits)?;
     let placed = Placed::all(flat, &header, limits)?;
     let mut json = json(flat, &placed)?;
