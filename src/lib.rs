@@ -47,6 +47,9 @@
 //! less than 100 MB and about a kilobyte for each key, whatever the file's size.
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
+// the command line is the only caller of some
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
 pub mod checkpoint;
 #[cfg(feature = "cli")]

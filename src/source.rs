@@ -201,7 +201,7 @@ pub(crate) struct Window {
 
 impl Window {
     /// The `len` bytes of `inner` from `start` on; an error when `inner` does not have them.
-    pub fn new(inner: SharedSource, start: u64, len: u64) -> Result<Self> {
+    pub(crate) fn new(inner: SharedSource, start: u64, len: u64) -> Result<Self> {
         if start.checked_add(len).is_none_or(|end| end > inner.len()) {
             return Err(past_end(inner.as_ref(), start, len));
         }
@@ -244,7 +244,7 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// Starts at byte 0.
-    pub fn new(source: SharedSource) -> Self {
+    pub(crate) fn new(source: SharedSource) -> Self {
         Cursor { source, position: 0 }
     }
 }

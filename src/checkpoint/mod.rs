@@ -68,7 +68,7 @@ pub(crate) use absorb::Origin;
 pub use names::{Entry, Item, Names};
 pub use role::Role;
 pub use root::{Located, Root};
-pub(crate) use storage::{Storage, StorageId};
+pub(crate) use storage::StorageId;
 pub use tensor::TensorId;
 pub(crate) use tensor::{Kind, Tensor};
 

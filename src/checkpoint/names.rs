@@ -5,9 +5,10 @@
 
 use std::collections::HashSet;
 
+pub(crate) use crate::checkpoint::entry::Element;
 pub(crate) use crate::checkpoint::entry::join;
 use crate::checkpoint::entry::{Budget, ROW_BYTES};
-pub use crate::checkpoint::entry::{Element, Entry, Item};
+pub use crate::checkpoint::entry::{Entry, Item};
 use crate::checkpoint::module::{self, ModuleTensor};
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::role::{Role, names_optimizer};

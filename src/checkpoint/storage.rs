@@ -224,11 +224,6 @@ impl Storages {
         self.all.len()
     }
 
-    /// True when there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
     /// Storages from number `from` on whose members cannot be read are missing.
     pub(super) fn probe(&mut self, from: usize) -> Result<()> {
         for storage in self.all.iter_mut().skip(from).filter(|storage| storage.missing().is_none()) {

@@ -13,7 +13,6 @@ use crate::limits::Limits;
 use crate::operations::Input;
 use crate::operations::open::{self, Found};
 use crate::progress::Progress;
-use crate::source::SharedSource;
 
 /// Bounds that a person may raise for a file they trust.
 #[derive(Debug, Clone, Default, Args)]
@@ -81,11 +80,6 @@ pub(super) fn layout_with(name: &Path, limits: &Limits, progress: &dyn Progress)
 /// The bytes that `name` stands for, and the bounds on what is in them. Fails for what is more than one file.
 pub(crate) fn contents(name: &Path, limits: &Limits) -> Result<Contents> {
     open::contents(&layout(name, limits, true)?, limits)
-}
-
-/// The bytes that `name` stands for.
-pub(crate) fn source(name: &Path, limits: &Limits) -> Result<SharedSource> {
-    contents(name, limits).map(|contents| contents.source)
 }
 
 /// Opens a checkpoint. Errors name it.

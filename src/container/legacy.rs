@@ -31,8 +31,6 @@ pub(crate) struct Legacy {
 pub(crate) struct StoredAt {
     /// Its key.
     pub key: String,
-    /// Elements, by the count before the bytes.
-    pub count: u64,
     /// The bytes.
     pub bytes: SharedSource,
 }
@@ -153,7 +151,7 @@ pub(crate) fn locate_damaged(
             (true, false) => Some("the count before its bytes is damaged"),
             (true, true) => None,
         };
-        found.push((StoredAt { key: key.clone(), count, bytes }, doubt));
+        found.push((StoredAt { key: key.clone(), bytes }, doubt));
         places.push(at..(at + 8).saturating_add(len));
         at = (at + 8).saturating_add(len);
     }
@@ -211,7 +209,7 @@ impl Located {
             Ok(bytes) => SharedSource::clone(bytes),
             Err(_) => Window::shared(source, start, left)?,
         };
-        self.stored.push(StoredAt { key: key.to_owned(), count, bytes });
+        self.stored.push(StoredAt { key: key.to_owned(), bytes });
         self.end = start + len.min(left);
         whole.map(drop)
     }

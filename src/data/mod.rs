@@ -159,6 +159,7 @@ impl Elements {
         Ok(part)
     }
 
+    #[cfg(test)]
     /// The indexes, one a dimension, of the element at `position` of the row-major sequence.
     pub(crate) fn index_of(&self, position: u64) -> Vec<u64> {
         let mut left = position;

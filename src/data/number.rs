@@ -34,14 +34,6 @@ impl Number {
             Number::Bool(b) => f64::from(u8::from(b)),
         }
     }
-
-    /// Real and imaginary part of any value.
-    pub(crate) fn parts(self) -> (f64, f64) {
-        match self {
-            Number::Complex(re, im) => (re, im),
-            real => (real.to_f64(), 0.0),
-        }
-    }
 }
 
 /// How a `float8_*` is laid out: `exponent` and `mantissa` bits below a sign bit, and what the extremes mean.
@@ -114,7 +106,7 @@ fn bytes<const N: usize>(element: &[u8]) -> Option<[u8; N]> {
 }
 
 /// The value of one little-endian element; `None` when `element` does not have the dtype's size.
-pub fn decode(dtype: Known, element: &[u8]) -> Option<Number> {
+pub(crate) fn decode(dtype: Known, element: &[u8]) -> Option<Number> {
     use Number::{Complex, Float, Signed, Unsigned};
     Some(match dtype {
         Known::Float64 => Float(f64::from_le_bytes(bytes(element)?)),

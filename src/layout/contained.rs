@@ -258,11 +258,6 @@ impl Iterator for Walk {
 }
 
 impl Contained {
-    /// What it is, as far as its beginning tells.
-    pub(crate) fn kind(&self) -> &'static str {
-        self.inside.kind
-    }
-
     /// Whether it is one of the pickles of a torch.package archive, which share the other members.
     pub(crate) fn is_pickle_of_package(&self) -> bool {
         matches!(self.inside.at, At::Pickle(_))

@@ -16,7 +16,7 @@ use crate::report::file_bytes::file_bytes;
 use crate::source::SharedSource;
 
 /// What a path stands for. `progress` hears of bytes that must be expanded to find out.
-pub(crate) fn layout(path: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Layout> {
+pub fn layout(path: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Layout> {
     match address(path) {
         None => Layout::of(path, limits),
         Some(address) => member(address.open()?, path, &address, limits, progress),
@@ -24,12 +24,7 @@ pub(crate) fn layout(path: &Path, limits: &Limits, progress: &dyn Progress) -> R
 }
 
 /// What a stream stands for that is known by `name`: itself, or the member that its name asks for.
-pub(crate) fn layout_of_stream(
-    stream: impl Read,
-    name: &Path,
-    limits: &Limits,
-    progress: &dyn Progress,
-) -> Result<Layout> {
+pub fn layout_of_stream(stream: impl Read, name: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Layout> {
     let source = spool(stream, limits)?;
     match address(name) {
         None => Ok(Layout::of_source(source, name)),
@@ -49,7 +44,7 @@ fn member(
 }
 
 /// The bytes of what is one file, and the bounds on what is in them.
-pub(crate) fn contents(layout: &Layout, limits: &Limits) -> Result<Contents> {
+pub fn contents(layout: &Layout, limits: &Limits) -> Result<Contents> {
     layout
         .contents(limits)
         .ok_or_else(|| Error::unsupported("made of several files; merge them first with `ckpt convert`"))
@@ -62,7 +57,7 @@ pub fn open(path: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Inp
 }
 
 /// Opens what `name` stands for. Errors name it.
-pub(crate) fn open_layout(name: &Path, layout: Layout, limits: &Limits, progress: &dyn Progress) -> Result<Input> {
+pub fn open_layout(name: &Path, layout: Layout, limits: &Limits, progress: &dyn Progress) -> Result<Input> {
     open_unnamed(name, layout, limits, progress).map_err(|e| e.of_input(&name.display().to_string()))
 }
 

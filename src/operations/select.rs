@@ -136,7 +136,7 @@ pub(crate) struct Asked<'a>([&'a [String]; 3]);
 
 impl<'a> Asked<'a> {
     /// Of a selection.
-    pub fn of(names: &'a Select, drops: &'a [String]) -> Self {
+    pub(crate) fn of(names: &'a Select, drops: &'a [String]) -> Self {
         Asked([&names.include, &names.exclude, drops])
     }
 
@@ -205,7 +205,7 @@ impl<'a> Resolved<'a> {
     }
 
     /// Decides by these.
-    pub fn filter(&self) -> Result<Filter> {
+    pub(crate) fn filter(&self) -> Result<Filter> {
         let [include, exclude, drops] = [0, 1, 2].map(|at| self.0.get(at).map(Vec::as_slice).unwrap_or_default());
         let both = |meanings: &[(&'a str, Meaning, Meaning)], reach| -> Result<Option<Choices>> {
             if meanings.is_empty() {

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(crate) use self::graft::{Fate, Grafts, Hop, Locator, Origin, Pickle, graft};
+pub(crate) use self::graft::{Grafts, Hop, Locator, Origin, Pickle, graft};
 pub(crate) use self::isomorphic::is_what_was_asked_for;
 use crate::error::{Error, Result};
 use crate::pickle::decode::{Does, Inline, Trace, decode_traced};

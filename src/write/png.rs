@@ -26,7 +26,7 @@ const DIVERGING: [Colour; 3] = [[33, 102, 172], [247, 247, 247], [178, 24, 43]];
 
 /// How values become pixels.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// The values that are black and white; without them the smallest and the largest.
     pub range: Option<(f64, f64)>,
     /// Blue below the middle, red above; the middle is 0 unless `range` says otherwise.

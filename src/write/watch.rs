@@ -48,7 +48,7 @@ pub(crate) type Stored = (Option<StorageId>, Arc<Zip>, usize);
 
 /// What is wanted of a checkpoint beside its storages: npz arrays and chunks of a distributed checkpoint, by name.
 #[derive(Debug, Default)]
-pub struct Names(HashSet<String>);
+pub(crate) struct Names(HashSet<String>);
 
 impl FromIterator<String> for Names {
     fn from_iter<T: IntoIterator<Item = String>>(names: T) -> Self {

@@ -309,7 +309,7 @@ fn where_it_goes() {
     let error = merge(&format!("a={one}"), &dir.path("")).exits(2).stderr;
     assert!(error.contains("cannot tell the output format") || error.contains("is a directory"), "{error}");
     assert!(refused(&format!("a={one}"), "x.what").contains("--to torch|torch-legacy|safetensors|npz"));
-    assert!(merge(&format!("a={one} --to torch --json"), "-").exits(2).stderr.contains("--json and `-o -`"));
+    assert!(merge(&format!("a={one} --to torch --json"), "-").exits(2).stderr.contains("--json and OUTPUT `-`"));
     let out = run_with(ckpt().args(["merge", &format!("a={one}"), "--to", "torch", "-o", "-"]), b"").exits(0);
     let piped = dir.path("piped.pt");
     fs::write(&piped, out.stdout).unwrap();

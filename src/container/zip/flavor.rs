@@ -151,11 +151,6 @@ impl Zip {
         }
     }
 
-    /// The text of `version` (torch.save: `3`, TorchScript also `2` or more than 3), where there is one.
-    pub(crate) fn version(&self) -> Result<Option<String>> {
-        self.text("version")
-    }
-
     /// The text of a small member of the top folder, trimmed; nothing when there is no such member.
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>> {
         let Some(member) = self.in_top(name) else { return Ok(None) };

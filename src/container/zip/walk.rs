@@ -6,25 +6,19 @@
 //! mislead nobody and many of them cost no more than reading them.
 
 use std::collections::HashMap;
-use std::io::BufReader;
-use std::sync::Arc;
 
-use flate2::bufread::DeflateDecoder;
 use memchr::memmem;
 
 use super::directory::{fields, half, word};
 use super::{CENTRAL_HEADER, LOCAL_HEADER_BYTES};
-use crate::container::compress::stream_error;
-use crate::container::spool::Spool;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::source::{Cursor, SharedSource, Source, Window, read_vec};
+use crate::source::{SharedSource, Source, read_vec};
 
 const LOCAL_HEADER: [u8; 4] = *b"PK\x03\x04";
 const DESCRIPTOR: [u8; 4] = *b"PK\x07\x08";
 const SIZES_FOLLOW: u16 = 1 << 3;
 const STORED: u16 = 0;
-const DEFLATED: u16 = 8;
 const BLOCK: u64 = 1 << 20;
 /// Of a longer name only so much is kept: torch's readers take 512 bytes at most.
 const LONG_NAME_BYTES: u64 = 1024;
@@ -56,26 +50,7 @@ pub(crate) struct LocalMember {
     pub is_inside: bool,
 }
 
-impl LocalMember {
-    /// The data, inflated as far as it can be: who unpickles while it inflates sees as much. Fails for other methods, and
-    /// for what inflates to more than `most` bytes.
-    pub(crate) fn data(&self, source: &SharedSource, most: u64) -> Result<SharedSource> {
-        let stored = Window::shared(source, self.data_start, self.compressed_size)?;
-        match self.method {
-            STORED => Ok(stored),
-            DEFLATED => {
-                let mut spool = Spool::new(most);
-                let mut inflated =
-                    DeflateDecoder::new(BufReader::with_capacity(64 << 10, Cursor::new(Arc::clone(&stored))));
-                match spool.fill(&mut inflated).map_err(|e| stream_error("deflate", e)) {
-                    Err(e) if matches!(e.kind(), ErrorKind::Io | ErrorKind::Limit) => Err(e),
-                    _ => spool.finish(),
-                }
-            }
-            method => Err(Error::unsupported(format!("is compressed with method {method}"))),
-        }
-    }
-}
+impl LocalMember {}
 
 /// Every member that a local header announces, in the order of the file. One that ends nowhere ends at the next header,
 /// or with the file. Fails when the file cannot be read, or has more signatures than [`Limits::max_members`].
@@ -251,6 +226,7 @@ fn sizes(header: &[u8], extra: &[u8]) -> (u64, u64) {
 mod tests {
     use super::*;
     use crate::source::MemorySource;
+    use std::sync::Arc;
 
     fn torch_member(name: &str, data: &[u8]) -> Vec<u8> {
         let mut out = b"PK\x03\x04\0\0\x08\x08\0\0\0\0\0\0".to_vec();

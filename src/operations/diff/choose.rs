@@ -13,7 +13,7 @@ pub(crate) type Begun<'a> = (&'a Input, &'a Root, bool);
 
 /// What the arguments choose on each side: among the aligned names of both together, else among all names of the files as
 /// they stand there. An argument that matches in neither file is an error.
-pub fn choose(asked: &Asked<'_>, inputs: [Begun<'_>; 2], sides: [&Side<'_>; 2]) -> Result<[Filter; 2]> {
+pub(crate) fn choose(asked: &Asked<'_>, inputs: [Begun<'_>; 2], sides: [&Side<'_>; 2]) -> Result<[Filter; 2]> {
     let listed = sides.map(|side| {
         let named = side.tensors.iter().chain(side.values.iter().filter(|named| !named.is_module()));
         Listed::of_names(named.map(|named| (named.name.clone(), named.path.as_slice())))

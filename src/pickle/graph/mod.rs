@@ -217,6 +217,7 @@ impl Graph {
     }
 
     /// How many nodes there are.
+    #[allow(clippy::len_without_is_empty)] // none is empty: None is in each
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -243,11 +244,6 @@ impl Graph {
 
     pub(super) fn count_items(&mut self, items: usize) {
         self.items = self.items.saturating_add(items as u64);
-    }
-
-    /// Never: the constants are always there.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
     }
 
     /// All nodes in the order they were made.

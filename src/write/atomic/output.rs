@@ -113,16 +113,6 @@ impl Output {
         Ok(())
     }
 
-    /// The file, when it can be read again and written at any place: a new file, not standard output. Everything written so
-    /// far is in it.
-    pub(crate) fn seekable(&mut self) -> Result<Option<&File>> {
-        self.flush()?;
-        Ok(match &self.sink {
-            Sink::File(temporary) => Some(temporary.file.as_file()),
-            Sink::Stdout(_) | Sink::Memory(..) => None,
-        })
-    }
-
     /// Copies `len` bytes of `source` from `offset` on, inside the kernel where they lie in a file as they are.
     /// `advance` hears how many bytes more are done.
     pub(crate) fn copy(&mut self, source: &dyn Source, offset: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
