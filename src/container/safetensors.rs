@@ -18,6 +18,8 @@ use crate::limits::Limits;
 use crate::source::{SharedSource, Source, read_vec};
 
 const LENGTH_BYTES: u64 = 8;
+/// Headers are padded to a multiple of eight bytes, and those that edits leave room for are padded to more.
+const MOST_PADDING: u64 = 4096;
 /// The key under which the header holds strings instead of a tensor.
 pub(crate) const METADATA: &str = "__metadata__";
 /// The entry of [`METADATA`] that says which framework the tensors are meant for.
@@ -67,10 +69,26 @@ pub(crate) fn read(source: &dyn Source, limits: &Limits) -> Result<Header> {
 /// Reads the header of a file whose data is cut off, or followed by something: the header, and where the data ends that is
 /// there.
 pub(crate) fn read_damaged(source: &dyn Source, limits: &Limits) -> Result<(Header, u64)> {
-    let header = read_header(source, limits)?;
-    header.check_within(source, u64::MAX)?;
+    let mut header = read_header(source, limits)?;
+    let bytes = header.check_within(source, u64::MAX)?;
+    header.data_start = where_data_begins(source, header.data_start, bytes)?;
     let available = source.len().saturating_sub(header.data_start);
     Ok((header, available))
+}
+
+/// Where so many bytes of data begin in a file in which the length of the header, which leads to byte `stated`, may be damaged:
+/// headers are padded with spaces, so these are not data, and other white space is.
+fn where_data_begins(source: &dyn Source, stated: u64, bytes: u64) -> Result<u64> {
+    let Some(start) = source.len().checked_sub(bytes).filter(|start| start.abs_diff(stated) <= MOST_PADDING) else {
+        return Ok(stated);
+    };
+    let between = read_vec(source, start.min(stated), start.abs_diff(stated))?;
+    let are_spaces = between.iter().all(|byte| *byte == b' ');
+    let is_damaged = match start < stated {
+        true => !are_spaces && between.iter().all(u8::is_ascii_whitespace),
+        false => are_spaces,
+    };
+    Ok(if is_damaged { start } else { stated })
 }
 
 /// Looks for an edit in place that was interrupted, in a file that cannot be read.

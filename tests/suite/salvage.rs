@@ -242,6 +242,58 @@ fn names_that_are_gone_from_the_directory() {
     }
 }
 
+/// An entry of the directory that was put together of two has the name of one and the bytes of the other.
+#[test]
+fn an_entry_made_of_two() {
+    let bytes = testdata(FILE);
+    let truth = tensors(bytes.clone());
+    let entries = entries(&bytes);
+    let storages: Vec<&(usize, String)> = entries.iter().filter(|(_, name)| name.contains("/data/")).collect();
+    let [(first, _), (last, name)] = [storages[0], storages[storages.len() - 1]];
+    let name_at = first + 46;
+    let cut = [&bytes[..name_at], &bytes[last + 46..]].concat();
+    assert!(cut[name_at..].starts_with(name.as_bytes()));
+    let (report, found) = repaired(&cut).unwrap();
+    assert!(found.iter().all(|(name, hash)| truth.get(name) == Some(hash)), "{report:?}");
+    assert!(truth.keys().all(|name| found.contains_key(name) || lost(&report, name)), "{report:?}");
+}
+
+/// Without what is said of the byte order, checksums do not prove numbers.
+#[test]
+fn a_byte_order_that_is_damaged() {
+    let bytes = testdata("average/big_endian.pt");
+    let at = bytes.windows(3).position(|window| window == b"big").unwrap();
+    let mut damaged = bytes.clone();
+    damaged[at] ^= 4;
+    // the checksum still tells which of the two it was
+    assert!(repaired(&damaged).unwrap().0.verified);
+    let sum = crc32fast::hash(b"big").to_le_bytes();
+    while let Some(at) = damaged.windows(4).position(|window| window == sum) {
+        damaged[at..at + 4].fill(0x5a);
+    }
+    let (report, _) = repaired(&damaged).unwrap();
+    assert!(!report.verified, "{report:?}");
+    assert!(report.notes.iter().any(|note| note.contains("byte order")), "{report:?}");
+}
+
+/// A header that claims a byte of the data, or leaves some of its padding to it, has another length than it says.
+#[test]
+fn a_header_of_another_length() {
+    let bytes = testdata("average/state_9.safetensors");
+    let truth = tensors(bytes.clone());
+    let length = bytes[0];
+    for (other, why) in [(length + 1, "a tab of the data"), (length - 3, "three spaces of the padding")] {
+        let mut damaged = bytes.clone();
+        damaged[0] = other;
+        let (report, found) = repaired(&damaged).unwrap();
+        assert!(found == truth && report.lost.is_empty() && !report.verified, "{why}: {report:?}");
+    }
+    // of a file that was cut off the padding says nothing
+    let (report, found) = repaired(&bytes[..bytes.len() - 2]).unwrap();
+    assert!(found.len() + 1 == truth.len() && report.lost.len() == 1, "{report:?}");
+    assert!(found.iter().all(|(name, hash)| truth.get(name) == Some(hash)));
+}
+
 /// Bytes that were inserted into a legacy stream, which has no checksums, show in the count after them.
 #[test]
 fn legacy_bytes_inserted() {

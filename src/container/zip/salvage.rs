@@ -263,9 +263,14 @@ impl Salvage<'_> {
             }
             if let Some(mut other) = self.by_its_header(&member)? {
                 damage.push(format!("{}: its local header calls it {}", member.name, other.name));
+                // an entry may be made of two, where a part of the directory is lost
+                let is_elsewhere = self.by_name.get(&*member.name).is_some_and(|there| !there.is_empty());
                 // of numpy's arrays nothing else says what they are called
-                if [&member, &other].iter().any(|member| member.name.ends_with(".npy")) {
+                let is_array = [&member, &other].iter().any(|member| member.name.ends_with(".npy"));
+                if is_elsewhere || is_array {
                     member.doubt = Some(format!("its local header calls it {}", other.name).into());
+                }
+                if is_array {
                     other.doubt = Some(format!("the zip directory calls it {}", member.name).into());
                 }
                 members.push(other);

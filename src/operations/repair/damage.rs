@@ -23,6 +23,9 @@ pub(super) fn unverified(checkpoint: &Checkpoint) -> Option<String> {
     let Some(zip) = &checkpoint.zip else {
         return Some(format!("{} files have no checksums: {values}", checkpoint.container.name()));
     };
+    if !zip.salvaged_byte_order().1 {
+        return Some("the numbers may be those of the other byte order".to_owned());
+    }
     let is_without = |member: &&Member| member.size > 0 && member.crc32 == 0 && member.doubt.is_none();
     let without = zip.members.iter().filter(is_without).count() as u64;
     (without > 0).then(|| format!("{} of the archive have no checksums: {values}", counted(without, "member")))
