@@ -119,7 +119,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l set-tensor -d 'Give t
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l delete -d 'Remove NAME and all below it' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l move -d 'Give OLD the name NEW; `.=KEY` puts everything below KEY, `KEY=.` leaves only what is below KEY' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l set-metadata -d 'Set an entry of a safetensors file\'s `__metadata__`, which holds text' -r
-complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -s o -l output -d 'Where to write, in the format of INPUT; `-` is standard output' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -s o -l output -d 'Where to write; `-` is standard output' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
 json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'

@@ -23,7 +23,7 @@ const MAX_BYTES: u64 = 64 << 10;
 /// Places of a file that a sample takes of each kind of damage.
 const SAMPLE: usize = 2;
 /// Time for each kind of damage to a file, where every place would take longer.
-const TIME: Duration = Duration::from_millis(8);
+const TIME: Duration = Duration::from_millis(4);
 
 /// A kind of damage: its name, whether what it did shows without checksums, and what it makes of bytes at a place.
 type Kind = (&'static str, bool, fn(&[u8], usize) -> Vec<u8>);
