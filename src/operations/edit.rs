@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::alter::{Altered, Done, Step};
-use crate::checkpoint::{Checkpoint, Container};
+use crate::checkpoint::near::near;
+use crate::checkpoint::{Checkpoint, Container, Entry};
 use crate::data::Elements;
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
@@ -83,6 +84,7 @@ fn edited(
     for step in &options.steps {
         let done = altered.step(checkpoint, step)?;
         notes.extend(changed_too(step, &done).map(|message| Note::new(&file, message)));
+        notes.extend(resembling(checkpoint, step, &done)?.map(|message| Note::new(&file, message)));
         changes.push(row(step, done));
     }
     if let Altered::Objects(objects) = &altered {
@@ -122,6 +124,18 @@ fn changed_too(step: &Step, done: &Done) -> Option<String> {
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     let changes = if verb == "shares" { "changes" } else { "change" };
     Some(format!("{}{rest} {verb} memory with `{name}` and {changes} too", shown.join(", ")))
+}
+
+/// What is said of a key that was not there, where it may be a misspelt one.
+fn resembling(checkpoint: &Checkpoint, step: &Step, done: &Done) -> Result<Option<String>> {
+    let Step::Set { name, .. } = step else { return Ok(None) };
+    if done.old.is_some() {
+        return Ok(None);
+    }
+    let names: Vec<String> = checkpoint.names(&checkpoint.top())?.entries.iter().map(Entry::name).collect();
+    let others = names.iter().map(String::as_str).filter(|other| other != name);
+    let near: Vec<String> = near(name, others).into_iter().map(|other| format!("`{other}`")).collect();
+    Ok((!near.is_empty()).then(|| format!("`{name}` is new; there is {} already", near.join(", "))))
 }
 
 /// What is said of storages that no object uses any more.

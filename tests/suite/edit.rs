@@ -578,6 +578,16 @@ fn a_dry_run_shows_each_change_and_writes_nothing() {
 }
 
 #[test]
+fn a_new_key_that_resembles_another_is_told() {
+    let told = run(&[CHECKPOINT, "--dry-run", "--set", "epcoh=0"]).exits(0);
+    assert!(told.stderr.contains("`epcoh` is new; there is `epoch` already"), "{}", told.stderr);
+    for quiet in ["best_metric_of_all=0", "epoch=0"] {
+        let told = run(&[CHECKPOINT, "--dry-run", "--set", quiet]).exits(0);
+        assert!(!told.stderr.contains("is new"), "{}", told.stderr);
+    }
+}
+
+#[test]
 fn legacy_files_keep_every_storage() {
     // torch refuses one whose storages no tensor uses
     let file = "torch-2.15-py311/cnn_state.legacy.pt";
