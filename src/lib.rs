@@ -48,6 +48,8 @@
 
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
+// the heads of the rooms also speak to those who work in them
+#![allow(rustdoc::private_intra_doc_links)]
 // the command line is the only caller of some
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
