@@ -451,6 +451,58 @@ def merges(binary, originals, scratch):
     return tried, wrong
 
 
+def spots(value):
+    """Containers below plain dicts and lists, each with a key or index of it and the name that ckpt has for that."""
+    open_, seen = [("", value)], set()
+    while open_:
+        prefix, value = open_.pop()
+        if type(value) not in (dict, list, collections.OrderedDict) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        pairs = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+        for key, below in pairs:
+            # other names can be two things
+            if isinstance(key, (str, int)) and not isinstance(key, bool) and str(key) and "\\" not in repr(key):
+                yield value, key, prefix + str(key)
+                open_.append((prefix + str(key) + ".", below))
+
+
+def edits(binary, originals, scratch):
+    """Sets scalars and deletes keys, a few of each file: how many were tried, and what is wrong. What is refused says why."""
+    tried, wrong, refused = 0, [], 0
+    out = os.path.join(scratch, "edited.pt")
+    for path, state in originals.items():
+        count = len(list(spots(state)))
+        for number in range(0, count, max(1, count // EDITS_OF_A_FILE)):
+            for delete in (False, True):
+                # an object that stands in two places stays one
+                wanted = load(path)
+                container, key, name = list(spots(wanted))[number]
+                if delete:
+                    del container[key]
+                    step = ["--delete", name]
+                elif type(container[key]) in (int, float, str, bool, type(None)):
+                    container[key] = 17 if container[key] != 17 else "a'b"
+                    step = ["--set", "%s=%r" % (name, container[key])]
+                else:
+                    continue
+                tried += 1
+                done = subprocess.run([binary, "edit", "--force", path, "-o", out] + step, capture_output=True)
+                said = done.stderr.decode(errors="replace").strip().splitlines()
+                if done.returncode == 2 and len(said) == 1:
+                    refused += 1
+                    continue
+                try:
+                    assert done.returncode == 0, said
+                    same(wanted, load(out))
+                except Exception as e:
+                    wrong.append("%s %s: %s" % (path, " ".join(step), str(e)[:300]))
+    print("%d edits, %d refused" % (tried, refused))
+    return tried, wrong
+
+
+# spots of a file that are edited
+EDITS_OF_A_FILE = 6
 # torch 1.13 knows weights_only and has fewer classes in it
 WEIGHTS_ONLY = "weights_only" in inspect.signature(torch.load).parameters
 IS_OLD = tuple(int(number) for number in torch.__version__.split(".")[:2]) < (2, 6)
@@ -599,7 +651,7 @@ def main():
             for root in roots:
                 more = made_safe(binary, root, out)
                 good, total = good + more[0], total + more[1]
-        for tried, wrong in (round_trips(binary, scratch), merges(binary, originals, scratch)):
+        for tried, wrong in (round_trips(binary, scratch), merges(binary, originals, scratch), edits(binary, originals, scratch)):
             total, good = total + tried, good + tried - len(wrong)
             print("\n".join(wrong), end="\n" if wrong else "")
     print("; ".join("%s: %d" % item for item in loaded.items()))
