@@ -232,7 +232,7 @@ impl Layout {
     }
 
     /// Bytes on disk: of the file, of all files of the directory, of the index and its shards.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         match &self.kind {
             Kind::File(source) => self.single.as_ref().map_or(source.len(), |single| single.bytes),
             Kind::Sharded(sharded) => sharded.bytes(),

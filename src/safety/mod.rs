@@ -1,7 +1,7 @@
 //! Whether a file may be loaded, and whether it is sound: what its pickles would call, whether
 //! `torch.load(weights_only=True)` takes it, whether what it promises is there.
 
-pub(crate) mod allow;
+pub mod allow;
 pub(crate) mod archive;
 pub mod examine;
 pub mod finding;
