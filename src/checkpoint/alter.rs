@@ -8,6 +8,7 @@ mod arrays;
 mod keys;
 mod objects;
 mod spot;
+mod steps;
 mod tensors;
 
 use crate::checkpoint::flat::Flat;

@@ -61,7 +61,7 @@ impl Parser<'_> {
     fn wrong(&self, what: &str) -> Error {
         let here: String = self.rest().chars().take(20).collect();
         let place = if here.is_empty() { "at its end".to_owned() } else { format!("at {here:?}") };
-        Error::refused(format!("{:?} is no Python literal: {what} {place}", self.text))
+        Error::refused(format!("cannot read {:?} as a Python literal: {what} {place}", self.text))
     }
 
     fn run(mut self) -> Result<NodeId> {
@@ -467,7 +467,7 @@ mod tests {
             "é",
         ] {
             let e = read(text).unwrap_err();
-            assert!(e.message().contains("is no Python literal"), "{text}: {e}");
+            assert!(e.message().contains("as a Python literal"), "{text}: {e}");
         }
         assert!(read(&"[".repeat(1_000_000)).unwrap_err().message().contains("brackets"));
         assert!(read(&format!("{}{}", "[".repeat(100), "]".repeat(100))).is_ok());

@@ -15,6 +15,7 @@ use crate::commands::progress_bar::Bars;
 use crate::layout::{Layout, address};
 use crate::limits::Limits;
 use crate::operations::edit::{Options, edit, read_array};
+use crate::report::figures::counted;
 
 /// Options of `ckpt edit`.
 #[derive(Debug, clap::Args)]
@@ -149,8 +150,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if args.report.wants_json() || report.output.is_none() {
         args.report.print(&report)?;
     } else {
-        let count = report.changes.len();
-        args.report.note(&report.file, format_args!("{count} {}", if count == 1 { "change" } else { "changes" }));
+        args.report.note(&report.file, counted(report.changes.len() as u64, "change"));
     }
     Ok(ExitStatus::Success)
 }

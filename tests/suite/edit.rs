@@ -498,10 +498,10 @@ fn what_cannot_be_done_is_said_and_nothing_is_written() {
     let old = fs::read(&path).unwrap();
     let name = path.to_str().unwrap();
     for (words, said) in [
-        (&["--set", "epoch=resnet"][..], "is no Python literal"),
+        (&["--set", "epoch=resnet"][..], "as a Python literal"),
         (&["--set", "epoch"], "has no `=`"),
         (&["--set", "=1"], "has no name"),
-        (&["--set", "epoch.x=1"], "is no dict"),
+        (&["--set", "epoch.x=1"], "is not a dict"),
         (&["--set", ".=1"], "the top object"),
         (&["--set", "optimizer_state_dict.param_groups.7=1"], "is a list of 1 element"),
         (&["--set", "optimiser_state_dict.lr=1"], "did you mean `optimizer_state_dict"),

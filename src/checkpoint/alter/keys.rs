@@ -134,7 +134,7 @@ impl Checkpoint {
             return Ok(());
         }
         let class = self.objects().type_name(node);
-        Err(Error::refused(format!("an object of class {class} is no dict, so nothing new can be put into it")))
+        Err(Error::refused(format!("an object of class {class} is not a dict, so nothing new can be put into it")))
     }
 
     /// A key of the kind that the dict has: an integer where all others are.
