@@ -84,21 +84,26 @@ pub struct Sharing {
     pub is_needed: bool,
     /// One fetches another object than it would with a memo of its own: `MEMOIZE` counts on from pickle to pickle.
     pub is_other: bool,
+    /// Nodes of the graph before the pickles that are not `wanted`.
+    pub wanted: usize,
 }
 
 /// Pickles one after the other as one `Unpickler` object loads them: both of Python's keep the memo from `load` to `load`.
-/// Ends where one breaks, or after `most`. `by_frames` as in [`decode_by_frames`].
+/// Ends where one breaks, or after `most`, of which the first are `wanted`. `by_frames` as in [`decode_by_frames`].
 pub fn decode_row(
     graph: &mut Graph,
     stream: StreamId,
     max_objects: u64,
     inline: &dyn Inline,
-    most: usize,
+    (wanted, most): (usize, usize),
     by_frames: bool,
 ) -> Result<Sharing> {
     let source = graph.stream(stream).cloned().ok_or_else(|| Error::malformed("no such stream"))?;
     let (mut memo, mut sharing, mut at, mut frame_end) = (Memo::default(), Sharing::default(), 0, 0);
-    for _ in 0..most {
+    for number in 0..most {
+        if number == wanted {
+            sharing.wanted = graph.len();
+        }
         if at >= source.len() {
             break;
         }
@@ -117,6 +122,9 @@ pub fn decode_row(
             Err(e) if e.kind() == crate::error::ErrorKind::Io => return Err(e),
             Err(_) => break,
         }
+    }
+    if sharing.wanted == 0 {
+        sharing.wanted = graph.len();
     }
     Ok(sharing)
 }
