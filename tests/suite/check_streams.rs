@@ -173,6 +173,9 @@ fn a_pickle_behind_frames_in_frames() {
 fn a_pickle_in_the_rest_of_a_frame() {
     let stream = [b"\x80\x04".to_vec(), frame(7), b"N.cjunkm\nf\n)R.".to_vec()].concat();
     assert!(globals(&stream).contains(&"m.f()".to_owned()));
+    // Python's drops the rest and keeps the memo
+    let stream = [b"\x80\x04".to_vec(), frame(8), b"Nq\x07.\xff\xff\xff\xffh\x070cm\nf\n)R.".to_vec()].concat();
+    assert!(globals(&stream).contains(&"m.f()".to_owned()));
 }
 
 /// The bytes that say whether something may be a pickle can end inside of a line.

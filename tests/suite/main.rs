@@ -39,6 +39,7 @@ mod ls;
 mod merge;
 mod numbers;
 mod pickle;
+mod readme;
 mod recursive;
 mod rename;
 mod renames;

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::is_called_a_checkpoint;
 use crate::pickle::opcode as op;
 use crate::pickle::{
-    Decoded, Graph, Inline, Node, NodeId, NothingInline, StreamId, decode_as_either, decode_by_frames, decode_row,
+    Decoded, Graph, Inline, Node, NodeId, NothingInline, Rest, StreamId, decode_as_either, decode_by_frames, decode_row,
 };
 use crate::safety::finding::{Finding, Severity};
 use crate::safety::globals::{Status, classify};
@@ -86,7 +86,7 @@ impl Scanner<'_> {
         let row = |most| -> Result<_> {
             let mut graph = Graph::new();
             let stream = graph.add_stream(Arc::clone(source), "");
-            let sharing = decode_row(&mut graph, stream, left, &Joblib, (pickles, most), false)?;
+            let sharing = decode_row(&mut graph, stream, left, &Joblib, (pickles, most), Rest::Unframed)?;
             Ok((graph, sharing))
         };
         let (mut graph, mut sharing) = row(MAX_PICKLES)?;
@@ -97,13 +97,17 @@ impl Scanner<'_> {
             (graph, sharing) = row(pickles)?;
             self.spend(graph.steps());
         }
-        if graph.oddities().any(|(what, _)| what.starts_with("a frame")) && self.may_begin(place) {
-            // C goes on in what is left of a frame
-            let mut graph = Graph::new();
-            let stream = graph.add_stream(Arc::clone(source), "");
-            decode_row(&mut graph, stream, left, &NothingInline, (MAX_PICKLES, MAX_PICKLES), true)?;
-            self.spend(graph.steps());
-            self.aside(|_| true, |scanner| scanner.collect(&graph, place, depth))?;
+        if graph.oddities().any(|(what, _)| what.starts_with("a frame")) {
+            for rest in [Rest::Kept, Rest::Dropped] {
+                if !self.may_begin(place) {
+                    return Ok(());
+                }
+                let mut graph = Graph::new();
+                let stream = graph.add_stream(Arc::clone(source), "");
+                decode_row(&mut graph, stream, left, &NothingInline, (MAX_PICKLES, MAX_PICKLES), rest)?;
+                self.spend(graph.steps());
+                self.aside(|_| true, |scanner| scanner.collect(&graph, place, depth))?;
+            }
         }
         if sharing.is_needed {
             self.aside(|_| true, |scanner| scanner.collect(&graph, place, depth))
