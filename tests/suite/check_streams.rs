@@ -138,6 +138,9 @@ fn a_line_across_a_frame_at_the_beginning() {
     assert!(globals(&stream).contains(&"m.f()".to_owned()));
     let later = [b"N)".to_vec(), stream].concat();
     assert!(globals(&later).contains(&"m.f()".to_owned()));
+    // and one that names nothing, before one that does
+    let first = [frame(3), b"\x8a\x02\x01h\x07.".to_vec()].concat();
+    assert_eq!(globals(&[&first[..], b"cm\nf\n)R."].concat()), ["m.f()"]);
 }
 
 /// A number of copyreg's registry is one byte, which says little; a call of it says that the file is a pickle.

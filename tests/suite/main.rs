@@ -29,6 +29,7 @@ mod edit_tensors;
 mod extract;
 mod faults;
 mod generated;
+mod git;
 mod hostile;
 mod in_memory;
 mod in_place;

@@ -288,7 +288,7 @@ impl Scanner<'_> {
         if !may_be_pickle(head) || !self.may_begin(place) {
             return Ok(false);
         }
-        let (at, graph, decoded) = self.first_that_names(source, place)?;
+        let (graph, decoded) = self.first_that_names(source, place, decode_as_either)?;
         // no module has such a name, so that Python stops there: a tar whose first member is `c.pt` is no pickle
         let first = graph.ids().find_map(|id| graph.global(id));
         if first.is_some_and(|(module, _)| module.contains('\0')) && matches!(detect(source.as_ref()), Ok(Framing::Tar))
@@ -296,13 +296,9 @@ impl Scanner<'_> {
             return Ok(false);
         }
         let mut counts = names_any(&graph) && (decoded.is_ok() || does_something(&graph, 0));
-        if !counts && graph.is_framed() {
-            let mut graph = Graph::new();
-            let stream = graph.add_stream(Arc::clone(source), "");
-            let decoded = decode_by_frames(&mut graph, stream, at, self.left, &NothingInline);
-            self.spend(graph.steps());
+        if !counts && head.contains(&op::FRAME) && self.may_begin(place) {
+            let (graph, decoded) = self.first_that_names(source, place, decode_by_frames)?;
             counts = names_any(&graph) && (decoded.is_ok() || does_something(&graph, 0));
-            decoded.map(drop).or_else(|e| only_io(e).map(drop))?;
         }
         if counts {
             // a checkpoint in an archive is what it is called
@@ -314,19 +310,24 @@ impl Scanner<'_> {
         Ok(false)
     }
 
-    /// The first pickle in a row that names a global, or the last one, and where it begins.
-    fn first_that_names(&mut self, source: &SharedSource, place: &str) -> Result<(u64, Graph, Result<Decoded>)> {
+    /// The first pickle in a row that names a global, or the last one.
+    fn first_that_names(
+        &mut self,
+        source: &SharedSource,
+        place: &str,
+        decode: Decode,
+    ) -> Result<(Graph, Result<Decoded>)> {
         let mut at = 0;
         loop {
             let mut graph = Graph::new();
             let stream = graph.add_stream(Arc::clone(source), "");
-            let decoded = decode_as_either(&mut graph, stream, at, self.left, &NothingInline);
+            let decoded = decode(&mut graph, stream, at, self.left, &NothingInline);
             self.spend(graph.steps());
             match &decoded {
                 Err(e) if e.kind() == ErrorKind::Io => return Err(e.again()),
                 // the first of many may be a plain number
                 Ok(read) if !names_any(&graph) && read.end < source.len() && self.may_begin(place) => at = read.end,
-                _ => return Ok((at, graph, decoded)),
+                _ => return Ok((graph, decoded)),
             }
         }
     }
