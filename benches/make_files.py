@@ -10,7 +10,7 @@ written, about 20 GB and two files of 30 GB that are all hole; `--small` writes 
   keys-N.pt  keys-N.legacy.pt                             a state dict of N tensors of 16 elements, N = 1000, 10000, 100000
   contiguous.pt  transposed.pt                            1 GiB in one tensor of 16384 x 16384, row-major and with stride (1, n)
   hole.pt  hole.legacy.pt                                 one tensor of 30 GB in a sparse file
-  zero3/                                                  a ZeRO-3 directory of 8 ranks: the tensors of weights.pt, Adam's moments all hole
+  zero3/                                                  a ZeRO-3 directory of 8 ranks: the tensors of weights.pt; Adam's moments, which nobody reads, are short
   array-2.pkl  array-4.pkl                                a numpy array in a plain pickle: 2.5 GB at protocol 2, 3 GB at 4
 """
 import argparse
@@ -257,8 +257,8 @@ def zero3(path, state, ranks, data):
         model = {"module": names, "buffer_names": [], "param_shapes": [shapes], "frozen_param_shapes": {},
                  "shared_params": {}, "frozen_param_fragments": {}, "global_steps": 1, "dp_world_size": ranks,
                  "mp_world_size": 1, "ds_version": "0.19.8"}
-        flat, *moments = (Storage(key, part, hole=key > 0) for key in range(3))
-        adam = {"state": {0: {"step": 1, "exp_avg": Tensor(moments[0], (part,)), "exp_avg_sq": Tensor(moments[1], (part,))}},
+        flat, *moments = (Storage(key, numel) for key, numel in enumerate((part, 8, 8)))
+        adam = {"state": {0: {"step": 1, "exp_avg": Tensor(moments[0], (8,)), "exp_avg_sq": Tensor(moments[1], (8,))}},
                 "param_groups": [{"lr": 1e-4, "params": [0]}]}
         optimizer = {"zero_stage": Reduced(STAGE, (3,), None), "partition_count": ranks, "optimizer_state_dict": adam,
                      "fp32_flat_groups": [Tensor(flat, (part,))]}

@@ -4,12 +4,14 @@
 //! the parameters are called and how large they are; their fp32 elements lie in `*_optim_states.pt`, in flat tensors that
 //! the ranks share. Only pickles are read here.
 
+mod flats;
 mod joined;
 mod merge;
 mod model;
 mod names;
 mod optimizer;
 mod partition;
+mod placing;
 mod reading;
 
 use std::fs;
@@ -19,7 +21,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::directory::{self, Directory, check_name};
-use crate::checkpoint::{Checkpoint, Container};
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::source::SharedSource;
@@ -35,13 +37,20 @@ pub(super) use names::{are_put_together, is_deepspeed, is_part};
 const LATEST: &str = "latest";
 /// Bytes of it that are read.
 const MAX_LATEST_BYTES: u64 = 4096;
+/// Directories that are named where one of them has to be chosen, and entries that are looked at for that.
+const MAX_TAGS: usize = 20;
+const MAX_ENTRIES: usize = 10_000;
+/// The directory of a universal checkpoint, with one of each parameter in it.
+const UNIVERSAL: &str = "zero";
 /// What DeepSpeed leaves beside that.
-const SCRIPT: &str = "zero_to_fp32.py";
+pub(super) const SCRIPT: &str = "zero_to_fp32.py";
 
 /// A directory of DeepSpeed's files.
 #[derive(Debug)]
 pub(super) struct DeepSpeed {
     directory: Directory,
+    /// Whether it has the directory that `ds_to_universal` writes.
+    is_universal: bool,
     /// Their names, sorted.
     files: Vec<String>,
     bytes: u64,
@@ -67,6 +76,7 @@ impl DeepSpeed {
     fn of_files(path: &Path, names: &[String]) -> Result<Self> {
         Ok(DeepSpeed {
             directory: Directory::new(path),
+            is_universal: path.join(UNIVERSAL).is_dir(),
             files: names.iter().filter(|name| is_part(name)).cloned().collect(),
             bytes: directory::bytes(path)?,
         })
@@ -85,6 +95,10 @@ impl DeepSpeed {
     /// Reads what all ranks' files say, and puts the weights together.
     pub(crate) fn open(mut self, limits: &Limits) -> Result<Checkpoint> {
         let names = Names::of(&self.files)?;
+        if self.is_universal && names.optimizers.is_empty() {
+            let message = format!("is a universal checkpoint of DeepSpeed ({UNIVERSAL}/), which is not put together");
+            return Err(Error::unsupported(message).advise("name the directory that it was made of"));
+        }
         let Some(first) = names.first_model().cloned() else {
             let message = "has no *_model_states.pt, which would say what its parameters are called";
             return Err(Error::malformed(message));
@@ -135,7 +149,7 @@ impl DeepSpeed {
         if module.is_none() {
             return Err(wrong(first, "has no module: it is of a pipeline, whose layers are not put together"));
         }
-        checkpoint.container = Container::DeepSpeed;
+        reading::becomes_several(&mut checkpoint);
         Ok(checkpoint)
     }
 
@@ -204,7 +218,9 @@ fn check_ranks(ranks: &[Rank], described: &Described) -> Result<()> {
         return Err(Error::malformed(format!("{message}: {why}")));
     }
     let agreed = described.agreed.iter().find(|(key, _)| *key == "dp_world_size");
-    if let Some((_, Some(stated))) = agreed.filter(|(_, stated)| stated.is_some_and(|stated| stated != count)) {
+    // ranks that share a sequence may count as one
+    let is_other = |stated: i64| stated < 1 || count % stated != 0;
+    if let Some((_, Some(stated))) = agreed.filter(|(_, stated)| stated.is_some_and(is_other)) {
         let message = format!("its *_model_states.pt is of {stated} ranks, and there are *_optim_states.pt of {count}");
         return Err(Error::malformed(message));
     }
@@ -219,7 +235,6 @@ fn left_over(file: &str, why: &str) -> Error {
 /// directories and no `latest`.
 fn below(path: &Path, names: &[String]) -> Result<Option<String>> {
     let has = |name: &str| names.iter().any(|found| found == name);
-    let is_tag = |dir: &Path| super::file_names(dir).is_ok_and(|names| names.iter().any(|name| is_deepspeed(name)));
     let latest = path.join(LATEST);
     if has(LATEST) && fs::metadata(&latest)?.len() <= MAX_LATEST_BYTES {
         let tag = String::from_utf8(fs::read(&latest)?).unwrap_or_default();
@@ -227,7 +242,7 @@ fn below(path: &Path, names: &[String]) -> Result<Option<String>> {
         if check_name(tag).is_ok() && is_tag(&path.join(tag)) {
             return Ok(Some(tag.to_owned()));
         }
-        let tags = tags(path, &is_tag)?;
+        let tags = tags(path)?;
         if has(SCRIPT) || !tags.is_empty() {
             let there = if tags.is_empty() { "no such directory".to_owned() } else { tags.join(", ") };
             let what = if path.join(tag).is_dir() { "holds none of DeepSpeed's files" } else { "is not there" };
@@ -236,7 +251,7 @@ fn below(path: &Path, names: &[String]) -> Result<Option<String>> {
         }
         return Ok(None);
     }
-    let tags = tags(path, &is_tag)?;
+    let tags = tags(path)?;
     match tags.first() {
         Some(first) => {
             let all = tags.join(", ");
@@ -257,12 +272,18 @@ pub(crate) fn beside(path: &Path, names: &[String]) -> Result<Option<String>> {
     Ok(below(path, names).unwrap_or(None))
 }
 
-/// Directories with DeepSpeed's files, sorted.
-fn tags(path: &Path, is_tag: &dyn Fn(&Path) -> bool) -> Result<Vec<String>> {
+/// Whether a directory holds files that are called like DeepSpeed's.
+fn is_tag(dir: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(dir) else { return false };
+    entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_deepspeed))
+}
+
+/// The first directories with DeepSpeed's files, sorted.
+fn tags(path: &Path) -> Result<Vec<String>> {
     let mut tags = Vec::new();
-    for entry in fs::read_dir(path)? {
+    for entry in fs::read_dir(path)?.take(MAX_ENTRIES) {
         let entry = entry?;
-        if entry.file_type()?.is_dir() && is_tag(&entry.path()) {
+        if tags.len() < MAX_TAGS && entry.file_type()?.is_dir() && is_tag(&entry.path()) {
             tags.extend(entry.file_name().into_string());
         }
     }

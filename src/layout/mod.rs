@@ -325,6 +325,9 @@ fn file_names(path: &Path) -> Result<Vec<String>> {
 }
 
 fn missing_index(names: &[String]) -> String {
+    if names.iter().any(|name| name == deepspeed::SCRIPT) {
+        return "is a directory of DeepSpeed's, and none of its checkpoints (global_step*) is in it".into();
+    }
     if names.iter().any(|name| name.ends_with(DCP_DATA)) {
         return format!("is a directory of {DCP_DATA} files without the {DCP_INDEX} that says what is in them");
     }

@@ -55,7 +55,7 @@ impl Source for Joined {
         for (end, piece) in self.from(offset) {
             let take = usize::try_from(end - at).unwrap_or(usize::MAX).min(rest.len());
             let (now, later) = rest.split_at_mut(take);
-            let inside = piece.from + (piece.len - (end - at));
+            let inside = piece.from.saturating_add(piece.len - (end - at));
             piece.source.read_at(inside, now).map_err(|e| Error::new(e.kind(), format!("{}: {e}", piece.file)))?;
             (at, rest) = (at + take as u64, later);
             if rest.is_empty() {
@@ -68,6 +68,13 @@ impl Source for Joined {
     fn as_file(&self, offset: u64) -> Option<(&File, u64)> {
         let [(_, piece)] = &*self.pieces else { return None };
         piece.source.as_file(piece.from.checked_add(offset)?)
+    }
+
+    fn as_file_run(&self, offset: u64) -> Option<(&File, u64, u64)> {
+        let (end, piece) = self.from(offset).first()?;
+        let left = end - offset;
+        let (file, position, run) = piece.source.as_file_run(piece.from.checked_add(piece.len - left)?)?;
+        Some((file, position, run.min(left)))
     }
 }
 

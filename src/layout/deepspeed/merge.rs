@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use super::joined::{Joined, Piece};
+use super::flats::Flats;
 use super::model::{CONSUMED, Described};
 use super::optimizer::Rank;
-use super::partition::{self, Parameter, Place};
-use super::reading::{Flat, Shapes, count, named, value, wrong};
-use crate::checkpoint::storage::StorageId;
-use crate::checkpoint::{Checkpoint, Container, Tensor};
-use crate::data::{Elements, recast::Recast};
+use super::partition::{self, Place};
+use super::placing::{self, counted};
+use super::reading::{Flat, Shapes, becomes_several, named, value, wrong};
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::data::recast::Recast;
 use crate::dtype::{Class, DType, Known};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pickle::{NodeId, Pair};
 
 /// Names that a note spells out.
@@ -31,19 +31,6 @@ pub(super) struct Merge {
     weights: Vec<(String, NodeId)>,
     places: HashMap<String, usize>,
     notes: Vec<String>,
-}
-
-/// Flat tensors of the ranks, as sources of a tensor's elements.
-struct Flats {
-    dtype: DType,
-    /// By rank, then by group: the first element's source and place, and the storage.
-    rows: Vec<Vec<Row>>,
-}
-
-struct Row {
-    file: Arc<str>,
-    elements: Elements,
-    storage: Option<StorageId>,
 }
 
 impl Merge {
@@ -103,7 +90,7 @@ impl Merge {
                     Some(known) => *known,
                     None => {
                         let storages = tensor.storage().into_iter().collect();
-                        let elements = tensor.elements(&self.checkpoint.storages)?;
+                        let elements = tensor.readable(&self.checkpoint.storages)?;
                         let (elements, _) = Recast::over(elements, &float32, &self.checkpoint.limits)?;
                         let new = self.checkpoint.add_tensor_of(elements, storages)?;
                         cast.insert(node, new);
@@ -147,7 +134,7 @@ impl Merge {
         let mut by_rank: Vec<(Arc<str>, std::vec::IntoIter<Flat>)> =
             parts.into_iter().map(|(file, flats)| (file, flats.into_iter())).collect();
         for (name, shape) in shapes {
-            let elements = self.counted(&name, &shape)?;
+            let elements = counted(&self.file, &name, &shape)?;
             let part = partition::part_of(elements, ranks);
             let mut flats = Vec::with_capacity(ranks);
             for (file, rest) in &mut by_rank {
@@ -163,7 +150,7 @@ impl Merge {
                 }
                 flats.push((Arc::clone(file), vec![flat]));
             }
-            let flats = self.flats(flats)?;
+            let flats = Flats::taken_in(&mut self.checkpoint, flats)?;
             let places = partition::of_all(&[elements], &[part], ranks);
             let places = places.map_err(|what| wrong(&self.file, format_args!("the frozen {name} {what}")))?;
             for places in places {
@@ -173,17 +160,13 @@ impl Merge {
         Ok(())
     }
 
-    fn counted(&self, name: &str, shape: &[i64]) -> Result<u64> {
-        count(shape).ok_or_else(|| wrong(&self.file, format_args!("{name} has too many elements: {shape:?}")))
-    }
-
     /// The trained parameters, out of every rank's flat weights.
     pub(crate) fn trained(&mut self, ranks: Vec<Rank>) -> Result<()> {
         let groups: Vec<Shapes> = self.described.groups.clone().unwrap_or_default();
         let Some(first) = ranks.first() else { return Ok(()) };
         let places = match first.stage {
-            3 => vec![self.places_of_all(&groups, &ranks)?],
-            _ => self.places_of_groups(&groups, &ranks)?,
+            3 => vec![placing::of_all(&self.file, &groups, &ranks)?],
+            _ => placing::of_groups(&self.file, &groups, &ranks)?,
         };
         let names = match first.stage {
             3 => vec![groups.concat()],
@@ -197,7 +180,7 @@ impl Merge {
             }
         }
         let flats = ranks.into_iter().map(|rank| (rank.file, rank.groups)).collect();
-        let flats = self.flats(flats)?;
+        let flats = Flats::taken_in(&mut self.checkpoint, flats)?;
         for (group, places) in names.into_iter().zip(places) {
             for ((name, shape), places) in group.iter().zip(places) {
                 self.joined(name, shape, &flats, &places)?;
@@ -206,120 +189,9 @@ impl Merge {
         Ok(())
     }
 
-    /// Stages 1 and 2.
-    fn places_of_groups(&self, groups: &[Shapes], ranks: &[Rank]) -> Result<Vec<Vec<Vec<Place>>>> {
-        let lengths: Vec<Vec<u64>> = ranks.iter().map(Rank::lengths).collect();
-        let (file, alignments, has) = match ranks.first() {
-            Some(rank) => (&rank.file, rank.alignments.as_deref(), rank.groups.len()),
-            None => (&self.file, None, 0),
-        };
-        if has != groups.len() {
-            let want = groups.len();
-            return Err(wrong(file, format_args!("has {has} groups of weights, and {} names {want}", self.file)));
-        }
-        let mut all = Vec::new();
-        for (number, shapes) in groups.iter().enumerate() {
-            let alignment = match alignments {
-                Some(lists) => match lists.get(number).filter(|list| list.len() == shapes.len()) {
-                    Some(list) => list.clone(),
-                    None => return Err(wrong(file, "its param_alignment_paddings are not one for each parameter")),
-                },
-                None => vec![0; shapes.len()],
-            };
-            let parameters = shapes.iter().zip(alignment).map(|((name, shape), padding)| {
-                self.counted(name, shape).map(|elements| Parameter { elements, padding })
-            });
-            let parameters: Vec<Parameter> = parameters.collect::<Result<_>>()?;
-            let flat: Vec<u64> =
-                lengths.iter().map(|of_rank| of_rank.get(number).copied().unwrap_or_default()).collect();
-            let places = partition::of_group(number, &parameters, &flat);
-            all.push(places.map_err(|what| Error::malformed(format!("group {number} of the weights {what}")))?);
-        }
-        Ok(all)
-    }
-
-    /// Stage 3.
-    fn places_of_all(&self, groups: &[Shapes], ranks: &[Rank]) -> Result<Vec<Vec<Place>>> {
-        let mut all: Option<(&Rank, Vec<u64>)> = None;
-        for rank in ranks {
-            let lengths = rank.lengths();
-            match &all {
-                Some((first, wanted)) if *wanted != lengths => {
-                    let file = &first.file;
-                    return Err(wrong(
-                        &rank.file,
-                        format_args!("its groups of weights have {lengths:?} elements, and those of {file} {wanted:?}"),
-                    ));
-                }
-                Some(_) => {}
-                None => all = Some((rank, lengths)),
-            }
-        }
-        let shapes = groups.iter().flatten();
-        let elements = shapes.map(|(name, shape)| self.counted(name, shape)).collect::<Result<Vec<_>>>()?;
-        let (_, lengths) = all.ok_or_else(|| Error::malformed("has no rank"))?;
-        let places = partition::of_all(&elements, &lengths, ranks.len());
-        places.map_err(|what| Error::malformed(format!("what the ranks have of the weights {what}")))
-    }
-
-    /// Takes in the ranks' flat tensors, which are of one type.
-    fn flats(&mut self, ranks: Vec<(Arc<str>, Vec<Flat>)>) -> Result<Flats> {
-        let mut dtype: Option<(DType, Arc<str>)> = None;
-        let mut rows = Vec::with_capacity(ranks.len());
-        for (file, groups) in ranks {
-            let mut row = Vec::with_capacity(groups.len());
-            for Flat { elements, storage } in groups {
-                let (known, other) = dtype.get_or_insert_with(|| (elements.dtype.clone(), Arc::clone(&file)));
-                if *known != elements.dtype {
-                    let (here, there) = (elements.dtype.name(), known.name());
-                    return Err(wrong(&file, format_args!("has weights in {here}, and {other} in {there}")));
-                }
-                let storage = match storage {
-                    Some(storage) => {
-                        let key = format!("{file}: {}", storage.key);
-                        Some(self.checkpoint.add_storage(storage, &key)?)
-                    }
-                    None => None,
-                };
-                let elements = match elements.is_contiguous() && elements.is_plain() {
-                    true => elements,
-                    false => {
-                        let dtype = elements.dtype.clone();
-                        Recast::over(elements, &dtype, &self.checkpoint.limits)?.0
-                    }
-                };
-                row.push(Row { file: Arc::clone(&file), elements, storage });
-            }
-            rows.push(row);
-        }
-        let dtype = dtype.map_or_else(|| Known::Float32.into(), |(dtype, _)| dtype);
-        if dtype.class() != Some(Class::Float) || dtype.size().is_none_or(|size| size == 0) {
-            let message = format!("has weights in {}, which DeepSpeed does not keep them in", dtype.name());
-            return Err(Error::unsupported(message));
-        }
-        Ok(Flats { dtype, rows })
-    }
-
     /// Adds the tensor that lies in these places, one after the other.
     fn joined(&mut self, name: &str, shape: &[i64], flats: &Flats, places: &[Place]) -> Result<()> {
-        let size = u64::from(flats.dtype.size().unwrap_or(1));
-        let bytes =
-            |elements: u64| elements.checked_mul(size).ok_or_else(|| Error::limit("more bytes than 64 bits count"));
-        let mut storages = Vec::new();
-        let mut pieces = Vec::with_capacity(places.len());
-        for place in places {
-            let row = flats.rows.get(place.rank).and_then(|row| row.get(place.group));
-            let row = row.ok_or_else(|| Error::malformed(format!("{name} lies in no file")))?;
-            storages.extend(row.storage.filter(|id| storages.last() != Some(id)));
-            pieces.push(Piece {
-                source: Arc::clone(&row.elements.source),
-                file: Arc::clone(&row.file),
-                from: bytes(row.elements.offset.saturating_add(place.from))?,
-                len: bytes(place.len)?,
-            });
-        }
-        let extents = shape.iter().map(|extent| u64::try_from(*extent).unwrap_or(0)).collect();
-        let elements = Elements::row_major(Arc::new(Joined::new(pieces)?), flats.dtype.clone(), extents);
+        let (elements, storages) = flats.joined(name, shape, places)?;
         let node = self.checkpoint.add_tensor_of(elements, storages)?;
         self.add(name, node)
     }
@@ -397,8 +269,7 @@ impl Merge {
             }
         }
         checkpoint.root = checkpoint.graph.push_dict(top)?;
-        checkpoint.container = Container::DeepSpeed;
-        (checkpoint.source, checkpoint.zip, checkpoint.compression) = (None, None, None);
+        becomes_several(&mut checkpoint);
         checkpoint.notes.extend(notes);
         Ok(checkpoint)
     }

@@ -39,6 +39,12 @@ pub(super) fn is_saved(file: &str, container: Container) -> Result<()> {
     }
 }
 
+/// The checkpoint of one file is one of a directory from here on.
+pub(super) fn becomes_several(checkpoint: &mut Checkpoint) {
+    checkpoint.container = Container::DeepSpeed;
+    (checkpoint.source, checkpoint.zip, checkpoint.compression) = (None, None, None);
+}
+
 /// The value of a dict's key; nothing for `None`.
 pub(super) fn value(objects: Objects<'_>, dict: NodeId, key: &str) -> Option<NodeId> {
     let items = objects.items(dict)?;
@@ -90,7 +96,7 @@ impl Flat {
     pub(crate) fn of(checkpoint: &Checkpoint, node: NodeId) -> Result<Self, String> {
         let tensor = checkpoint.tensors.of(node).and_then(|id| checkpoint.tensor(id));
         let tensor: &Tensor = tensor.ok_or("is no tensor")?;
-        let elements = tensor.elements(&checkpoint.storages).map_err(|e| e.to_string())?;
+        let elements = tensor.readable(&checkpoint.storages).map_err(|e| e.to_string())?;
         let storage = match tensor.data {
             Data::Storage { id, .. } => checkpoint.storages.get(id).cloned(),
             _ => None,
@@ -100,6 +106,9 @@ impl Flat {
 
     /// How many elements it has.
     pub(crate) fn len(&self) -> u64 {
-        self.elements.shape.iter().product()
+        match self.elements.shape.contains(&0) {
+            true => 0,
+            false => self.elements.shape.iter().fold(1, |product, extent| product.saturating_mul(*extent)),
+        }
     }
 }
