@@ -116,10 +116,8 @@ impl DeepSpeed {
         check_ranks(&ranks, &described)?;
         let frozen =
             if stage == 3 { self.parts(&names, &described, &checkpoint, ranks.len(), limits)? } else { Vec::new() };
-        if stage < 3 {
-            if let Some(other) = names.models.first() {
-                return Err(left_over(other, &format!("ZeRO stage {stage} writes one file for all ranks")));
-            }
+        if let Some(other) = names.models.first().filter(|_| stage < 3) {
+            return Err(left_over(other, &format!("ZeRO stage {stage} writes one file for all ranks")));
         }
         let mut merge = Merge::new(&first, checkpoint, described)?;
         merge.buffers()?;
