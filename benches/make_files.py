@@ -10,6 +10,7 @@ written, about 20 GB and two files of 30 GB that are all hole; `--small` writes 
   keys-N.pt  keys-N.legacy.pt                             a state dict of N tensors of 16 elements, N = 1000, 10000, 100000
   contiguous.pt  transposed.pt                            1 GiB in one tensor of 16384 x 16384, row-major and with stride (1, n)
   hole.pt  hole.legacy.pt                                 one tensor of 30 GB in a sparse file
+  zero3/                                                  a ZeRO-3 directory of 8 ranks: the tensors of weights.pt; Adam's moments, which nobody reads, are short
   array-2.pkl  array-4.pkl                                a numpy array in a plain pickle: 2.5 GB at protocol 2, 3 GB at 4
 """
 import argparse
@@ -47,6 +48,7 @@ def stand_in(module, name):
 REBUILD = stand_in("torch._utils", "_rebuild_tensor_v2")
 FLOAT = stand_in("torch", "FloatStorage")
 RECONSTRUCT = stand_in("numpy.core.multiarray", "_reconstruct")
+SIZE, STAGE = stand_in("torch", "Size"), stand_in("deepspeed.runtime.zero.config", "ZeroStageEnum")
 NDARRAY, DTYPE = stand_in("numpy", "ndarray"), stand_in("numpy", "dtype")
 
 
@@ -242,6 +244,29 @@ class Reduced:
         return self.parts
 
 
+def zero3(path, state, ranks, data):
+    """What DeepSpeed's ZeRO-3 saves of a state dict: each rank has an equal part of every parameter, all in one row."""
+    inner = os.path.join(path, "global_step1")
+    os.makedirs(inner, exist_ok=True)
+    with open(os.path.join(path, "latest"), "w") as f:
+        f.write("global_step1")
+    shapes = collections.OrderedDict((name, Reduced(SIZE, (tensor.size,), None)) for name, tensor in state.items())
+    part = sum(-(-tensor.storage.numel // ranks) for tensor in state.values())
+    for rank in range(ranks):
+        names = collections.OrderedDict((name, Tensor(Storage(key, 0), (0,))) for key, name in enumerate(state))
+        model = {"module": names, "buffer_names": [], "param_shapes": [shapes], "frozen_param_shapes": {},
+                 "shared_params": {}, "frozen_param_fragments": {}, "global_steps": 1, "dp_world_size": ranks,
+                 "mp_world_size": 1, "ds_version": "0.19.8"}
+        flat, *moments = (Storage(key, numel) for key, numel in enumerate((part, 8, 8)))
+        adam = {"state": {0: {"step": 1, "exp_avg": Tensor(moments[0], (8,)), "exp_avg_sq": Tensor(moments[1], (8,))}},
+                "param_groups": [{"lr": 1e-4, "params": [0]}]}
+        optimizer = {"zero_stage": Reduced(STAGE, (3,), None), "partition_count": ranks, "optimizer_state_dict": adam,
+                     "fp32_flat_groups": [Tensor(flat, (part,))]}
+        name = os.path.join(inner, "zero_pp_rank_%d_mp_rank_00_%s_states.pt")
+        torch_zip(name % (rank, "model"), model, [t.storage for t in names.values()], data)
+        torch_zip(name % (rank, "optim"), {"optimizer_state_dict": optimizer, "ds_version": "0.19.8"}, [flat, *moments], data)
+
+
 # ---- the files
 
 def transformer(hidden, inner, layers):
@@ -275,6 +300,7 @@ def cases(small):
         out[name + ".pt"] = state(torch_zip, lambda stride=stride: {"w": Tensor(Storage(0, side * side), (side, side), stride)})
     hole = lambda: {"w": Tensor(Storage(0, 7_500_000_000 // scale, hole=True), (75_000 // scale, 100_000))}  # noqa: E731
     out["hole.pt"], out["hole.legacy.pt"] = state(torch_zip, hole), state(torch_legacy, hole)
+    out["zero3"] = lambda path, data: zero3(path, weights(), 8, data)
     for protocol, numel in ((2, 625_000_000), (4, 750_000_000)):
         # small: a block and a rest, so that both are written
         n = 5_000_000 if small else numel

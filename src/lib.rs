@@ -23,7 +23,7 @@
 //! | [`operations`] | what the subcommands do, for any caller: options in, an outcome out |
 //! | [`report`] | what a command found, as plain serde types, each also laid out as a document |
 //! | [`render`] | documents to tables, reports to JSON; hostile names escaped |
-//! | [`layout`] | checkpoints that are not one file: shards with an index, torch.distributed's directories, unpacked zips, members of archives |
+//! | [`layout`] | checkpoints that are not one file: shards with an index, directories of torch.distributed and DeepSpeed, unpacked zips, members of archives |
 //! | [`safety`] | what a file would do when it is loaded, and whether it is sound: findings, never an execution |
 //! | [`mod@write`] | one encoder a format; output appears whole or not at all |
 //! | [`checkpoint`] | the shared core: an object graph plus the storages it names; names, tensors, values |

@@ -33,6 +33,12 @@ pub trait Source: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The same, and how many bytes lie there one after the other.
+    fn as_file_run(&self, offset: u64) -> Option<(&File, u64, u64)> {
+        let left = self.len().checked_sub(offset)?;
+        self.as_file(offset).map(|(file, position)| (file, position, left))
+    }
+
     /// Where to keep what was made of these bytes at some expense; nothing where it is made each time.
     fn cache(&self) -> Option<&Cache> {
         None
@@ -232,6 +238,12 @@ impl Source for Window {
 
     fn as_file(&self, offset: u64) -> Option<(&File, u64)> {
         self.inner.as_file(self.start.checked_add(offset)?)
+    }
+
+    fn as_file_run(&self, offset: u64) -> Option<(&File, u64, u64)> {
+        let left = self.len.checked_sub(offset)?;
+        let (file, position, run) = self.inner.as_file_run(self.start.checked_add(offset)?)?;
+        Some((file, position, run.min(left)))
     }
 }
 

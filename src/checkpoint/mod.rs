@@ -61,8 +61,8 @@ use names::Element;
 use object::Objects;
 use rebuild::Tensors;
 use script::Script;
-use storage::Storages;
-use tensor::{Data, contiguous, plain_tensor};
+use storage::{Storage, Storages};
+use tensor::{Data, STRIDED, contiguous, plain_tensor};
 
 pub(crate) use absorb::Origin;
 pub use names::{Entry, Item, Names};
@@ -88,12 +88,13 @@ pub enum Container {
     Npy,
     Sharded,
     Dcp,
+    DeepSpeed,
 }
 
 impl Container {
     /// True for what is put together from several files: its storages' keys mean nothing to a reader.
     pub(crate) fn is_merged(self) -> bool {
-        matches!(self, Container::Sharded | Container::Dcp)
+        matches!(self, Container::Sharded | Container::Dcp | Container::DeepSpeed)
     }
 
     /// The name in reports.
@@ -111,6 +112,7 @@ impl Container {
             Container::Npy => "npy",
             Container::Sharded => "sharded",
             Container::Dcp => "dcp",
+            Container::DeepSpeed => "deepspeed",
         }
     }
 }
@@ -185,6 +187,28 @@ impl Checkpoint {
         Ok(node)
     }
 
+    /// The same of elements that lie in these storages, of this or of other files.
+    pub(crate) fn add_tensor_of(&mut self, elements: Elements, storages: Vec<StorageId>) -> Result<NodeId> {
+        let node = self.add_tensor(elements)?;
+        if let Some(tensor) = self.tensors.of(node).and_then(|id| self.tensors.get_mut(id)) {
+            tensor.made_of = storages;
+        }
+        Ok(node)
+    }
+
+    /// Adds a tensor of which nothing is known but why it cannot be read.
+    pub(crate) fn add_problem(&mut self, problem: &str) -> Result<NodeId> {
+        let node = self.graph.push(Node::Foreign(0))?;
+        let tensor = Tensor { layout: STRIDED, problem: Some(problem.to_owned()), ..Tensor::default() };
+        self.tensors.add(node, tensor)?;
+        Ok(node)
+    }
+
+    /// Takes in a storage of another file, which is known by `key`.
+    pub(crate) fn add_storage(&mut self, storage: Storage, key: &str) -> Result<StorageId> {
+        self.storages.add(Storage { key: key.into(), ..storage })
+    }
+
     /// Puts as many other bytes into a storage, in its byte order.
     pub(crate) fn replace_storage(&mut self, id: StorageId, source: SharedSource) {
         self.storages.replace(id, source);
@@ -211,6 +235,7 @@ impl Checkpoint {
         let tensor = self.tensor(id);
         let parts = tensor.into_iter().flat_map(Tensor::parts);
         let parts = parts.filter_map(|part| self.tensor(self.tensors.of(*part)?)?.storage());
-        tensor.and_then(Tensor::storage).into_iter().chain(parts)
+        let own = tensor.and_then(Tensor::storage).into_iter();
+        own.chain(tensor.into_iter().flat_map(|tensor| tensor.made_of.iter().copied())).chain(parts)
     }
 }

@@ -24,7 +24,7 @@ impl StorageId {
 }
 
 /// One storage.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Storage {
     /// Its key in the file; storages of nested streams have the stream's number before it.
     pub key: Arc<str>,
@@ -42,7 +42,7 @@ pub(crate) struct Storage {
 }
 
 /// Where a storage's bytes lie.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Bytes {
     /// Known: a part of the file.
     Here(SharedSource),

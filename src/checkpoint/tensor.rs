@@ -111,6 +111,8 @@ pub(crate) struct Tensor {
     pub quantizer: Option<Quantizer>,
     /// Where the elements lie.
     pub data: Data,
+    /// The storages that the elements of an array are put together from.
+    pub made_of: Vec<StorageId>,
     /// A wrapper subclass: what it holds lies in its state, and is listed below it.
     pub wraps: bool,
     /// Elements of a nested tensor, whose shape has -1 where its tensors differ.
@@ -152,6 +154,7 @@ impl Tensor {
             Data::Parts(parts) => parts.iter_mut().for_each(|part| *part = moved.node(*part)),
             Data::Array { .. } | Data::Nothing => {}
         }
+        self.made_of.iter_mut().for_each(|id| *id = id.after(first_storage));
         for argument in self.quantizer.iter_mut().flat_map(|quantizer| &mut quantizer.arguments) {
             *argument = moved.node(*argument);
         }

@@ -285,6 +285,7 @@ impl Contained {
     /// What it stands for.
     pub(crate) fn layout(&self) -> Result<Layout> {
         let of = |kind| Layout {
+            beside: None,
             kind,
             limits: Some(self.limits.clone()),
             name: self.name.clone(),

@@ -1,5 +1,5 @@
-//! Checkpoints that are not one file: Hugging Face shards beside an index, directories of torch.distributed.checkpoint,
-//! unpacked archives, members of archives.
+//! Checkpoints that are not one file: Hugging Face shards beside an index, directories of torch.distributed.checkpoint
+//! and of DeepSpeed, unpacked archives, members of archives.
 //!
 //! [`Layout::of`] decides what a path stands for. However many files there are, what comes out is one
 //! [`Checkpoint`]: everything above sees no difference.
@@ -7,6 +7,7 @@
 mod below;
 mod contained;
 mod dcp;
+mod deepspeed;
 mod directory;
 mod grouped;
 mod inside;
@@ -31,6 +32,7 @@ use crate::limits::Limits;
 use crate::progress::{Progress, Silent};
 use crate::source::{FileSource, SharedSource};
 use dcp::Dcp;
+use deepspeed::DeepSpeed;
 use member::Found;
 use outer::Outer;
 use sharded::Sharded;
@@ -55,6 +57,8 @@ pub struct Layout {
     single: Option<Single>,
     /// The members of archives that it is, and that lie around it.
     outer: Vec<Outer>,
+    /// The checkpoint of DeepSpeed beside a folder's weights.
+    beside: Option<String>,
 }
 
 /// A member of an archive whose bytes are not those that the archive's checksum is of.
@@ -82,6 +86,7 @@ enum Kind {
     File(SharedSource),
     Sharded(Sharded),
     Dcp(Dcp),
+    DeepSpeed(DeepSpeed),
     Unpacked(Unpacked),
 }
 
@@ -96,7 +101,7 @@ const SHARD_INDEX: &str = ".index.json";
 
 impl Layout {
     fn new(kind: Kind, name: &Path) -> Self {
-        Layout { kind, limits: None, name: name.display().to_string(), single: None, outer: Vec::new() }
+        Layout { kind, limits: None, name: name.display().to_string(), single: None, outer: Vec::new(), beside: None }
     }
 
     /// Looks at a file, an index of shards, a directory that holds a checkpoint, or a member of an archive
@@ -142,7 +147,7 @@ impl Layout {
             Found::Archive { zip, pickle, limits } => (Kind::Unpacked(Unpacked::new(zip, pickle)), limits),
         };
         let name = format!("{shown}{}{member}", inside::SEPARATOR);
-        Ok(Layout { kind, limits: Some(limits), name, single: None, outer })
+        Ok(Layout { kind, limits: Some(limits), name, single: None, outer, beside: None })
     }
 
     fn of_directory(path: &Path, limits: &Limits) -> Result<Self> {
@@ -161,18 +166,24 @@ impl Layout {
                     return Ok(Self::new(Kind::Dcp(dcp), path));
                 }
                 let Some((name, note)) = single::weights(&names)? else {
+                    if let Some(deepspeed) = DeepSpeed::of_directory(path, &names)? {
+                        return Ok(Self::new(Kind::DeepSpeed(deepspeed), path));
+                    }
                     return Err(Error::not_a_checkpoint(missing_index(&names)));
                 };
                 let file = path.join(name);
                 let source: SharedSource = Arc::new(FileSource::open(&file)?);
                 let single = Single { path: file, bytes: directory::bytes(path)?, note };
-                Ok(Layout { single: Some(single), ..Self::new(Kind::File(source), path) })
+                let beside = deepspeed::beside(path, &names)?;
+                Ok(Layout { single: Some(single), beside, ..Self::new(Kind::File(source), path) })
             }
             [index] => {
                 let index = path.join(index);
                 let source: SharedSource = Arc::new(FileSource::open(&index)?);
                 let sharded = Sharded::of_index(&index, &source, limits)?;
-                Ok(Self::new(Kind::Sharded(sharded.with_bytes(directory::bytes(path)?)), path))
+                let beside = deepspeed::beside(path, &names)?;
+                let kind = Kind::Sharded(sharded.with_bytes(directory::bytes(path)?));
+                Ok(Layout { beside, ..Self::new(kind, path) })
             }
             [first, second, ..] => {
                 let message = format!("is a directory with several indexes of shards; name one: {first}, {second}");
@@ -211,6 +222,7 @@ impl Layout {
             Kind::File(_) => Vec::new(),
             Kind::Sharded(sharded) => sharded.files(),
             Kind::Dcp(dcp) => dcp.files(),
+            Kind::DeepSpeed(deepspeed) => deepspeed.files(),
             Kind::Unpacked(unpacked) => unpacked.files().collect(),
         }
     }
@@ -221,6 +233,11 @@ impl Layout {
             Kind::Unpacked(unpacked) => Some(unpacked.files().collect()),
             _ => None,
         }
+    }
+
+    /// Whether each of its files is one that `torch.save` wrote, whole and readable by itself.
+    pub(crate) fn is_of_whole_files(&self) -> bool {
+        matches!(self.kind, Kind::DeepSpeed(_))
     }
 
     /// The index of Hugging Face shards, and the shards' names, where it is such.
@@ -237,6 +254,7 @@ impl Layout {
             Kind::File(source) => self.single.as_ref().map_or(source.len(), |single| single.bytes),
             Kind::Sharded(sharded) => sharded.bytes(),
             Kind::Dcp(dcp) => dcp.bytes(),
+            Kind::DeepSpeed(deepspeed) => deepspeed.bytes(),
             Kind::Unpacked(unpacked) => unpacked.bytes(),
         }
     }
@@ -267,7 +285,10 @@ impl Layout {
 
     /// Reads the structure. `progress` hears of bytes that must be expanded.
     pub fn open(self, limits: &Limits, progress: &dyn Progress) -> Result<Checkpoint> {
-        let notes = self.notes_on_members()?;
+        let mut notes = self.notes_on_members()?;
+        notes.extend(self.beside.as_ref().map(|tag| {
+            format!("{tag} beside it is a checkpoint of DeepSpeed, which has the weights in float32: it is left aside")
+        }));
         let mut checkpoint = self.open_as_it_is(limits, progress)?;
         checkpoint.notes.extend(notes);
         Ok(checkpoint)
@@ -285,6 +306,7 @@ impl Layout {
             Kind::Unpacked(unpacked) => unpacked.open(limits),
             Kind::Sharded(sharded) => sharded.open(limits, progress),
             Kind::Dcp(dcp) => dcp.open(limits),
+            Kind::DeepSpeed(deepspeed) => deepspeed.open(limits),
         }
     }
 }
@@ -303,11 +325,8 @@ fn file_names(path: &Path) -> Result<Vec<String>> {
 }
 
 fn missing_index(names: &[String]) -> String {
-    let of_deepspeed = |name: &String| name.ends_with("_model_states.pt") || name.ends_with("_optim_states.pt");
-    if names.iter().any(of_deepspeed) || names.iter().any(|name| name == "zero_to_fp32.py") {
-        return "is a directory of DeepSpeed ZeRO, whose parts are not put together: name one of its .pt files, or \
-                merge them first with the zero_to_fp32.py that DeepSpeed leaves beside them"
-            .into();
+    if names.iter().any(|name| name == deepspeed::SCRIPT) {
+        return "is a directory of DeepSpeed's, and none of its checkpoints (global_step*) is in it".into();
     }
     if names.iter().any(|name| name.ends_with(DCP_DATA)) {
         return format!("is a directory of {DCP_DATA} files without the {DCP_INDEX} that says what is in them");
@@ -353,6 +372,10 @@ pub(crate) fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
     let ranks: Vec<&String> = names.iter().filter(|name| name.ends_with(SAFETENSORS)).collect();
     if survey.checkpoints.is_empty() && matches!(Dcp::of_ranks(path, &ranks, limits), Ok(Some(_))) {
         survey.parts.extend(ranks.into_iter().map(OsString::from));
+        survey.checkpoints.push(path.to_owned());
+    }
+    if names.iter().any(|name| deepspeed::is_deepspeed(name)) && deepspeed::are_put_together(&names) {
+        survey.parts.extend(names.iter().filter(|name| deepspeed::is_part(name)).map(OsString::from));
         survey.checkpoints.push(path.to_owned());
     }
     let is_dcp = names.iter().any(|name| name == DCP_INDEX);

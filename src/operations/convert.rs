@@ -385,7 +385,7 @@ impl Job<'_> {
     /// The same for every tensor that is left below a node.
     fn watch_all(&mut self, checkpoint: &Checkpoint, scan: &Census) -> Result<()> {
         let tensors = scan.order().iter().filter_map(|node| checkpoint.tensors.of(*node));
-        let storages = tensors.filter_map(|id| checkpoint.tensor(id)?.storage());
+        let storages = tensors.flat_map(|id| checkpoint.storages_of(id));
         let entries = checkpoint.names(&checkpoint.top())?.entries;
         self.report.doubtful = watch::broken(checkpoint, &entries);
         let names = entries.iter().map(Entry::name).collect();

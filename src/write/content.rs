@@ -118,7 +118,7 @@ impl Content {
         };
         // what must be decoded to be read is summed up while another thread decodes
         let at_hand =
-            |place: &(&dyn Source, u64, u64)| !with_crc || stated.is_some() || place.0.as_file(place.1).is_some();
+            |place: &(&dyn Source, u64, u64)| !with_crc || stated.is_some() || place.0.as_file_run(place.1).is_some();
         if let Some((source, offset, len)) = self.as_bytes(limits)?.filter(at_hand) {
             let crc = match stated {
                 None if with_crc && !is_sparse(source, offset) => {

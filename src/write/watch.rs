@@ -146,10 +146,13 @@ impl Progress for Paced<'_> {
 /// Of these entries, the tensors whose data is not what it should be, and that are copied as they are: arrays inside the
 /// pickle.
 pub(crate) fn broken<'a>(checkpoint: &Checkpoint, entries: impl IntoIterator<Item = &'a Entry>) -> Vec<Lost> {
+    // what several files are put together from is read by who writes it
+    let is_read = checkpoint.container.is_merged();
+    let in_pickle = |tensor| move || if is_read { None } else { why_no_bytes(tensor) };
     let found = entries.into_iter().filter_map(|entry| {
         let Item::Tensor(id, _) = entry.item else { return None };
         let tensor = checkpoint.tensor(id)?;
-        Some(Lost { name: entry.name(), why: tensor.problem.clone().or_else(|| why_no_bytes(tensor))? })
+        Some(Lost { name: entry.name(), why: tensor.problem.clone().or_else(in_pickle(tensor))? })
     });
     found.collect()
 }

@@ -221,7 +221,8 @@ fn directories_that_are_no_checkpoint() {
         (&[], &[".metadata", "*.index.json", "-R"]),
         (&["a.safetensors.index.json", "b.bin.index.json"], &["a.safetensors.index.json", "b.bin.index.json"]),
         (&["__0_0.distcp"], &["without the .metadata"]),
-        (&["mp_rank_00_model_states.pt"], &["DeepSpeed"]),
+        (&["mp_rank_00_model_states.pt"], &["mp_rank_00_model_states.pt"]),
+        (&["zero_to_fp32.py"], &["DeepSpeed"]),
     ];
     for (names, words) in files {
         let dir = tempfile::tempdir().unwrap();

@@ -18,6 +18,7 @@ mod convert;
 mod convert_bytes;
 mod convert_says;
 mod damage;
+mod deepspeed;
 mod destinations;
 mod diff;
 mod driver;

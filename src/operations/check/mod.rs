@@ -129,8 +129,13 @@ fn examine_layout(
     }
     if !input.exists() {
         // in an archive
-        let (files, are_shards, limits) = (layout.files(), layout.shards().is_some(), layout.limits(limits));
+        let are_shards = layout.shards().is_some() || layout.is_of_whole_files();
+        let (files, limits) = (layout.files(), layout.limits(limits));
         return examine_several(files.into_iter(), are_shards, layout.open(&limits, &Silent), &limits, depth)
+            .map(alone);
+    }
+    if layout.is_of_whole_files() {
+        return examine_several(layout.files().into_iter(), true, layout.open(limits, &Silent), limits, depth)
             .map(alone);
     }
     let unpacked = layout.unpacked_files();

@@ -119,14 +119,23 @@ impl Output {
         if offset.checked_add(len).is_none_or(|end| end > source.len()) {
             return Err(crate::source::past_end(source, offset, len));
         }
-        if len > BUFFER_BYTES as u64
-            && self.sink.file().is_some()
-            && let Some((from, position)) = source.as_file(offset)
-        {
-            self.flush()?;
-            return self.copy_in_kernel(from, position, len, advance).map_err(|e| e.at(source.absolute(offset)));
+        let (mut at, end) = (offset, offset + len);
+        while at < end {
+            let left = end - at;
+            // what lies in pieces is copied piece by piece
+            let run = source.as_file_run(at).filter(|(.., run)| *run > 0);
+            let part = run.map_or(left, |(.., run)| run.min(left));
+            match run {
+                Some((from, position, _)) if part > BUFFER_BYTES as u64 && self.sink.file().is_some() => {
+                    self.flush()?;
+                    let copied = self.copy_in_kernel(from, position, part, advance);
+                    copied.map_err(|e| e.at(source.absolute(at)))?;
+                }
+                _ => self.copy_in_blocks(source, at, part, advance)?,
+            }
+            at += part;
         }
-        self.copy_in_blocks(source, offset, len, advance)
+        Ok(())
     }
 
     /// Copies data to the sink's file and passes over the holes of a sparse one, so that they are holes in the new file.
