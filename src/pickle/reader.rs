@@ -51,6 +51,11 @@ impl<'a> Reader<'a> {
         if self.buffered().len() as u64 >= wanted {
             return Ok(());
         }
+        self.read_block(wanted)
+    }
+
+    #[cold]
+    fn read_block(&mut self, wanted: u64) -> Result<()> {
         if self.remaining() < wanted {
             return Err(past_end(self.source.as_ref(), self.position, wanted));
         }
@@ -91,7 +96,21 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        if self.frame_end == 0
+            && let Some(bytes) = self.buffered().first_chunk::<N>()
+        {
+            let bytes = *bytes;
+            self.position = self.position.saturating_add(N as u64);
+            return Ok(bytes);
+        }
+        self.array_at_the_edge()
+    }
+
+    /// The same at the end of what is in the block, or in a frame.
+    #[inline(never)]
+    fn array_at_the_edge<const N: usize>(&mut self) -> Result<[u8; N]> {
         self.leave_frame(N as u64);
         self.fill(N as u64)?;
         let mut out = [0; N];
