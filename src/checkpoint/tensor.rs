@@ -108,7 +108,7 @@ pub(crate) struct Tensor {
     /// Lazily negated.
     pub neg: bool,
     /// How a quantized tensor's integers are to be read.
-    pub quantizer: Option<Quantizer>,
+    pub quantizer: Option<Box<Quantizer>>,
     /// Where the elements lie.
     pub data: Data,
     /// A wrapper subclass: what it holds lies in its state, and is listed below it.

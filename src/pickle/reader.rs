@@ -9,6 +9,8 @@ const FIRST_BLOCK: u64 = 2 << 10;
 
 pub(crate) struct Reader<'a> {
     source: &'a SharedSource,
+    /// The source's length: asked for at every string.
+    len: u64,
     block: Vec<u8>,
     /// Where `block` begins in the source.
     start: u64,
@@ -30,7 +32,7 @@ pub(crate) struct Line {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(source: &'a SharedSource, position: u64) -> Self {
-        Reader { source, block: Vec::new(), start: position, position, frame_end: 0 }
+        Reader { source, len: source.len(), block: Vec::new(), start: position, position, frame_end: 0 }
     }
 
     pub(crate) fn position(&self) -> u64 {
@@ -38,15 +40,17 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn remaining(&self) -> u64 {
-        self.source.len().saturating_sub(self.position)
+        self.len.saturating_sub(self.position)
     }
 
+    #[inline]
     fn buffered(&self) -> &[u8] {
         let from = usize::try_from(self.position.wrapping_sub(self.start)).unwrap_or(usize::MAX);
         self.block.get(from..).unwrap_or_default()
     }
 
     /// Has at least `wanted` bytes in the block, or fails.
+    #[inline]
     fn fill(&mut self, wanted: u64) -> Result<()> {
         if self.buffered().len() as u64 >= wanted {
             return Ok(());
@@ -54,7 +58,7 @@ impl<'a> Reader<'a> {
         self.read_block(wanted)
     }
 
-    #[cold]
+    #[inline(never)]
     fn read_block(&mut self, wanted: u64) -> Result<()> {
         if self.remaining() < wanted {
             return Err(past_end(self.source.as_ref(), self.position, wanted));

@@ -71,7 +71,7 @@ struct Visible;
 impl Formatter for Visible {
     fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
         // names and dtypes: nearly all there is
-        if fragment.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        if fragment.bytes().fold(true, |plain, b| plain & (0x20..0x7f).contains(&b)) {
             return out.write_all(fragment.as_bytes());
         }
         let mut rest = fragment;

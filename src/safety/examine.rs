@@ -1,6 +1,7 @@
 //! One file, examined: its pickles, the weights-only verdict, its integrity, put together.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -102,13 +103,14 @@ fn examine_unless(
     }
 }
 
-/// Whether the pickle of a checkpoint is large enough that it pays to look at it in two ways at once.
+/// Whether the pickle of a checkpoint is worth reading in two ways at once: large enough to take long, and not so large that
+/// what both hold takes more than 100 MB and a kilobyte for each key.
 fn takes_long(zip: &Zip) -> bool {
-    let is_worth_it = zip.in_top("data.pkl").is_some_and(|member| member.size >= AT_ONCE_BYTES);
+    let is_worth_it = zip.in_top("data.pkl").is_some_and(|member| AT_ONCE_BYTES.contains(&member.size));
     is_worth_it && matches!(zip.flavor(), Ok(Flavor::Torch))
 }
 
-const AT_ONCE_BYTES: u64 = 256 << 10;
+const AT_ONCE_BYTES: RangeInclusive<u64> = 256 << 10..=16 << 20;
 
 /// The same, but nothing for an archive that is no checkpoint: those in it are to be examined.
 pub(crate) fn examine_one(

@@ -6,7 +6,7 @@ use super::tables::Kind;
 use crate::dtype::{Class, DType};
 
 /// A value's place among all of one replay.
-pub(super) type Id = usize;
+pub(super) type Id = u32;
 
 /// One value.
 #[derive(Debug, Clone)]
