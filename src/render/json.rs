@@ -50,7 +50,11 @@ impl Write for Gathered<'_> {
         if self.bytes.len() + bytes.len() > GATHERED_BYTES {
             self.hand_on()?;
         }
-        self.bytes.extend_from_slice(bytes);
+        match bytes {
+            // quotes, colons and commas are most of the fragments
+            [byte] => self.bytes.push(*byte),
+            bytes => self.bytes.extend_from_slice(bytes),
+        }
         Ok(bytes.len())
     }
 
