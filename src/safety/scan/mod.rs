@@ -11,6 +11,7 @@ mod configurations;
 mod directories;
 mod expand;
 mod loaders;
+mod made;
 mod members;
 mod memory;
 mod reached;
