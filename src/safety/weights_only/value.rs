@@ -114,6 +114,11 @@ impl Text {
     }
 }
 
+/// What a call that makes a tensor gives.
+pub(super) fn tensor(tensor: Tensor) -> Value {
+    Value::Tensor(Rc::new(tensor))
+}
+
 impl Value {
     /// Python's name for its type, for messages.
     pub(crate) fn type_name(&self) -> &'static str {
