@@ -55,7 +55,7 @@ use crate::data::Elements;
 use crate::dtype::ByteOrder;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::pickle::{Graph, Node, NodeId};
+use crate::pickle::{Decoded, Graph, Node, NodeId};
 use crate::source::SharedSource;
 use names::Element;
 use object::Objects;
@@ -163,6 +163,8 @@ pub struct Checkpoint {
     pub saved: Vec<SavedPart>,
     /// Names of what lies in the files and is no part of this: tensors of a shard that the index does not name.
     pub left_aside: Vec<String>,
+    /// The pickle that all objects are of, and how many there were once it was decoded.
+    decoded: Option<(Decoded, usize)>,
     /// The checkpoints that it was put together from, where it was: what they keep for themselves.
     pub origins: Vec<Origin>,
     /// The bounds it was opened with.
@@ -173,6 +175,22 @@ impl Checkpoint {
     /// The graph with what is known of its objects.
     pub fn objects(&self) -> Objects<'_> {
         Objects { graph: &self.graph, tensors: &self.tensors, storages: &self.storages }
+    }
+
+    /// The graph of the one pickle it was decoded from, where that is all there is in it: as whoever decodes it again would
+    /// find it, as either of Python's unpicklers too.
+    pub(crate) fn only_pickle(&self) -> Option<(&Graph, Decoded)> {
+        let (decoded, objects) = self.decoded?;
+        let is_text = |node: NodeId| match self.graph.node(node) {
+            Node::Str(text) => self.graph.text(*text).is_ok_and(|text| std::str::from_utf8(&text).is_ok()),
+            _ => true,
+        };
+        let is_named = |id: NodeId| match self.graph.node(id) {
+            Node::Global { module, name } => is_text(*module) && is_text(*name),
+            _ => true,
+        };
+        let is_all = self.graph.len() == objects && self.graph.only_stream().is_some();
+        (is_all && self.graph.ids().all(is_named)).then_some((&self.graph, decoded))
     }
 
     /// Adds a tensor that is in no file: `elements` must be contiguous, row-major and little-endian, from their source's

@@ -108,7 +108,7 @@ pub(crate) struct Tensor {
     /// Lazily negated.
     pub neg: bool,
     /// How a quantized tensor's integers are to be read.
-    pub quantizer: Option<Quantizer>,
+    pub quantizer: Option<Box<Quantizer>>,
     /// Where the elements lie.
     pub data: Data,
     /// The storages that the elements of an array are put together from.

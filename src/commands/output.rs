@@ -10,7 +10,7 @@ use crate::commands::wording::{flag, worded};
 use crate::error::{Error, ErrorKind};
 use crate::operations::Note;
 use crate::render::escape::escape;
-use crate::render::json::Json;
+use crate::render::json::{self, Json};
 use crate::render::table::Text;
 use crate::render::{Renderer, Report};
 use crate::report::file_bytes::file_bytes;
@@ -81,6 +81,14 @@ impl OutputArgs {
     pub(crate) fn print(&self, report: &dyn Report) -> io::Result<()> {
         let mut out = stdout();
         self.renderer().render(report, &mut out)?;
+        out.flush()
+    }
+
+    /// Prints what is made only for programs, while it is written.
+    pub(crate) fn print_json(&self, value: &impl serde::Serialize) -> io::Result<()> {
+        let mut out = stdout();
+        json::write(value, &mut out)?;
+        out.write_all(b"\n")?;
         out.flush()
     }
 

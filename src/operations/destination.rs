@@ -13,7 +13,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Layout, address};
 use crate::limits::Limits;
 use crate::message::{Message, Note, Setting};
+pub(crate) use crate::operations::change::Edit;
 use crate::operations::convert::{self, Outlet, convert};
+pub use crate::operations::sink::Sink;
 use crate::operations::{Input, shards};
 use crate::progress::Progress;
 use crate::report::file_bytes::file_bytes;
@@ -24,24 +26,6 @@ use crate::write::format::Format;
 use crate::write::interrupt::Appending;
 use crate::write::redo;
 use crate::write::rewrite::{self, Change, rewrite};
-
-/// A file to be written, with the name that people know it by.
-#[derive(Debug, Clone)]
-pub struct Sink {
-    /// As whoever asked for it names it.
-    pub name: String,
-    /// Where it goes.
-    pub target: Target,
-}
-
-impl Sink {
-    /// Checks that `path` can be written ([`Target::new`]). Errors name it.
-    pub(crate) fn new(path: &Path, force: bool, input: Option<&Path>) -> Result<Self> {
-        let name = path.display().to_string();
-        let target = Target::new(path, force, input).map_err(|e| e.of_output(&name))?;
-        Ok(Sink { name, target })
-    }
-}
 
 /// An input that is to be edited.
 #[derive(Debug)]
@@ -86,18 +70,6 @@ impl Original {
         let input = Input { name: name.to_owned(), name_bytes: file_bytes(path), bytes, checkpoint };
         Ok(Original { input, form })
     }
-}
-
-/// What an operation changes.
-pub(crate) trait Edit {
-    /// In a file, whose container stays: the input itself.
-    fn change(&self, checkpoint: &Checkpoint) -> Result<Change>;
-    /// In the objects, for who writes them anew.
-    fn apply(&self, checkpoint: &mut Checkpoint) -> Result<()>;
-    /// In one of several shards; nothing where that stays as it is.
-    fn change_in_shard(&self, shard: &Checkpoint) -> Result<Option<Change>>;
-    /// The new name of what an index of the shards of `checkpoint` has under this name; nothing where that stays.
-    fn name_in_index(&self, checkpoint: &Checkpoint, name: &str) -> Option<&str>;
 }
 
 /// Where an edited input goes.

@@ -4,15 +4,17 @@ mod archive;
 mod data;
 mod rows;
 mod sharing;
+mod stream;
 
 use std::collections::{HashMap, HashSet};
 
-use self::rows::{path_element, tensor_row, totals, type_name, value_row};
-use self::sharing::{Groups, Ties};
+use self::rows::{path_element, totals, type_name, value_row};
+use self::sharing::Groups;
+pub(crate) use self::stream::Rows;
 use crate::checkpoint::names::{Entry, join};
 use crate::checkpoint::owners::owners;
 use crate::checkpoint::resolve::Listed;
-use crate::checkpoint::{Item, Names, Role, Root, TensorId};
+use crate::checkpoint::{Item, Names, Role, Root};
 use crate::error::Result;
 use crate::message::{Message, Voice, fields};
 use crate::operations::select::{Asked, Filter, Select, Unmatched, root_if_there};
@@ -75,15 +77,38 @@ pub fn list(
     unmatched: &mut Unmatched<'_>,
     progress: &dyn Progress,
 ) -> Result<Outcome> {
-    select_and_list(input, options, unmatched, progress).map_err(|e| e.of_input(&input.name))
+    let (mut listing, ids) = match list_rows(input, options, unmatched)? {
+        Streamed::Listed(listing) => listing.whole(),
+        Streamed::Nothing(why) => return Ok(Outcome::Nothing(why)),
+    };
+    // a tensor's quantizer may have been looked at
+    input.checkpoint.graph.complete().map_err(|e| e.of_input(&input.name))?;
+    let mut unread = Vec::new();
+    if options.hash || options.stats {
+        progress.begin(&input.name, data::bytes_to_read(&input.checkpoint, &ids, options));
+        unread = data::read_data(&input.checkpoint, &mut listing.tensors, &ids, options, progress);
+    }
+    Ok(Outcome::Listed(Box::new(listing), unread))
 }
 
-fn select_and_list(
-    input: &Input,
+/// What came of listing an input whose rows are made when they are written.
+pub(crate) enum Streamed<'a> {
+    Listed(Box<Listing<Rows<'a>>>),
+    /// As [`Outcome::Nothing`].
+    Nothing(String),
+}
+
+/// The same without the data of tensors and without their rows, which are made one by one, in file order, when the listing
+/// is written.
+pub(crate) fn list_rows<'a>(
+    input: &'a Input,
     options: &Options,
     unmatched: &mut Unmatched<'_>,
-    progress: &dyn Progress,
-) -> Result<Outcome> {
+) -> Result<Streamed<'a>> {
+    select_and_list(input, options, unmatched).map_err(|e| e.of_input(&input.name))
+}
+
+fn select_and_list<'a>(input: &'a Input, options: &Options, unmatched: &mut Unmatched<'_>) -> Result<Streamed<'a>> {
     let (checkpoint, select) = (&input.checkpoint, &options.select);
     let root = match &select.root {
         None => checkpoint.top(),
@@ -92,7 +117,7 @@ fn select_and_list(
             None => {
                 let entries = checkpoint.names(&checkpoint.top())?.entries;
                 unmatched.look_at(&Listed::of(&entries), |_, _| true);
-                return Ok(Outcome::Nothing(format!("no element named `{name}`")));
+                return Ok(Streamed::Nothing(format!("no element named `{name}`")));
             }
         },
     };
@@ -107,16 +132,11 @@ fn select_and_list(
         unmatched.look_at(listed, |setting, argument| missing.contains(&(setting, argument)));
         filter = resolved.filter()?;
     }
-    let (mut listing, ids) = listing(input, &root, found, &filter, options)?;
+    let listing = listing(input, &root, found, &filter, options)?;
     if !asked.is_empty() && listing.tensors.is_empty() && listing.values.is_empty() {
-        return Ok(Outcome::Nothing("no matching names".to_owned()));
+        return Ok(Streamed::Nothing("no matching names".to_owned()));
     }
-    let mut unread = Vec::new();
-    if options.hash || options.stats {
-        progress.begin(&input.name, data::bytes_to_read(checkpoint, &ids, options));
-        unread = data::read_data(checkpoint, &mut listing.tensors, &ids, options, progress);
-    }
-    Ok(Outcome::Listed(Box::new(listing), unread))
+    Ok(Streamed::Listed(Box::new(listing)))
 }
 
 /// Names a dangerous global of an input, if it has one, for who looks at a file before they load it.
@@ -126,14 +146,14 @@ pub(crate) fn danger(input: &Input) -> Option<Note> {
     Some(Note::new(&input.name, message))
 }
 
-/// The rows of what is meant of `names`, those below `root`, and the tensor of each row. No data is read.
-fn listing(
-    input: &Input,
+/// The rows of what is meant of `names`, those below `root`. No data is read.
+fn listing<'a>(
+    input: &'a Input,
     root: &Root,
     mut names: Names,
     filter: &Filter,
     options: &Options,
-) -> Result<(Listing, Vec<TensorId>)> {
+) -> Result<Listing<Rows<'a>>> {
     let checkpoint = &input.checkpoint;
     let has_optimizer = |names: &Names| {
         names.entries.iter().any(|entry| entry.role == Role::Optimizer && matches!(entry.item, Item::Tensor(..)))
@@ -152,9 +172,17 @@ fn listing(
         kind && by_filter(entry)
     });
     let groups = Groups::of(checkpoint, &names);
-    let tensors = names.entries.iter().filter(|entry| matches!(entry.item, Item::Tensor(..))).count();
+    let totals = totals(checkpoint, &names);
+    let mut values = Vec::new();
+    // in place: a second list of all names would take as much again
+    for entry in names.entries.extract_if(.., |entry| !matches!(entry.item, Item::Tensor(..))) {
+        let name = entry.name();
+        let path = entry.path.into_iter().map(path_element).collect();
+        values.push(value_row(checkpoint, entry.node, entry.item, name, path));
+        checkpoint.graph.complete()?;
+    }
     let mut listing = Listing {
-        schema: Listing::SCHEMA,
+        schema: <Listing>::SCHEMA,
         file: input.name.clone(),
         file_bytes: input.name_bytes.clone(),
         container: checkpoint.container.name(),
@@ -164,45 +192,14 @@ fn listing(
         // a node of the tree that is no object has no type
         root_type: root.stem.is_none().then(|| type_name(checkpoint, root.node)),
         compression: checkpoint.compression.map(|compression| compression.name()),
-        totals: totals(checkpoint, &names),
-        tensors: Vec::with_capacity(tensors),
-        values: Vec::new(),
+        totals,
+        tensors: Rows { checkpoint, entries: names.entries, groups, owners },
+        values,
         era: checkpoint.era.map(str::to_owned),
         modules: names.modules.iter().map(|(path, class)| (join(path), class.clone())).collect(),
         notes: checkpoint.notes.clone(),
     };
-    let mut ids = Vec::new();
-    let mut ties = Ties::default();
-    for entry in names.entries {
-        let name = entry.name();
-        match entry.item {
-            Item::Tensor(id, in_state_dict) => {
-                let Some(tensor) = checkpoint.tensor(id) else { continue };
-                let path = entry.path.into_iter().map(path_element).collect();
-                let mut row = tensor_row(checkpoint, tensor, name, path);
-                row.in_state_dict = in_state_dict;
-                row.shares_with = groups.sharing(tensor, listing.tensors.len());
-                row.of = owners.get(&id).cloned();
-                match entry.role {
-                    Role::Parameter => row.parameters = tensor.numel().unwrap_or(0),
-                    Role::Buffer => row.buffers = tensor.numel().unwrap_or(0),
-                    Role::Optimizer | Role::Neither => {}
-                }
-                if row.parameters > 0 || row.buffers > 0 {
-                    let is_alone = tensor.storage().is_some() && row.shares_with.others() == 0;
-                    ties.add(id, tensor.view().filter(|_| !is_alone), is_alone, &mut row, &mut listing.tensors);
-                }
-                ids.push(id);
-                listing.tensors.push(row);
-            }
-            Item::Value | Item::Recursion => {
-                let path = entry.path.into_iter().map(path_element).collect();
-                listing.values.push(value_row(checkpoint, entry.node, entry.item, name, path));
-                checkpoint.graph.complete()?;
-            }
-        }
-    }
     checkpoint.graph.complete()?;
-    listing.count();
-    Ok((listing, ids))
+    listing.count_rows();
+    Ok(listing)
 }

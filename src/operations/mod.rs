@@ -2,6 +2,7 @@
 //! command line: what it has to say is in its outcome, as data, and who called it decides what becomes of that.
 
 pub mod average;
+mod change;
 pub mod check;
 pub mod convert;
 pub mod destination;
@@ -16,6 +17,7 @@ pub mod rename;
 pub mod repair;
 pub mod select;
 mod shards;
+mod sink;
 
 use crate::checkpoint::Checkpoint;
 

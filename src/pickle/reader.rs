@@ -9,6 +9,8 @@ const FIRST_BLOCK: u64 = 2 << 10;
 
 pub(crate) struct Reader<'a> {
     source: &'a SharedSource,
+    /// The source's length: asked for at every string.
+    len: u64,
     block: Vec<u8>,
     /// Where `block` begins in the source.
     start: u64,
@@ -30,7 +32,7 @@ pub(crate) struct Line {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(source: &'a SharedSource, position: u64) -> Self {
-        Reader { source, block: Vec::new(), start: position, position, frame_end: 0 }
+        Reader { source, len: source.len(), block: Vec::new(), start: position, position, frame_end: 0 }
     }
 
     pub(crate) fn position(&self) -> u64 {
@@ -38,19 +40,26 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn remaining(&self) -> u64 {
-        self.source.len().saturating_sub(self.position)
+        self.len.saturating_sub(self.position)
     }
 
+    #[inline]
     fn buffered(&self) -> &[u8] {
         let from = usize::try_from(self.position.wrapping_sub(self.start)).unwrap_or(usize::MAX);
         self.block.get(from..).unwrap_or_default()
     }
 
     /// Has at least `wanted` bytes in the block, or fails.
+    #[inline]
     fn fill(&mut self, wanted: u64) -> Result<()> {
         if self.buffered().len() as u64 >= wanted {
             return Ok(());
         }
+        self.read_block(wanted)
+    }
+
+    #[inline(never)]
+    fn read_block(&mut self, wanted: u64) -> Result<()> {
         if self.remaining() < wanted {
             return Err(past_end(self.source.as_ref(), self.position, wanted));
         }
@@ -91,7 +100,21 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        if self.frame_end == 0
+            && let Some(bytes) = self.buffered().first_chunk::<N>()
+        {
+            let bytes = *bytes;
+            self.position = self.position.saturating_add(N as u64);
+            return Ok(bytes);
+        }
+        self.array_at_the_edge()
+    }
+
+    /// The same at the end of what is in the block, or in a frame.
+    #[inline(never)]
+    fn array_at_the_edge<const N: usize>(&mut self) -> Result<[u8; N]> {
         self.leave_frame(N as u64);
         self.fill(N as u64)?;
         let mut out = [0; N];

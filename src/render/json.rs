@@ -50,7 +50,11 @@ impl Write for Gathered<'_> {
         if self.bytes.len() + bytes.len() > GATHERED_BYTES {
             self.hand_on()?;
         }
-        self.bytes.extend_from_slice(bytes);
+        match bytes {
+            // quotes, colons and commas are most of the fragments
+            [byte] => self.bytes.push(*byte),
+            bytes => self.bytes.extend_from_slice(bytes),
+        }
         Ok(bytes.len())
     }
 
@@ -71,7 +75,7 @@ struct Visible;
 impl Formatter for Visible {
     fn write_string_fragment<W: Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
         // names and dtypes: nearly all there is
-        if fragment.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        if fragment.bytes().fold(true, |plain, b| plain & (0x20..0x7f).contains(&b)) {
             return out.write_all(fragment.as_bytes());
         }
         let mut rest = fragment;

@@ -15,9 +15,10 @@ use serde_json::{Number, Value};
 
 pub use layout::Names;
 
-/// One input, listed. Fields stand in the order of the JSON.
+/// One input, listed. Fields stand in the order of the JSON. The rows of its tensors may be something that makes them one by
+/// one.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Listing {
+pub struct Listing<Rows = Vec<TensorRow>> {
     /// Always [`Listing::SCHEMA`].
     pub schema: &'static str,
     /// The path as given; `-` for standard input.
@@ -40,7 +41,7 @@ pub struct Listing {
     /// Sums over the tensors.
     pub totals: Totals,
     /// In file order, until [`Listing::sort`].
-    pub tensors: Vec<TensorRow>,
+    pub tensors: Rows,
     /// In file order, until [`Listing::sort`].
     pub values: Vec<ValueRow>,
     /// Which torch wrote it, as far as the container tells: `torch 1.6 or newer`.
@@ -73,6 +74,32 @@ pub struct Totals {
     /// What the storages take in the file, where that differs (deflated members).
     #[serde(skip)]
     pub disk_bytes: Option<u64>,
+}
+
+impl Totals {
+    /// Counts anew what rows have of parameters, buffers and dtypes: dtype and bytes of each, and what counts of it as
+    /// parameters and buffers.
+    pub(crate) fn count(&mut self, rows: impl Iterator<Item = (Cow<'static, str>, u64, (u64, u64))>) {
+        (self.parameters, self.buffers) = (0, 0);
+        self.dtypes.clear();
+        let mut places: HashMap<Cow<'static, str>, usize> = HashMap::new();
+        for (dtype, bytes, (parameters, buffers)) in rows {
+            self.parameters = self.parameters.saturating_add(parameters);
+            self.buffers = self.buffers.saturating_add(buffers);
+            // most tensors are of the dtype of the one before
+            let at = match self.dtypes.last() {
+                Some((last, _)) if *last == dtype => self.dtypes.len() - 1,
+                _ => *places.entry(dtype).or_insert_with_key(|dtype| {
+                    self.dtypes.push((dtype.clone(), OfDType::default()));
+                    self.dtypes.len() - 1
+                }),
+            };
+            if let Some((_, of)) = self.dtypes.get_mut(at) {
+                of.tensors += 1;
+                of.bytes = of.bytes.saturating_add(bytes);
+            }
+        }
+    }
 }
 
 /// The tensors of one dtype.
@@ -261,29 +288,12 @@ impl Listing {
 
     /// Counts parameters, buffers and dtypes of the rows into the totals.
     pub fn count(&mut self) {
-        let totals = &mut self.totals;
-        (totals.parameters, totals.buffers) = (0, 0);
-        totals.dtypes.clear();
         let mut ties = HashSet::new();
-        let mut places: HashMap<Cow<'static, str>, usize> = HashMap::new();
-        for row in &self.tensors {
-            if row.tied.is_none_or(|tied| ties.insert(tied)) {
-                totals.parameters = totals.parameters.saturating_add(row.parameters);
-                totals.buffers = totals.buffers.saturating_add(row.buffers);
-            }
-            // most tensors are of the dtype of the one before
-            let at = match totals.dtypes.last() {
-                Some((last, _)) if *last == row.dtype => totals.dtypes.len() - 1,
-                _ => *places.entry(row.dtype.clone()).or_insert_with(|| {
-                    totals.dtypes.push((row.dtype.clone(), OfDType::default()));
-                    totals.dtypes.len() - 1
-                }),
-            };
-            if let Some((_, of)) = totals.dtypes.get_mut(at) {
-                of.tensors += 1;
-                of.bytes = of.bytes.saturating_add(row.bytes);
-            }
-        }
+        self.totals.count(self.tensors.iter().map(|row| {
+            let is_first = row.tied.is_none_or(|tied| ties.insert(tied));
+            let counts = if is_first { (row.parameters, row.buffers) } else { (0, 0) };
+            (row.dtype.clone(), row.bytes, counts)
+        }));
     }
 
     /// Sorts tensors and values, stably; values have no size and keep their order then. `reverse` turns the result

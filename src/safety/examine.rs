@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::finding::{Finding, Severity};
 use super::globals::Status;
 use super::integrity::{self, Depth};
-use super::scan::{Scan, Use, scan, scan_opened, scan_row};
+use super::scan::{Known, Scan, Use, scan, scan_known, scan_row};
 use super::weights_only::Verdict;
 use crate::checkpoint::{Checkpoint, Container, Tensor};
 use crate::container::compress::expand_left;
@@ -84,7 +84,8 @@ fn examine_unless(
             let verdict = Verdict::container(format!("is compressed ({}){damaged}", kind.name()));
             let limits = limits.of_expanded(source.len());
             let mut out = Examined { weights_only: Some(verdict), ..Examined::default() };
-            Ok(out.expanded((&inner, None), stopped, &limits, depth, apart)?.then_some(out))
+            let opened = open((&inner, None), stopped, &limits);
+            Ok(out.opened((&inner, None), opened, &limits, depth, (apart, false))?.then_some(out))
         }
         _ => {
             let zip = match framing {
@@ -92,31 +93,24 @@ fn examine_unless(
                 _ => None,
             };
             let verdict = || weights_only_of(name, source, zip.as_deref(), limits);
+            let open = || open((source, zip.clone()), None, limits);
             let mut out = Examined::default();
-            if zip.as_deref().is_some_and(takes_long) {
-                let ((verdict, scanned), opened) = rayon::join(
-                    || (verdict(), scan_opened(source, zip.clone(), limits)),
-                    || open((source, zip.clone()), None, limits, depth, apart),
-                );
-                out.weights_only = Some(verdict?);
-                let Some(opened) = opened? else { return Ok(None) };
-                out.put_together(opened, scanned?, source, limits)?;
-                return Ok(Some(out));
-            }
-            out.weights_only = Some(verdict()?);
-            Ok(out.expanded((source, zip), None, limits, depth, apart)?.then_some(out))
+            let at_once = zip.as_deref().is_some_and(takes_long);
+            let (verdict, opened) = if at_once { rayon::join(verdict, open) } else { (verdict(), open()) };
+            out.weights_only = Some(verdict?);
+            Ok(out.opened((source, zip), opened, limits, depth, (apart, at_once))?.then_some(out))
         }
     }
 }
 
-/// Whether the pickle of a checkpoint is worth reading in two ways at once: large enough to take long, and not so large
-/// that two readings take more than a kilobyte for each key.
+/// Whether the pickle of a checkpoint is worth reading in two ways at once: large enough to take long, and not so large that
+/// what both hold takes more than 100 MB and a kilobyte for each key.
 fn takes_long(zip: &Zip) -> bool {
     let is_worth_it = zip.in_top("data.pkl").is_some_and(|member| AT_ONCE_BYTES.contains(&member.size));
     is_worth_it && matches!(zip.flavor(), Ok(Flavor::Torch))
 }
 
-const AT_ONCE_BYTES: RangeInclusive<u64> = 256 << 10..=4 << 20;
+const AT_ONCE_BYTES: RangeInclusive<u64> = 256 << 10..=16 << 20;
 
 /// The same, but nothing for an archive that is no checkpoint: those in it are to be examined.
 pub(crate) fn examine_one(
@@ -140,26 +134,33 @@ struct Opened {
 }
 
 /// `zip` is the file's directory, where it has been read; `stopped` is why there are no more bytes of a compressed file.
-/// Nothing for an archive of checkpoints, where these are `apart`.
 fn open(
     (source, zip): (&SharedSource, Option<Arc<Zip>>),
     stopped: Option<Error>,
+    limits: &Limits,
+) -> Result<Checkpoint> {
+    match (stopped, zip) {
+        (Some(e), _) => Err(e),
+        (None, Some(zip)) => Checkpoint::open_zip(zip, limits),
+        (None, None) => Checkpoint::open(source.clone(), limits, &Silent),
+    }
+}
+
+/// Nothing for an archive of checkpoints, where these are `apart`.
+fn look(
+    opened: Result<&Checkpoint, Error>,
+    source: &SharedSource,
     limits: &Limits,
     depth: Depth,
     apart: bool,
 ) -> Result<Option<Opened>> {
     let mut out = Opened::default();
-    let opened = match (stopped, zip) {
-        (Some(e), _) => Err(e),
-        (None, Some(zip)) => Checkpoint::open_zip(zip, limits),
-        (None, None) => Checkpoint::open(source.clone(), limits, &Silent),
-    };
     match opened {
         Ok(checkpoint) => {
             out.container = Some(checkpoint.container);
-            out.findings = or_finding(integrity::of_checkpoint(&checkpoint, depth))?;
+            out.findings = or_finding(integrity::of_checkpoint(checkpoint, depth))?;
             // a bound on names that is met is told by what else looks at them
-            out.broken = match super::sparse::broken(&checkpoint) {
+            out.broken = match super::sparse::broken(checkpoint) {
                 Err(e) if e.kind() == ErrorKind::Io => return Err(e),
                 broken => broken.unwrap_or_default(),
             };
@@ -177,18 +178,39 @@ fn open(
 }
 
 impl Examined {
-    /// Takes arguments as [`open`] does; false where that gives nothing.
-    fn expanded(
+    /// Looks at what opening a file came to, and goes through the file; false where [`look`] gives nothing. A pickle that was
+    /// decoded is not decoded again.
+    fn opened(
         &mut self,
         (source, zip): (&SharedSource, Option<Arc<Zip>>),
-        stopped: Option<Error>,
+        opened: Result<Checkpoint>,
         limits: &Limits,
         depth: Depth,
-        apart: bool,
+        (apart, at_once): (bool, bool),
     ) -> Result<bool> {
-        let Some(opened) = open((source, zip.clone()), stopped, limits, depth, apart)? else { return Ok(false) };
-        let scanned = scan_opened(source, zip, limits)?;
-        self.put_together(opened, scanned, source, limits)?;
+        let known = |checkpoint: &Checkpoint| {
+            let read = checkpoint.zip.clone().filter(|read| Arc::ptr_eq(read.source(), source));
+            Known { zip: zip.clone().or(read), pickle: None }
+        };
+        let once = opened.as_ref().ok().and_then(|checkpoint| Some((checkpoint, checkpoint.only_pickle()?)));
+        let (looked, scanned) = if let Some((checkpoint, pickle)) = once {
+            let known = Known { pickle: Some(pickle), ..known(checkpoint) };
+            let look = || look(Ok(checkpoint), source, limits, depth, apart);
+            let scan = || scan_known(source, known, limits);
+            if at_once { rayon::join(look, scan) } else { (look(), scan()) }
+        } else {
+            // two graphs at once would take twice the memory: this one goes first
+            let (known, looked) = match opened {
+                Ok(checkpoint) => (known(&checkpoint), look(Ok(&checkpoint), source, limits, depth, apart)),
+                Err(e) => (Known { zip, pickle: None }, look(Err(e), source, limits, depth, apart)),
+            };
+            if matches!(looked, Ok(None) | Err(_)) {
+                return looked.map(|_| false);
+            }
+            (looked, scan_known(source, known, limits))
+        };
+        let Some(looked) = looked? else { return Ok(false) };
+        self.put_together(looked, scanned?, source, limits)?;
         Ok(true)
     }
 

@@ -1,29 +1,16 @@
 //! Keys of dicts and of what stands for one: found, changed, removed, made.
 
+use super::objects::entries_of;
 use super::spot::{Holder, Spot, shared};
 use crate::checkpoint::object::Label;
 use crate::checkpoint::{Checkpoint, module};
 use crate::error::{Error, Result};
-use crate::pickle::{Census, Change, Graph, Node, NodeId, Pair};
+use crate::pickle::{Census, Change, Node, NodeId, Pair};
 
 /// Characters of a value that are shown.
 const MAX_SHOWN_CHARS: usize = 200;
 /// Characters by which keys that are neither text nor numbers are told apart.
 const MAX_KEY_CHARS: usize = 4096;
-
-/// The items of a dict, or those that an object was given after its construction.
-pub(super) fn entries_of(graph: &Graph, node: NodeId) -> Vec<Pair> {
-    match graph.node(node) {
-        Node::Dict(entries) => entries.to_vec(),
-        _ => {
-            let items = graph.changes(node).iter().filter_map(|change| match change {
-                Change::Item(entry) => Some(*entry),
-                _ => None,
-            });
-            items.collect()
-        }
-    }
-}
 
 impl Checkpoint {
     pub(super) fn set_node(&mut self, node: NodeId, new: Node) {

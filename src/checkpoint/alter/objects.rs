@@ -4,15 +4,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::keys::entries_of;
-use super::tensors::Home;
 use super::{Done, Step};
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::storage::{Persistent, StorageId};
 use crate::checkpoint::{Checkpoint, Container};
 use crate::error::{Error, Result};
 use crate::pickle::splice::{Grafts, Locator, Pickle, Spliced, graft, is_what_was_asked_for};
-use crate::pickle::{Census, NodeId};
+use crate::pickle::{Census, Change, Graph, Node, NodeId, Pair};
 use crate::source::SharedSource;
 
 /// Pickles before the object of the legacy stream: magic number, protocol version, system facts.
@@ -36,6 +34,29 @@ pub struct Objects {
     pub(super) homes: BTreeMap<StorageId, Home>,
     /// Other bytes of arrays in the pickle, by where those begin.
     pub(super) arrays: BTreeMap<u64, SharedSource>,
+}
+
+/// Where the bytes of a storage lie in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Home {
+    /// A member of the zip, by its place.
+    Member(usize),
+    /// From this byte of the file on.
+    File(u64),
+}
+
+/// The items of a dict, or those that an object was given after its construction.
+pub(super) fn entries_of(graph: &Graph, node: NodeId) -> Vec<Pair> {
+    match graph.node(node) {
+        Node::Dict(entries) => entries.to_vec(),
+        _ => {
+            let items = graph.changes(node).iter().filter_map(|change| match change {
+                Change::Item(entry) => Some(*entry),
+                _ => None,
+            });
+            items.collect()
+        }
+    }
 }
 
 /// The stream that holds the pickle.

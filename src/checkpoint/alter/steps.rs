@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Done;
-use super::keys::entries_of;
 use super::objects::Objects;
+use super::objects::entries_of;
 use super::spot::{Holder, Spot, Target};
 use crate::checkpoint::names::{self, join};
 use crate::checkpoint::object::{Child, Label};

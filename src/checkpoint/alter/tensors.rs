@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::objects::{Objects, pickle_source};
+use super::objects::{Home, Objects, pickle_source};
 use super::spot::shared;
 use super::{Done, fits};
 use crate::checkpoint::tensor::{Data, contiguous};
@@ -20,15 +20,6 @@ use crate::source::{SharedSource, read_vec};
 const BLOCK_BYTES: u64 = 1 << 20;
 /// Calls around the one that makes a tensor: a parameter's.
 const MAX_CALLS: usize = 4;
-
-/// Where the bytes of a storage lie in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Home {
-    /// A member of the zip, by its place.
-    Member(usize),
-    /// From this byte of the file on.
-    File(u64),
-}
 
 /// Where the bytes of `inner` lie in those of `outer`, if they do.
 fn place_in(outer: &SharedSource, inner: &SharedSource) -> Result<Option<u64>> {

@@ -27,7 +27,7 @@ use crate::container::zip::{Flavor, Zip};
 use crate::dtype::ByteOrder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
-use crate::pickle::{Node, NodeId, Pair};
+use crate::pickle::{Decoded, Node, NodeId, Pair};
 use crate::progress::Progress;
 use crate::source::SharedSource;
 
@@ -48,6 +48,8 @@ pub(crate) struct Opened {
     pub notes: Vec<String>,
     pub saved: Vec<SavedPart>,
     pub left_aside: Vec<String>,
+    /// The pickle that all objects are of, and how many there were once it was decoded.
+    pub decoded: Option<(Decoded, usize)>,
 }
 
 impl Opened {
@@ -66,6 +68,7 @@ impl Opened {
             notes: Vec::new(),
             saved: Vec::new(),
             left_aside: Vec::new(),
+            decoded: None,
         }
     }
 }
@@ -111,6 +114,7 @@ impl Parts {
             notes: opened.notes,
             saved: opened.saved,
             left_aside: opened.left_aside,
+            decoded: opened.decoded,
             origins: Vec::new(),
             limits: limits.clone(),
         })

@@ -46,6 +46,7 @@ impl Opener<'_> {
         let (byte_order, mut notes) = self.byte_order(&zip)?;
         let from = parts.graph.len();
         let object = self.member_pickle(parts, &zip, "data.pkl", DATA, byte_order)?;
+        let decoded = Some((object, parts.graph.len()));
         super::read_nested(self, parts, from)?;
         notes.extend(other_folders(&zip));
         let era = match () {
@@ -59,6 +60,7 @@ impl Opener<'_> {
             era: Some(era),
             notes,
             zip: Some(zip),
+            decoded,
             ..Opened::new(Container::Zip, object.root)
         })
     }

@@ -136,7 +136,8 @@ impl Call<'_> {
         let parts = self.graph.sequence(*args.get(4)?)?;
         let (scheme, arguments) = parts.split_first()?;
         let scheme = self.graph.global(*scheme).map(|(_, name)| name.into_owned());
-        tensor.quantizer = Some(Quantizer { scheme: scheme.unwrap_or_default(), arguments: arguments.to_vec() });
+        let quantizer = Quantizer { scheme: scheme.unwrap_or_default(), arguments: arguments.to_vec() };
+        tensor.quantizer = Some(Box::new(quantizer));
         Some(tensor)
     }
 

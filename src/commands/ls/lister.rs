@@ -16,11 +16,11 @@ use crate::error::{Error, ErrorKind};
 use crate::layout::{BelowKind, below};
 use crate::limits::Limits;
 use crate::operations::Input;
-use crate::operations::list::{Options, Outcome, danger, list, list_archive};
+use crate::operations::list::{Options, Outcome, Rows, Streamed, danger, list, list_archive, list_rows};
 use crate::operations::open::{ArchiveInput, Found, no_checkpoint_below};
 use crate::operations::select::Unmatched;
 use crate::render::Report;
-use crate::report::ls::{Listing, Names, shown_name};
+use crate::report::ls::{Listing, Names, SortBy, shown_name};
 use crate::report::ls_archive::Addresses;
 use crate::report::tree::Tree;
 
@@ -91,7 +91,14 @@ impl Lister<'_> {
 
     fn list_file(&mut self, file: &Path) -> anyhow::Result<()> {
         match input::open_or_walk(file, &self.limits, self.args.output.quiet)? {
-            Found::Checkpoint(opened) => self.list_opened(&opened),
+            Found::Checkpoint(opened) => {
+                let listed = self.list_opened(&opened);
+                // of the only one the system takes the memory at once, with that of the process
+                if !self.args.recursive && self.args.inputs.len() == 1 {
+                    std::mem::forget(opened);
+                }
+                listed
+            }
             Found::Archive(archive, e) if self.args.recursive => self.list_each(*archive, e),
             Found::Archive(archive, e) if self.args.may_be_archive() => self.list_archive(*archive, e),
             Found::Archive(_, e) => Err(e.into()),
@@ -135,16 +142,22 @@ impl Lister<'_> {
     fn list_opened(&mut self, opened: &Input) -> anyhow::Result<()> {
         self.opened += 1;
         self.args.output.notes(danger(opened).as_slice());
+        if self.may_stream() {
+            return match list_rows(opened, self.options, &mut self.unmatched)? {
+                Streamed::Listed(listing) => self.stream(*listing),
+                Streamed::Nothing(why) => {
+                    self.chose_nothing(opened, why);
+                    Ok(())
+                }
+            };
+        }
         let bars = Bars::new(self.args.output.quiet);
         let outcome = list(opened, self.options, &mut self.unmatched, &bars)?;
         drop(bars);
         let (listing, unread) = match outcome {
             Outcome::Listed(listing, unread) => (*listing, unread),
             Outcome::Nothing(why) => {
-                // with one input it is an error in the end; below directories it is nothing to be said of each file
-                if !self.args.recursive && self.args.inputs.len() > 1 {
-                    self.args.output.note(&opened.name, why);
-                }
+                self.chose_nothing(opened, why);
                 return Ok(());
             }
         };
@@ -152,13 +165,47 @@ impl Lister<'_> {
             self.trouble(format_args!("{}: {}: {why}", opened.name, shown_name(name)));
         }
         self.listed += 1;
-        // what is found below a directory may be too much to be kept
-        if !self.unmatched.is_empty() && !self.args.recursive {
+        if self.must_wait() {
             self.waiting.push(listing);
             return Ok(());
         }
         self.print_waiting()?;
         self.print(listing)
+    }
+
+    /// With one input it is an error in the end; below directories it is nothing to be said of each file.
+    fn chose_nothing(&self, opened: &Input, why: String) {
+        if !self.args.recursive && self.args.inputs.len() > 1 {
+            self.args.output.note(&opened.name, why);
+        }
+    }
+
+    /// What is found below a directory may be too much to be kept.
+    fn must_wait(&self) -> bool {
+        !self.unmatched.is_empty() && !self.args.recursive
+    }
+
+    /// Whether rows are written as they are made: in file order, with nothing of the tensors' data.
+    fn may_stream(&self) -> bool {
+        let Args { sort, reverse, tree, names, .. } = self.args;
+        let is_plain = *sort == SortBy::File && !reverse && !tree && !names;
+        self.args.output.wants_json() && is_plain && !self.options.hash && !self.options.stats
+    }
+
+    fn stream(&mut self, listing: Listing<Rows<'_>>) -> anyhow::Result<()> {
+        self.listed += 1;
+        if self.must_wait() {
+            self.waiting.push(listing.whole().0);
+            return Ok(());
+        }
+        self.print_waiting()?;
+        self.has_printed = true;
+        self.say_notes(&listing);
+        Ok(self.args.output.print_json(&listing)?)
+    }
+
+    fn say_notes<T>(&self, listing: &Listing<T>) {
+        listing.notes.iter().for_each(|note| self.args.output.note(&listing.file, note));
     }
 
     fn trouble(&mut self, message: impl Display) {
@@ -173,9 +220,7 @@ impl Lister<'_> {
     fn print(&mut self, mut listing: Listing) -> anyhow::Result<()> {
         let args = self.args;
         self.part_from_the_last()?;
-        for note in &listing.notes {
-            args.output.note(&listing.file, note);
-        }
+        self.say_notes(&listing);
         listing.sort(args.sort, args.reverse);
         if args.tree {
             let tree = Tree::new(&listing, args.depth, self.limits.max_entries);

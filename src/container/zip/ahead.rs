@@ -21,7 +21,7 @@ pub(crate) struct Ahead {
 
 impl Ahead {
     /// The `len` bytes at `at`; where `is_small`, more are read that follow.
-    fn get(&mut self, source: &dyn Source, at: u64, len: u64, is_small: bool) -> Result<&[u8]> {
+    pub(crate) fn get(&mut self, source: &dyn Source, at: u64, len: u64, is_small: bool) -> Result<&[u8]> {
         let place = |start: u64, have: usize| {
             let from = usize::try_from(at.checked_sub(start)?).ok()?;
             let to = from.checked_add(usize::try_from(len).ok()?)?;

@@ -13,7 +13,7 @@ use crate::data::Elements;
 use crate::dtype::{Class, DType};
 use crate::error::{Error, Result};
 use crate::message::{Message, Setting};
-use crate::operations::destination::Sink;
+use crate::operations::sink::Sink;
 use crate::report::convert::Alias;
 use crate::write::format::Format;
 use crate::write::safetensors::NamedTensor;

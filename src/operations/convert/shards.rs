@@ -8,7 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::error::{Error, Result};
 use crate::message::Setting;
-use crate::operations::destination::Sink;
+use crate::operations::sink::Sink;
 use crate::write::directory::NewDirectory;
 use crate::write::format::Format;
 use crate::write::safetensors::{NamedTensor, shard_index};

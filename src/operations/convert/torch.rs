@@ -11,7 +11,7 @@ use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Container, Item, Root, TensorId};
 use crate::error::{Error, Result};
 use crate::message::Setting;
-use crate::operations::destination::Sink;
+use crate::operations::sink::Sink;
 use crate::pickle::{Census, Change, Graph, Node, NodeId, Pair};
 use crate::report::convert::{LeftOut, Replacement};
 use crate::safety::{sparse, weights_only};

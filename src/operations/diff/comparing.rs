@@ -7,7 +7,7 @@ use super::choose::{choose, nothing_left};
 use super::criteria::Criteria;
 use super::pairs::{Pairing, pair};
 use super::prefix::Prefix;
-use super::renames::Renames;
+use super::renames::{Renames, find_renames};
 use super::side::{Aligned, Alignment, Side};
 use super::{Answer, Options};
 use crate::checkpoint::Root;
@@ -100,7 +100,8 @@ impl<'a> Comparing<'a> {
         };
         self.compare_tensors(&jobs, progress, &mut diff);
         self.compare_values(&mut diff);
-        let renames = self.find_renames(progress, &mut diff.problems);
+        let sides = (&self.left, &self.right);
+        let renames = find_renames(sides, &self.tensors, &self.criteria, progress, &mut diff.problems);
         diff.strip_prefix = self.strip_prefix(&renames);
         diff.renamed = renames.pairs(&self.left, &self.right);
         let (modules_a, modules_b) = self.renamed_modules(renames.prefix.as_ref());

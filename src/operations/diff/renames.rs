@@ -9,7 +9,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rayon::prelude::*;
 
-use super::comparing::Comparing;
+use super::criteria::Criteria;
+use super::pairs::Pairing;
 use super::prefix::{Prefix, by_names};
 use super::side::{Aligned, Side};
 use crate::data::Elements;
@@ -57,28 +58,31 @@ struct Lone<'a> {
 /// Elements that are enough to tell most tensors apart.
 const FIRST_ELEMENTS: u64 = 4096;
 
-impl Comparing<'_> {
-    /// Looks among the names that only one side has. What cannot be read goes into `problems`.
-    pub(crate) fn find_renames(&self, progress: &dyn Progress, problems: &mut Vec<Problem>) -> Renames {
-        let (only_a, only_b) = (&self.tensors.only_a, &self.tensors.only_b);
-        if only_a.is_empty() || only_b.is_empty() {
-            return Renames::default();
-        }
-        let names_a: Vec<&Aligned> = only_a.iter().filter_map(|index| self.left.tensors.get(*index)).collect();
-        let names_b: Vec<&Aligned> = only_b.iter().filter_map(|index| self.right.tensors.get(*index)).collect();
-        let same_shape = |a: &Aligned, b: &Aligned| {
-            self.left.tensor(a).zip(self.right.tensor(b)).is_some_and(|(a, b)| a.shape == b.shape)
-        };
-        let mut renames = Renames { prefix: by_names(&names_a, &names_b, same_shape), ..Renames::default() };
-        if self.criteria.reads_data {
-            let mut search = Search { comparing: self, progress, problems };
-            for class in search.classes() {
-                renames.add(&class);
-            }
-        }
-        renames.explain(&self.left, &self.right);
-        renames
+/// Looks among the names that only one side has. What cannot be read goes into `problems`.
+pub(crate) fn find_renames(
+    (left, right): (&Side<'_>, &Side<'_>),
+    tensors: &Pairing,
+    criteria: &Criteria,
+    progress: &dyn Progress,
+    problems: &mut Vec<Problem>,
+) -> Renames {
+    let (only_a, only_b) = (&tensors.only_a, &tensors.only_b);
+    if only_a.is_empty() || only_b.is_empty() {
+        return Renames::default();
     }
+    let names_a: Vec<&Aligned> = only_a.iter().filter_map(|index| left.tensors.get(*index)).collect();
+    let names_b: Vec<&Aligned> = only_b.iter().filter_map(|index| right.tensors.get(*index)).collect();
+    let same_shape =
+        |a: &Aligned, b: &Aligned| left.tensor(a).zip(right.tensor(b)).is_some_and(|(a, b)| a.shape == b.shape);
+    let mut renames = Renames { prefix: by_names(&names_a, &names_b, same_shape), ..Renames::default() };
+    if criteria.reads_data {
+        let mut search = Search { left, right, tensors, criteria, progress, problems };
+        for class in search.classes() {
+            renames.add(&class);
+        }
+    }
+    renames.explain(left, right);
+    renames
 }
 
 impl Renames {
@@ -116,7 +120,10 @@ impl Renames {
 }
 
 struct Search<'a> {
-    comparing: &'a Comparing<'a>,
+    left: &'a Side<'a>,
+    right: &'a Side<'a>,
+    tensors: &'a Pairing,
+    criteria: &'a Criteria,
     progress: &'a dyn Progress,
     problems: &'a mut Vec<Problem>,
 }
@@ -124,10 +131,9 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     /// Groups of tensors whose elements are the same, each with some of both sides, all in file order.
     fn classes(&mut self) -> Vec<Vec<Lone<'a>>> {
-        let comparing = self.comparing;
         let mut lone = Vec::new();
-        let (a, b) = (&comparing.tensors.only_a, &comparing.tensors.only_b);
-        for (side, indexes, is_left) in [(&comparing.left, a, true), (&comparing.right, b, false)] {
+        let (a, b) = (&self.tensors.only_a, &self.tensors.only_b);
+        for (side, indexes, is_left) in [(self.left, a, true), (self.right, b, false)] {
             for index in indexes {
                 let Some(named) = side.tensors.get(*index) else { continue };
                 let Some(tensor) = side.tensor(named).filter(|tensor| tensor.quantizer.is_none()) else { continue };
@@ -166,7 +172,7 @@ impl<'a> Search<'a> {
 
     fn fingerprint(&self, lone: &Lone<'_>) -> Result<u64> {
         let mut hasher = DefaultHasher::new();
-        for_each_block_in(&lone.elements, &self.comparing.criteria.limits, 0..FIRST_ELEMENTS, &mut |block| {
+        for_each_block_in(&lone.elements, &self.criteria.limits, 0..FIRST_ELEMENTS, &mut |block| {
             block.hash(&mut hasher);
             Ok(())
         })?;
@@ -174,7 +180,7 @@ impl<'a> Search<'a> {
     }
 
     fn sha256(&self, lone: &Lone<'_>) -> Result<[u8; 32]> {
-        sha256(&lone.elements, &self.comparing.criteria.limits, self.progress)
+        sha256(&lone.elements, &self.criteria.limits, self.progress)
     }
 
     /// Whether two are the same to their last element. `None` for more than two, and for what cannot be read: hashing
@@ -182,7 +188,7 @@ impl<'a> Search<'a> {
     fn is_same_pair(&self, group: &[Lone<'_>]) -> Option<bool> {
         let [a, b] = group else { return None };
         let options = Options { bitwise: true, stop_at_first: true, ..Options::default() };
-        let limits = &self.comparing.criteria.limits;
+        let limits = &self.criteria.limits;
         Some(compare(&a.elements, &b.elements, limits, &options, self.progress).ok()?.equal())
     }
 
@@ -190,7 +196,7 @@ impl<'a> Search<'a> {
     fn without_problems<T>(&mut self, lone: &mut Vec<Lone<'a>>, results: Vec<Result<T>>) -> Vec<(Lone<'a>, T)> {
         let mut read = Vec::new();
         for (lone, result) in lone.drain(..).zip(results) {
-            let side = if lone.is_left { &self.comparing.left } else { &self.comparing.right };
+            let side = if lone.is_left { self.left } else { self.right };
             match result {
                 Ok(found) => read.push((lone, found)),
                 Err(e) => self.problems.push(side.problem(lone.named, &e)),

@@ -144,7 +144,7 @@ impl<'a> Comparing<'a> {
             (Aspect::Shape, shapes_differ),
             (Aspect::Dtype, criteria.dtypes_count && a.dtype != b.dtype),
             (Aspect::Layout, a.layout != b.layout),
-            (Aspect::Quantizer, self.quantizers_differ(a.quantizer.as_ref(), b.quantizer.as_ref())),
+            (Aspect::Quantizer, self.quantizers_differ(a.quantizer.as_deref(), b.quantizer.as_deref())),
             (Aspect::Device, criteria.devices_count && device.unwrap_or(false)),
             (Aspect::RequiresGrad, criteria.gradients_count && requires_grad.unwrap_or(false)),
         ];

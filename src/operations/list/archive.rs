@@ -62,14 +62,17 @@ fn numbers(
     let root = opened.checkpoint.top();
     let names = opened.checkpoint.names(&root)?;
     let only_tensors = Options { values: false, ..Options::default() };
-    let (listing, _) = listing(&opened, &root, names, &Filter::default(), &only_tensors)?;
+    let (container, totals) = {
+        let listing = listing(&opened, &root, names, &Filter::default(), &only_tensors)?;
+        (listing.container, listing.totals)
+    };
     let note = danger(&opened);
     let row = ArchivedRow {
         file: opened.name,
         file_bytes: opened.name_bytes,
-        container: Some(listing.container),
-        tensors: Some(listing.totals.tensors),
-        parameters: Some(listing.totals.parameters),
+        container: Some(container),
+        tensors: Some(totals.tensors),
+        parameters: Some(totals.parameters),
         bytes: Some(found.bytes),
         ..ArchivedRow::default()
     };

@@ -1,6 +1,6 @@
 //! One row for each tensor and value, and their sums.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use crate::checkpoint::names::Element;
 use crate::checkpoint::tensor::Data;
@@ -36,7 +36,7 @@ pub(super) fn path_element(element: Element) -> PathElement {
 }
 
 /// Bytes of a tensor's elements; of a sparse one those of its parts.
-fn tensor_bytes(checkpoint: &Checkpoint, tensor: &Tensor) -> u64 {
+pub(super) fn tensor_bytes(checkpoint: &Checkpoint, tensor: &Tensor) -> u64 {
     match &tensor.data {
         Data::Parts(parts) => {
             let known = parts.iter().filter_map(|node| checkpoint.tensor(checkpoint.tensors.of(*node)?)?.bytes());
@@ -84,7 +84,7 @@ pub(super) fn value_row(
 
 pub(super) fn totals(checkpoint: &Checkpoint, names: &Names) -> Totals {
     let mut totals = Totals::default();
-    let mut storages = HashSet::new();
+    let mut storages = FxHashSet::default();
     let mut disk = 0u64;
     let tensors = names.entries.iter().filter_map(|entry| match entry.item {
         Item::Tensor(id, _) => checkpoint.tensor(id),

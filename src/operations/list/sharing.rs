@@ -3,45 +3,43 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+use rustc_hash::FxHashMap;
+
 use crate::checkpoint::tensor::View;
 use crate::checkpoint::{Checkpoint, Item, Names, StorageId, Tensor, TensorId};
-use crate::report::ls::{Sharing, TensorRow};
+use crate::report::ls::Sharing;
 
 /// The rows that are one tensor under several names: the same object, or the same view of the same storage. Views that
 /// only overlap are tensors of their own, as they are for torch.
 #[derive(Default)]
 pub(super) struct Ties {
-    views: HashMap<View, usize>,
-    objects: HashMap<TensorId, usize>,
+    views: HashMap<View, usize, RandomState>,
+    objects: HashMap<TensorId, usize, RandomState>,
 }
 
 impl Ties {
-    /// Looks at the next row, which will be `rows[rows.len()]`; one that is `alone` in its storage is tied to nothing.
-    pub(super) fn add(
-        &mut self,
-        id: TensorId,
-        view: Option<View>,
-        alone: bool,
-        row: &mut TensorRow,
-        rows: &mut [TensorRow],
-    ) {
-        if alone {
-            return;
-        }
-        let next = rows.len();
-        let first = match view {
-            Some(view) => *self.views.entry(view).or_insert(next),
-            None => *self.objects.entry(id).or_insert(next),
-        };
-        if let Some(first_row) = rows.get_mut(first) {
-            (first_row.tied, row.tied) = (Some(first), Some(first));
+    /// The first row that is the same tensor as the next one, number `next`; nothing for one that is tied to no other.
+    pub(super) fn first(&mut self, tie: Tie, next: usize) -> Option<usize> {
+        match tie {
+            Tie::Alone => None,
+            Tie::View(view) => Some(*self.views.entry(view).or_insert(next)),
+            Tie::Object(id) => Some(*self.objects.entry(id).or_insert(next)),
         }
     }
 }
 
+/// What makes a row the same tensor as another.
+pub(super) enum Tie {
+    /// Nothing: it has a storage of its own, or counts for nothing.
+    Alone,
+    View(View),
+    Object(TensorId),
+}
+
 /// The tensors of each storage.
 pub(super) struct Groups {
-    of: HashMap<StorageId, Group>,
+    of: FxHashMap<StorageId, Group>,
 }
 
 #[derive(Default)]
@@ -62,10 +60,10 @@ impl Groups {
             });
             tensors.enumerate().filter_map(|(row, (entry, storage))| Some((row, entry, storage?)))
         };
-        let mut totals: HashMap<StorageId, u64> = HashMap::new();
+        let mut totals: FxHashMap<StorageId, u64> = FxHashMap::default();
         rows().for_each(|(_, _, storage)| *totals.entry(storage).or_default() += 1);
         totals.retain(|_, total| *total > 1);
-        let mut first: HashMap<StorageId, (Vec<usize>, Vec<String>)> = HashMap::new();
+        let mut first: FxHashMap<StorageId, (Vec<usize>, Vec<String>)> = FxHashMap::default();
         for (row, entry, storage) in rows().filter(|(_, _, storage)| totals.contains_key(storage)) {
             let (rows, names) = first.entry(storage).or_default();
             if rows.len() < most {
@@ -77,6 +75,11 @@ impl Groups {
             (id, Group { rows, names: names.into(), total: totals.get(&id).copied().unwrap_or(0) })
         });
         Groups { of: of.collect() }
+    }
+
+    /// Whether a storage holds at most one of the tensors.
+    pub(super) fn is_alone(&self, storage: StorageId) -> bool {
+        !self.of.contains_key(&storage)
     }
 
     pub(super) fn sharing(&self, tensor: &Tensor, row: usize) -> Sharing {

@@ -3,7 +3,7 @@
 use super::Decoder;
 use super::inline::Inline;
 use super::memo::Memo;
-use super::trace::{NoTrace, Trace};
+use super::trace::Trace;
 use crate::error::{Error, Result};
 use crate::pickle::graph::{Graph, NodeId, StreamId};
 
@@ -34,7 +34,7 @@ pub fn decode(
     max_objects: u64,
     inline: &dyn Inline,
 ) -> Result<Decoded> {
-    decode_traced(graph, stream, position, max_objects, inline, &mut NoTrace)
+    decode_watched(graph, stream, position, max_objects, inline, None)
 }
 
 /// The same, going on wherever one of Python's two unpicklers does (`Lib/pickle.py`, which joblib and others take, and
@@ -71,8 +71,7 @@ fn decode_further(
 ) -> Result<Decoded> {
     let source = graph.stream(stream).cloned().ok_or_else(|| Error::malformed("no such stream"))?;
     graph.expect(source.len().saturating_sub(position).min(MOST_EXPECTED_BYTES));
-    let mut trace = NoTrace;
-    let mut decoder = Decoder::new(graph, stream, &source, position, max_objects, inline, &mut trace);
+    let mut decoder = Decoder::new(graph, stream, &source, position, max_objects, inline, None);
     (decoder.is_either, decoder.is_by_frames) = (true, by_frames);
     decoder.run()
 }
@@ -118,8 +117,7 @@ pub fn decode_row(
         if at >= source.len() {
             break;
         }
-        let mut trace = NoTrace;
-        let mut decoder = Decoder::new(graph, stream, &source, at, max_objects, inline, &mut trace);
+        let mut decoder = Decoder::new(graph, stream, &source, at, max_objects, inline, None);
         (decoder.is_either, decoder.is_by_frames) = (true, rest == Rest::Kept);
         decoder.reader.stay_in_frame(frame_end);
         (decoder.memo, decoder.own) = (memo, Some(Memo::default()));
@@ -150,6 +148,19 @@ pub fn decode_traced(
     inline: &dyn Inline,
     trace: &mut dyn Trace,
 ) -> Result<Decoded> {
+    decode_watched(graph, stream, position, max_objects, inline, Some(trace))
+}
+
+fn decode_watched(
+    graph: &mut Graph,
+    stream: StreamId,
+    position: u64,
+    max_objects: u64,
+    inline: &dyn Inline,
+    trace: Option<&mut dyn Trace>,
+) -> Result<Decoded> {
+    // for as long as the decoder works
+    let trace = trace.map(|trace| trace as &mut dyn Trace);
     let source = graph.stream(stream).cloned().ok_or_else(|| Error::malformed("no such stream"))?;
     let name = graph.stream_name(stream).to_owned();
     graph.expect(source.len().saturating_sub(position).min(MOST_EXPECTED_BYTES));

@@ -41,7 +41,7 @@ impl Memo {
 
     fn get(&self, index: u64) -> Option<NodeId> {
         let dense = usize::try_from(index).ok().and_then(|index| self.dense.get(index).copied().flatten());
-        dense.or_else(|| self.sparse.get(&index).copied())
+        dense.or_else(|| if self.sparse.is_empty() { None } else { self.sparse.get(&index).copied() })
     }
 
     fn put(&mut self, index: u64, node: NodeId) {

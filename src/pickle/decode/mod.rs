@@ -32,16 +32,19 @@ use crate::source::SharedSource;
 /// Picklers begin a new frame once one has this many bytes (`pickle._Framer._FRAME_SIZE_TARGET`).
 const FRAME_TARGET_BYTES: u64 = 64 << 10;
 
-/// The opcodes that push a string they hold.
-const STRINGS: [u8; 7] = [
-    op::STRING,
-    op::UNICODE,
-    op::BINSTRING,
-    op::SHORT_BINSTRING,
-    op::BINUNICODE,
-    op::SHORT_BINUNICODE,
-    op::BINUNICODE8,
-];
+/// Whether an opcode pushes a string that it holds.
+fn is_string(code: u8) -> bool {
+    matches!(
+        code,
+        op::STRING
+            | op::UNICODE
+            | op::BINSTRING
+            | op::SHORT_BINSTRING
+            | op::BINUNICODE
+            | op::SHORT_BINUNICODE
+            | op::BINUNICODE8
+    )
+}
 
 /// An unpickler at work.
 struct Decoder<'a> {
@@ -50,8 +53,10 @@ struct Decoder<'a> {
     source: &'a SharedSource,
     reader: Reader<'a>,
     inline: &'a dyn Inline,
-    trace: &'a mut dyn Trace,
+    /// Who watches, if anyone does.
+    trace: Option<&'a mut dyn Trace>,
     max_objects: u64,
+    max_steps: u64,
     stack: Vec<Slot>,
     marks: Vec<usize>,
     memo: Memo,
@@ -84,7 +89,7 @@ impl<'a> Decoder<'a> {
         position: u64,
         max_objects: u64,
         inline: &'a dyn Inline,
-        trace: &'a mut dyn Trace,
+        trace: Option<&'a mut dyn Trace>,
     ) -> Self {
         Decoder {
             graph,
@@ -94,6 +99,7 @@ impl<'a> Decoder<'a> {
             inline,
             trace,
             max_objects,
+            max_steps: most_steps(max_objects),
             stack: Vec::new(),
             marks: Vec::new(),
             memo: Memo::default(),
@@ -116,10 +122,13 @@ impl<'a> Decoder<'a> {
             self.at = self.reader.position();
             self.graph.count_steps(1);
             let before = self.code;
-            self.code = self.reader.byte().map_err(|e| match self.reader.remaining() {
-                0 => Error::truncated("the pickle ends without STOP").at(self.source.absolute(self.at)),
-                _ => e,
-            })?;
+            self.code = match self.reader.byte() {
+                Ok(code) => code,
+                Err(_) if self.reader.remaining() == 0 => {
+                    return Err(Error::truncated("the pickle ends without STOP").at(self.source.absolute(self.at)));
+                }
+                Err(e) => return Err(e),
+            };
             self.note_oddities(before);
             if self.code == op::STOP {
                 let root = self.pop()?;
@@ -128,12 +137,10 @@ impl<'a> Decoder<'a> {
                 return Ok(Decoded { root, end, read_to: end.max(read_to), protocol: self.protocol });
             }
             self.step()?;
-            if STRINGS.contains(&self.code) {
-                self.trace(Does::Push);
+            if self.trace.is_some() {
+                self.trace_step();
             }
-            let depth = self.stack.len().saturating_add(self.marks.len());
-            self.trace.step(self.code, self.at, self.reader.position(), depth);
-            if self.graph.steps() > most_steps(self.max_objects) {
+            if self.graph.steps() > self.max_steps {
                 let message = "the pickle has more opcodes than its size explains";
                 return Err(Error::limit(message).allowed_by(Setting::MaxObjects).at(self.source.absolute(self.at)));
             }
@@ -195,7 +202,20 @@ impl<'a> Decoder<'a> {
     }
 
     fn trace(&mut self, does: Does) {
-        self.trace.opcode(self.code, self.at, self.reader.position(), does);
+        if let Some(trace) = &mut self.trace {
+            trace.opcode(self.code, self.at, self.reader.position(), does);
+        }
+    }
+
+    #[inline(never)]
+    fn trace_step(&mut self) {
+        if is_string(self.code) {
+            self.trace(Does::Push);
+        }
+        let depth = self.stack.len().saturating_add(self.marks.len());
+        if let Some(trace) = &mut self.trace {
+            trace.step(self.code, self.at, self.reader.position(), depth);
+        }
     }
 
     fn step(&mut self) -> Result<()> {

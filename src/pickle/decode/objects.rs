@@ -1,6 +1,6 @@
 //! Calls and constructions, kept as descriptions, and the states that `BUILD` gives to what they made.
 
-use super::{Decoder, Does, Follows, NothingInline};
+use super::{Decoder, Does, Follows, NothingInline, Trace};
 use crate::error::{Error, Result};
 use crate::pickle::graph::{Change, Construct, Graph, Node, Object};
 use crate::pickle::opcode as op;
@@ -80,7 +80,8 @@ impl Decoder<'_> {
                 // a plain pickle by its library's rules: nothing inline in it, so this goes one level deep
                 self.trace(Does::Enter);
                 let (graph, max_objects) = (&mut *self.graph, self.max_objects);
-                let (source, trace) = (self.source, &mut *self.trace);
+                let source = self.source;
+                let trace = self.trace.as_mut().map(|trace| &mut **trace as &mut dyn Trace);
                 let mut inner = Decoder::new(graph, self.stream, source, position, max_objects, &NothingInline, trace);
                 inner.is_either = self.is_either;
                 let inner = inner.run()?;

@@ -42,10 +42,3 @@ pub enum Does {
     /// Ends it.
     Leave,
 }
-
-/// Nobody watches.
-pub(super) struct NoTrace;
-
-impl Trace for NoTrace {
-    fn opcode(&mut self, _: u8, _: u64, _: u64, _: Does) {}
-}

@@ -57,6 +57,8 @@ pub struct Graph {
     first_pushed_at: FxHashMap<NodeId, u64>,
     /// A pickle was cut into frames.
     framed: bool,
+    /// Some text is too long to be kept in memory.
+    has_long_texts: bool,
     /// Elements of all containers, and changes to objects.
     items: u64,
     /// Opcodes that were read, and long lines by their length: what the reading cost.
@@ -104,6 +106,14 @@ impl Graph {
     pub(crate) fn stream_named(&self, name: &str) -> Option<StreamId> {
         let place = self.streams.iter().position(|stream| stream.name == name)?;
         u32::try_from(place).ok().map(StreamId)
+    }
+
+    /// The bytes and the name of the one stream that there is, where nothing in it has to be read again to be looked at.
+    pub(crate) fn only_stream(&self) -> Option<(&SharedSource, &str)> {
+        match self.streams.as_slice() {
+            [only] if !self.has_long_texts => Some((&only.source, &only.name)),
+            _ => None,
+        }
     }
 
     /// The first stream.
@@ -232,7 +242,6 @@ impl Graph {
         self.pool.len() as u64
     }
 
-    /// Counts elements that were put into a list, dict or set.
     /// Opcodes that were read into the graph, and long lines by their length.
     pub(crate) fn steps(&self) -> u64 {
         self.steps
@@ -242,6 +251,7 @@ impl Graph {
         self.steps = self.steps.saturating_add(steps);
     }
 
+    /// Counts elements that were put into a list, dict or set.
     pub(super) fn count_items(&mut self, items: usize) {
         self.items = self.items.saturating_add(items as u64);
     }

@@ -51,7 +51,10 @@ impl Graph {
     ) -> Result<TextId> {
         let pooled = match bytes {
             Some(bytes) if bytes.len() <= POOLED_BYTES => self.add_to_pool(bytes)?,
-            _ => NOT_POOLED,
+            _ => {
+                self.has_long_texts = true;
+                NOT_POOLED
+            }
         };
         self.add(Text { at, len, stream: stream.0, pooled, encoding })
     }

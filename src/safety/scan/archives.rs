@@ -22,8 +22,12 @@ const HEAD_BYTES: u64 = 512;
 impl Scanner<'_> {
     pub(super) fn zip(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
         // the outermost one comes first
+        let mut decoded = None;
         let zip = match self.opened.take() {
-            Some(zip) => Ok(zip),
+            Some(zip) => {
+                decoded = self.decoded.and_then(|(graph, _)| graph.only_stream());
+                Ok(zip)
+            }
             None => Zip::open(Arc::clone(source), self.limits).map(Arc::new),
         };
         match zip {
@@ -36,7 +40,8 @@ impl Scanner<'_> {
                     if self.is_apart(place, member.header_start) {
                         continue;
                     }
-                    all_read &= self.zip_member((&zip, &mut ahead), member, place, depth)?;
+                    let decoded = decoded.filter(|(_, name)| *name == &*member.name).map(|(source, _)| source);
+                    all_read &= self.zip_member((&zip, &mut ahead), (member, decoded), place, depth)?;
                 }
                 // a flag that says "encrypted" or a wrong size does not keep every reader out
                 if !all_read {
@@ -97,11 +102,11 @@ impl Scanner<'_> {
         self.member(name, &head, &mut || Ok(Arc::clone(&bytes)), place, depth)
     }
 
-    /// False for a member that cannot be read.
+    /// False for a member that cannot be read. `decoded` are its bytes where they have been read as a pickle.
     fn zip_member(
         &mut self,
         (zip, ahead): (&Zip, &mut Ahead),
-        member: &Member,
+        (member, decoded): (&Member, Option<&SharedSource>),
         place: &str,
         depth: usize,
     ) -> Result<bool> {
@@ -119,9 +124,10 @@ impl Scanner<'_> {
         let mut opened = false;
         let mut open = || {
             opened = true;
-            match left {
-                Some(_) => zip.member_source(member),
-                None => Err(too_many_bytes()),
+            match (left, decoded) {
+                (Some(_), Some(source)) => Ok(Arc::clone(source)),
+                (Some(_), None) => zip.member_source(member),
+                (None, _) => Err(too_many_bytes()),
             }
         };
         match zip.head_ahead(ahead, member, HEAD_BYTES) {

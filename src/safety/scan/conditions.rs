@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::made::{first, is_reduce, made_without_call, plain_attribute_of};
 use super::reached::{given, reached};
 use crate::checkpoint::numpy::byte_string;
 use crate::pickle::{Change, Construct, Graph, Node, NodeId, Object};
@@ -169,14 +170,6 @@ fn gives_function(graph: &Graph, object: &Object) -> bool {
     !is_constant && module != "torch._C" && !is_named() && !is_unknown()
 }
 
-fn is_reduce(object: &Object) -> bool {
-    object.how == Construct::Reduce
-}
-
-fn first(graph: &Graph, object: &Object) -> Option<NodeId> {
-    graph.sequence(object.args)?.first().copied()
-}
-
 /// Python makes the object of its class, and hands the arguments to no other function.
 fn is_made(object: &Object) -> bool {
     matches!(object.how, Construct::NewObj | Construct::NewObjEx)
@@ -213,32 +206,6 @@ fn makes_no_call(graph: &Graph, object: &Object) -> bool {
     }
 }
 
-/// The class whose object `copyreg` makes without calling it: `_reconstructor(cls, object, None)`, `__newobj__(cls)`. Of any
-/// other base the constructor is called. Cython's and pandas' functions for their pickles do the same as `__newobj__`.
-pub(super) fn made_without_call(graph: &Graph, object: &Object) -> Option<NodeId> {
-    let (module, name) = graph.global(object.callable).filter(|_| is_reduce(object))?;
-    let args = graph.sequence(object.args)?;
-    if makes_its_class(&module, &name) {
-        return args.first().copied();
-    }
-    if !matches!(module.as_ref(), "copyreg" | "copy_reg") {
-        return None;
-    }
-    match (name.as_ref(), args) {
-        ("_reconstructor", [class, base, _]) => {
-            graph.global(*base).is_some_and(|(_, base)| base == "object").then_some(*class)
-        }
-        ("__newobj__", [class]) => Some(*class),
-        _ => None,
-    }
-}
-
-/// `cls.__new__(cls)`, and a state for it: of the class that it is given first.
-fn makes_its_class(module: &str, name: &str) -> bool {
-    let is_pandas = module.starts_with("pandas.core.indexes.") && name.starts_with("_new_");
-    (is_pandas || name.starts_with("__pyx_unpickle_") || name == "newObj") && classify(module, name) == Status::Known
-}
-
 /// Whether a call gives what is known by its name: `getattr(ZoneInfo, '_unpickle')`.
 pub(super) fn is_known_attribute(graph: &Graph, object: &Object) -> bool {
     let Some([of, name]) = graph.sequence(object.args) else { return false };
@@ -246,13 +213,6 @@ pub(super) fn is_known_attribute(graph: &Graph, object: &Object) -> bool {
         .and_then(|_| graph.global(*of))
         .zip(graph.str(*name))
         .is_some_and(|((module, class), name)| classify(&module, &format!("{class}.{name}")) == Status::Known)
-}
-
-/// The class that `getattr(Class, 'name')` takes something of.
-pub(super) fn plain_attribute_of(graph: &Graph, object: &Object) -> Option<NodeId> {
-    let (module, name) = graph.global(object.callable)?;
-    let of = first(graph, object)?;
-    (condition(&module, &name) == Some(Condition::GetAttr) && graph.global(of).is_some()).then_some(of)
 }
 
 /// A class or function that is not dangerous, or what a harmless call gave.

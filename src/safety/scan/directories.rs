@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use foldhash::fast::RandomState;
+
 use super::Scanner;
-use crate::container::zip::Member;
+use crate::container::zip::{Ahead, Member};
 use crate::error::Result;
 use crate::safety::finding::Severity;
 use crate::source::{SharedSource, Source, Window, read_vec};
@@ -30,13 +32,27 @@ const MAX_END_RECORDS: usize = 64;
 const MAX_NAME_BYTES: u64 = 256;
 
 /// A member as some directory tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy)]
 struct Listed {
     header_start: u64,
     compressed_size: u64,
     method: u16,
-    name: String,
+    /// Where its name is, and how much of it counts.
+    name_at: u64,
+    name_bytes: u64,
 }
+
+impl Listed {
+    fn name(&self, source: &dyn Source) -> Result<String> {
+        Ok(String::from_utf8_lossy(&read_vec(source, self.name_at, self.name_bytes)?).into_owned())
+    }
+}
+
+/// Entries of directories that were read, by their places and what was added to the offsets in them. These hashes are
+/// seeded for each process: places come from strangers.
+type Read = HashSet<(u64, u64), RandomState>;
+/// What was looked at: where a member lies, its bytes, its method.
+type Seen = HashSet<(u64, u64, u16), RandomState>;
 
 impl Scanner<'_> {
     /// Looks at what directories besides that of `known` list.
@@ -50,9 +66,9 @@ impl Scanner<'_> {
         let tail_start = source.len().saturating_sub(TAIL_BYTES);
         let tail = read_vec(source.as_ref(), tail_start, source.len() - tail_start)?;
         let taken = end_records(&tail);
-        let mut seen: HashSet<(u64, u64, u16)> =
+        let mut seen: Seen =
             known.iter().map(|member| (member.header_start, member.compressed_size, member.method)).collect();
-        let mut read = HashSet::new();
+        let mut read = Read::default();
         let mut is_told = known.is_empty() || self.is_row;
         for at in &taken {
             for listed in self.listed_by(source, &tail, (tail_start, *at), &mut read)? {
@@ -62,7 +78,7 @@ impl Scanner<'_> {
                     let message = "holds a second zip directory: readers would not agree on what is in it";
                     self.tell(Severity::Error, "zip-ambiguous", message, place);
                 }
-                self.loose_member(&stored, listed.method, &listed.name, place, depth)?;
+                self.loose_member(&stored, listed.method, &listed.name(source.as_ref())?, place, depth)?;
             }
         }
         // what other end records list was given up by whoever changed the archive; archives in members have theirs
@@ -80,7 +96,7 @@ impl Scanner<'_> {
             for at in others {
                 for listed in scanner.listed_by(source, &tail, (tail_start, at), &mut read)? {
                     let Some(stored) = scanner.listed_bytes(source, &listed, &mut seen, place)? else { continue };
-                    scanner.loose_member(&stored, listed.method, &listed.name, place, depth)?;
+                    scanner.loose_member(&stored, listed.method, &listed.name(source.as_ref())?, place, depth)?;
                 }
             }
             Ok(())
@@ -92,7 +108,7 @@ impl Scanner<'_> {
         source: &SharedSource,
         tail: &[u8],
         (tail_start, at): (u64, usize),
-        read: &mut HashSet<(u64, u64)>,
+        read: &mut Read,
     ) -> Result<Vec<Listed>> {
         let mut found = Vec::new();
         for (start, shift) in directory_starts(source.as_ref(), tail, tail_start, at)? {
@@ -106,7 +122,7 @@ impl Scanner<'_> {
         &mut self,
         source: &SharedSource,
         listed: &Listed,
-        seen: &mut HashSet<(u64, u64, u16)>,
+        seen: &mut Seen,
         place: &str,
     ) -> Result<Option<SharedSource>> {
         if !seen.insert((listed.header_start, listed.compressed_size, listed.method)) {
@@ -175,36 +191,29 @@ fn directory_starts(source: &dyn Source, tail: &[u8], tail_start: u64, found: us
 }
 
 /// The entries of the directory at `start`; `read` are those that were read before, with what was added.
-fn listed(
-    source: &dyn Source,
-    start: u64,
-    shift: u64,
-    read: &mut HashSet<(u64, u64)>,
-    most: u64,
-) -> Result<Vec<Listed>> {
-    let mut found = Vec::new();
+fn listed(source: &dyn Source, start: u64, shift: u64, read: &mut Read, most: u64) -> Result<Vec<Listed>> {
+    let (mut found, mut ahead) = (Vec::new(), Ahead::default());
     let mut at = start;
     while (found.len() as u64) < most && read.insert((at, shift)) {
         if at.checked_add(CENTRAL_HEADER_BYTES).is_none_or(|end| end > source.len()) {
             break;
         }
-        let header = read_vec(source, at, CENTRAL_HEADER_BYTES)?;
-        let name_bytes = half(&header, 28);
-        let next = at + CENTRAL_HEADER_BYTES + name_bytes + half(&header, 30) + half(&header, 32);
+        let header = ahead.get(source, at, CENTRAL_HEADER_BYTES, true)?;
+        let (name_at, name_bytes, extra_bytes) = (at + CENTRAL_HEADER_BYTES, half(header, 28), half(header, 30));
+        let next = name_at + name_bytes + extra_bytes + half(header, 32);
         if !header.starts_with(CENTRAL_HEADER) || next > source.len() {
             break;
         }
-        let name = read_vec(source, at + CENTRAL_HEADER_BYTES, name_bytes.min(MAX_NAME_BYTES))?;
-        let method = u16::try_from(half(&header, 10)).unwrap_or(u16::MAX);
-        let mut fields = [word(&header, 24), word(&header, 20), word(&header, 42)];
+        let method = u16::try_from(half(header, 10)).unwrap_or(u16::MAX);
+        let mut fields = [word(header, 24), word(header, 20), word(header, 42)];
         if fields.contains(&u64::from(u32::MAX)) {
-            let extra = read_vec(source, at + CENTRAL_HEADER_BYTES + name_bytes, half(&header, 30))?;
+            let extra = read_vec(source, name_at + name_bytes, extra_bytes)?;
             widen(&mut fields, &extra);
         }
         let [_, compressed_size, offset] = fields;
         if let Some(header_start) = offset.checked_add(shift) {
-            let name = String::from_utf8_lossy(&name).into_owned();
-            found.push(Listed { header_start, compressed_size, method, name });
+            let name_bytes = name_bytes.min(MAX_NAME_BYTES);
+            found.push(Listed { header_start, compressed_size, method, name_at, name_bytes });
         }
         at = next;
     }

@@ -11,6 +11,7 @@ mod configurations;
 mod directories;
 mod expand;
 mod loaders;
+mod made;
 mod members;
 mod memory;
 mod reached;
@@ -35,6 +36,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Spot;
 use crate::limits::Limits;
 use crate::message::Setting;
+use crate::pickle::{Decoded, Graph};
 use crate::progress::Silent;
 use crate::source::{MemorySource, SharedSource, read_vec};
 
@@ -106,22 +108,22 @@ impl Scan {
 
 /// Goes through a file. What cannot be read or understood is a finding; fails only when the file itself cannot be read.
 pub(crate) fn scan(source: &SharedSource, limits: &Limits) -> Result<Scan> {
-    scan_as(source, limits, false, &HashSet::new(), None)
+    scan_as(source, limits, false, &HashSet::new(), Known::default())
 }
 
-/// The same of a file whose zip directory may have been read.
-pub(crate) fn scan_opened(source: &SharedSource, zip: Option<Arc<Zip>>, limits: &Limits) -> Result<Scan> {
-    scan_as(source, limits, false, &HashSet::new(), zip)
+/// The same of a file of which something is known.
+pub(crate) fn scan_known(source: &SharedSource, known: Known<'_>, limits: &Limits) -> Result<Scan> {
+    scan_as(source, limits, false, &HashSet::new(), known)
 }
 
 /// The same of an archive without the members `apart`, which are looked at on their own.
 pub(crate) fn scan_without(source: &SharedSource, limits: &Limits, apart: &HashSet<Spot>) -> Result<Scan> {
-    scan_as(source, limits, false, apart, None)
+    scan_as(source, limits, false, apart, Known::default())
 }
 
 /// The same for one of the files of a checkpoint, which may be many archives in a row (`torch.distributed.checkpoint`).
 pub(crate) fn scan_row(source: &SharedSource, limits: &Limits) -> Result<Scan> {
-    scan_as(source, limits, true, &HashSet::new(), None)
+    scan_as(source, limits, true, &HashSet::new(), Known::default())
 }
 
 fn scan_as(
@@ -129,12 +131,13 @@ fn scan_as(
     limits: &Limits,
     is_row: bool,
     apart: &HashSet<Spot>,
-    zip: Option<Arc<Zip>>,
+    known: Known<'_>,
 ) -> Result<Scan> {
     let (left, left_bytes) = (limits.objects_for(source.len()), limits.expanded_for(source.len()));
     let mut scanner = Scanner::new(limits, left, left_bytes, limits.scan_steps_for(source.len()));
     scanner.is_row = is_row;
-    scanner.opened = zip;
+    scanner.opened = known.zip;
+    scanner.decoded = known.pickle;
     scanner.apart = Some(apart).filter(|apart| !apart.is_empty());
     scanner.file(source, "", 0)?;
     Ok(scanner.finish())
@@ -161,6 +164,17 @@ struct Scanner<'a> {
     apart: Option<&'a HashSet<Spot>>,
     /// The file itself, where its zip directory has been read.
     opened: Option<Arc<Zip>>,
+    /// Its pickle, where that has been decoded and no other has been since.
+    decoded: Option<(&'a Graph, Decoded)>,
+}
+
+/// What has been read of a file before it is gone through.
+#[derive(Clone, Default)]
+pub(crate) struct Known<'a> {
+    /// Its zip directory.
+    pub zip: Option<Arc<Zip>>,
+    /// The pickle of a checkpoint, whole, with the file's own bounds.
+    pub pickle: Option<(&'a Graph, Decoded)>,
 }
 
 fn too_many_bytes() -> Error {
@@ -187,6 +201,7 @@ impl<'a> Scanner<'a> {
             behind_by_frames: Vec::new(),
             apart: None,
             opened: None,
+            decoded: None,
         }
     }
 

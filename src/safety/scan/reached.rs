@@ -5,7 +5,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::conditions::{made_without_call, plain_attribute_of};
+use super::made::{made_without_call, plain_attribute_of};
 use crate::pickle::{Change, Graph, Node, NodeId, Object, Pair};
 
 /// Shows each node that can be reached from some values, once, in linear time. The class that an object is made of without

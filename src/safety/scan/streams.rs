@@ -164,15 +164,36 @@ impl Scanner<'_> {
         depth: usize,
         wanted: bool,
     ) -> Result<Option<Decoded>> {
+        // what was decoded before, with as many objects to make, is what would come of it now
+        let known = self
+            .decoded
+            .take()
+            .filter(|(graph, _)| at == 0 && graph.only_stream().is_some_and(|(stream, _)| Arc::ptr_eq(stream, source)));
+        if let Some((graph, decoded)) = known {
+            return self.decoded_pickle(graph, Ok(decoded), (source, at), place, depth, wanted);
+        }
         let mut graph = Graph::new();
         let stream = graph.add_stream(Arc::clone(source), "");
         let decoded = decode_as_either(&mut graph, stream, at, self.left, &Joblib);
+        self.decoded_pickle(&graph, decoded, (source, at), place, depth, wanted)
+    }
+
+    /// What there is to say of a pickle that has been decoded, or as far as it was.
+    fn decoded_pickle(
+        &mut self,
+        graph: &Graph,
+        decoded: Result<Decoded>,
+        (source, at): (&SharedSource, u64),
+        place: &str,
+        depth: usize,
+        wanted: bool,
+    ) -> Result<Option<Decoded>> {
         self.left = self.left.saturating_sub(graph.held());
         self.spend(graph.steps());
         let calls = graph.ids().filter(|id| graph.object(*id).is_some()).count();
         match &decoded {
             Err(e) if e.kind() == ErrorKind::Io => return Err(e.again()),
-            Err(_) if !wanted && calls == 0 && !imports(&graph) => return Ok(None),
+            Err(_) if !wanted && calls == 0 && !imports(graph) => return Ok(None),
             Err(e) => {
                 let message = match calls {
                     0 => format!("the pickle is broken: {}", e.message()),
@@ -192,7 +213,7 @@ impl Scanner<'_> {
             Ok(_) => {}
         }
         self.scan.pickles += 1;
-        self.collect(&graph, place, depth)?;
+        self.collect(graph, place, depth)?;
         if graph.has_inline() {
             self.without_joblib(source, at, place, depth)?;
         }
@@ -392,6 +413,10 @@ fn is_name((module, name): &(Cow<'_, str>, Cow<'_, str>)) -> bool {
 
 /// Whether bytes may begin a pickle that does something: it names a global in what is there, or goes on behind it.
 pub(super) fn may_be_pickle(head: &[u8]) -> bool {
+    let can_name = memchr::memchr3(op::GLOBAL, op::INST, op::STACK_GLOBAL, head).is_some();
+    if (head.len() as u64) < HEAD_BYTES && !can_name {
+        return false;
+    }
     let source: SharedSource = Arc::new(MemorySource::new(head.to_vec()));
     may_be_read(&source, decode_as_either) || head.contains(&op::FRAME) && may_be_read(&source, decode_by_frames)
 }

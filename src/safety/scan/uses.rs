@@ -1,6 +1,8 @@
 //! The globals that one pickle names and what it does with them: calls, states, arguments that are files themselves.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
+
+use rustc_hash::FxHashMap;
 
 use super::conditions::{is_known_attribute, loose};
 use super::{Scanner, Use, at_byte, calls, inside, only_io};
@@ -29,7 +31,7 @@ struct Called {
 #[derive(Default)]
 struct Seen {
     /// Whether a callable is `_load_from_bytes`.
-    loads: HashMap<NodeId, bool>,
+    loads: FxHashMap<NodeId, bool>,
     /// Byte strings that were looked into.
     texts: HashSet<TextId>,
 }

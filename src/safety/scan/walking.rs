@@ -1,7 +1,7 @@
 //! Structures that harm whoever walks them: lists and dicts that never end or grow without bounds, unhashable keys.
 
 use super::Scanner;
-use crate::pickle::{Graph, Node, NodeId};
+use crate::pickle::{Graph, Node, NodeId, Pair};
 use crate::safety::finding::Severity;
 
 /// Steps that walking a container may take without remark, and how many times the objects there are.
@@ -55,57 +55,48 @@ impl Scanner<'_> {
 /// How many steps it takes to walk the largest list, dict, tuple or set, every time one is met anew; `u64::MAX` for one
 /// that holds itself. What lies behind other objects does not count: those may well refer to each other.
 fn expanded(graph: &Graph) -> u64 {
-    /// What is known of a node: nothing, that it is being counted, its steps.
-    #[derive(Clone, Copy)]
-    enum State {
-        New,
-        Open,
-        Steps(u64),
-    }
-    let mut states = vec![State::New; graph.len()];
-    let state = |states: &[State], id: NodeId| states.get(id.index()).copied().unwrap_or(State::Steps(1));
-    let set = |states: &mut [State], id: NodeId, state| {
-        if let Some(known) = states.get_mut(id.index()) {
-            *known = state;
+    // what is known of a node: nothing, that it is being counted, or its steps
+    const NEW: u64 = 0;
+    const OPEN: u64 = u64::MAX;
+    let mut known = vec![NEW; graph.len()];
+    let of = |known: &[u64], id: NodeId| known.get(id.index()).copied().unwrap_or(1);
+    let set = |known: &mut [u64], id: NodeId, steps| {
+        if let Some(known) = known.get_mut(id.index()) {
+            *known = steps;
         }
     };
     let mut most = 0;
     let mut stack = Vec::new();
     for start in graph.ids() {
         // what was counted on the way, and most others hold nothing
-        if !matches!(state(&states, start), State::New) || !holds(graph, start) {
+        if of(&known, start) != NEW || !holds(graph, start) {
             continue;
         }
         stack.push(start);
         while let Some(id) = stack.last().copied() {
-            let inside = contained(graph, id);
-            match state(&states, id) {
-                State::New if inside.is_some() => {
-                    set(&mut states, id, State::Open);
-                    for child in inside.into_iter().flatten() {
-                        match state(&states, child) {
-                            State::New if holds(graph, child) => stack.push(child),
-                            State::New => {}
-                            State::Open => return u64::MAX,
-                            State::Steps(_) => {}
+            match of(&known, id) {
+                NEW => {
+                    set(&mut known, id, OPEN);
+                    for child in contained(graph, id) {
+                        match of(&known, child) {
+                            NEW if holds(graph, child) => stack.push(child),
+                            OPEN => return u64::MAX,
+                            _ => {}
                         }
                     }
                     continue;
                 }
-                State::Open => {
-                    let steps = inside.into_iter().flatten().fold(1_u64, |sum, child| match state(&states, child) {
-                        State::Steps(steps) => sum.saturating_add(steps),
-                        _ => sum.saturating_add(1),
+                OPEN => {
+                    let steps = contained(graph, id).fold(1_u64, |sum, child| match of(&known, child) {
+                        NEW | OPEN => sum.saturating_add(1),
+                        steps => sum.saturating_add(steps),
                     });
                     // less than what stands for a container in itself
                     let steps = steps.min(u64::MAX - 1);
                     most = most.max(steps);
-                    set(&mut states, id, State::Steps(steps));
+                    set(&mut known, id, steps);
                 }
-                State::New => {
-                    set(&mut states, id, State::Steps(1));
-                }
-                State::Steps(_) => {}
+                _ => {}
             }
             stack.pop();
         }
@@ -119,11 +110,12 @@ fn holds(graph: &Graph, id: NodeId) -> bool {
 }
 
 /// What a list, dict, tuple or set holds; nothing for everything else.
-fn contained(graph: &Graph, id: NodeId) -> Option<Box<dyn Iterator<Item = NodeId> + '_>> {
-    Some(match graph.node(id) {
-        Node::List(items) | Node::Set(items) => Box::new(items.iter().copied()),
-        Node::Tuple(items) | Node::FrozenSet(items) => Box::new(graph.children(*items).iter().copied()),
-        Node::Dict(entries) => Box::new(entries.iter().flat_map(|entry| [entry.key, entry.value])),
-        _ => return None,
-    })
+fn contained(graph: &Graph, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+    let (items, entries): (&[NodeId], &[Pair]) = match graph.node(id) {
+        Node::List(items) | Node::Set(items) => (items, &[]),
+        Node::Tuple(items) | Node::FrozenSet(items) => (graph.children(*items), &[]),
+        Node::Dict(entries) => (&[], entries),
+        _ => (&[], &[]),
+    };
+    items.iter().copied().chain(entries.iter().flat_map(|entry| [entry.key, entry.value]))
 }

@@ -64,17 +64,19 @@ impl Replay<'_> {
 
     /// Integers in a sequence, where a bool may stand for one but in the first place.
     pub(super) fn integers_in(&self, items: &[Id], what: &str) -> Result<Option<Vec<i64>>, String> {
-        let whole = what;
-        let what = format!("an element of the {what}");
-        let numbers = items.iter().map(|item| self.value(*item));
-        if numbers.clone().any(|value| matches!(value, Value::Int(Some(..0)))) && whole == "size" {
+        let mut numbers = items.iter().map(|item| self.value(*item));
+        if what == "size" && numbers.any(|value| matches!(value, Value::Int(Some(..0)))) {
             return Err("a negative size".into());
         }
-        let mut known = Some(Vec::new());
+        let mut known = Some(Vec::with_capacity(items.len()));
         for (index, item) in items.iter().enumerate() {
             let number = match self.value(*item) {
                 Value::Bool(value) if index > 0 => Some(i64::from(*value)),
-                _ => self.integer(*item, &what)?,
+                // the words are put together only where they are needed
+                _ => match self.integer(*item, what) {
+                    Ok(number) => number,
+                    Err(_) => self.integer(*item, &format!("an element of the {what}"))?,
+                },
             };
             known = known.zip(number).map(|(mut known, number)| {
                 known.push(number);

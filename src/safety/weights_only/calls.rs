@@ -9,8 +9,7 @@
 use super::arguments::{Made, wrong};
 use super::replay::Replay;
 use super::tables::Kind;
-use super::tensors::tensor;
-use super::value::{Id, Mapping, OtherStorage, Value};
+use super::value::{Id, Mapping, OtherStorage, Value, tensor};
 
 impl Replay<'_> {
     /// `REDUCE`: `callable(*args)`.

@@ -7,8 +7,7 @@
 use super::arguments::{Checked, Made, dtype_of, wrong};
 use super::replay::Replay;
 use super::tables::{Kind, TABLES};
-use super::tensors::tensor;
-use super::value::{Id, OtherStorage, Tensor, Value};
+use super::value::{Id, OtherStorage, Tensor, Value, tensor};
 use crate::dtype::{Class, DType};
 
 /// Dimensions that nested sequences may make (`MAX_DIMS`).

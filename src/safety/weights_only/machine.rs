@@ -109,7 +109,7 @@ impl Machine<'_, '_, '_> {
     }
 
     fn push(&mut self, value: Value) {
-        let id = self.replay.add(value);
+        let id = self.replay.add_shared(value);
         self.stack.push(id);
     }
 
@@ -417,7 +417,7 @@ impl Machine<'_, '_, '_> {
     fn append(&mut self, items: &[Id]) -> Step {
         let target = self.top()?;
         self.replay.items += items.len() as u64;
-        match self.replay.values.get_mut(target) {
+        match self.replay.value_mut(target) {
             Some(Value::List(list)) => list.extend_from_slice(items),
             Some(Value::Unknown) | None => {}
             Some(other) => {
@@ -446,7 +446,7 @@ impl Machine<'_, '_, '_> {
         if !rest.is_empty() {
             return self.stop("a key without a value");
         }
-        if let Some(Value::Dict(_, entries)) = self.replay.values.get_mut(target) {
+        if let Some(Value::Dict(_, entries)) = self.replay.value_mut(target) {
             entries.extend(pairs.iter().map(|[key, value]| (*key, *value)));
         }
         Ok(())

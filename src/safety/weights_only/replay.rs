@@ -10,9 +10,13 @@ use super::value::{Id, Value};
 
 /// Reasons that are told; a hostile pickle has as many as it likes.
 const MAX_REASONS: usize = 100;
+/// Integers up to this one are held once.
+const MAX_SHARED_INT: i64 = 1023;
 /// One replay: pickles read one after the other with the same storages.
 pub(super) struct Replay<'a> {
     pub values: Vec<Value>,
+    /// Where those are that are held once.
+    shared: Vec<Option<Id>>,
     pub storages: Storages<'a>,
     reasons: Vec<Reason>,
     told: HashSet<(&'static str, String)>,
@@ -37,6 +41,7 @@ impl<'a> Replay<'a> {
     pub(crate) fn new(storages: Storages<'a>, max_objects: u64) -> Self {
         Replay {
             values: vec![Value::None, Value::Unknown],
+            shared: Vec::new(),
             storages,
             reasons: Vec::new(),
             told: HashSet::new(),
@@ -54,12 +59,40 @@ impl<'a> Replay<'a> {
     pub(crate) const UNKNOWN: Id = 1;
 
     pub(crate) fn value(&self, id: Id) -> &Value {
-        self.values.get(id).unwrap_or(&Value::Unknown)
+        self.values.get(id as usize).unwrap_or(&Value::Unknown)
+    }
+
+    pub(crate) fn value_mut(&mut self, id: Id) -> Option<&mut Value> {
+        self.values.get_mut(id as usize)
     }
 
     pub(crate) fn add(&mut self, value: Value) -> Id {
+        // nobody has the memory for 4 billion
+        let id = Id::try_from(self.values.len()).unwrap_or(Self::UNKNOWN);
         self.values.push(value);
-        self.values.len() - 1
+        id
+    }
+
+    /// The same, but what is plain and cannot change is held once: sizes, strides, flags. It counts as often as it is made.
+    pub(crate) fn add_shared(&mut self, value: Value) -> Id {
+        let place = match &value {
+            Value::Bool(flag) => usize::from(*flag),
+            Value::Tuple(items) if items.is_empty() => 2,
+            Value::Int(Some(number @ 0..=MAX_SHARED_INT)) => 3 + usize::try_from(*number).unwrap_or(0),
+            _ => return self.add(value),
+        };
+        if place >= self.shared.len() {
+            self.shared.resize(place + 1, None);
+        }
+        if let Some(id) = self.shared.get(place).copied().flatten() {
+            self.items += 1;
+            return id;
+        }
+        let id = self.add(value);
+        if let Some(shared) = self.shared.get_mut(place) {
+            *shared = Some(id);
+        }
+        id
     }
 
     /// Notes why torch would refuse, once.

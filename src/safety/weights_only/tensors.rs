@@ -1,17 +1,11 @@
 //! The tensors that `torch._utils._rebuild_*` and `Parameter` make, and where torch would raise instead.
 
-use std::rc::Rc;
-
 use super::arguments::{Checked, Made, dtype_of, wrong};
 use super::replay::Replay;
 use super::storages::tensor_bytes;
 use super::tables::Kind;
-use super::value::{Id, Mapping, Tensor, Value};
+use super::value::{Id, Mapping, Tensor, Value, tensor};
 use crate::dtype::{Class, DType};
-
-pub(super) fn tensor(tensor: Tensor) -> Value {
-    Value::Tensor(Rc::new(tensor))
-}
 
 fn same_length(sizes: &Option<Vec<i64>>, strides: &Option<Vec<i64>>) -> Checked {
     match (sizes, strides) {

@@ -6,7 +6,7 @@ use super::tables::Kind;
 use crate::dtype::{Class, DType};
 
 /// A value's place among all of one replay.
-pub(super) type Id = usize;
+pub(super) type Id = u32;
 
 /// One value.
 #[derive(Debug, Clone)]
@@ -112,6 +112,11 @@ impl Text {
     pub(crate) fn is(&self, wanted: &str) -> bool {
         self.content.as_deref() == Some(wanted.as_bytes())
     }
+}
+
+/// What a call that makes a tensor gives.
+pub(super) fn tensor(tensor: Tensor) -> Value {
+    Value::Tensor(Rc::new(tensor))
 }
 
 impl Value {
