@@ -35,6 +35,7 @@ complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "convert" -d 'Convert betw
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "merge" -d 'Merge checkpoints into one: under a key each, or the parts of a state dict'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "average" -d 'Average the weights of checkpoints: mean, weighted mean, moving average'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "diff" -d 'Compare two checkpoints: what changed, where, by how much'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "digest" -d 'Print a digest of the weights that is the same in every format, like sha256sum; verify lists of them'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "extract" -d 'Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "check" -d 'Check that a file is safe to load and intact: globals, weights_only, checksums, bounds'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
@@ -272,6 +273,30 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l load -d 'Report what 
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s c -l check -d 'Verify the digests in lists, as `sha256sum -c` does; `-` is standard input. Give the same --all, --root, --include and --exclude as when the list was made' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l files-from -d 'Read more INPUTs from a file, one per line; `-` is standard input' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l shard -d 'Take only every N-th file, from the I-th on (1/N to N/N), in the order of their paths: N jobs that see the same files take each once' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l include -d 'Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-objects -d 'Maximum objects a compressed pickle may create beyond what its size accounts for' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-depth -d 'Maximum nesting depth of objects' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-entries -d 'Maximum tensors and values to list' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l strict -d 'With --check, exit with status 2 if a line is no line of a list'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l ignore-missing -d 'With --check, pass over files that are not there'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l all -d 'Take in every tensor and value, not the weights alone'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s R -l recursive -d 'Take every checkpoint under each directory, and in each archive'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s 0 -l null -d 'Names in LIST end with a NUL, as `find -print0` writes them'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s q -l quiet -d 'Suppress notes and progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s o -l output -d 'Where to write: FILE.npy .npz .json .csv .bin .png .safetensors .pt, a directory, or `-`' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l to -d 'Output format (default: from OUTPUT\'s extension); for a directory, the format of each file' -r -f -a "npy\t'One array of numpy\'s'
 npz\t'Arrays by name, for numpy'

@@ -25,7 +25,7 @@ use crate::limits::Limits;
 use crate::message::{Message, Setting};
 use crate::operations::Input;
 use crate::operations::destination::Sink;
-use crate::operations::select::{self, Asked, Filter, Select, find_weights};
+use crate::operations::select::{self, Asked, Filter, Resolved, Select, choose, find_weights};
 use crate::pickle::{Census, NodeId};
 use crate::progress::Progress;
 use crate::report::convert::{Conversion, LeftOut, Overflowed};
@@ -254,21 +254,9 @@ impl Job<'_> {
     /// Resolves what was asked for among the names below `root`; where that is the weights, which nobody named, among all
     /// names of the file too.
     fn choose(&mut self, checkpoint: &Checkpoint, root: &Root) -> Result<()> {
-        let asked = self.asked();
-        if asked.is_empty() {
-            return Ok(());
-        }
-        let entries = checkpoint.names(root)?.entries;
-        let mut listed = vec![Listed::of(&entries)];
-        let mut resolved = asked.resolve(&listed)?;
-        let whole;
-        if resolved.missing().next().is_some() && self.options.select.root.is_none() && !root.path.is_empty() {
-            whole = checkpoint.names(&checkpoint.top())?.entries;
-            listed.push(Listed::of(&whole));
-            resolved.look_further(listed.get(1..).unwrap_or_default())?;
-        }
-        resolved.missing_is_an_error(&listed)?;
-        self.filter = resolved.filter()?.below(root);
+        let is_named = self.options.select.root.is_some();
+        let is_there = &mut |resolved: &Resolved<'_>, files: &[Listed<'_>]| resolved.missing_is_an_error(files);
+        self.filter = choose(self.asked(), checkpoint, root, is_named, is_there)?;
         Ok(())
     }
 

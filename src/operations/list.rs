@@ -22,6 +22,7 @@ use crate::report::ls::Listing;
 use crate::safety::glance::dangerous;
 
 pub(crate) use archive::list_archive;
+pub(in crate::operations) use data::distinct;
 
 /// What is listed: everything, without reading the data, unless something is set.
 #[derive(Debug, Clone)]
