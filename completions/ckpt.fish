@@ -44,6 +44,8 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l depth -d 'Fold what lie
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l sort -d 'Sort order' -r -f -a "name\t'Byte order of the names'
 size\t'Largest tensors first'
 file\t'File order'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l files-from -d 'Read more INPUTs from a file, one per line; `-` is standard input' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l shard -d 'Take only the I-th of every N files (1/N to N/N), in the order of their paths, files named like checkpoints first: N jobs that see the same files take each file once' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l include -d 'Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
@@ -65,6 +67,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s r -l reverse -d 'Revers
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l stats -d 'Read the data: min, max, mean, std, zeros, NaN, Inf'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l hash -d 'Read the data: sha256 of each tensor\'s elements (contiguous, little-endian)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s R -l recursive -d 'List every checkpoint under each directory, and in each archive'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s 0 -l null -d 'Names in LIST end with a NUL, as `find -print0` writes them'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -275,7 +278,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s q -l quiet -d 'Suppre
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s c -l check -d 'Verify the digests in lists, as `sha256sum -c` does; `-` is standard input. Give the same --all, --root, --include and --exclude as when the list was made' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l files-from -d 'Read more INPUTs from a file, one per line; `-` is standard input' -r -F
-complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l shard -d 'Take only every N-th file, from the I-th on (1/N to N/N), in the order of their paths: N jobs that see the same files take each once' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l shard -d 'Take only the I-th of every N files (1/N to N/N), in the order of their paths, files named like checkpoints first: N jobs that see the same files take each file once' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l include -d 'Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
@@ -334,6 +337,8 @@ warning\t'Unusual: have a look'
 error\t'Something is broken or missing'
 danger\t'Loading it would run code, or do what only an attack needs'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l require -d 'Report as an error what this asks for and a file is not' -r -f -a "weights-only\t'torch.load(weights_only=True) opens it'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l files-from -d 'Read more INPUTs from a file, one per line; `-` is standard input' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l shard -d 'Take only the I-th of every N files (1/N to N/N), in the order of their paths, files named like checkpoints first: N jobs that see the same files take each file once' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l allow -d 'Treat matching unknown globals as known (`*` also matches dots), and a dangerous one if this is its exact name; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l allow-from -d 'Read such globs from a file, one per line (`#` starts a comment); they need not match anything' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l write-allow -d 'Write the unknown globals of all inputs to FILE, to review and use with --allow-from; never dangerous ones' -r -F
@@ -351,6 +356,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'C
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l numerics -d 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s v -l verbose -d 'With --recursive, name the files that were left aside'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l no-data -d 'Read no tensor data: no checksums'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s 0 -l null -d 'Names in LIST end with a NUL, as `find -print0` writes them'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l force -d 'Overwrite the file of --write-allow'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s q -l quiet -d 'Suppress notes and progress on standard error'

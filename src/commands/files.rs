@@ -20,8 +20,8 @@ pub(crate) struct FilesArgs {
     /// Names in LIST end with a NUL, as `find -print0` writes them
     #[arg(short = '0', long, requires = "files_from")]
     pub null: bool,
-    /// Take only every N-th file, from the I-th on (1/N to N/N), in the order of their paths: N jobs that see the same files
-    /// take each once
+    /// Take only the I-th of every N files (1/N to N/N), in the order of their paths, files named like checkpoints first: N
+    /// jobs that see the same files take each file once
     #[arg(long, value_name = "I/N", value_parser = str::parse::<Shard>)]
     pub shard: Option<Shard>,
 }

@@ -1,8 +1,8 @@
 //! Which files a job is about: inputs, lists of inputs, what lies below directories, and the part of all of them that falls
 //! to one job of several.
 //!
-//! A part is every N-th of the files in the order of their paths, each file once: jobs that see the same files share them
-//! out without a word between them.
+//! A part is every N-th of the files, each once, in the order of their paths, those that are called like checkpoints first:
+//! jobs that see the same files share them out without a word between them.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::layout::{Below, BelowKind, below};
+use crate::layout::{Below, BelowKind, below, is_called_a_checkpoint};
 use crate::limits::Limits;
 use crate::message::Setting;
 
@@ -76,12 +76,14 @@ pub fn gather(inputs: &[PathBuf], recursive: bool, shard: Option<Shard>, limits:
     };
     let mut groups: Vec<Group> = inputs.iter().map(group).collect();
     let Some(shard) = shard else { return groups };
-    let mut all: Vec<PathBuf> = groups.iter().flat_map(|group| &group.found).map(|found| found.path.clone()).collect();
+    // what lies beside checkpoints costs nothing: it must not bring all of them to one job
+    let is_other = |path: &PathBuf| !is_called_a_checkpoint(path) && !path.is_dir();
+    let found = groups.iter().flat_map(|group| &group.found);
+    let mut all: Vec<(bool, PathBuf)> = found.map(|found| (is_other(&found.path), found.path.clone())).collect();
     all.sort();
     all.dedup();
-    let mut places = 0..;
-    all.retain(|_| places.next().is_some_and(|place| shard.takes(place)));
-    let mut ours: HashSet<PathBuf> = all.into_iter().collect();
+    let ours = all.into_iter().enumerate().filter(|(place, _)| shard.takes(*place));
+    let mut ours: HashSet<PathBuf> = ours.map(|(_, (_, path))| path).collect();
     for group in &mut groups {
         group.found.retain(|found| ours.remove(&found.path));
     }

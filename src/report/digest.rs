@@ -1,5 +1,5 @@
 //! The digest of a file, as `sha256sum` shows one: the JSON schema `ckpt.digest/1`. The lines of lists are
-//! [`line`](self::line)'s affair.
+//! [`line`]'s affair.
 
 pub(crate) mod line;
 

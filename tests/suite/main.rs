@@ -34,6 +34,7 @@ mod hostile;
 mod in_memory;
 mod in_place;
 mod inputs;
+mod jobs;
 mod layout;
 mod library;
 mod ls;
