@@ -229,7 +229,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__convert)
-            opts="-o -q -h --output --to --state-dict --safe --drop --dtype --device --compact --shared --set-metadata --save-values --max-shard-size --force --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --output --to --state-dict --safe --drop --dtype --device --compact --shared --set-metadata --save-values --max-shard-size --shard --index-only --expect-digest --force --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -272,6 +272,14 @@ _ckpt() {
                     return 0
                     ;;
                 --max-shard-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --shard)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --expect-digest)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

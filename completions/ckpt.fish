@@ -172,6 +172,8 @@ error\t'Refuse'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l set-metadata -d 'Add an entry to __metadata__ or replace one (safetensors); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l save-values -d 'Write the values that a weights-only format leaves out to a JSON file' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-shard-size -d 'Write shards of at most SIZE bytes (5GB, 500MB, 2GiB) and an index into the directory OUTPUT' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l shard -d 'Write only the I-th of every N shards (1/N to N/N), as one of N jobs that may run at the same time, in any order and on any machine; --index-only completes OUTPUT. With --force an index that is there goes' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l expect-digest -d 'Write nothing unless this is the digest of INPUT\'s weights, as `ckpt digest` prints it with the same --root, --include and --exclude' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l include -d 'Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
@@ -188,6 +190,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l safe -d 'Keep the whole object and make it open with torch.load(weights_only=True): objects of other classes become the dicts, lists, numbers or strings that they hold (torch formats)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l compact -d 'Write only the parts of storages that tensors use (torch formats)'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l index-only -d 'Write only the index, last: every shard must be there with the size, the header and a sample of the elements that INPUT and these options give'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s q -l quiet -d 'Suppress notes and progress on standard error'

@@ -285,3 +285,41 @@ fn odd_names_of_files_come_back_from_a_list() {
     assert!(verified.lines().iter().all(|line| line.ends_with(": OK")), "{}", verified.text());
     assert_eq!(verified.lines().len(), names.len());
 }
+
+#[test]
+fn convert_writes_nothing_of_other_weights() {
+    let dir = Dir::new();
+    let out = dir.path("out.safetensors");
+    let convert = |input: &str, more: &[&str]| args(&[&["convert", input, &out], more].concat());
+    let (plain, upper) = (wanted("state.pt"), wanted("state.pt").to_uppercase());
+    let other = convert("digest/one_bit.pt", &["--expect-digest", &plain]).exits(2);
+    let said = format!("the digest of its weights is {}, not {plain}", wanted("one_bit.pt"));
+    assert!(other.stderr.contains(&said) && other.stderr.contains("(--expect-digest)"), "{}", other.stderr);
+    assert!(dir.is_empty());
+    for input in ["digest/state.pt", "digest/checkpoint.tar", "digest/module.pth", "digest/dcp"] {
+        convert(input, &["--expect-digest", &upper, "--force"]).exits(0);
+        assert_eq!(one(&out), plain);
+    }
+    convert("digest/tied.safetensors", &["--expect-digest", &wanted("tied.pt"), "--force"]).exits(0);
+    let to_torch = dir.path("whole.pt");
+    let whole = ["convert", "digest/checkpoint.tar", &to_torch, "--expect-digest", &plain];
+    args(&whole).exits(0);
+    // of the same selection
+    let head = args(&["digest", "-q", "--include", "head", "digest/state.pt"]).exits(0).text()[..64].to_owned();
+    convert("digest/state.pt", &["--include", "head", "--expect-digest", &head, "--force"]).exits(0);
+    convert("digest/state.pt", &["--include", "head", "--expect-digest", &plain, "--force"]).exits(2);
+    // what is damaged has none
+    let bytes = fs::read(testdata("digest/state.pt")).unwrap();
+    let mut damaged = bytes.clone();
+    let place = (bytes.len() / 2..bytes.len()).find(|at| [0x3e, 0x3f, 0xbe].contains(&bytes[*at])).unwrap();
+    damaged[place] ^= 1;
+    let bad = dir.path("bad.pt");
+    fs::write(&bad, damaged).unwrap();
+    let refused = convert(&bad, &["--expect-digest", &plain, "--force"]).exits(2);
+    assert!(refused.stderr.contains("checksum does not match"), "{}", refused.stderr);
+    for bad in ["", "xyz", &plain[1..], &format!("{}g", &plain[1..])] {
+        assert!(
+            convert("digest/state.pt", &["--expect-digest", bad]).exits(2).stderr.contains("64 hexadecimal digits")
+        );
+    }
+}

@@ -122,3 +122,255 @@ fn lists_of_files() {
     here(&dir, &["digest", "--files-from", "LIST"]).exits(2);
     here(&dir, &["check", "--files-from", "LIST"]).exits(2);
 }
+
+/// What lies in a folder, with its bytes.
+fn contents(dir: &str) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let mut all: Vec<_> =
+        entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect();
+    all.sort();
+    all
+}
+
+fn convert<'a>(input: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["convert", input, out, "--max-shard-size", "120"], more].concat()
+}
+
+/// Numbers that look random and are the same in every run.
+fn shuffled(count: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (1..=count).collect();
+    let mut state = seed.wrapping_mul(2) + 1;
+    for at in (1..count).rev() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        order.swap(at, (state >> 33) as usize % (at + 1));
+    }
+    order
+}
+
+#[test]
+fn jobs_in_any_order_and_at_the_same_time_write_what_one_run_writes() {
+    let inputs: &[(&str, &[&str])] = &[
+        ("digest/state.pt", &["--to", "safetensors"]),
+        ("digest/state.pt", &["--to", "torch"]),
+        ("digest/checkpoint.tar", &["--to", "safetensors", "--dtype", "bf16", "--set-metadata", "a=b"]),
+        ("digest/strided.pt", &["--to", "torch", "--dtype", "half"]),
+        ("digest/dcp", &["--to", "torch"]),
+        ("digest/module.pth", &["--to", "safetensors"]),
+        ("digest/tied.pt", &["--to", "safetensors", "--shared", "drop"]),
+        ("digest/tied.pt", &["--to", "torch"]),
+        ("digest/state.npz", &["--to", "torch"]),
+        ("digest/shards", &["--to", "safetensors"]),
+        ("digest/state.pt.gz", &["--to", "safetensors", "--include", "conv"]),
+        ("average/equal.pt", &["--to", "torch", "--compact"]),
+    ];
+    let mut rounds = 0;
+    for (number, (input, options)) in inputs.iter().enumerate() {
+        let dir = Dir::new();
+        let (one, many) = (dir.path("one"), dir.path("many"));
+        run_with(ckpt().args(convert(input, &one, options)), b"").exits(0);
+        let wanted = contents(&one);
+        for round in 0..2 {
+            let jobs = [8, 3, 2, 1][(number + round) % 4];
+            let _ = fs::remove_dir_all(&many);
+            // several at the same time
+            for group in shuffled(jobs, (number * 2 + round) as u64).chunks(4) {
+                std::thread::scope(|scope| {
+                    for job in group {
+                        let (many, options) = (&many, &options);
+                        scope.spawn(move || {
+                            let shard = format!("{job}/{jobs}");
+                            let arguments = convert(input, many, &[&options[..], &["--shard", &shard]].concat())
+                                .into_iter()
+                                .map(str::to_owned)
+                                .collect::<Vec<_>>();
+                            run_with(ckpt().args(&arguments), b"").exits(0);
+                        });
+                    }
+                });
+            }
+            assert_eq!(contents(&many).len(), wanted.len() - 1, "all but the index");
+            assert!(ckpt().args(["digest", &many]).output().unwrap().status.code() == Some(2), "no checkpoint yet");
+            run_with(ckpt().args(convert(input, &many, &[&options[..], &["--index-only"]].concat())), b"").exits(0);
+            assert!(contents(&many) == wanted, "{input} {options:?}");
+            rounds += 1;
+        }
+    }
+    assert!(rounds >= 20, "{rounds}");
+}
+
+#[test]
+fn each_job_writes_its_shards_and_says_so() {
+    let dir = Dir::new();
+    let out = dir.path("out");
+    let shard = |shard: &'static str| {
+        let words = convert("digest/state.pt", &out, &["--to", "safetensors", "--shard", shard]);
+        run_with(ckpt().args([&words[..], &["--json"]].concat()), b"")
+    };
+    let second = shard("2/3").exits(0).json();
+    let files: Vec<&str> =
+        second["files"].as_array().unwrap().iter().map(|file| file["file"].as_str().unwrap()).collect();
+    let count = second["shards"].as_u64().unwrap();
+    assert_eq!((&second["shard"], count), (&"2/3".into(), 3));
+    assert_eq!(files, [format!("{out}/model-00002-of-00003.safetensors")]);
+    assert_eq!(contents(&out).len(), 1);
+    let tensors = |run: &Run| run.json()["tensors"].as_u64().unwrap();
+    assert_eq!(
+        tensors(&shard("1/3").exits(0)) + tensors(&shard("3/3").exits(0)) + second["tensors"].as_u64().unwrap(),
+        9
+    );
+    // more jobs than shards: some have nothing to do
+    let idle = shard("8/8").exits(0);
+    assert!(idle.stderr.contains("no shard falls to 8/8: there are 3"), "{}", idle.stderr);
+    assert!(idle.json()["files"].as_array().unwrap().is_empty());
+    // what is there needs --force
+    assert!(shard("2/3").exits(2).stderr.contains("exists already; --force replaces it"));
+    for (words, why) in [
+        ("--shard 0/3 --max-shard-size 1KB", "counted from 1: 1/3 to 3/3"),
+        ("--shard 4/3 --max-shard-size 1KB", "no job 4 of 3"),
+        ("--shard 1/3", "--max-shard-size"),
+        ("--index-only", "--max-shard-size"),
+        ("--shard 1/3 --index-only --max-shard-size 1KB", "--index-only"),
+        ("--shard 1/3 --save-values x.json --max-shard-size 1KB", "--save-values"),
+    ] {
+        let words: Vec<&str> = words.split(' ').collect();
+        let refused =
+            run_with(ckpt().args([&["convert", "digest/state.pt", &out, "--to", "torch"], &words[..]].concat()), b"");
+        assert!(refused.exits(2).stderr.contains(why), "{words:?}");
+    }
+}
+
+#[test]
+fn the_index_comes_last_and_only_over_what_it_names() {
+    for (to, stem, extension) in [("safetensors", "model", "safetensors"), ("torch", "pytorch_model", "bin")] {
+        let dir = Dir::new();
+        let out = dir.path("out");
+        let run = |input: &str, size: &str, more: &[&str]| {
+            run_with(ckpt().args(["convert", input, &out, "--to", to, "--max-shard-size", size]).args(more), b"")
+        };
+        let index = format!("{out}/{stem}.{extension}.index.json");
+        let file = |number: usize| format!("{out}/{stem}-{number:05}-of-00003.{extension}");
+        let refused = |run: Run, why: &str| {
+            let run = run.exits(2);
+            assert!(run.stderr.contains(why), "{to} {why}: {}", run.stderr);
+            assert!(!std::path::Path::new(&index).exists());
+        };
+        let (state, index_only) = ("digest/state.pt", &["--index-only"][..]);
+        // nothing is there
+        refused(run(state, "120", index_only), "3 of 3 shards are not there");
+        for shard in ["1/3", "3/3"] {
+            run(state, "120", &["--shard", shard]).exits(0);
+        }
+        refused(run(state, "120", index_only), &format!("1 of 3 shards is not there: {stem}-00002-of-00003"));
+        // a job of another size
+        run(state, "40", &["--shard", "2/3"]).exits(0);
+        refused(run(state, "120", index_only), "is one of another number");
+        for entry in fs::read_dir(&out).unwrap().map(Result::unwrap) {
+            if !entry.file_name().to_str().unwrap().contains("-of-00003") {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        // jobs of another input: names, shapes, dtypes, elements
+        for other in ["digest/renamed.pt", "digest/reshaped.pt", "digest/exchanged.pt", "digest/one_bit.pt"] {
+            for shard in ["1/3", "2/3", "3/3"] {
+                run(other, "120", &["--shard", shard, "--force"]).exits(0);
+            }
+            refused(run(state, "120", index_only), "is not what this input and these options give");
+        }
+        for shard in ["1/3", "2/3", "3/3"] {
+            run(state, "120", &["--shard", shard, "--force"]).exits(0);
+        }
+        // other options
+        refused(run(state, "120", &["--index-only", "--dtype", "half"]), "");
+        // cut off, too long, and a byte of the header
+        let whole = fs::read(file(2)).unwrap();
+        let mut longer = whole.clone();
+        longer.push(0);
+        let mut other = whole.clone();
+        let at = whole.windows(6).position(|bytes| bytes == b"dtype\"" || bytes == b"_utils").unwrap();
+        other[at] ^= 1;
+        for bytes in [&whole[..whole.len() - 1], &longer, &other, b""] {
+            fs::write(file(2), bytes).unwrap();
+            refused(run(state, "120", index_only), "00002");
+        }
+        fs::write(file(2), &whole).unwrap();
+        let done = run(state, "120", &["--index-only", "--json"]).exits(0);
+        let files = done.json()["files"].clone();
+        assert_eq!((files.as_array().unwrap().len(), &files[0]["file"]), (1, &index.clone().into()));
+        run_with(ckpt().args(["diff", "-q", state, &out]), b"").exits(0);
+
+        // an index makes a directory whole: it is neither replaced nor made untrue without being asked
+        assert!(run(state, "120", index_only).exits(2).stderr.contains("exists already"));
+        fs::remove_file(file(1)).unwrap();
+        assert!(run(state, "120", &["--shard", "1/3"]).exits(2).stderr.contains("index.json: exists already"));
+        assert!(std::path::Path::new(&index).exists() && !std::path::Path::new(&file(1)).exists());
+        run(state, "120", &["--shard", "1/3", "--force"]).exits(0);
+        assert!(
+            !std::path::Path::new(&index).exists(),
+            "another shard is there, and the index goes until all are looked at"
+        );
+        run(state, "120", index_only).exits(0);
+        run(state, "120", &["--index-only", "--force"]).exits(0);
+        run(state, "120", &["--shard", "8/8", "--force"]).exits(0);
+        assert!(std::path::Path::new(&index).exists(), "who writes nothing makes nothing untrue");
+        // values beside the weights go with the index
+        let values = dir.path("values.json");
+        run("digest/values.pt", "120", &["--index-only", "--force", "--save-values", &values]).exits(0);
+        assert!(fs::read_to_string(&values).unwrap().contains("\"epoch\": 3"));
+    }
+}
+
+#[test]
+fn a_job_that_fails_leaves_nothing_half_written() {
+    let dir = Dir::new();
+    let (out, bad) = (dir.path("out"), dir.path("bad.pt"));
+    let run = |words: &[&str]| run_with(ckpt().args(words), b"");
+    run(&convert("digest/state.pt", &out, &["--to", "torch", "--shard", "1/3"])).exits(0);
+    let before = contents(&out);
+    // its storage is cut off
+    let bytes = fs::read(testdata("digest/state.legacy.pth")).unwrap();
+    fs::write(&bad, &bytes[..bytes.len() - 20]).unwrap();
+    run(&convert(&bad, &out, &["--to", "torch", "--shard", "3/3"])).exits(2);
+    assert_eq!(contents(&out), before);
+    // what a kill left goes with the next run to the same shard, and no other's
+    let [left, others] =
+        ["2", "3"].map(|number| format!("{out}/.pytorch_model-0000{number}-of-00003.bin.ckpt-tmp-abcdef"));
+    fs::write(&left, "half").unwrap();
+    fs::write(&others, "half").unwrap();
+    run(&convert("digest/state.pt", &out, &["--to", "torch", "--shard", "2/3"])).exits(0);
+    assert_eq!(std::path::Path::new(&left).exists(), cfg!(not(unix)));
+    assert!(std::path::Path::new(&others).exists());
+}
+
+/// As the README and `examples/` have it.
+#[cfg(unix)]
+#[test]
+fn xargs_runs_jobs_in_parallel() {
+    let dir = tree();
+    let (one, many) = (dir.path("one"), dir.path("many"));
+    run_with(ckpt().args(convert("digest/state.pt", &one, &["--to", "safetensors"])), b"").exits(0);
+    let program = env!("CARGO_BIN_EXE_ckpt");
+    let sh = |script: &str| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-euc", script]).current_dir(testdata("")).env("CKPT", program).env("OUT", &many);
+        run_with(&mut command, b"")
+    };
+    sh("seq 8 | xargs -P 4 -I{} \"$CKPT\" convert --shard {}/8 --max-shard-size 120 digest/state.pt \"$OUT\" --to safetensors
+        \"$CKPT\" convert --index-only --max-shard-size 120 digest/state.pt \"$OUT\" --to safetensors")
+    .exits(0);
+    assert!(contents(&one) == contents(&many));
+    let tree = dir.path("m");
+    let whole = here(&dir, &["digest", "-R", &tree]).exits(0);
+    let mut wanted = whole.lines();
+    wanted.sort_unstable();
+    for script in [
+        "seq 3 | xargs -P 3 -I{} sh -c '\"$CKPT\" digest -q -R --shard {}/3 \"$TREE\" > \"$TREE\"/../list.{}'; cat \"$TREE\"/../list.*",
+        "find \"$TREE\" -type f \\( -name '*.p*' -o -name '*.safetensors' -o -name '*.npz' \\) -print0 | xargs -0 -P 3 -n 2 \"$CKPT\" digest -q",
+    ] {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-euc", script]).env("CKPT", program).env("TREE", &tree);
+        let run = run_with(&mut command, b"").exits(0);
+        let mut lines = run.lines();
+        lines.sort_unstable();
+        assert_eq!(lines, wanted, "{script}");
+    }
+}
