@@ -4,10 +4,12 @@
 //! What is weights is what a conversion to a format for weights takes. How the digest is made of it is
 //! [`data::digest`](crate::data::digest)'s affair.
 
+mod beside;
 mod chosen;
 mod elements;
 mod many;
 
+pub(in crate::operations) use self::beside::Beside;
 pub use self::many::{Told, digest_many};
 
 use std::collections::HashMap;

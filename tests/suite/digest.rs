@@ -323,3 +323,33 @@ fn convert_writes_nothing_of_other_weights() {
         );
     }
 }
+
+#[test]
+fn a_listing_with_hashes_shows_it() {
+    for (file, digest) in expected("weights") {
+        let file = format!("digest/{file}");
+        let json = args(&["ls", "--json", "--hash", &file]).exits(0).json();
+        assert_eq!(json["digest"], digest, "{file}");
+    }
+    let footer = format!("weights digest: {}\n", wanted("state.pt"));
+    let table = args(&["ls", "--hash", "digest/checkpoint.tar"]).exits(0);
+    assert!(table.text().contains(&footer), "{}", table.text());
+    let below = args(&["ls", "--hash", "--root", "model", "digest/checkpoint.tar"]).exits(0);
+    assert!(below.text().contains(&footer), "{}", below.text());
+    for words in [
+        "ls digest/state.pt",
+        "ls --hash --include head digest/state.pt",
+        "ls --hash torch-2.15-py311/multi_model.pt",
+        "ls --hash torch-2.15-py311/sparse.pt",
+    ] {
+        assert!(!run(words).exits(0).text().contains("weights digest"), "{words}");
+    }
+    let bytes = fs::read(testdata("digest/state.pt")).unwrap();
+    let mut damaged = bytes.clone();
+    let place = (bytes.len() / 2..bytes.len()).find(|at| [0x3e, 0x3f, 0xbe].contains(&bytes[*at])).unwrap();
+    damaged[place] ^= 1;
+    let dir = Dir::new();
+    fs::write(dir.path("bad.pt"), damaged).unwrap();
+    let run = args(&["ls", "--hash", &dir.path("bad.pt")]).exits(0);
+    assert!(!run.text().contains("weights digest") && run.stderr.contains("no digest of the weights"), "{}", run.stderr);
+}

@@ -49,7 +49,7 @@ pub(super) fn hashes(
 }
 
 /// Refuses what has a problem, and what has no elements of its own.
-fn has_elements(tensor: &Tensor) -> Result<()> {
+pub(super) fn has_elements(tensor: &Tensor) -> Result<()> {
     let leave_out = |what: String| Err(Error::refused(what).advise(Setting::Exclude.then(" leaves it out")));
     match &tensor.problem {
         Some(problem) => Err(Error::data(problem.clone())),
