@@ -351,5 +351,9 @@ fn a_listing_with_hashes_shows_it() {
     let dir = Dir::new();
     fs::write(dir.path("bad.pt"), damaged).unwrap();
     let run = args(&["ls", "--hash", &dir.path("bad.pt")]).exits(0);
-    assert!(!run.text().contains("weights digest") && run.stderr.contains("no digest of the weights"), "{}", run.stderr);
+    assert!(
+        !run.text().contains("weights digest") && run.stderr.contains("no digest of the weights"),
+        "{}",
+        run.stderr
+    );
 }

@@ -374,3 +374,45 @@ fn xargs_runs_jobs_in_parallel() {
         assert_eq!(lines, wanted, "{script}");
     }
 }
+
+/// A queue that runs the tasks of an array at the same time, last ones first, and what depends on them after them.
+#[cfg(unix)]
+const SBATCH: &str = r#"#!/bin/bash
+set -eu
+for word in "$@"; do
+    case "$word" in
+        --array=1-*) count=${word#--array=1-} ;;
+        --dependency=afterok:*) [ "${word##*:}" = 4711 ] && after=1 ;;
+    esac
+done
+if [ -n "${after:-}" ]; then
+    exec bash -c "${@: -1}"
+fi
+shift 2
+for task in $(seq "$count" -1 1); do
+    SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_COUNT=$count bash "$@" >&2 &
+    tasks="${tasks:-} $!"
+done
+for task in $tasks; do wait "$task"; done
+echo 4711
+"#;
+
+#[cfg(unix)]
+#[test]
+fn an_array_of_slurm_writes_what_one_run_writes() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = Dir::new();
+    let (one, many) = (dir.path("one"), dir.path("ma ny"));
+    run_with(ckpt().args(convert("digest/state.pt", &one, &["--to", "torch"])), b"").exits(0);
+    fs::create_dir(dir.path("bin")).unwrap();
+    let sbatch = dir.path("bin/sbatch");
+    fs::write(&sbatch, SBATCH).unwrap();
+    fs::set_permissions(&sbatch, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", dir.path("bin"), std::env::var("PATH").unwrap());
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/slurm_convert.sh");
+    let mut command = std::process::Command::new("bash");
+    command.arg(script).args(["digest/state.pt", &many, "--max-shard-size", "120", "--to", "torch"]);
+    command.current_dir(testdata("")).env("PATH", path).env("CKPT", env!("CARGO_BIN_EXE_ckpt")).env("JOBS", "5");
+    let run = run_with(&mut command, b"").exits(0);
+    assert!(contents(&one) == contents(&many), "{}", run.stderr);
+}
