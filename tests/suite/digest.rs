@@ -357,3 +357,47 @@ fn a_listing_with_hashes_shows_it() {
         run.stderr
     );
 }
+
+#[test]
+fn every_format_that_is_written_has_the_digest_of_its_input() {
+    let dir = Dir::new();
+    let targets: &[(&str, &[&str])] = &[
+        ("a.safetensors", &[]),
+        ("dropped.safetensors", &["--shared", "drop"]),
+        ("a.npz", &[]),
+        ("whole.pt", &[]),
+        ("state.pt", &["--state-dict"]),
+        ("compact.pt", &["--compact"]),
+        ("safe.pt", &["--safe"]),
+        ("legacy.pth", &["--to", "torch-legacy"]),
+        ("shards", &["--to", "safetensors", "--max-shard-size", "64"]),
+        ("torch_shards", &["--to", "torch", "--max-shard-size", "64"]),
+    ];
+    let inputs = [
+        "checkpoint.tar",
+        "module.pth",
+        "scripted.pt",
+        "tied.pt",
+        "strided.pt",
+        "dcp",
+        "big_endian.npz",
+        "odd.pt",
+        "quantized.pt",
+    ];
+    let mut same = 0;
+    for file in inputs.map(|file| format!("digest/{file}")).into_iter().chain(["diff/numbers_a.pt".to_owned()]) {
+        let digest = one(&file);
+        for (target, options) in targets {
+            let output = dir.path(target);
+            let _ = fs::remove_dir_all(&output);
+            let run = args(&[&["convert", "-q", &file, &output, "--force"], *options].concat());
+            // what a format cannot hold is refused, and `--safe` is not for programs
+            assert!(run.status == 0 || run.status == 2 && !run.stderr.is_empty());
+            if run.status == 0 {
+                assert_eq!(one(&output), digest, "{file} {target}");
+                same += 1;
+            }
+        }
+    }
+    assert!(same > 80, "{same}");
+}
