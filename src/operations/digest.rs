@@ -25,7 +25,7 @@ use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::message::{Message, Setting};
 use crate::operations::Input;
-use crate::operations::open::{Found, open_or_walk};
+use crate::operations::open::{self, Found, open_or_walk};
 use crate::operations::select::{Select, Unmatched, shown};
 use crate::progress::Progress;
 use crate::report::convert::LeftOut;
@@ -59,6 +59,12 @@ impl<'a> Missing<'a> {
     pub fn said(&self) -> Option<Message> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).said()
     }
+}
+
+/// Opens a checkpoint. A member whose bytes are not those that its archive's checksum is of is refused. Errors name it.
+pub fn open(path: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Input> {
+    let layout = open::layout(path, limits, progress).and_then(|layout| layout.is_whole().map(|()| layout));
+    open::open_layout(path, layout.map_err(|e| e.of_input(&path.display().to_string()))?, limits, progress)
 }
 
 /// Opens what `name` stands for, as [`open_or_walk`]. A member whose bytes are not those that its archive's checksum is of
@@ -116,8 +122,10 @@ pub(in crate::operations) fn of_checkpoint(
         digester.add(&Record::Tensor { name, dtype: &dtype, shape: &tensor.shape, sha256: elements });
         bytes = bytes.saturating_add(tensor.bytes().unwrap_or(0));
     }
+    let mut chars = elements::Chars::of(checkpoint);
     for (name, node, item) in &values {
-        let value = checkpoint.objects().listed(*node, *item, usize::MAX);
+        let value = checkpoint.objects().listed(*node, *item, chars.left());
+        chars.take(&value.repr).map_err(|e| e.of_part(shown_name(name)))?;
         let sha256 = hex(&sha256_of(value.repr.as_bytes()));
         digester.add(&Record::Value { name, class: &value.type_name, sha256: &sha256 });
     }

@@ -13,6 +13,34 @@ use crate::progress::Progress;
 use crate::report::ls::shown_name;
 use crate::write::watch::{self, Paced, Watch};
 
+/// Characters of what may be shown in a file of few objects: an object that is in many others is shown in each.
+const FREE_CHARS: u64 = 16 << 20;
+/// Characters that each byte of a graph explains.
+const CHARS_OF_A_BYTE: u64 = 8;
+
+/// How much of a checkpoint's values may be shown to be digested.
+pub(super) struct Chars(usize);
+
+impl Chars {
+    /// Of all values.
+    pub(super) fn of(checkpoint: &Checkpoint) -> Self {
+        let explained = checkpoint.graph.held().saturating_mul(CHARS_OF_A_BYTE);
+        Chars(usize::try_from(explained.saturating_add(FREE_CHARS)).unwrap_or(usize::MAX / 2))
+    }
+
+    pub(super) fn left(&self) -> usize {
+        self.0
+    }
+
+    /// Fails for what had to be cut.
+    pub(super) fn take(&mut self, repr: &str) -> Result<()> {
+        let count = repr.chars().count();
+        self.0 =
+            self.0.checked_sub(count).ok_or_else(|| Error::limit("too long to be shown whole, so it has no digest"))?;
+        Ok(())
+    }
+}
+
 /// The sha256 of each tensor's elements. Fails for the first whose elements are not all there, or not those that were saved.
 pub(super) fn hashes(
     checkpoint: &Checkpoint,
@@ -73,10 +101,15 @@ pub(super) fn dtype(checkpoint: &Checkpoint, tensor: &Tensor, progress: &dyn Pro
     let name = tensor.dtype.as_ref().map_or("unknown", |dtype| dtype.name());
     let Some(quantizer) = &tensor.quantizer else { return Ok(name.to_owned()) };
     let mut said = vec![quantizer.scheme.clone()];
+    let mut chars = Chars::of(checkpoint);
     for argument in &quantizer.arguments {
         let part = checkpoint.tensors.of(checkpoint.objects().unwrap(*argument));
         said.push(match part.and_then(|id| checkpoint.tensor(id)) {
-            None => checkpoint.objects().repr(*argument, usize::MAX),
+            None => {
+                let repr = checkpoint.objects().repr(*argument, chars.left());
+                chars.take(&repr)?;
+                repr
+            }
             Some(part) => {
                 has_elements(part)?;
                 let elements = part.readable(&checkpoint.storages)?;
