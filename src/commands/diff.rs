@@ -1,5 +1,6 @@
 //! `ckpt diff`: did anything change, where, and by how much.
 
+mod git;
 mod proposal;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ for plain floats too. When one file has a format for weights only (safetensors, 
 name, dtype, shape and elements only; a name that the __metadata__ of a safetensors file records as an alias ({alias: kept name}) \
 counts as a tensor there. A module against a mapping is compared by what its state_dict() gives.\n\n\
 With --quiet nothing is printed and the first difference ends the comparison.\n\n\
+As the command of a git diff driver (git config diff.ckpt.command 'ckpt diff', and `*.pth diff=ckpt` in .gitattributes) it \
+takes git's seven arguments, names the files as the repository does, and ends with 0 when they differ.\n\n\
 Examples:\n  ckpt diff before.pth after.pth\n  ckpt diff -q model.pth model.safetensors && echo same\n  \
 ckpt diff --rtol 1e-5 --atol 1e-8 run1.ckpt run2.ckpt\n  ckpt diff --sort change --top 10 base.pth tuned.pth\n  \
 ckpt diff --root-a model_state_dict --strip-prefix module. checkpoint.tar model.pth")]
@@ -36,6 +39,9 @@ pub(crate) struct Args {
     /// The second file; relative differences are relative to its values
     #[arg(value_name = "B")]
     pub b: PathBuf,
+    /// What else git gives to the command of a diff driver
+    #[arg(hide = true, num_args = 0..)]
+    pub git: Vec<PathBuf>,
     /// Compare names, shapes, dtypes and other values only; read no tensor data
     #[arg(long)]
     pub structure: bool,
@@ -110,10 +116,12 @@ impl Args {
 
 /// Compares two checkpoints.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    let (mut a, mut b) = open_both(args)?;
-    let options = args.options();
+    if !args.git.is_empty() {
+        return git::run(args);
+    }
+    let (mut a, mut b) = open_both(&args.a, &args.b, args)?;
     if args.output.quiet {
-        return Ok(match first_difference(&mut a, &mut b, &options)? {
+        return Ok(match first_difference(&mut a, &mut b, &args.options())? {
             Answer::Equal => ExitStatus::Success,
             Answer::Different => ExitStatus::No,
             Answer::Unknown(problems) => {
@@ -122,8 +130,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
             }
         });
     }
+    let diff = compare(&mut a, &mut b, args)?;
+    args.output.print(&diff)?;
+    Ok(status(&diff))
+}
+
+/// The whole comparison, as it is shown.
+fn compare(a: &mut Input, b: &mut Input, args: &Args) -> anyhow::Result<Diff> {
     let bars = Bars::new(false);
-    let mut diff = diff(&mut a, &mut b, &options, &bars)?;
+    let mut diff = diff(a, b, &args.options(), &bars)?;
     drop(bars);
     args.output.notes(&diff.notes);
     diff.problems = std::mem::take(&mut diff.problems).into_iter().map(worded).collect();
@@ -134,8 +149,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     if let Some(found) = &mut diff.strip_prefix {
         found.command = proposal::command(found);
     }
-    args.output.print(&diff)?;
-    Ok(status(&diff))
+    Ok(diff)
 }
 
 fn status(diff: &Diff) -> ExitStatus {
@@ -147,16 +161,16 @@ fn status(diff: &Diff) -> ExitStatus {
 }
 
 /// Opens both, and says what is wrong with each that cannot be opened.
-fn open_both(args: &Args) -> anyhow::Result<(Input, Input)> {
-    if input::is_stdin(&args.a) && input::is_stdin(&args.b) {
+fn open_both(a: &Path, b: &Path, args: &Args) -> anyhow::Result<(Input, Input)> {
+    if input::is_stdin(a) && input::is_stdin(b) {
         bail!("only one of the two can be standard input");
     }
     let limits = args.limits.limits();
     let open = |path: &Path| Ok(input::open(path, &limits, args.output.quiet)?);
-    match (open(&args.a), open(&args.b)) {
+    match (open(a), open(b)) {
         (Ok(a), Ok(b)) => Ok((a, b)),
-        (Err(a), Err(b)) => {
-            args.output.refuse(&args.a, &a)?;
+        (Err(e), Err(b)) => {
+            args.output.refuse(a, &e)?;
             Err(b)
         }
         (Err(e), _) | (_, Err(e)) => Err(e),

@@ -13,7 +13,7 @@ pub mod text;
 
 pub(crate) use decode::most_steps;
 pub use decode::{
-    Decoded, Does, Follows, Inline, NothingInline, Trace, decode, decode_as_either, decode_by_frames, decode_row,
+    Decoded, Does, Follows, Inline, NothingInline, Rest, Trace, decode, decode_as_either, decode_by_frames, decode_row,
     decode_traced,
 };
 pub use encode::{Census, encode};

@@ -20,6 +20,14 @@ fn globals(bytes: &[u8]) -> Vec<String> {
     examined.globals.iter().map(|global| format!("{}{}", global.name, shown(global.used.called))).collect()
 }
 
+/// The codes of what is found; nothing in what is no checkpoint.
+fn codes(bytes: &[u8]) -> Vec<&'static str> {
+    let source: SharedSource = Arc::new(MemorySource::new(bytes.to_vec()));
+    let depth = Depth { data: false, numerics: false };
+    let examined = examine(Path::new("a.pkl"), &source, &Limits::default(), depth);
+    examined.map_or(Vec::new(), |examined| examined.findings.iter().map(|finding| finding.code).collect())
+}
+
 fn frame(len: u64) -> Vec<u8> {
     [&[0x95][..], &len.to_le_bytes()].concat()
 }
@@ -98,6 +106,7 @@ fn names_before_the_break() {
     let found = globals(b"cm\nf\nd(S'id'\niposix\nsystem\n.");
     assert_eq!(found, ["m.f"]);
     assert_eq!(globals(b"(ia\0b\n \ncp\np2\n(tR"), ["a\0b. ()", "p.p2()"]);
+    assert_eq!(globals(b"(ia\0b\n\n.0cposix\nsystem\n)R"), ["a\0b.()"]);
 }
 
 /// The same where a line reaches out of its frame, as C reads it.
@@ -111,9 +120,34 @@ fn names_before_the_break_by_frames() {
 /// torch takes what follows the five pickles of a legacy stream for storages; whoever loads pickle after pickle does not.
 #[test]
 fn a_pickle_behind_a_legacy_stream() {
-    let five = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.\x80\x02].\x80\x02].";
+    let four = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}.\x80\x02].";
+    let five = [&four[..], b"\x80\x02]."].concat();
     assert_eq!(globals(&[&five[..], b"\x80\x02cm\nf\n)R."].concat()), ["m.f()"]);
     assert_eq!(globals(&[&five[..], b"c\0\0\0\0\0\0\0\n\0\0\0\n\x80\xff"].concat()), [""; 0]);
+    // with the memo that one unpickler for all of them has
+    let five = [&four[..], b"\x80\x02]q\x07."].concat();
+    assert_eq!(globals(&[&five[..], b"h\x070cm\nf\n)R."].concat()), ["m.f()"]);
+    assert_eq!(globals(&[&five[..], b"h\x070cm\nf\n\x80\xff"].concat()), [""; 0]);
+}
+
+/// A frame that ends inside of a line, as C reads it from a file, where nothing says that it is a pickle.
+#[test]
+fn a_line_across_a_frame_at_the_beginning() {
+    let inside = b"\x80\x02]q\x01(K\x01I";
+    let stream = [frame(inside.len() as u64 + 1), inside.to_vec(), b"\x853\ncm\nf\n)R.".to_vec()].concat();
+    assert!(globals(&stream).contains(&"m.f()".to_owned()));
+    let later = [b"N)".to_vec(), stream].concat();
+    assert!(globals(&later).contains(&"m.f()".to_owned()));
+    // and one that names nothing, before one that does
+    let first = [frame(3), b"\x8a\x02\x01h\x07.".to_vec()].concat();
+    assert_eq!(globals(&[&first[..], b"cm\nf\n)R."].concat()), ["m.f()"]);
+}
+
+/// A number of copyreg's registry is one byte, which says little; a call of it says that the file is a pickle.
+#[test]
+fn an_extension_at_the_beginning() {
+    assert!(codes(b"\x84\x34\x12\0\0)R").contains(&"global-extension"));
+    assert_eq!(codes(b"\x82\x34").as_slice(), [""; 0]);
 }
 
 /// The same where no PROTO says that it is a pickle.
@@ -142,6 +176,9 @@ fn a_pickle_behind_frames_in_frames() {
 fn a_pickle_in_the_rest_of_a_frame() {
     let stream = [b"\x80\x04".to_vec(), frame(7), b"N.cjunkm\nf\n)R.".to_vec()].concat();
     assert!(globals(&stream).contains(&"m.f()".to_owned()));
+    // Python's drops the rest and keeps the memo
+    let stream = [b"\x80\x04".to_vec(), frame(8), b"Nq\x07.\xff\xff\xff\xffh\x070cm\nf\n)R.".to_vec()].concat();
+    assert!(globals(&stream).contains(&"m.f()".to_owned()));
 }
 
 /// The bytes that say whether something may be a pickle can end inside of a line.
@@ -155,10 +192,7 @@ fn a_long_string_at_the_beginning() {
 fn a_broken_pickle_with_an_extension_behind_another() {
     // the second one reaches it only with the memo of the first
     for bytes in [&b"\x80\x02N.\x82\x01I"[..], b"\x80\x02Nq\x07.\x80\x02h\x07\x82\x01."] {
-        let source: SharedSource = Arc::new(MemorySource::new(bytes.to_vec()));
-        let depth = Depth { data: false, numerics: false };
-        let examined = examine(Path::new("a.pkl"), &source, &Limits::default(), depth).unwrap();
-        assert!(examined.findings.iter().any(|finding| finding.code == "global-extension"), "{bytes:?}");
+        assert!(codes(bytes).contains(&"global-extension"), "{bytes:?}");
     }
 }
 

@@ -33,6 +33,11 @@ const TASKS: &[Task] = &[
         &["cargo test --locked --test suite -- --ignored torch_agrees"],
     ),
     (
+        "git",
+        "ckpt diff as the command of a git diff driver, with the git that is on the PATH",
+        &["cargo test --locked --test suite -- --ignored git_"],
+    ),
+    (
         "bless",
         "write completions, man pages and golden files again",
         &["CKPT_BLESS=1 cargo test --test suite -- generated:: check::shown ls::"],

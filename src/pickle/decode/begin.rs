@@ -84,39 +84,59 @@ pub struct Sharing {
     pub is_needed: bool,
     /// One fetches another object than it would with a memo of its own: `MEMOIZE` counts on from pickle to pickle.
     pub is_other: bool,
+    /// Nodes of the graph before the pickles that are not `wanted`.
+    pub wanted: usize,
+}
+
+/// What an `Unpickler` object does with what is left of a frame behind `STOP`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// There is none: it knows no frames.
+    Unframed,
+    /// The next pickle begins in it (`Modules/_pickle.c`).
+    Kept,
+    /// The next pickle begins behind it (`Lib/pickle.py`).
+    Dropped,
 }
 
 /// Pickles one after the other as one `Unpickler` object loads them: both of Python's keep the memo from `load` to `load`.
-/// Ends where one breaks, or after `most`. `by_frames` as in [`decode_by_frames`].
+/// Ends where one breaks, or after `most`, of which the first are `wanted`.
 pub fn decode_row(
     graph: &mut Graph,
     stream: StreamId,
     max_objects: u64,
     inline: &dyn Inline,
-    most: usize,
-    by_frames: bool,
+    (wanted, most): (usize, usize),
+    rest: Rest,
 ) -> Result<Sharing> {
     let source = graph.stream(stream).cloned().ok_or_else(|| Error::malformed("no such stream"))?;
     let (mut memo, mut sharing, mut at, mut frame_end) = (Memo::default(), Sharing::default(), 0, 0);
-    for _ in 0..most {
+    for number in 0..most {
+        if number == wanted {
+            sharing.wanted = graph.len();
+        }
         if at >= source.len() {
             break;
         }
         let mut trace = NoTrace;
         let mut decoder = Decoder::new(graph, stream, &source, at, max_objects, inline, &mut trace);
-        (decoder.is_either, decoder.is_by_frames) = (true, by_frames);
+        (decoder.is_either, decoder.is_by_frames) = (true, rest == Rest::Kept);
         decoder.reader.stay_in_frame(frame_end);
         (decoder.memo, decoder.own) = (memo, Some(Memo::default()));
         let decoded = decoder.run();
-        frame_end = decoder.reader.frame_end();
+        frame_end = if rest == Rest::Dropped { 0 } else { decoder.reader.frame_end() };
         memo = decoder.memo;
         sharing.is_needed |= decoder.sharing.is_needed;
         sharing.is_other |= decoder.sharing.is_other;
         match decoded {
+            Ok(read) if rest == Rest::Dropped => at = read.read_to.max(read.end),
             Ok(read) => at = read.end,
             Err(e) if e.kind() == crate::error::ErrorKind::Io => return Err(e),
             Err(_) => break,
         }
+    }
+    if sharing.wanted == 0 {
+        sharing.wanted = graph.len();
     }
     Ok(sharing)
 }

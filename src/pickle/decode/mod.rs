@@ -16,7 +16,7 @@ mod stack;
 mod trace;
 
 pub(crate) use self::begin::most_steps;
-pub use self::begin::{Decoded, Sharing, decode, decode_as_either, decode_by_frames, decode_row, decode_traced};
+pub use self::begin::{Decoded, Rest, Sharing, decode, decode_as_either, decode_by_frames, decode_row, decode_traced};
 pub use self::inline::{Follows, Inline, NothingInline};
 use self::memo::Memo;
 use self::stack::Slot;

@@ -13,7 +13,9 @@ use crate::container::npy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::is_called_a_checkpoint;
 use crate::pickle::opcode as op;
-use crate::pickle::{Decoded, Graph, Node, NodeId, NothingInline, decode_as_either, decode_by_frames, decode_row};
+use crate::pickle::{
+    Decoded, Graph, Inline, Node, NodeId, NothingInline, Rest, StreamId, decode_as_either, decode_by_frames, decode_row,
+};
 use crate::safety::finding::{Finding, Severity};
 use crate::safety::globals::{Status, classify};
 use crate::source::{MemorySource, SharedSource, Window, read_vec};
@@ -81,17 +83,31 @@ impl Scanner<'_> {
         if !self.may_begin(place) {
             return Ok(());
         }
-        let mut graph = Graph::new();
-        let stream = graph.add_stream(Arc::clone(source), "");
-        let sharing = decode_row(&mut graph, stream, left, &Joblib, pickles, false)?;
-        self.spend(graph.steps());
-        if graph.oddities().any(|(what, _)| what.starts_with("a frame")) && self.may_begin(place) {
-            // C goes on in what is left of a frame
+        let row = |most| -> Result<_> {
             let mut graph = Graph::new();
             let stream = graph.add_stream(Arc::clone(source), "");
-            decode_row(&mut graph, stream, left, &NothingInline, MAX_PICKLES, true)?;
+            let sharing = decode_row(&mut graph, stream, left, &Joblib, (pickles, most), Rest::Unframed)?;
+            Ok((graph, sharing))
+        };
+        let (mut graph, mut sharing) = row(MAX_PICKLES)?;
+        self.spend(graph.steps());
+        // behind torch's own pickles lie storages: any bytes may name something, few call it
+        let is_needed = sharing.is_needed || sharing.is_other;
+        if is_needed && graph.len() > sharing.wanted && !does_something(&graph, sharing.wanted) {
+            (graph, sharing) = row(pickles)?;
             self.spend(graph.steps());
-            self.aside(|_| true, |scanner| scanner.collect(&graph, place, depth))?;
+        }
+        if graph.oddities().any(|(what, _)| what.starts_with("a frame")) {
+            for rest in [Rest::Kept, Rest::Dropped] {
+                if !self.may_begin(place) {
+                    return Ok(());
+                }
+                let mut graph = Graph::new();
+                let stream = graph.add_stream(Arc::clone(source), "");
+                decode_row(&mut graph, stream, left, &NothingInline, (MAX_PICKLES, MAX_PICKLES), rest)?;
+                self.spend(graph.steps());
+                self.aside(|_| true, |scanner| scanner.collect(&graph, place, depth))?;
+            }
         }
         if sharing.is_needed {
             self.aside(|_| true, |scanner| scanner.collect(&graph, place, depth))
@@ -272,18 +288,19 @@ impl Scanner<'_> {
         if !may_be_pickle(head) || !self.may_begin(place) {
             return Ok(false);
         }
-        let (_, graph, decoded) = self.first_that_names(source, place)?;
+        let (graph, decoded) = self.first_that_names(source, place, decode_as_either)?;
         // no module has such a name, so that Python stops there: a tar whose first member is `c.pt` is no pickle
         let first = graph.ids().find_map(|id| graph.global(id));
         if first.is_some_and(|(module, _)| module.contains('\0')) && matches!(detect(source.as_ref()), Ok(Framing::Tar))
         {
             return Ok(false);
         }
-        let dangerous = |(module, name): (Cow<'_, str>, Cow<'_, str>)| {
-            matches!(classify(&module, &name), Status::Dangerous(_)) && !module.contains(' ')
-        };
-        let calls = graph.ids().any(|id| graph.object(id).is_some());
-        if names(&graph).next().is_some() && (decoded.is_ok() || calls || names(&graph).any(dangerous)) {
+        let mut counts = names_any(&graph) && (decoded.is_ok() || does_something(&graph, 0));
+        if !counts && head.contains(&op::FRAME) && self.may_begin(place) {
+            let (graph, decoded) = self.first_that_names(source, place, decode_by_frames)?;
+            counts = names_any(&graph) && (decoded.is_ok() || does_something(&graph, 0));
+        }
+        if counts {
             // a checkpoint in an archive is what it is called
             if !is_called_a_checkpoint(Path::new(place)) {
                 self.tell(Severity::Warning, "pickle-hidden", "holds a pickle where none belongs", place);
@@ -293,39 +310,49 @@ impl Scanner<'_> {
         Ok(false)
     }
 
-    /// The first pickle in a row that names a global, or the last one, and where it begins.
-    fn first_that_names(&mut self, source: &SharedSource, place: &str) -> Result<(u64, Graph, Result<Decoded>)> {
+    /// The first pickle in a row that names a global, or the last one.
+    fn first_that_names(
+        &mut self,
+        source: &SharedSource,
+        place: &str,
+        decode: Decode,
+    ) -> Result<(Graph, Result<Decoded>)> {
         let mut at = 0;
         loop {
             let mut graph = Graph::new();
             let stream = graph.add_stream(Arc::clone(source), "");
-            let decoded = decode_as_either(&mut graph, stream, at, self.left, &NothingInline);
+            let decoded = decode(&mut graph, stream, at, self.left, &NothingInline);
             self.spend(graph.steps());
             match &decoded {
                 Err(e) if e.kind() == ErrorKind::Io => return Err(e.again()),
                 // the first of many may be a plain number
                 Ok(read) if !names_any(&graph) && read.end < source.len() && self.may_begin(place) => at = read.end,
-                _ => return Ok((at, graph, decoded)),
+                _ => return Ok((graph, decoded)),
             }
         }
     }
 
     /// What a file names before it breaks, of which only what lies behind the break says that it may be a pickle.
     pub(super) fn before_the_break(&mut self, source: &SharedSource, place: &str, depth: usize) -> Result<()> {
-        if !self.may_begin(place) {
-            return Ok(());
+        let mut at = 0;
+        while at < source.len() && self.may_begin(place) {
+            let mut graph = Graph::new();
+            let stream = graph.add_stream(Arc::clone(source), "");
+            let decoded = decode_as_either(&mut graph, stream, at, self.left, &NothingInline);
+            self.spend(graph.steps());
+            if imports(&graph) {
+                let look = |scanner: &mut Self| {
+                    scanner.collect(&graph, place, depth)?;
+                    if graph.is_framed() { scanner.by_frames(source, at, place, depth) } else { Ok(()) }
+                };
+                self.aside(|_| true, look)?;
+            }
+            match decoded {
+                Ok(read) => at = read.end,
+                Err(e) => return only_io(e).map(drop),
+            }
         }
-        let (at, graph, _) = self.first_that_names(source, place)?;
-        if !imports(&graph) {
-            return Ok(());
-        }
-        self.aside(
-            |_| true,
-            |scanner| {
-                scanner.collect(&graph, place, depth)?;
-                if graph.is_framed() { scanner.by_frames(source, at, place, depth) } else { Ok(()) }
-            },
-        )
+        Ok(())
     }
 
     /// One `.npy`: an array of objects is a pickle. What is no header by numpy's rules, or by ours, may be one by the
@@ -356,19 +383,28 @@ fn imports(graph: &Graph) -> bool {
 
 /// The globals of a graph whose names a program could have given.
 fn names(graph: &Graph) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    let is_name = |text: &str| !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace());
-    graph.ids().filter_map(|id| graph.global(id)).filter(move |(module, name)| is_name(module) && is_name(name))
+    graph.ids().filter_map(|id| graph.global(id)).filter(is_name)
+}
+
+fn is_name((module, name): &(Cow<'_, str>, Cow<'_, str>)) -> bool {
+    [module, name].iter().all(|text| !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace()))
 }
 
 /// Whether bytes may begin a pickle that does something: it names a global in what is there, or goes on behind it.
 pub(super) fn may_be_pickle(head: &[u8]) -> bool {
     let source: SharedSource = Arc::new(MemorySource::new(head.to_vec()));
+    may_be_read(&source, decode_as_either) || head.contains(&op::FRAME) && may_be_read(&source, decode_by_frames)
+}
+
+type Decode = fn(&mut Graph, StreamId, u64, u64, &dyn Inline) -> Result<Decoded>;
+
+fn may_be_read(source: &SharedSource, decode: Decode) -> bool {
     let mut at = 0;
     loop {
         let mut graph = Graph::new();
-        let stream = graph.add_stream(Arc::clone(&source), "");
-        match &decode_as_either(&mut graph, stream, at, HEAD_BYTES * 2, &NothingInline) {
-            Err(e) if head.len() as u64 >= HEAD_BYTES && (e.kind() == ErrorKind::Truncated || is_cut_line(head, e)) => {
+        let stream = graph.add_stream(Arc::clone(source), "");
+        match &decode(&mut graph, stream, at, HEAD_BYTES * 2, &NothingInline) {
+            Err(e) if source.len() >= HEAD_BYTES && (e.kind() == ErrorKind::Truncated || is_cut_line(source, e)) => {
                 return true;
             }
             Ok(read) if !names_any(&graph) && read.end < source.len() => at = read.end,
@@ -379,9 +415,9 @@ pub(super) fn may_be_pickle(head: &[u8]) -> bool {
 }
 
 /// Whether the opcode that an error is about takes a line of which only a part is there.
-fn is_cut_line(head: &[u8], e: &Error) -> bool {
-    let opcode = e.offset().and_then(|at| head.get(usize::try_from(at).ok()?..));
-    opcode.and_then(<[u8]>::split_first).is_some_and(|(code, rest)| {
+fn is_cut_line(head: &SharedSource, e: &Error) -> bool {
+    let opcode = e.offset().and_then(|at| read_vec(head.as_ref(), at, head.len().checked_sub(at)?).ok());
+    opcode.as_deref().and_then(<[u8]>::split_first).is_some_and(|(code, rest)| {
         let lines = match *code {
             op::GLOBAL | op::INST => 2,
             op::STRING | op::UNICODE | op::INT | op::LONG | op::FLOAT | op::PERSID | op::GET | op::PUT => 1,
@@ -392,7 +428,21 @@ fn is_cut_line(head: &[u8], e: &Error) -> bool {
 }
 
 fn names_any(graph: &Graph) -> bool {
-    names(graph).next().is_some() || graph.ids().any(|id| computed_global(graph, id))
+    let is_name = |id| match graph.node(id) {
+        // one byte says that much: only a call of it is a name
+        Node::Object(object) => matches!(graph.node(object.callable), Node::Extension(_)),
+        _ => computed_global(graph, id),
+    };
+    names(graph).next().is_some() || graph.ids().any(is_name)
+}
+
+/// Whether a node from number `from` on is a call, or a dangerous global.
+fn does_something(graph: &Graph, from: usize) -> bool {
+    let is_danger = |id| {
+        let name = graph.global(id).filter(is_name);
+        name.is_some_and(|(module, name)| matches!(classify(&module, &name), Status::Dangerous(_)))
+    };
+    graph.ids().skip(from).any(|id| graph.object(id).is_some() || is_danger(id))
 }
 
 fn computed_global(graph: &Graph, id: NodeId) -> bool {
