@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 
 use self::chosen::{Chosen, everything, weights};
 use self::elements::hashes;
-use crate::checkpoint::{Checkpoint, TensorId};
+use crate::checkpoint::{Checkpoint, Item, TensorId};
 use crate::data::digest::{Digester, Record};
 use crate::data::hash::{hex, sha256_of};
 use crate::error::{Error, Result};
@@ -125,7 +125,8 @@ pub(in crate::operations) fn of_checkpoint(
     let mut chars = elements::Chars::of(checkpoint);
     for (name, node, item) in &values {
         let value = checkpoint.objects().listed(*node, *item, chars.left());
-        chars.take(&value.repr).map_err(|e| e.of_part(shown_name(name)))?;
+        let is_whole = *item == Item::Recursion || checkpoint.objects().is_repr_whole(*node, chars.left());
+        chars.take(&value.repr, is_whole).map_err(|e| e.of_part(shown_name(name)))?;
         let sha256 = hex(&sha256_of(value.repr.as_bytes()));
         digester.add(&Record::Value { name, class: &value.type_name, sha256: &sha256 });
     }

@@ -401,3 +401,20 @@ fn every_format_that_is_written_has_the_digest_of_its_input() {
     }
     assert!(same > 80, "{same}");
 }
+
+/// A set of tuples of tuples: each level is in the next twice, so that its repr doubles.
+#[test]
+fn values_that_would_be_endless_have_no_digest() {
+    let nested = |levels: usize| {
+        let mut pickle = b"\x80\x04}X\x01\0\0\0s\x8f(K\x01\x85".to_vec();
+        pickle.extend(b"2\x86".repeat(levels));
+        pickle.extend(b"\x90s.");
+        pickle
+    };
+    for levels in [19, 40] {
+        let run = run_with(ckpt().args(["digest", "--all", "-"]), &nested(levels)).exits(2);
+        assert!(run.text().is_empty() && run.stderr.contains("s: too much to be shown whole"), "{}", run.stderr);
+        run_with(ckpt().args(["ls", "-"]), &nested(levels)).exits(0);
+    }
+    run_with(ckpt().args(["digest", "--all", "-"]), &nested(5)).exits(0);
+}

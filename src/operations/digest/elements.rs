@@ -32,11 +32,10 @@ impl Chars {
         self.0
     }
 
-    /// Fails for what had to be cut.
-    pub(super) fn take(&mut self, repr: &str) -> Result<()> {
-        let count = repr.chars().count();
-        self.0 =
-            self.0.checked_sub(count).ok_or_else(|| Error::limit("too long to be shown whole, so it has no digest"))?;
+    /// Fails for what is not all shown.
+    pub(super) fn take(&mut self, repr: &str, is_whole: bool) -> Result<()> {
+        let left = self.0.checked_sub(repr.chars().count()).filter(|_| is_whole);
+        self.0 = left.ok_or_else(|| Error::limit("too much to be shown whole, so it has no digest"))?;
         Ok(())
     }
 }
@@ -107,7 +106,7 @@ pub(super) fn dtype(checkpoint: &Checkpoint, tensor: &Tensor, progress: &dyn Pro
         said.push(match part.and_then(|id| checkpoint.tensor(id)) {
             None => {
                 let repr = checkpoint.objects().repr(*argument, chars.left());
-                chars.take(&repr)?;
+                chars.take(&repr, checkpoint.objects().is_repr_whole(*argument, chars.left()))?;
                 repr
             }
             Some(part) => {
