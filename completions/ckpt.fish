@@ -35,6 +35,7 @@ complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "convert" -d 'Convert betw
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "merge" -d 'Merge checkpoints into one: under a key each, or the parts of a state dict'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "average" -d 'Average the weights of checkpoints: mean, weighted mean, moving average'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "diff" -d 'Compare two checkpoints: what changed, where, by how much'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "digest" -d 'Print a digest of the weights that is the same in every format, like sha256sum; verify lists of them'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "extract" -d 'Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "check" -d 'Check that a file is safe to load and intact: globals, weights_only, checksums, bounds'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
@@ -43,6 +44,8 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l depth -d 'Fold what lie
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l sort -d 'Sort order' -r -f -a "name\t'Byte order of the names'
 size\t'Largest tensors first'
 file\t'File order'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l files-from -d 'Read more INPUTs from a file, one per line; `-` is standard input' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l shard -d 'Take only the I-th of every N files (1/N to N/N), in the order of their paths, files named like checkpoints first: N jobs that see the same files take each file once' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l include -d 'Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
@@ -64,6 +67,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s r -l reverse -d 'Revers
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l stats -d 'Read the data: min, max, mean, std, zeros, NaN, Inf'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l hash -d 'Read the data: sha256 of each tensor\'s elements (contiguous, little-endian)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s R -l recursive -d 'List every checkpoint under each directory, and in each archive'
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s 0 -l null -d 'Names in LIST end with a NUL, as `find -print0` writes them'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -168,6 +172,8 @@ error\t'Refuse'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l set-metadata -d 'Add an entry to __metadata__ or replace one (safetensors); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l save-values -d 'Write the values that a weights-only format leaves out to a JSON file' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-shard-size -d 'Write shards of at most SIZE bytes (5GB, 500MB, 2GiB) and an index into the directory OUTPUT' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l shard -d 'Write only the I-th of every N shards (1/N to N/N), as one of N jobs that may run at the same time, in any order and on any machine; --index-only completes OUTPUT. With --force an index that is there goes' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l expect-digest -d 'Write nothing unless this is the digest of INPUT\'s weights, as `ckpt digest` prints it with the same --root, --include and --exclude' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l include -d 'Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
@@ -184,6 +190,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l safe -d 'Keep the whole object and make it open with torch.load(weights_only=True): objects of other classes become the dicts, lists, numbers or strings that they hold (torch formats)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l compact -d 'Write only the parts of storages that tensors use (torch formats)'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l index-only -d 'Write only the index, last: every shard must be there with the size, the header and a sample of the elements that INPUT and these options give'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s q -l quiet -d 'Suppress notes and progress on standard error'
@@ -272,6 +279,30 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l load -d 'Report what 
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s c -l check -d 'Verify the digests in lists, as `sha256sum -c` does; `-` is standard input. Give the same --all, --root, --include and --exclude as when the list was made' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l files-from -d 'Read more INPUTs from a file, one per line; `-` is standard input' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l shard -d 'Take only the I-th of every N files (1/N to N/N), in the order of their paths, files named like checkpoints first: N jobs that see the same files take each file once' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l include -d 'Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l exclude -d 'Skip matching names, values as well as tensors; repeatable' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
+always\t'Always'
+never\t'Never'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-objects -d 'Maximum objects a compressed pickle may create beyond what its size accounts for' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-depth -d 'Maximum nesting depth of objects' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-entries -d 'Maximum tensors and values to list' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l strict -d 'With --check, exit with status 2 if a line is no line of a list'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l ignore-missing -d 'With --check, pass over files that are not there'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l all -d 'Take in every tensor and value, not the weights alone'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s R -l recursive -d 'Take every checkpoint under each directory, and in each archive'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s 0 -l null -d 'Names in LIST end with a NUL, as `find -print0` writes them'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l json -d 'Short for --format json'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s q -l quiet -d 'Suppress notes and progress on standard error'
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -s o -l output -d 'Where to write: FILE.npy .npz .json .csv .bin .png .safetensors .pt, a directory, or `-`' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l to -d 'Output format (default: from OUTPUT\'s extension); for a directory, the format of each file' -r -f -a "npy\t'One array of numpy\'s'
 npz\t'Arrays by name, for numpy'
@@ -309,6 +340,8 @@ warning\t'Unusual: have a look'
 error\t'Something is broken or missing'
 danger\t'Loading it would run code, or do what only an attack needs'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l require -d 'Report as an error what this asks for and a file is not' -r -f -a "weights-only\t'torch.load(weights_only=True) opens it'"
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l files-from -d 'Read more INPUTs from a file, one per line; `-` is standard input' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l shard -d 'Take only the I-th of every N files (1/N to N/N), in the order of their paths, files named like checkpoints first: N jobs that see the same files take each file once' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l allow -d 'Treat matching unknown globals as known (`*` also matches dots), and a dangerous one if this is its exact name; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l allow-from -d 'Read such globs from a file, one per line (`#` starts a comment); they need not match anything' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l write-allow -d 'Write the unknown globals of all inputs to FILE, to review and use with --allow-from; never dangerous ones' -r -F
@@ -326,6 +359,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'C
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l numerics -d 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s v -l verbose -d 'With --recursive, name the files that were left aside'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l no-data -d 'Read no tensor data: no checksums'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s 0 -l null -d 'Names in LIST end with a NUL, as `find -print0` writes them'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l force -d 'Overwrite the file of --write-allow'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s q -l quiet -d 'Suppress notes and progress on standard error'

@@ -11,8 +11,8 @@ use clap::builder::StyledStr;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    ExitStatus, average, check, completions, convert, diff, edit, extract, ls, man, merge, output, rename, repair,
-    strip_prefix, wording,
+    ExitStatus, average, check, completions, convert, diff, digest, edit, extract, ls, man, merge, output, rename,
+    repair, strip_prefix, wording,
 };
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Average(average::Args),
     /// Compare two checkpoints: what changed, where, by how much
     Diff(diff::Args),
+    /// Print a digest of the weights that is the same in every format, like sha256sum; verify lists of them
+    Digest(digest::Args),
     /// Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt
     Extract(Box<extract::Args>),
     /// Check that a file is safe to load and intact: globals, weights_only, checksums, bounds
@@ -62,8 +64,8 @@ pub(crate) enum Command {
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done, or the answer is yes
-  1  the answer is no: files differ (diff), problems found (check), nothing to
-     rename (strip-prefix, rename), nothing to repair (repair)
+  1  the answer is no: files differ (diff, digest --check), problems found (check),
+     nothing to rename (strip-prefix, rename), nothing to repair (repair)
   2  error: bad usage, an input that cannot be opened or understood, something
      named that is not there, refused, disk full";
 
@@ -125,6 +127,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
     let (output, input): (_, Option<&Path>) = match &cli.command {
         Command::Ls(args) => (&args.output, None),
         Command::Diff(args) => (&args.output, None),
+        Command::Digest(args) => (&args.output, None),
         Command::Check(args) => (&args.output, None),
         Command::Average(args) => (&args.report, None),
         Command::Merge(args) => (&args.report, None),
@@ -147,6 +150,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
         Command::Average(args) => average::run(args),
         Command::Merge(args) => merge::run(args),
         Command::Diff(args) => diff::run(args),
+        Command::Digest(args) => digest::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Check(args) => check::run(args),
         Command::Completions(args) => completions::run(args, command()),

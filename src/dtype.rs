@@ -78,7 +78,7 @@ known! {
     Bool "bool" 1 Bool "Bool" "b1" "BOOL";
     Complex64 "complex64" 8 Complex "ComplexFloat" "c8" "C64";
     Complex128 "complex128" 16 Complex "ComplexDouble" "c16" "";
-    Complex32 "complex32" 4 Complex "ComplexHalf" "" "";
+    Complex32 "complex32" 4 Complex "" "" "";
     UInt16 "uint16" 2 Unsigned "" "u2" "U16";
     UInt32 "uint32" 4 Unsigned "" "u4" "U32";
     UInt64 "uint64" 8 Unsigned "" "u8" "U64";

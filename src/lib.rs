@@ -1,8 +1,8 @@
 //! `ckpt` is a small compiler for checkpoints: bytes -> containers -> object graph -> named tensors -> report or new
 //! bytes. This library is the whole program but its process boundary; the binary, tests, benches and fuzz targets use it.
 //!
-//! [`open`] opens a checkpoint; an [`Input`] gives its tensors and values by name. [`check`] and [`diff`] are the shortest
-//! ways to two of the subcommands; what all of them do is in [`operations`]. A program that needs no command line leaves out the feature `cli`.
+//! [`open`] opens a checkpoint; an [`Input`] gives its tensors and values by name. [`check`], [`diff`] and [`digest`] are the shortest
+//! ways to three of the subcommands; what all of them do is in [`operations`]. A program that needs no command line leaves out the feature `cli`.
 //!
 //! ```
 //! let checkpoint = ckpt::open("testdata/torch-2.15-py311/cnn_state.pt")?;
@@ -144,6 +144,25 @@ pub fn check(path: impl AsRef<Path>) -> Result<Vec<Check>> {
 pub fn diff(a: impl AsRef<Path>, b: impl AsRef<Path>) -> Result<Diff> {
     let (mut a, mut b) = (open(a)?, open(b)?);
     operations::diff::diff(&mut a, &mut b, &operations::diff::Options::default(), &progress::Silent)
+}
+
+/// The digest of a checkpoint's weights, in hexadecimal: the same in whatever they lie. `ckpt digest --help` defines it, and so
+/// does [`operations::digest`].
+///
+/// ```
+/// let digest = ckpt::digest("testdata/digest/state.safetensors")?;
+/// assert_eq!(digest, ckpt::digest("testdata/digest/dcp")?);
+/// assert_ne!(digest, ckpt::digest("testdata/digest/one_bit.pt")?);
+/// # Ok::<(), ckpt::Error>(())
+/// ```
+///
+/// # Errors
+/// When something of the weights is missing or damaged, or nobody can tell which of several sets they are.
+pub fn digest(path: impl AsRef<Path>) -> Result<String> {
+    let (path, limits, options) = (path.as_ref(), Limits::default(), operations::digest::Options::default());
+    let mut input = operations::digest::open(path, &limits, &progress::Silent)?;
+    let missing = operations::digest::Missing::of(&options.select);
+    Ok(operations::digest::digest(&mut input, &options, &missing, &progress::Silent)?.digest)
 }
 
 /// What the README shows of the library.

@@ -31,6 +31,8 @@ pub enum Setting {
     Ema,
     /// Names to skip.
     Exclude,
+    /// The digest that the weights must have.
+    ExpectDigest,
     /// Replacing files that exist.
     Force,
     /// Giving a tensor another shape.
@@ -39,6 +41,8 @@ pub enum Setting {
     IfPresent,
     /// Names to take.
     Include,
+    /// Writing the index of shards that are there.
+    IndexOnly,
     /// Editing the file itself.
     InPlace,
     /// The report as JSON, which is complete.
@@ -59,6 +63,8 @@ pub enum Setting {
     MaxReadBytes,
     /// The size of a shard.
     MaxShardSize,
+    /// Names in a list that NULs end.
+    Null,
     /// What becomes of a name that several inputs have.
     OnConflict,
     /// Where to write.
@@ -85,6 +91,8 @@ pub enum Setting {
     SetMetadata,
     /// New elements for a tensor.
     SetTensor,
+    /// One of several jobs.
+    Shard,
     /// How tensors that share memory are written.
     Shared,
     /// The part of a tensor to take.
@@ -115,10 +123,12 @@ impl Setting {
             Setting::Dtype => "dtype",
             Setting::Ema => "ema",
             Setting::Exclude => "exclude",
+            Setting::ExpectDigest => "expect_digest",
             Setting::Force => "force",
             Setting::ForceShape => "force_shape",
             Setting::IfPresent => "if_present",
             Setting::Include => "include",
+            Setting::IndexOnly => "index_only",
             Setting::InPlace => "in_place",
             Setting::Json => "json",
             Setting::KeepDamaged => "keep_damaged",
@@ -129,6 +139,7 @@ impl Setting {
             Setting::MaxObjects => "max_objects",
             Setting::MaxReadBytes => "max_read_bytes",
             Setting::MaxShardSize => "max_shard_size",
+            Setting::Null => "null",
             Setting::OnConflict => "on_conflict",
             Setting::Output => "output",
             Setting::Range => "range",
@@ -142,6 +153,7 @@ impl Setting {
             Setting::Scale => "scale",
             Setting::SetMetadata => "set_metadata",
             Setting::SetTensor => "set_tensor",
+            Setting::Shard => "shard",
             Setting::Shared => "shared",
             Setting::Slice => "slice",
             Setting::StateDict => "state_dict",

@@ -52,6 +52,17 @@ impl Checkpoint {
         Ok(aliases)
     }
 
+    /// The aliases that [`restore_aliases`](Self::restore_aliases) would restore.
+    pub(crate) fn aliases(&self) -> Vec<(String, String)> {
+        let metadata = self.metadata();
+        if metadata.is_empty() {
+            return metadata;
+        }
+        let tensors = self.top_tensors();
+        let is_tensor = |name: &str| tensors.contains_key(name);
+        metadata.into_iter().filter(|(key, value)| is_alias(key, value, is_tensor)).collect()
+    }
+
     /// Takes the strings out of the top dict.
     pub(crate) fn take_metadata(&mut self) -> Vec<(String, String)> {
         let metadata = self.metadata();

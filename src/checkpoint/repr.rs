@@ -22,9 +22,16 @@ const MAX_INT_BYTES: u64 = 1800;
 impl Objects<'_> {
     /// Python's `repr` of any object, cut with `...` after so many characters.
     pub fn repr(&self, node: NodeId, max_chars: usize) -> String {
-        let mut repr = Repr { objects: self, out: String::new(), max: max_chars, depth: 0 };
+        let mut repr = Repr { objects: self, out: String::new(), max: max_chars, depth: 0, is_cut: false };
         repr.write(node);
         cut(repr.out, max_chars)
+    }
+
+    /// Whether [`repr`](Self::repr) leaves nothing out: no deep nesting, no long integer, no text behind so many characters.
+    pub(crate) fn is_repr_whole(&self, node: NodeId, max_chars: usize) -> bool {
+        let mut repr = Repr { objects: self, out: String::new(), max: max_chars, depth: 0, is_cut: false };
+        repr.write(node);
+        !repr.is_cut && repr.out.chars().count() <= max_chars
     }
 }
 
@@ -41,6 +48,8 @@ struct Repr<'a, 'b> {
     out: String,
     max: usize,
     depth: usize,
+    /// Something was left out.
+    is_cut: bool,
 }
 
 const MAX_REPR_DEPTH: usize = 20;
@@ -59,6 +68,7 @@ impl Repr<'_, '_> {
             return;
         }
         if self.depth >= MAX_REPR_DEPTH {
+            self.is_cut = true;
             return self.push("...");
         }
         self.depth += 1;
@@ -103,7 +113,10 @@ impl Repr<'_, '_> {
             Node::Extension(code) => self.push(&format!("<extension {code}>")),
             Node::Persistent(_) => self.storage(node),
             Node::Buffer | Node::ReadOnlyBuffer(_) => self.push("<out-of-band buffer>"),
-            Node::Foreign(_) => self.push("..."),
+            Node::Foreign(_) => {
+                self.is_cut = true;
+                self.push("...");
+            }
             Node::Object(_) => self.object(node),
         }
     }
@@ -274,6 +287,7 @@ impl Repr<'_, '_> {
         let graph = self.objects.graph;
         let len = graph.stored_len(id);
         if len > MAX_INT_BYTES {
+            self.is_cut = true;
             return self.push(&format!("<int of {len} bytes>"));
         }
         let raw = graph.raw_text(id).unwrap_or_default();

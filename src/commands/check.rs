@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use self::allowing::AllowArgs;
 use crate::commands::ExitStatus;
+use crate::commands::files::FilesArgs;
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::wording::flag;
@@ -14,6 +15,7 @@ use crate::error::Result;
 use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::operations::check::{Checked, Options, Requirement, Told, check, check_many};
+use crate::operations::files::{Group, gather};
 use crate::report::check::{Blank, Check, Lines};
 use crate::report::figures::counted;
 use crate::safety::allow::Allow;
@@ -25,11 +27,12 @@ use crate::safety::finding::Severity;
 An archive of checkpoints (zip, tar, .nemo, .mar, also compressed) has a report of its own, and one for each checkpoint \
 in it.\n\n\
 Examples:\n  ckpt check download.pth\n  ckpt check -R --fail-on error models/\n  \
+ckpt check -R --shard 3/8 models/   # the third of eight jobs\n  \
 ckpt check --write-allow ours.txt model.pth\n  ckpt check --allow-from ours.txt --allow 'mymodels.*' model.pth\n  \
 ckpt check --json --numerics model.pth | jq .findings")]
 pub(crate) struct Args {
     /// Files, directories of a checkpoint in several files, or members of archives (`ARCHIVE::member`); `-` is standard input
-    #[arg(required = true, value_name = "INPUT")]
+    #[arg(required_unless_present = "files_from", value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     /// Check directories recursively; print one line per file that is, or contains, a checkpoint. What is named like one
     /// (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that cannot be read is an error
@@ -52,6 +55,9 @@ pub(crate) struct Args {
     pub require: Option<Requirement>,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub files: FilesArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub allow: AllowArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -64,24 +70,25 @@ pub(crate) struct Args {
 /// Checks the inputs; one that cannot be opened does not keep the others from being checked.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let limits = args.limits.limits();
-    input::stdin_once(&args.inputs)?;
+    let inputs = args.files.inputs(&args.inputs)?;
     let allow = args.allow.read()?;
     let mut options = Options::default();
     (options.data, options.numerics, options.require) = (!args.no_data, args.numerics, args.require);
     let layout = |name: &Path| input::layout(name, &limits, true);
+    let files = gather(&inputs, args.recursive, args.files.shard, &limits);
     let status = match args.recursive {
-        true => each_file(args, &layout, &options, &allow, &limits)?,
-        false => each_input(args, &|input| check(layout(input), input, &options, &allow, &limits))?,
+        true => each_file(args, &files, &layout, &options, &allow, &limits)?,
+        false => each_input(args, &files, &|input| check(layout(input), input, &options, &allow, &limits))?,
     };
     args.allow.finish(&allow)?;
     Ok(status)
 }
 
 /// Prints a report for each input.
-fn each_input(args: &Args, check: &dyn Fn(&Path) -> Vec<Checked>) -> io::Result<ExitStatus> {
+fn each_input(args: &Args, files: &[Group], check: &dyn Fn(&Path) -> Vec<Checked>) -> io::Result<ExitStatus> {
     let (mut status, mut printed) = (ExitStatus::Success, 0_u64);
-    for input in &args.inputs {
-        for (name, checked) in check(input) {
+    for input in files.iter().flat_map(|group| &group.found) {
+        for (name, checked) in check(&input.path) {
             match checked {
                 Ok(check) => {
                     if printed > 0 && !args.output.wants_json() {
@@ -104,13 +111,14 @@ fn each_input(args: &Args, check: &dyn Fn(&Path) -> Vec<Checked>) -> io::Result<
 /// Prints one line for each file, and what they come to.
 fn each_file(
     args: &Args,
+    files: &[Group],
     layout: &(dyn Fn(&Path) -> Result<Layout> + Sync),
     options: &Options,
     allow: &Allow,
     limits: &Limits,
 ) -> io::Result<ExitStatus> {
     let mut status = ExitStatus::Success;
-    let summary = check_many(&args.inputs, layout, options, allow, limits, &mut |many| {
+    let summary = check_many(files, layout, options, allow, limits, &mut |many| {
         let mut lines = Lines::default();
         for told in many {
             match told {

@@ -11,14 +11,17 @@ use crate::commands::progress_bar::Bars;
 use crate::commands::values::{format_to_write, formats, size};
 use crate::data::cast;
 use crate::dtype::DType;
-use crate::operations::convert::{Options, Outlet, Shards, Shared, convert};
+use crate::operations::convert::{Options, Outlet, Portion, Shards, Shared, convert};
 use crate::operations::destination::Sink;
+use crate::operations::files::Shard;
 use crate::write::format::Format;
 
 const EXAMPLES: &str = "\
 Examples:\n  ckpt convert model.pth model.safetensors\n  ckpt convert --state-dict --dtype bfloat16 full_model.pth weights.pt\n  \
 ckpt convert --root model_state_dict --save-values values.json checkpoint.tar model.safetensors\n  \
-ckpt convert --to torch-legacy model.pt old.pth\n  ckpt convert --max-shard-size 5GB model.pt shards/ --to safetensors";
+ckpt convert --to torch-legacy model.pt old.pth\n  ckpt convert --max-shard-size 5GB model.pt shards/ --to safetensors\n  \
+seq 8 | xargs -P 4 -I{} ckpt convert --shard {}/8 --max-shard-size 5GB model.pt shards/ --to safetensors &&\n    \
+ckpt convert --index-only --max-shard-size 5GB model.pt shards/ --to safetensors";
 
 /// What `--help` says besides.
 const DETAILS: &str = "\
@@ -81,6 +84,18 @@ pub(crate) struct Args {
     /// Write shards of at most SIZE bytes (5GB, 500MB, 2GiB) and an index into the directory OUTPUT
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_shard_size: Option<u64>,
+    /// Write only the I-th of every N shards (1/N to N/N), as one of N jobs that may run at the same time, in any order and on
+    /// any machine; --index-only completes OUTPUT. With --force an index that is there goes
+    #[arg(long, value_name = "I/N", value_parser = str::parse::<Shard>, requires = "max_shard_size", conflicts_with_all = ["index_only", "save_values"])]
+    pub shard: Option<Shard>,
+    /// Write only the index, last: every shard must be there with the size, the header and a sample of the elements that INPUT
+    /// and these options give
+    #[arg(long, requires = "max_shard_size")]
+    pub index_only: bool,
+    /// Write nothing unless this is the digest of INPUT's weights, as `ckpt digest` prints it with the same --root, --include
+    /// and --exclude
+    #[arg(long, value_name = "HEX", value_parser = digest)]
+    pub expect_digest: Option<String>,
     /// Replace existing files
     #[arg(long)]
     pub force: bool,
@@ -102,7 +117,20 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn digest(text: &str) -> Result<String, String> {
+    let is_one = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_one.then(|| text.to_ascii_lowercase()).ok_or_else(|| "a digest has 64 hexadecimal digits".to_owned())
+}
+
 impl Args {
+    fn part(&self) -> Portion {
+        match self.shard {
+            Some(shard) => Portion::Shard(shard),
+            None if self.index_only => Portion::Index,
+            None => Portion::All,
+        }
+    }
+
     /// Where to write, however it was given.
     fn output(&self) -> &Path {
         self.output.as_deref().or(self.output_option.as_deref()).unwrap_or(Path::new(""))
@@ -120,6 +148,7 @@ impl Args {
             compact: self.compact,
             shared: self.shared,
             set_metadata: self.set_metadata.clone(),
+            expect_digest: self.expect_digest.clone(),
         })
     }
 }
@@ -136,6 +165,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
         max_bytes,
         force: args.force,
         input: file.map(Path::to_owned),
+        part: args.part(),
     });
     let outlet = match shards {
         Some(shards) => Outlet::Shards(shards),

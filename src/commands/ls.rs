@@ -5,7 +5,8 @@ mod lister;
 use std::path::PathBuf;
 
 use crate::commands::ExitStatus;
-use crate::commands::input::{self, LimitArgs};
+use crate::commands::files::FilesArgs;
+use crate::commands::input::LimitArgs;
 use crate::commands::names::NameArgs;
 use crate::commands::output::OutputArgs;
 use crate::commands::wording::flag;
@@ -23,7 +24,7 @@ ckpt ls --root optimizer_state_dict --values checkpoint.tar\n  zcat model.pth.gz
 pub(crate) struct Args {
     /// Files, directories of a checkpoint (shards, DCP, DeepSpeed, an unpacked zip), indexes of shards, members of archives
     /// (`ARCHIVE::member`), `-` for standard input; archives of checkpoints; with --recursive any directory
-    #[arg(required = true, value_name = "INPUT")]
+    #[arg(required_unless_present = "files_from", value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     /// Roll up by module, with parameter counts and class names
     #[arg(long)]
@@ -57,6 +58,9 @@ pub(crate) struct Args {
     pub recursive: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub files: FilesArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub names_chosen: NameArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -68,11 +72,11 @@ pub(crate) struct Args {
 
 /// Lists the inputs one after the other; one that cannot be opened does not keep the others from being listed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    input::stdin_once(&args.inputs)?;
+    let inputs = args.files.inputs(&args.inputs)?;
     let (tensors, values) = (!args.values, !args.tensors);
     let select = args.names_chosen.select();
     let options = Options { select, tensors, values, hash: args.hash, stats: args.stats, voice: flag };
-    lister::list_all(args, &options)
+    lister::list_all(args, &inputs, &options)
 }
 
 impl Args {

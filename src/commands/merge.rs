@@ -9,7 +9,7 @@ use crate::commands::keyed::{Keyed, taken_apart};
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bars;
 use crate::commands::values::{format_to_write, formats, size};
-use crate::operations::convert::{Outlet, Shards, Shared};
+use crate::operations::convert::{Outlet, Portion, Shards, Shared};
 use crate::operations::destination::Sink;
 use crate::operations::merge::{OnConflict, Options, Part, merge};
 use crate::write::atomic::is_same_file;
@@ -99,6 +99,7 @@ impl Args {
                 max_bytes,
                 force,
                 input: files().next().map(Path::to_owned),
+                part: Portion::All,
             }));
         }
         let same = files().find(|path| is_same_file(path, &self.output));

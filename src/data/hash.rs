@@ -19,6 +19,14 @@ pub(crate) fn sha256(elements: &Elements, limits: &Limits, progress: &dyn Progre
     Ok(hasher.finalize().into())
 }
 
+/// SHA-256 of bytes at hand.
+pub(crate) fn sha256_of(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// The sha256 of no bytes.
+pub(crate) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
 /// Lower-case hexadecimal.
 pub fn hex(digest: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');

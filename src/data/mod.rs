@@ -9,6 +9,7 @@ pub(crate) mod casting;
 pub mod compare;
 pub(crate) mod comparison;
 mod difference;
+pub(crate) mod digest;
 pub mod gather;
 pub mod hash;
 pub(crate) mod number;

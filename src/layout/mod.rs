@@ -269,6 +269,17 @@ impl Layout {
         Ok(found)
     }
 
+    /// Fails where a member around it is damaged.
+    pub(crate) fn is_whole(&self) -> Result<()> {
+        match self.mismatches()?.first() {
+            None => Ok(()),
+            Some(Mismatch { member, sum, stated }) => {
+                let message = format!("its bytes have CRC-32 {sum:08x} where the archive says {stated:08x}");
+                Err(Error::data(message).in_member(member))
+            }
+        }
+    }
+
     /// The same for people, of members that are not too large for it.
     fn notes_on_members(&self) -> Result<Vec<String>> {
         let mut notes = Vec::new();

@@ -1,30 +1,34 @@
 //! From every container that can be read to one that is asked for.
 
 mod arrays;
+mod options;
 mod plain;
 mod reduce;
 mod said;
 mod shards;
+mod there;
 mod torch;
 
+pub use self::options::{Options, Outlet, Portion, Shards, Shared};
 pub(in crate::operations) use self::reduce::{Reduced, Top, reduce, tensors_below};
 pub(in crate::operations) use self::torch::attributes_of;
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::checkpoint::casting::{Casting, Kept};
 use crate::checkpoint::resolve::Listed;
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, Entry, Root, TensorId};
 use crate::container::safetensors::METADATA;
-use crate::dtype::{Class, DType};
+use crate::dtype::Class;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::message::{Message, Setting};
 use crate::operations::Input;
-use crate::operations::select::{self, Asked, Filter, Select, find_weights};
+use crate::operations::digest;
+use crate::operations::select::{self, Asked, Filter, Resolved, choose, find_weights};
 use crate::operations::sink::Sink;
 use crate::pickle::{Census, NodeId};
 use crate::progress::Progress;
@@ -35,76 +39,6 @@ use crate::write::content::Overflow;
 use crate::write::directory::NewDirectory;
 use crate::write::format::Format;
 use crate::write::watch::{self, Watch};
-
-/// What to do with tensors that share memory, in formats without sharing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Shared {
-    /// Write every tensor in full.
-    #[default]
-    Duplicate,
-    /// Write equal views once and record the other names as aliases in `__metadata__`.
-    Drop,
-    /// Refuse.
-    Error,
-}
-
-/// What to convert to, and how.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct Options {
-    /// The format to write.
-    pub to: Format,
-    /// Reduce to a plain state dict; other formats than torch's hold nothing else.
-    pub state_dict: bool,
-    /// Keep the whole object and replace what `torch.load(weights_only=True)` refuses by what it holds, in torch's formats.
-    pub safe: bool,
-    /// Where to progress, and which names to take.
-    pub select: Select,
-    /// Leave out these elements and everything below them: names or globs.
-    pub drop: Vec<String>,
-    /// Cast floating weights to this.
-    pub dtype: Option<DType>,
-    /// The device to record for storages, in torch's formats.
-    pub device: Option<String>,
-    /// Write only the parts of storages that tensors use, in torch's formats.
-    pub compact: bool,
-    /// Tensors that share memory, in formats without sharing. Without it they are duplicated, and aliases of a safetensors
-    /// input stay such.
-    pub shared: Option<Shared>,
-    /// Entries for `__metadata__` of safetensors.
-    pub set_metadata: Vec<(String, String)>,
-}
-
-/// Where a conversion goes.
-#[derive(Debug, Clone)]
-pub enum Outlet {
-    /// One file.
-    File(Sink),
-    /// Several files and their index.
-    Shards(Shards),
-}
-
-/// Shards that lie in one directory, which is made when it is not there.
-#[derive(Debug, Clone)]
-pub struct Shards {
-    /// The directory.
-    pub directory: PathBuf,
-    /// What a shard has at most, unless it holds one tensor.
-    pub max_bytes: u64,
-    /// Replace files that exist.
-    pub force: bool,
-    /// The input's file, which is named when it would be replaced.
-    pub input: Option<PathBuf>,
-}
-
-impl Outlet {
-    fn name(&self) -> String {
-        match self {
-            Outlet::File(sink) => sink.name.clone(),
-            Outlet::Shards(shards) => shards.directory.display().to_string(),
-        }
-    }
-}
 
 /// Wrapper tensors that a note names.
 const MAX_WRAPPERS: usize = 8;
@@ -128,6 +62,8 @@ struct Job<'a> {
     outputs: Vec<(String, Output)>,
     /// What was made for them, to go again when they come to nothing.
     directory: Option<NewDirectory>,
+    /// An index that does not hold any more once an output has its name.
+    stale: Option<PathBuf>,
     /// Looks at the checksums of what is written.
     watch: Option<Watch>,
 }
@@ -160,6 +96,10 @@ pub(super) fn convert_if(
     if options.safe {
         may_be_safe(options, outlet)?;
     }
+    if let (Outlet::Shards(Shards { part: Portion::Shard(_), .. }), Some(_)) = (outlet, values) {
+        let what = Setting::SaveValues.then(" is for the job with ").setting(Setting::IndexOnly);
+        return Err(Error::refused(what.text(": several would write one file")));
+    }
     let Input { name, checkpoint, .. } = input;
     let job = Job::new(name, checkpoint, options, outlet, values, progress);
     job.run(checkpoint, proof).map_err(|e| e.of_input(name))
@@ -178,6 +118,13 @@ fn may_be_safe(options: &Options, outlet: &Outlet) -> Result<()> {
         return Ok(());
     };
     Err(Error::refused(message))
+}
+
+fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// Names the output in what the system says; all else that goes wrong while something is written is the input's.
@@ -215,6 +162,7 @@ impl<'a> Job<'a> {
             metadata: Vec::new(),
             outputs: Vec::new(),
             directory: None,
+            stale: None,
             watch: None,
         };
         checkpoint.notes.iter().for_each(|note| job.note(note.as_str()));
@@ -229,6 +177,7 @@ impl Job<'_> {
         proof: &mut dyn FnMut(&Checkpoint) -> Result<()>,
     ) -> Result<Conversion> {
         let aliases = checkpoint.restore_aliases()?;
+        self.expect_digest(checkpoint)?;
         self.metadata = checkpoint.take_metadata();
         self.leave_out_metadata();
         match self.options.to {
@@ -242,6 +191,9 @@ impl Job<'_> {
             self.report.doubtful.extend(wrong);
         }
         proof(checkpoint)?;
+        if let Some(index) = self.stale.take().filter(|_| !self.outputs.is_empty()) {
+            remove_if_there(&index).map_err(|e| Error::from(e).of_output(&index.display().to_string()))?;
+        }
         for (name, output) in std::mem::take(&mut self.outputs) {
             let bytes = output.position();
             at_output(&name, output.commit())?;
@@ -251,24 +203,27 @@ impl Job<'_> {
         Ok(self.report)
     }
 
+    /// Fails unless the weights are those that are expected.
+    fn expect_digest(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let Some(expected) = &self.options.expect_digest else { return Ok(()) };
+        let mut options = digest::Options::default();
+        options.select = self.options.select.clone();
+        let missing = digest::Missing::of(&options.select);
+        let name = &self.report.input;
+        let found = digest::of_checkpoint(checkpoint, name, &options, &missing, self.progress)?;
+        if found.digest == *expected {
+            return Ok(());
+        }
+        let what = format!("the digest of its weights is {}, not {expected} (", found.digest);
+        Err(Error::refused(Message::from(what).setting(Setting::ExpectDigest).text("); nothing written")))
+    }
+
     /// Resolves what was asked for among the names below `root`; where that is the weights, which nobody named, among all
     /// names of the file too.
     fn choose(&mut self, checkpoint: &Checkpoint, root: &Root) -> Result<()> {
-        let asked = self.asked();
-        if asked.is_empty() {
-            return Ok(());
-        }
-        let entries = checkpoint.names(root)?.entries;
-        let mut listed = vec![Listed::of(&entries)];
-        let mut resolved = asked.resolve(&listed)?;
-        let whole;
-        if resolved.missing().next().is_some() && self.options.select.root.is_none() && !root.path.is_empty() {
-            whole = checkpoint.names(&checkpoint.top())?.entries;
-            listed.push(Listed::of(&whole));
-            resolved.look_further(listed.get(1..).unwrap_or_default())?;
-        }
-        resolved.missing_is_an_error(&listed)?;
-        self.filter = resolved.filter()?.below(root);
+        let is_named = self.options.select.root.is_some();
+        let is_there = &mut |resolved: &Resolved<'_>, files: &[Listed<'_>]| resolved.missing_is_an_error(files);
+        self.filter = choose(self.asked(), checkpoint, root, is_named, is_there)?;
         Ok(())
     }
 
@@ -376,9 +331,10 @@ impl Job<'_> {
     }
 
     /// Has the checksums of these tensors' storages looked at while they are copied.
-    fn watch_weights(&mut self, checkpoint: &Checkpoint, tensors: &[Weight]) {
-        let storages = tensors.iter().flat_map(|weight| checkpoint.storages_of(weight.id));
+    fn watch_weights<'w>(&mut self, checkpoint: &Checkpoint, tensors: impl IntoIterator<Item = &'w Weight>) {
+        let tensors: Vec<&Weight> = tensors.into_iter().collect();
         let names = tensors.iter().map(|weight| weight.name.clone()).collect();
+        let storages = tensors.iter().flat_map(|weight| checkpoint.storages_of(weight.id));
         self.watch = Some(Watch::start(checkpoint, storages, &names));
     }
 

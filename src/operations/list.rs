@@ -17,13 +17,16 @@ use crate::checkpoint::resolve::Listed;
 use crate::checkpoint::{Item, Names, Role, Root};
 use crate::error::Result;
 use crate::message::{Message, Voice, fields};
+use crate::operations::digest::Beside;
 use crate::operations::select::{Asked, Filter, Select, Unmatched, root_if_there};
 use crate::operations::{Input, Note};
 use crate::progress::Progress;
 use crate::report::ls::Listing;
 use crate::safety::glance::dangerous;
+use crate::write::watch::Paced;
 
 pub(crate) use archive::list_archive;
+pub(in crate::operations) use data::distinct;
 
 /// What is listed: everything, without reading the data, unless something is set.
 #[derive(Debug, Clone)]
@@ -85,8 +88,19 @@ pub fn list(
     input.checkpoint.graph.complete().map_err(|e| e.of_input(&input.name))?;
     let mut unread = Vec::new();
     if options.hash || options.stats {
-        progress.begin(&input.name, data::bytes_to_read(&input.checkpoint, &ids, options));
-        unread = data::read_data(&input.checkpoint, &mut listing.tensors, &ids, options, progress);
+        let checkpoint = &input.checkpoint;
+        let beside = if options.hash { Beside::of(checkpoint, &options.select) } else { None };
+        progress.begin(&input.name, data::bytes_to_read(checkpoint, &ids, options));
+        let paced = Paced::new(beside.as_ref().map(Beside::watch), progress);
+        unread = data::read_data(checkpoint, &mut listing.tensors, &ids, options, &paced);
+        if let Some(beside) = beside {
+            let rows = ids.iter().zip(&listing.tensors);
+            let hashes = rows.filter_map(|(id, row)| Some((*id, row.sha256.as_ref()?.as_deref()?))).collect();
+            match beside.finish(checkpoint, &hashes) {
+                Ok(digest) => listing.digest = digest,
+                Err(e) => listing.notes.push(format!("no digest of the weights: {}", e.spoken(options.voice))),
+            }
+        }
     }
     Ok(Outcome::Listed(Box::new(listing), unread))
 }
@@ -193,6 +207,7 @@ fn listing<'a>(
         root_type: root.stem.is_none().then(|| type_name(checkpoint, root.node)),
         compression: checkpoint.compression.map(|compression| compression.name()),
         totals,
+        digest: None,
         tensors: Rows { checkpoint, entries: names.entries, groups, owners },
         values,
         era: checkpoint.era.map(str::to_owned),

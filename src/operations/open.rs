@@ -101,9 +101,23 @@ pub(crate) struct ArchiveInput {
 impl ArchiveInput {
     /// Opens the next checkpoint. Errors name it; its path is for whoever tells of them.
     pub(crate) fn open_next(&mut self, limits: &Limits, progress: &dyn Progress) -> Option<(PathBuf, Result<Input>)> {
+        self.next(limits, progress, false)
+    }
+
+    /// The same; one whose bytes are not those that the archive's checksum is of is an error.
+    pub(crate) fn open_next_whole(
+        &mut self,
+        limits: &Limits,
+        progress: &dyn Progress,
+    ) -> Option<(PathBuf, Result<Input>)> {
+        self.next(limits, progress, true)
+    }
+
+    fn next(&mut self, limits: &Limits, progress: &dyn Progress, whole: bool) -> Option<(PathBuf, Result<Input>)> {
         let (name, opened) = match self.walk.next()? {
             Step::Checkpoint(found) => {
-                let opened = open_contained(&self.path, &found, limits, progress);
+                let is_whole = if whole { found.layout().and_then(|layout| layout.is_whole()) } else { Ok(()) };
+                let opened = is_whole.and_then(|()| open_contained(&self.path, &found, limits, progress));
                 (found.name, opened)
             }
             Step::Encrypted(name) => (name, Err(Error::unsupported("is encrypted").advise(DECRYPT))),

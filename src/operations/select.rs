@@ -224,6 +224,31 @@ impl<'a> Resolved<'a> {
     }
 }
 
+/// What is asked for among the names below `root`; where nobody named that, among all names of the file too. `look` hears
+/// what came of it, with the names that were looked at.
+pub(crate) fn choose(
+    asked: Asked<'_>,
+    checkpoint: &Checkpoint,
+    root: &Root,
+    is_root_named: bool,
+    look: &mut dyn FnMut(&Resolved<'_>, &[Listed<'_>]) -> Result<()>,
+) -> Result<Filter> {
+    if asked.is_empty() {
+        return Ok(Filter::default());
+    }
+    let entries = checkpoint.names(root)?.entries;
+    let mut listed = vec![Listed::of(&entries)];
+    let mut resolved = asked.resolve(&listed)?;
+    let whole;
+    if resolved.missing().next().is_some() && !is_root_named && !root.path.is_empty() {
+        whole = checkpoint.names(&checkpoint.top())?.entries;
+        listed.push(Listed::of(&whole));
+        resolved.look_further(listed.get(1..).unwrap_or_default())?;
+    }
+    look(&resolved, &listed)?;
+    Ok(resolved.filter()?.below(root))
+}
+
 /// Arguments that match nothing and are named at once.
 const MAX_MISSING: usize = 8;
 
@@ -318,6 +343,11 @@ impl<'a> Unmatched<'a> {
         let exclude = names.exclude.iter().map(|name| (Setting::Exclude, name));
         let miss = |(setting, argument): (Setting, &'a String)| Miss { setting, argument, near: Vec::new() };
         Unmatched { arguments: root.chain(include).chain(exclude).map(miss).collect(), inputs: 0 }
+    }
+
+    /// Leaves the arguments of one setting to somebody else.
+    pub(crate) fn forget(&mut self, setting: Setting) {
+        self.arguments.retain(|miss| miss.setting != setting);
     }
 
     /// One more input was looked at, in which the arguments for which `is_missing` match nothing.

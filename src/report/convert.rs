@@ -23,6 +23,12 @@ pub struct Conversion {
     pub to: &'static str,
     /// Every file that was written, in order.
     pub files: Vec<Written>,
+    /// The job of several that this was, `3/8`; only where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<String>,
+    /// How many shards there are in all; only where there are shards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shards: Option<u64>,
     /// The part of the input that was taken for its weights (`.` is all of it); null where nothing had to be found.
     pub weights: Option<String>,
     /// Tensors written.

@@ -40,6 +40,9 @@ pub struct Listing<Rows = Vec<TensorRow>> {
     pub compression: Option<&'static str>,
     /// Sums over the tensors.
     pub totals: Totals,
+    /// Of the weights, as `ckpt digest` prints it; only with `--hash`, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// In file order, until [`Listing::sort`].
     pub tensors: Rows,
     /// In file order, until [`Listing::sort`].
@@ -353,6 +356,7 @@ mod tests {
                 dtypes: vec![("float32".into(), OfDType { tensors: 40, bytes: 6064 })],
                 disk_bytes: Some(7),
             },
+            digest: None,
             tensors: vec![TensorRow {
                 name: "model_state_dict.features.0.weight".into(),
                 path: vec![text("model_state_dict"), text("features.0.weight")],

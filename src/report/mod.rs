@@ -6,6 +6,7 @@ pub(crate) mod average;
 pub(crate) mod check;
 pub(crate) mod convert;
 pub mod diff;
+pub mod digest;
 pub mod edit;
 pub(crate) mod extract;
 pub(crate) mod figures;

@@ -178,7 +178,7 @@ impl Content {
     }
 
     /// Reads block by block; how many elements overflowed. `f` may keep a block and put another in its place.
-    fn blocks(&self, limits: &Limits, f: &mut dyn FnMut(&mut Vec<u8>) -> Result<()>) -> Result<u64> {
+    pub(super) fn blocks(&self, limits: &Limits, f: &mut dyn FnMut(&mut Vec<u8>) -> Result<()>) -> Result<u64> {
         match self {
             Content::Raw { source, .. } => {
                 read_blocks(source.as_ref(), 0, source.len(), f)?;

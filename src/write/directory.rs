@@ -64,6 +64,7 @@ impl NewTree {
 #[derive(Debug)]
 pub(crate) struct NewDirectory {
     path: PathBuf,
+    stays: bool,
     _guard: interrupt::Guard,
 }
 
@@ -76,15 +77,36 @@ impl NewDirectory {
         if let Some(url) = url(path) {
             return Err(io::Error::new(io::ErrorKind::Unsupported, url));
         }
-        let ((), guard) = interrupt::guard(|| fs::create_dir(path).map(|()| ((), Undo::Directory(path.to_owned()))))?;
-        Ok(Some(NewDirectory { path: path.to_owned(), _guard: guard }))
+        match interrupt::guard(|| fs::create_dir(path).map(|()| ((), Undo::Directory(path.to_owned())))) {
+            Ok(((), guard)) => Ok(Some(NewDirectory { path: path.to_owned(), stays: false, _guard: guard })),
+            // another process made it meanwhile
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(None),
+            Err(e) => Err(e),
+        }
     }
+}
+
+impl NewDirectory {
+    /// Lets it stay, whatever becomes of what goes into it.
+    fn keep(mut self) {
+        self.stays = true;
+    }
+}
+
+/// Makes a directory for several processes, of which each may come first: it stays.
+pub(crate) fn make_for_several(path: &Path) -> io::Result<()> {
+    if let Some(made) = NewDirectory::make(path)? {
+        made.keep();
+    }
+    Ok(())
 }
 
 impl Drop for NewDirectory {
     fn drop(&mut self) {
         // one that holds files stays
-        let _ = fs::remove_dir(&self.path);
+        if !self.stays {
+            let _ = fs::remove_dir(&self.path);
+        }
     }
 }
 

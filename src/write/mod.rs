@@ -17,6 +17,7 @@ pub(crate) mod redo;
 pub mod rewrite;
 pub(crate) mod rezip;
 pub(crate) mod safetensors;
+mod sample;
 pub(crate) mod torch_legacy;
 pub(crate) mod torch_zip;
 pub(crate) mod watch;

@@ -79,7 +79,7 @@ fn rank(dtype: &DType) -> usize {
 }
 
 /// The header, with its length before it, and the order in which the tensors follow.
-fn header(
+pub(crate) fn header(
     tensors: &[NamedTensor],
     metadata: &BTreeMap<String, String>,
     limits: &Limits,

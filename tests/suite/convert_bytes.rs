@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use crate::driver::{ckpt, golden, run_with, testdata};
+use crate::driver::{Dir, ckpt, golden, run, run_with, testdata};
 use proptest::prelude::*;
 
 /// As `hexdump -C` shows bytes: lines that repeat the one before are one `*`.
@@ -130,5 +130,24 @@ proptest! {
         convert(&at("a.safetensors"), &at("b.npz"), "npz");
         convert(&at("b.npz"), &at("c.safetensors"), "safetensors");
         prop_assert!(fs::read(at("c.safetensors")).unwrap() == original);
+    }
+}
+
+/// A storage without a type of its own (`UntypedStorage`) says nothing of the elements of what is written anew over it.
+#[test]
+fn every_dtype_keeps_its_type_in_a_new_state_dict() {
+    let dir = Dir::new();
+    let out = dir.path("shards");
+    for input in ["diff/numbers_a.pt", "digest/odd.pt"] {
+        run(&format!("convert -q {input} {out} --to torch --max-shard-size 300 --force")).exits(0);
+        let facts = |file: &str| {
+            let listing = run(&format!("ls --json --hash {file}")).exits(0).json();
+            let row = |row: &serde_json::Value| ["name", "dtype", "shape", "sha256"].map(|key| row[key].to_string());
+            let mut rows: Vec<_> = listing["tensors"].as_array().unwrap().iter().map(row).collect();
+            rows.sort();
+            rows
+        };
+        assert_eq!(facts(&out), facts(input));
+        fs::remove_dir_all(&out).unwrap();
     }
 }

@@ -195,9 +195,10 @@ impl Work<'_> {
         let hooks = self.call(hooks, &[])?;
         let hooks = self.push(hooks)?;
         let mut args = vec![storage, offset, size, stride, grad, hooks];
-        let name = match dtype.storage_class() {
-            Some(_) => "_rebuild_tensor_v2",
-            None => {
+        // what the storage's class does not say has to be said beside it
+        let name = match dtype.storage_class() == self.class_of_storage(storage) && dtype.storage_class().is_some() {
+            true => "_rebuild_tensor_v2",
+            false => {
                 args.push(self.global("torch", dtype.name())?);
                 "_rebuild_tensor_v3"
             }
@@ -209,6 +210,13 @@ impl Work<'_> {
         let made = self.call(callable, &args)?;
         self.set(node, made);
         Ok(())
+    }
+
+    /// The name of the class that a reference to a storage has.
+    fn class_of_storage(&self, reference: NodeId) -> Option<String> {
+        let Node::Persistent(id) = self.checkpoint.graph.node(reference) else { return None };
+        let class = self.checkpoint.graph.tuple(*id)?.get(1).copied()?;
+        self.checkpoint.graph.global(class).map(|(_, name)| name.into_owned())
     }
 
     /// A node whose persistent id names the storage, to keep its class.

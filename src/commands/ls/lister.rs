@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -13,9 +13,10 @@ use crate::commands::output::{is_closed_pipe, say};
 use crate::commands::progress_bar::Bars;
 use crate::commands::wording::flag;
 use crate::error::{Error, ErrorKind};
-use crate::layout::{BelowKind, below};
+use crate::layout::BelowKind;
 use crate::limits::Limits;
 use crate::operations::Input;
+use crate::operations::files::{Group, gather};
 use crate::operations::list::{Options, Outcome, Rows, Streamed, danger, list, list_archive, list_rows};
 use crate::operations::open::{ArchiveInput, Found, no_checkpoint_below};
 use crate::operations::select::Unmatched;
@@ -26,6 +27,7 @@ use crate::report::tree::Tree;
 
 struct Lister<'a> {
     args: &'a Args,
+    inputs: &'a [PathBuf],
     options: &'a Options,
     limits: Limits,
     unmatched: Unmatched<'a>,
@@ -40,16 +42,19 @@ struct Lister<'a> {
 }
 
 /// Lists all inputs.
-pub(super) fn list_all(args: &Args, options: &Options) -> anyhow::Result<ExitStatus> {
+pub(super) fn list_all(args: &Args, inputs: &[PathBuf], options: &Options) -> anyhow::Result<ExitStatus> {
     let (limits, unmatched) = (args.limits.limits(), Unmatched::of(&options.select));
     let (waiting, status, opened, listed, has_printed) = (Vec::new(), ExitStatus::Success, 0, 0, false);
-    let mut lister = Lister { args, options, limits, unmatched, waiting, status, opened, listed, has_printed };
-    for input in &args.inputs {
-        match args.recursive && input.is_dir() {
-            true => lister.list_below(input)?,
+    let mut lister = Lister { args, inputs, options, limits, unmatched, waiting, status, opened, listed, has_printed };
+    let limits = lister.limits.clone();
+    for group in gather(inputs, args.recursive, args.files.shard, &limits) {
+        match args.recursive && group.input.is_dir() {
+            true => lister.list_below(&group)?,
             false => {
-                let listed = lister.list_file(input);
-                lister.settle(input, listed)?;
+                for input in &group.found {
+                    let listed = lister.list_file(&input.path);
+                    lister.settle(&input.path, listed)?;
+                }
             }
         }
     }
@@ -69,22 +74,24 @@ impl Lister<'_> {
         }
     }
 
-    fn list_below(&mut self, dir: &Path) -> anyhow::Result<()> {
+    fn list_below(&mut self, group: &Group) -> anyhow::Result<()> {
         let before = (self.opened, self.status);
-        for found in below(dir, &self.limits) {
-            let listed = match found.kind {
+        for found in &group.found {
+            let listed = match &found.kind {
                 BelowKind::Input => match self.list_file(&found.path) {
                     // what is no checkpoint is passed over
                     Err(e) if e.downcast_ref().map(Error::kind) == Some(ErrorKind::NotACheckpoint) => Ok(()),
                     listed => listed,
                 },
-                BelowKind::Unreadable(e) => Err(e.of_input(&found.path.display().to_string()).into()),
+                BelowKind::Unreadable(e) => Err(e.again().of_input(&found.path.display().to_string()).into()),
                 BelowKind::LinkedDirectory => Ok(()),
             };
             self.settle(&found.path, listed)?;
         }
-        if before == (self.opened, ExitStatus::Success) && self.status == ExitStatus::Success {
-            self.settle(dir, Err(no_checkpoint_below(dir).into()))?;
+        // those that have the other files know more
+        let is_nothing = before == (self.opened, ExitStatus::Success) && self.status == ExitStatus::Success;
+        if group.is_empty || is_nothing && !group.is_shared {
+            self.settle(&group.input, Err(no_checkpoint_below(&group.input).into()))?;
         }
         Ok(())
     }
@@ -175,7 +182,7 @@ impl Lister<'_> {
 
     /// With one input it is an error in the end; below directories it is nothing to be said of each file.
     fn chose_nothing(&self, opened: &Input, why: String) {
-        if !self.args.recursive && self.args.inputs.len() > 1 {
+        if !self.args.recursive && self.inputs.len() > 1 {
             self.args.output.note(&opened.name, why);
         }
     }
@@ -248,7 +255,7 @@ impl Lister<'_> {
             wrong = nothing.then(|| self.options.nothing_left());
         }
         let Some(wrong) = wrong else { return Ok(self.status) };
-        let inputs = match self.args.inputs.as_slice() {
+        let inputs = match self.inputs {
             [one] => one.display().to_string(),
             several => format!("{} inputs", several.len()),
         };

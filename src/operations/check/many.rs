@@ -6,8 +6,9 @@ use rayon::prelude::*;
 
 use super::{Checked, Options, check};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{Below, BelowKind, Layout, below, is_called_a_checkpoint};
+use crate::layout::{Below, BelowKind, Layout, is_called_a_checkpoint};
 use crate::limits::Limits;
+use crate::operations::files::Group;
 use crate::operations::open::no_checkpoint_below;
 use crate::report::check::{Check, Summary};
 use crate::safety::allow::Allow;
@@ -26,11 +27,11 @@ pub enum Told {
     LeftAside(Error),
 }
 
-/// Checks inputs and all files below those that are directories. `tell` hears of them in the order of their names, of many
+/// Checks the files of inputs. `tell` hears of them in the order of their names, of many
 /// at once; `layout` gives what a name stands for. What is below a directory and no checkpoint is counted, and refused
 /// where it is called like one.
 pub fn check_many<E>(
-    inputs: &[PathBuf],
+    groups: &[Group],
     layout: &(dyn Fn(&Path) -> Result<Layout> + Sync),
     options: &Options,
     allow: &Allow,
@@ -49,11 +50,7 @@ pub fn check_many<E>(
             }
         }
     };
-    for input in inputs {
-        let found = match input.is_dir() {
-            true => below(input, limits),
-            false => vec![Below { path: input.clone(), kind: BelowKind::Input }],
-        };
+    for Group { input, found, is_empty, is_shared } in groups {
         let left_aside = summary.left_aside;
         for batch in found.chunks(BATCH) {
             let checked: Vec<Vec<Checked>> = batch.par_iter().with_max_len(1).map(check_below).collect();
@@ -66,7 +63,8 @@ pub fn check_many<E>(
             told.iter().for_each(|told| count(&mut summary, told));
             tell(told)?;
         }
-        if summary.left_aside - left_aside == found.len() as u64 {
+        // those that have the other files know more
+        if *is_empty || !is_shared && summary.left_aside - left_aside == found.len() as u64 {
             let told = Told::Refused(input.clone(), no_checkpoint_below(input));
             count(&mut summary, &told);
             tell(vec![told])?;

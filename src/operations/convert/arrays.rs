@@ -36,17 +36,19 @@ impl Job<'_> {
         let aliases = self.share(checkpoint, &mut weights)?;
         let casts = self.casts(checkpoint, &weights.root, std::slice::from_ref(&weights.root))?;
         let metadata = self.new_metadata(checkpoint);
-        self.watch_weights(checkpoint, &weights.tensors);
-        let tensors = self.named(checkpoint, std::mem::take(&mut weights.tensors), &casts)?;
+        let tensors = self.named(checkpoint, &weights.tensors, &casts)?;
         self.save_values(checkpoint, &weights.values)?;
         self.report.tensors = tensors.len() as u64;
         match self.outlet {
             Outlet::File(sink) => {
+                self.watch_weights(checkpoint, &weights.tensors);
                 // what the user says of a key counts for more than what we know
                 let metadata = aliases.into_iter().chain(metadata).collect();
                 self.write_arrays(sink, &tensors, &metadata)
             }
-            Outlet::Shards(shards) => self.array_shards(shards, tensors, &metadata, &aliases),
+            Outlet::Shards(shards) => {
+                self.array_shards(shards, checkpoint, (&weights.tensors, tensors), &metadata, &aliases)
+            }
         }
     }
 
@@ -82,14 +84,14 @@ impl Job<'_> {
         self.keep(name, output)
     }
 
-    fn named(&self, checkpoint: &Checkpoint, weights: Vec<Weight>, casts: &Casts) -> Result<Vec<NamedTensor>> {
+    fn named(&self, checkpoint: &Checkpoint, weights: &[Weight], casts: &Casts) -> Result<Vec<NamedTensor>> {
         let mut named = Vec::with_capacity(weights.len());
         for weight in weights {
-            let tensor = checkpoint.weight(&weight)?;
+            let tensor = checkpoint.weight(weight)?;
             let cast = self.options.dtype.as_ref().filter(|_| !casts.kept.tensors.contains(&weight.id));
             let made = self.named_tensor(checkpoint, &weight.name, tensor, cast);
             let (elements, cast) = made.map_err(|e| checkpoint.of_origin(weight.node, e.of_part(&weight.name)))?;
-            named.push(NamedTensor { name: weight.name, elements, cast });
+            named.push(NamedTensor { name: weight.name.clone(), elements, cast });
         }
         Ok(named)
     }

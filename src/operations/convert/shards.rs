@@ -1,17 +1,20 @@
-//! Hugging Face shards, and the index that names them, written last.
+//! Hugging Face shards, and the index that names them, written last. Several processes may write a part of them each: which
+//! tensors are in which shard follows from the input and the options alone.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
 
-use super::{Job, Shards, at_output};
+use super::{Job, Portion, Shards, at_output};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::resave::resave;
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::error::{Error, Result};
 use crate::message::Setting;
 use crate::operations::sink::Sink;
-use crate::write::directory::NewDirectory;
+use crate::pickle::Census;
+use crate::write::directory::{NewDirectory, make_for_several};
 use crate::write::format::Format;
-use crate::write::safetensors::{NamedTensor, shard_index};
+use crate::write::safetensors::{self, NamedTensor, shard_index};
 
 /// Cuts a row of sizes where a shard would become larger than `max`; one that is larger alone is alone.
 fn cut(sizes: &[u64], max: u64) -> Vec<std::ops::Range<usize>> {
@@ -28,6 +31,53 @@ fn cut(sizes: &[u64], max: u64) -> Vec<std::ops::Range<usize>> {
     shards
 }
 
+/// What the files of all shards are called.
+pub(super) struct Plan {
+    stem: &'static str,
+    extension: &'static str,
+    /// How many there are.
+    pub(super) count: usize,
+}
+
+impl Plan {
+    fn name(&self, number: usize) -> String {
+        let Plan { stem, extension, count } = self;
+        format!("{stem}-{number:05}-of-{count:05}.{extension}")
+    }
+
+    /// In their order.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        (1..=self.count).map(|number| self.name(number))
+    }
+
+    fn index(&self) -> String {
+        format!("{}.{}.index.json", self.stem, self.extension)
+    }
+
+    /// Whether a file is called like a shard where there are more or less of them.
+    pub(super) fn is_other_number(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(self.stem).and_then(|rest| rest.strip_suffix(self.extension)?.strip_suffix('.'));
+        let numbers = rest.and_then(|rest| rest.strip_prefix('-')?.split_once("-of-"));
+        numbers.is_some_and(|(number, count)| {
+            number.parse::<usize>().is_ok() && count.parse::<usize>().is_ok_and(|count| count != self.count)
+        })
+    }
+}
+
+/// Where this run writes to: a shard that others write has no sink.
+struct Sinks {
+    shards: Vec<(String, Option<Sink>)>,
+    index: Option<Sink>,
+}
+
+impl Sinks {
+    /// The weights of the shards that are written here.
+    fn of_ours<'a>(&self, parts: &[std::ops::Range<usize>], weights: &'a [Weight]) -> Vec<&'a Weight> {
+        let ours = parts.iter().zip(&self.shards).filter(|(_, (_, sink))| sink.is_some());
+        ours.flat_map(|(range, _)| weights.get(range.clone()).unwrap_or_default()).collect()
+    }
+}
+
 impl Shards {
     fn sink(&self, name: &str) -> Result<Sink> {
         Sink::new(&self.directory.join(name), self.force, self.input.as_deref())
@@ -36,19 +86,37 @@ impl Shards {
 
 impl Job<'_> {
     /// Makes the directory and checks every name before the first shard is written.
-    fn sinks(&mut self, shards: &Shards, (stem, extension): (&str, &str), count: usize) -> Result<Vec<(String, Sink)>> {
-        let made = NewDirectory::make(&shards.directory);
-        self.directory = made.map_err(|e| Error::from(e).of_output(&self.report.output))?;
-        let names = (1..=count).map(|number| format!("{stem}-{number:05}-of-{count:05}.{extension}"));
-        names.map(|name| shards.sink(&name).map(|sink| (name, sink))).collect()
+    fn sinks(&mut self, shards: &Shards, plan: &Plan) -> Result<Sinks> {
+        let of_output = |e: std::io::Error| Error::from(e).of_output(&shards.directory.display().to_string());
+        self.report.shards = Some(plan.count as u64);
+        match shards.part {
+            Portion::All => self.directory = NewDirectory::make(&shards.directory).map_err(of_output)?,
+            Portion::Shard(_) => make_for_several(&shards.directory).map_err(of_output)?,
+            Portion::Index => self.are_there(shards, plan)?,
+        }
+        let is_ours = |place: usize| match shards.part {
+            Portion::All => true,
+            Portion::Shard(shard) => shard.takes(place),
+            Portion::Index => false,
+        };
+        let named = |(place, name): (usize, String)| {
+            let sink = is_ours(place).then(|| shards.sink(&name)).transpose()?;
+            Ok((name, sink))
+        };
+        let all: Vec<(String, Option<Sink>)> = plan.names().enumerate().map(named).collect::<Result<_>>()?;
+        let index = shards.sink(&plan.index())?;
+        let Portion::Shard(shard) = shards.part else { return Ok(Sinks { shards: all, index: Some(index) }) };
+        // what an index names is whole: it goes before one of its shards is another one
+        self.stale = Some(shards.directory.join(plan.index()));
+        self.report.shard = Some(shard.to_string());
+        if all.iter().all(|(_, sink)| sink.is_none()) {
+            self.note(format!("no shard falls to {shard}: there are {}", plan.count));
+        }
+        Ok(Sinks { shards: all, index: None })
     }
 
-    fn write_index(
-        &mut self,
-        Sink { name, target }: &Sink,
-        total: u64,
-        files: &BTreeMap<String, String>,
-    ) -> Result<()> {
+    fn write_index(&mut self, sinks: &Sinks, total: u64, files: &BTreeMap<String, String>) -> Result<()> {
+        let Some(Sink { name, target }) = &sinks.index else { return Ok(()) };
         let mut output = at_output(name, target.create())?;
         at_output(name, output.write_all(&shard_index(total, files)).map_err(Error::from))?;
         self.keep(name, output)
@@ -58,10 +126,12 @@ impl Job<'_> {
         Err(Error::refused(Setting::MaxShardSize.then(" is for safetensors and torch")))
     }
 
+    /// `tensors` are those of `weights`, in their order.
     pub(super) fn array_shards(
         &mut self,
         shards: &Shards,
-        tensors: Vec<NamedTensor>,
+        checkpoint: &Checkpoint,
+        (weights, tensors): (&[Weight], Vec<NamedTensor>),
         metadata: &BTreeMap<String, String>,
         aliases: &BTreeMap<String, String>,
     ) -> Result<()> {
@@ -70,20 +140,30 @@ impl Job<'_> {
         }
         let sizes = tensors.iter().map(|t| t.content().bytes(&self.limits)).collect::<Result<Vec<_>>>()?;
         let parts = cut(&sizes, shards.max_bytes);
-        let sinks = self.sinks(shards, ("model", "safetensors"), parts.len())?;
-        let index = shards.sink("model.safetensors.index.json")?;
+        let sinks = self.sinks(shards, &Plan { stem: "model", extension: "safetensors", count: parts.len() })?;
+        let ours = sinks.of_ours(&parts, weights);
+        if let Portion::Shard(_) = shards.part {
+            self.report.tensors = ours.len() as u64;
+        }
+        self.watch_weights(checkpoint, ours);
         let mut files = BTreeMap::new();
         let mut tensors = tensors.into_iter();
-        for (range, (name, sink)) in parts.iter().zip(&sinks) {
+        for (range, (name, sink)) in parts.iter().zip(&sinks.shards) {
             let part: Vec<NamedTensor> = tensors.by_ref().take(range.len()).collect();
             files.extend(part.iter().map(|tensor| (tensor.name.clone(), name.clone())));
             let here: HashSet<&str> = part.iter().map(|tensor| tensor.name.as_str()).collect();
             let aliases = aliases.iter().filter(|(_, kept)| here.contains(kept.as_str()));
             let mut metadata = metadata.clone();
             metadata.extend(aliases.map(|(alias, kept)| (alias.clone(), kept.clone())));
-            self.write_arrays(sink, &part, &metadata)?;
+            match sink {
+                Some(sink) => self.write_arrays(sink, &part, &metadata)?,
+                None if matches!(shards.part, Portion::Index) => {
+                    self.has_arrays(shards, name, &part, safetensors::header(&part, &metadata, &self.limits)?)?;
+                }
+                None => {}
+            }
         }
-        self.write_index(&index, sizes.iter().sum(), &files)
+        self.write_index(&sinks, sizes.iter().sum(), &files)
     }
 
     pub(super) fn torch_shards(
@@ -115,19 +195,30 @@ impl Job<'_> {
             sizes.push(if last == Some(*group) { 0 } else { bytes });
             last = Some(*group);
         }
+        let ordered: Vec<Weight> = order.into_iter().map(|(_, weight)| weight.clone()).collect();
         let parts = cut(&sizes, shards.max_bytes);
-        let sinks = self.sinks(shards, ("pytorch_model", "bin"), parts.len())?;
-        let index = shards.sink("pytorch_model.bin.index.json")?;
+        let sinks = self.sinks(shards, &Plan { stem: "pytorch_model", extension: "bin", count: parts.len() })?;
+        self.watch_weights(checkpoint, sinks.of_ours(&parts, &ordered));
         let mut files = BTreeMap::new();
-        let mut rest = order.iter().map(|(_, weight)| (*weight).clone());
-        for (range, (name, sink)) in parts.iter().zip(&sinks) {
-            let part: Vec<Weight> = rest.by_ref().take(range.len()).collect();
+        for (range, (name, sink)) in parts.iter().zip(&sinks.shards) {
+            let part = ordered.get(range.clone()).unwrap_or_default();
             files.extend(part.iter().map(|weight| (weight.name.clone(), name.clone())));
-            let root = self.state_dict(checkpoint, &part, None)?;
+            if sink.is_none() && !matches!(shards.part, Portion::Index) {
+                continue;
+            }
+            let root = self.state_dict(checkpoint, part, None)?;
             let casts = self.all_casts(checkpoint, root)?;
-            self.write_torch(checkpoint, root, casts, sink)?;
+            match sink {
+                Some(sink) => self.write_torch(checkpoint, root, casts, sink)?,
+                None => {
+                    let storages = resave(checkpoint, root, &self.resave_options(casts.kept))?;
+                    let scan = Census::new(&checkpoint.graph, root)?;
+                    self.has_torch(shards, name, (&checkpoint.graph, &scan), &storages)?;
+                    self.report.tensors += part.len() as u64;
+                }
+            }
         }
-        self.write_index(&index, total, &files)
+        self.write_index(&sinks, total, &files)
     }
 }
 

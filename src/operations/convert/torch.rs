@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Casts, Job, Outlet, at_output};
+use super::{Casts, Job, Options, Outlet, at_output};
+use crate::checkpoint::casting::Kept;
 use crate::checkpoint::names::join;
 use crate::checkpoint::prune::Removed;
 use crate::checkpoint::resave::{NewStorage, Resave, metadata_below, ordered_dict, resave, state_dict};
@@ -47,7 +48,6 @@ impl Job<'_> {
             _ => {}
         }
         let mut weights = self.weights(checkpoint)?;
-        self.watch_weights(checkpoint, &weights.tensors);
         let sink = match self.outlet {
             Outlet::File(sink) => sink,
             Outlet::Shards(shards) => {
@@ -55,6 +55,7 @@ impl Job<'_> {
                 return self.torch_shards(shards, checkpoint, &weights);
             }
         };
+        self.watch_weights(checkpoint, &weights.tensors);
         let root = self.as_state_dict(checkpoint, &mut weights)?;
         self.save_values(checkpoint, &weights.values)?;
         let casts = self.all_casts(checkpoint, root)?;
@@ -233,6 +234,13 @@ impl Job<'_> {
         })
     }
 
+    /// What becomes of storages and tensors, but for those that a cast leaves alone.
+    pub(super) fn resave_options(&self, uncast: Kept) -> Resave {
+        let Options { to, dtype, device, compact, .. } = self.options;
+        let legacy = *to == Format::TorchLegacy;
+        Resave { legacy, cast: dtype.clone(), uncast, device: device.clone(), compact: *compact }
+    }
+
     pub(super) fn write_torch(
         &mut self,
         checkpoint: &mut Checkpoint,
@@ -241,10 +249,7 @@ impl Job<'_> {
         Sink { name, target }: &Sink,
     ) -> Result<()> {
         let legacy = self.options.to == Format::TorchLegacy;
-        let (cast, uncast) = (self.options.dtype.clone(), casts.kept);
-        let (device, compact) = (self.options.device.clone(), self.options.compact);
-        let options = Resave { legacy, cast, uncast, device, compact };
-        let storages = resave(checkpoint, root, &options)?;
+        let storages = resave(checkpoint, root, &self.resave_options(casts.kept))?;
         let scan = Census::new(&checkpoint.graph, root)?;
         if self.options.safe {
             self.check_safe(checkpoint, &scan, &storages)?;

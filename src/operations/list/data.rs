@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::Options;
 use crate::checkpoint::tensor::{Data, View};
 use crate::checkpoint::{Checkpoint, Tensor, TensorId};
-use crate::data::hash::{hex, sha256};
+use crate::data::hash::{EMPTY_SHA256, hex, sha256};
 use crate::data::number::Number;
 use crate::data::stats::{self, stats};
 use crate::error::Result;
@@ -24,6 +24,24 @@ pub(super) fn bytes_to_read(checkpoint: &Checkpoint, ids: &[TensorId], wanted: &
     tensors.filter_map(Tensor::bytes).fold(0, u64::saturating_add).saturating_mul(times)
 }
 
+/// Views of the same elements once: the tensors to read, and for each of `ids` its place among them.
+pub(crate) fn distinct(checkpoint: &Checkpoint, ids: &[TensorId]) -> (Vec<TensorId>, Vec<usize>) {
+    let mut distinct: HashMap<View, usize> = HashMap::new();
+    let mut work: Vec<TensorId> = Vec::new();
+    let jobs = ids.iter().map(|id| match checkpoint.tensor(*id).and_then(Tensor::view) {
+        Some(key) => *distinct.entry(key).or_insert_with(|| {
+            work.push(*id);
+            work.len() - 1
+        }),
+        None => {
+            work.push(*id);
+            work.len() - 1
+        }
+    });
+    let jobs = jobs.collect();
+    (work, jobs)
+}
+
 /// Fills in hashes and statistics, tensors in parallel, each distinct view once; `ids` are the tensors of the rows. Gives
 /// the names of the rows whose data could not be read, with the reason, in the order of the rows.
 pub(super) fn read_data(
@@ -33,22 +51,7 @@ pub(super) fn read_data(
     wanted: &Options,
     progress: &dyn Progress,
 ) -> Vec<(String, String)> {
-    // views of the same elements are read once
-    let mut distinct: HashMap<View, usize> = HashMap::new();
-    let mut work: Vec<TensorId> = Vec::new();
-    let jobs: Vec<usize> = ids
-        .iter()
-        .map(|id| match checkpoint.tensor(*id).and_then(Tensor::view) {
-            Some(key) => *distinct.entry(key).or_insert_with(|| {
-                work.push(*id);
-                work.len() - 1
-            }),
-            None => {
-                work.push(*id);
-                work.len() - 1
-            }
-        })
-        .collect();
+    let (work, jobs) = distinct(checkpoint, ids);
     let results: Vec<Read> =
         work.par_iter().with_max_len(1).map(|id| read_one(checkpoint, *id, wanted, progress)).collect();
     let mut troubles = Vec::new();
@@ -105,6 +108,3 @@ fn report_stats(found: stats::Stats) -> Stats {
         inf: found.inf,
     }
 }
-
-/// The sha256 of no bytes.
-const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

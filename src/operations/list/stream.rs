@@ -112,6 +112,7 @@ impl<'a> Listing<Rows<'a>> {
             root_type: self.root_type,
             compression: self.compression,
             totals: self.totals,
+            digest: self.digest,
             tensors,
             values: self.values,
             era: self.era,

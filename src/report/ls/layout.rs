@@ -148,6 +148,9 @@ impl Listing {
         }
         document.prose(Cell::new(line, Style::Strong));
 
+        if let Some(digest) = &self.digest {
+            document.line(format!("weights digest: {digest}"));
+        }
         let sharing = self.tensors.iter().filter(|row| row.shares_with.others() > 0).count() as u64;
         if sharing > 0 {
             let spared = totals.tensor_bytes.saturating_sub(totals.storage_bytes);

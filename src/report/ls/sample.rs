@@ -64,6 +64,7 @@ pub(crate) fn listing() -> Listing {
         byte_order: Some("little"),
         root_type: Some("dict".into()),
         compression: None,
+        digest: None,
         totals: Totals {
             tensors: tensors.len() as u64,
             tensor_bytes,
