@@ -126,6 +126,17 @@ pub struct SavedPart {
     pub fqn: Arc<str>,
 }
 
+/// Something that the files of a checkpoint of several say and is not so, or that none of them speaks of.
+#[derive(Debug, Clone)]
+pub struct Oddity {
+    /// Which kind, for programs.
+    pub code: &'static str,
+    /// What it is about: a file, or a part of one.
+    pub place: String,
+    /// What is so instead.
+    pub message: String,
+}
+
 /// A file that was understood. Tensor data has not been read.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -161,6 +172,8 @@ pub struct Checkpoint {
     pub saved: Vec<SavedPart>,
     /// Names of what lies in the files and is no part of this: tensors of a shard that the index does not name.
     pub left_aside: Vec<String>,
+    /// What its files say and is not so.
+    pub oddities: Vec<Oddity>,
     /// The checkpoints that it was put together from, where it was: what they keep for themselves.
     pub origins: Vec<Origin>,
     /// The bounds it was opened with.

@@ -23,7 +23,7 @@ ckpt ls --root optimizer_state_dict --values checkpoint.tar\n  zcat model.pth.gz
 pub(crate) struct Args {
     /// Files, directories of a checkpoint (shards, DCP, an unpacked zip), indexes of shards, members of archives
     /// (`ARCHIVE::member`), `-` for standard input; archives of checkpoints; with --recursive any directory
-    #[arg(required = true, value_name = "INPUT")]
+    #[arg(required = true, value_name = "INPUT", value_parser = input::parser())]
     pub inputs: Vec<PathBuf>,
     /// Roll up by module, with parameter counts and class names
     #[arg(long)]

@@ -20,6 +20,7 @@ mod convert_says;
 mod damage;
 mod destinations;
 mod diff;
+mod directories;
 mod driver;
 mod edit;
 mod edit_arrays;

@@ -19,7 +19,7 @@ pub(crate) use crate::checkpoint::parts::Parts;
 use crate::checkpoint::quantized;
 use crate::checkpoint::script::Script;
 use crate::checkpoint::tensor::Tensor;
-use crate::checkpoint::{Checkpoint, Container, SavedPart};
+use crate::checkpoint::{Checkpoint, Container, Oddity, SavedPart};
 use crate::container::compress::{Compression, expand};
 use crate::container::detect::{Framing, damage, detect};
 use crate::container::legacy::is_legacy;
@@ -48,6 +48,7 @@ pub(crate) struct Opened {
     pub notes: Vec<String>,
     pub saved: Vec<SavedPart>,
     pub left_aside: Vec<String>,
+    pub oddities: Vec<Oddity>,
 }
 
 impl Opened {
@@ -66,6 +67,7 @@ impl Opened {
             notes: Vec::new(),
             saved: Vec::new(),
             left_aside: Vec::new(),
+            oddities: Vec::new(),
         }
     }
 }
@@ -111,6 +113,7 @@ impl Parts {
             notes: opened.notes,
             saved: opened.saved,
             left_aside: opened.left_aside,
+            oddities: opened.oddities,
             origins: Vec::new(),
             limits: limits.clone(),
         })

@@ -232,7 +232,6 @@ impl Graph {
         self.pool.len() as u64
     }
 
-    /// Counts elements that were put into a list, dict or set.
     /// Opcodes that were read into the graph, and long lines by their length.
     pub(crate) fn steps(&self) -> u64 {
         self.steps
@@ -242,7 +241,8 @@ impl Graph {
         self.steps = self.steps.saturating_add(steps);
     }
 
-    pub(super) fn count_items(&mut self, items: usize) {
+    /// Counts elements that were put into a list, dict or set, or that another graph holds which this one is made of.
+    pub(crate) fn count_items(&mut self, items: usize) {
         self.items = self.items.saturating_add(items as u64);
     }
 
