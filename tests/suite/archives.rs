@@ -109,7 +109,7 @@ fn standard_input_has_members_too() {
         &["strip-prefix", "none.", "-::model.pth", "-o", &out, "--force", "--if-present"],
         &["edit", "-::model.pth", "--set", "step=3", "-o", &out, "--force"],
         &["merge", "a=-::model.pth", "-o", &out, "--force"],
-        &["merge", "-::model.pth", "-o", &out, "--force"],
+        &["merge", "-::model.pth", &plain, "--on-conflict", "equal", "-o", &out, "--force"],
         &["average", "-::model.pth", &plain, "-o", &out, "--force"],
     ] {
         run_with(ckpt().args(words), &bytes).exits(0);
