@@ -115,9 +115,8 @@ mod tests {
 
     #[test]
     fn the_file_that_the_library_takes() {
-        let name = |names: &[&str]| match of(names).unwrap() {
-            Some((Weights::File(name) | Weights::Index(name), note)) => Some((name, note.is_some())),
-            None => None,
+        let name = |names: &[&str]| {
+            of(names).unwrap().map(|(Weights::File(name) | Weights::Index(name), note)| (name, note.is_some()))
         };
         let taken = |name: &str, noted| Some((name.to_owned(), noted));
         for (names, wanted) in [

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use foldhash::fast::RandomState;
 use serde::Deserialize;
 
 use super::directory::{Directory, check_name};
@@ -104,13 +105,13 @@ impl Sharded {
 
     /// The shards' names in the order in which the index first mentions them.
     pub(crate) fn shards(&self) -> Vec<&str> {
-        let mut seen = HashSet::new();
+        let mut seen: HashSet<&str, RandomState> = HashSet::default();
         self.weights.iter().map(|(_, shard)| shard.as_str()).filter(|shard| seen.insert(*shard)).collect()
     }
 
     /// Files that are called like its shards, and that the index does not name.
     fn strays(&self) -> Vec<String> {
-        let named: HashSet<&str> = self.weights.iter().map(|(_, shard)| shard.as_str()).collect();
+        let named: HashSet<&str, RandomState> = self.weights.iter().map(|(_, shard)| shard.as_str()).collect();
         let kinds: HashSet<(&str, &str)> = named.iter().filter_map(|name| parts_of_shard(name)).collect();
         let mut names = self.directory.names();
         names.retain(|name| {
@@ -215,7 +216,7 @@ struct Merge<'a> {
     opened: Opened,
     weights: &'a [(String, String)],
     /// Places in `weights` by name.
-    places: HashMap<&'a str, usize>,
+    places: HashMap<&'a str, usize, RandomState>,
     /// The objects of `weights`.
     found: Vec<Option<NodeId>>,
     /// What the shards' `__metadata__` say together.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::in_safetensors::File;
-use super::metadata::{FileRange, Metadata, Stored};
+use super::metadata::{FileRange, Metadata, Stored, Undescribed};
 use crate::checkpoint::Oddity;
 use crate::layout::DCP_DATA;
 use crate::layout::directory::Directory;
@@ -17,7 +17,7 @@ const NAMES_SHOWN: usize = 5;
 pub(super) struct Coverage {
     /// Each with the number of its entry; those of nothing that the index describes have none.
     places: Vec<(FileRange, Option<usize>)>,
-    undescribed: Vec<(String, FileRange)>,
+    undescribed: Vec<Undescribed>,
 }
 
 impl Coverage {

@@ -27,7 +27,7 @@ pub(super) struct Metadata {
     /// Objects and elements that the index takes.
     pub held: usize,
     /// What the index has a place for and says nothing else of.
-    pub undescribed: Vec<(String, FileRange)>,
+    pub undescribed: Vec<Undescribed>,
 }
 
 /// One tensor or object.
@@ -75,6 +75,9 @@ pub(super) struct FileRange {
     pub is_zstd: bool,
 }
 
+/// A name that the index has a place for, and the place.
+pub(super) type Undescribed = (String, FileRange);
+
 /// What the data says that is compressed so: the name of the extension, before its version.
 const ZSTD: &str = "stream.zstd/1";
 
@@ -121,7 +124,7 @@ struct Index<'a> {
 
 impl Index<'_> {
     /// The entries, and what has a place and no entry.
-    fn entries(&self, root: NodeId) -> Result<(Vec<MetadataEntry>, Vec<(String, FileRange)>)> {
+    fn entries(&self, root: NodeId) -> Result<(Vec<MetadataEntry>, Vec<Undescribed>)> {
         if self.objects.class_name(root).as_deref() != Some("Metadata") {
             return Err(Error::not_a_checkpoint("is no index of torch.distributed.checkpoint"));
         }
@@ -144,7 +147,7 @@ impl Index<'_> {
         }
         let left = places.into_iter().filter(|(_, (_, is_described))| !is_described.get());
         let left = left.map(|((fqn, _), (place, _))| (fqn, place));
-        let mut undescribed: Vec<(String, FileRange)> = left.collect();
+        let mut undescribed: Vec<Undescribed> = left.collect();
         undescribed.sort_by(|(a, x), (b, y)| (a, &x.file, x.offset).cmp(&(b, &y.file, y.offset)));
         Ok((entries, undescribed))
     }
