@@ -44,6 +44,11 @@ pub trait Source: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Fails where what must be read to find the bytes is not as it should be.
+    fn verify(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// True when there are no bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0

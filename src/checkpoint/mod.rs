@@ -128,6 +128,17 @@ pub struct SavedPart {
     pub fqn: Arc<str>,
 }
 
+/// Something that the files of a checkpoint of several say and is not so, or that none of them speaks of.
+#[derive(Debug, Clone)]
+pub struct Oddity {
+    /// Which kind, for programs.
+    pub code: &'static str,
+    /// What it is about: a file, or a part of one.
+    pub place: String,
+    /// What is so instead.
+    pub message: String,
+}
+
 /// A file that was understood. Tensor data has not been read.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -165,6 +176,8 @@ pub struct Checkpoint {
     pub left_aside: Vec<String>,
     /// The pickle that all objects are of, and how many there were once it was decoded.
     decoded: Option<(Decoded, usize)>,
+    /// What its files say and is not so.
+    pub oddities: Vec<Oddity>,
     /// The checkpoints that it was put together from, where it was: what they keep for themselves.
     pub origins: Vec<Origin>,
     /// The bounds it was opened with.

@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::command;
+use crate::commands::input::{masked, unmasked_text};
 use crate::report::shell::quoted;
 
 /// What people call the subcommands who know other programs.
@@ -37,7 +38,14 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("completion", "completions"),
 ];
 
-/// The command line with `ckpt help ls` put as `ckpt ls --help`.
+/// What reads our output where somebody wants a directory of torch.distributed.checkpoint.
+const NO_DCP: &str = "\
+    DCP directories are read, not written; \
+    `python -m torch.distributed.checkpoint.format_utils torch_to_dcp FILE DIR` makes one of what `--to torch` writes, and \
+    torch.distributed.checkpoint loads what `--to safetensors` writes with HuggingFaceStorageReader";
+
+/// The command line with `ckpt help ls` put as `ckpt ls --help`, and members of standard input (`-::model.pt`) so that they are
+/// no options.
 pub(crate) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = given.collect();
     if arguments.get(1).is_some_and(|first| first == "help") {
@@ -45,7 +53,29 @@ pub(crate) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> 
         arguments.truncate(2);
         arguments.push("--help".into());
     }
+    let is_member = |argument: &OsString| argument.as_encoded_bytes().starts_with(b"-::");
+    if arguments.iter().any(is_member) {
+        let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
+        let command = command();
+        let of = arguments.get(1).and_then(|name| command.find_subcommand(name));
+        for at in 2..end {
+            let is_value = arguments.get(at - 1).is_some_and(|before| takes_value(of, before));
+            if let Some(argument) = arguments.get_mut(at).filter(|argument| !is_value && is_member(argument)) {
+                *argument = masked(argument);
+            }
+        }
+    }
     arguments
+}
+
+/// Whether an argument is an option of a command whose value is the next one.
+fn takes_value(command: Option<&clap::Command>, argument: &OsString) -> bool {
+    let Some((command, argument)) = command.zip(argument.to_str()) else { return false };
+    let is_it = |option: &&clap::Arg| match argument.strip_prefix("--") {
+        Some(long) => option.get_long() == Some(long),
+        None => argument.starts_with('-') && option.get_short().is_some_and(|short| argument.ends_with(short)),
+    };
+    command.get_arguments().find(is_it).is_some_and(|option| option.get_action().takes_values())
 }
 
 /// What is wrong with the command line, in one line. `arguments` are those that were parsed.
@@ -57,7 +87,7 @@ pub(crate) fn message(error: &clap::Error, arguments: &[OsString]) -> String {
         None => "see `ckpt --help`".to_owned(),
     };
     if let Some(special) = special(error, &words, subcommand) {
-        return special;
+        return unmasked_text(&special);
     }
     let mut parts = Vec::new();
     for paragraph in error.to_string().split("\n\n") {
@@ -74,7 +104,7 @@ pub(crate) fn message(error: &clap::Error, arguments: &[OsString]) -> String {
         parts.extend((!text.is_empty()).then(|| text.replace(" tip: ", "; ")));
     }
     parts.push(help);
-    parts.join("; ")
+    unmasked_text(&parts.join("; "))
 }
 
 fn is_subcommand(word: &str) -> bool {
@@ -123,9 +153,15 @@ fn special(error: &clap::Error, words: &[String], subcommand: Option<&str>) -> O
             (is_change && missing.len() == 1)
                 .then(|| "nothing to change; use --add-prefix, --strip-prefix, --regex or --map".to_owned())
         }
-        ErrorKind::InvalidValue if subcommand == Some("convert") => {
+        ErrorKind::InvalidValue => {
             let option = context(error, ContextKind::InvalidArg)?;
             let value = context(error, ContextKind::InvalidValue)?;
+            if option.starts_with("--to") && value.eq_ignore_ascii_case("dcp") {
+                return Some(NO_DCP.to_owned());
+            }
+            if subcommand != Some("convert") {
+                return None;
+            }
             let is_target = matches!(value, "torch" | "torch-legacy" | "safetensors" | "npz");
             (option.starts_with("--format") && is_target).then(|| {
                 format!("--format is the form of the report, table or json; the file's is chosen by `--to {value}`")
@@ -159,6 +195,8 @@ mod tests {
             ("ckpt ls --tree --depth x a", &["'x'", "'--depth <N>'", "invalid digit"]),
             ("ckpt ls --names --tree a", &["--names", "--tree", "cannot be used with"]),
             ("ckpt convert a b --format safetensors", &["`--to safetensors`"]),
+            ("ckpt convert a b --to dcp", &["read, not written", "torch_to_dcp FILE DIR", "HuggingFaceStorageReader"]),
+            ("ckpt merge a b -o c --to dcp", &["read, not written"]),
             ("ckpt help nonsense", &["'nonsense'"]),
             ("ckpt strip-prefix module. a.pt b.pt", &["`b.pt`", "`-o b.pt`"]),
             ("ckpt rename a.pt b.pt --add-prefix net.", &["`b.pt`", "`-o b.pt`"]),
@@ -168,6 +206,8 @@ mod tests {
             ("ckpt rename", &["<INPUT>"]),
             ("ckpt diff a b --rtol -1", &["'-1'", "must be finite and not negative"]),
             ("ckpt ls a.pt -o b", &["'-o'", "`ckpt ls --help`"]),
+            ("ckpt repair a.pt -::b.pt", &["`-::b.pt`"]),
+            ("ckpt convert a.pt -o -::b.pt", &["'-:'"]),
         ] {
             let text = said(words);
             for part in parts {

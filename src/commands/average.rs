@@ -32,7 +32,7 @@ Sums are made in float64, element by element in the order of the inputs, and rou
 #[command(after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"), after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// What to average, at least two: files, directories of shards, `ARCHIVE::member`, `-` for standard input
-    #[arg(value_name = "INPUT", required = true)]
+    #[arg(value_name = "INPUT", required = true, value_parser = input::parser())]
     pub inputs: Vec<PathBuf>,
     /// Where to write; `-` for standard output
     #[arg(short, long, value_name = "OUTPUT")]

@@ -32,7 +32,7 @@ ckpt check --write-allow ours.txt model.pth\n  ckpt check --allow-from ours.txt 
 ckpt check --json --numerics model.pth | jq .findings")]
 pub(crate) struct Args {
     /// Files, directories of a checkpoint in several files, or members of archives (`ARCHIVE::member`); `-` is standard input
-    #[arg(required_unless_present = "files_from", value_name = "INPUT")]
+    #[arg(required_unless_present = "files_from", value_name = "INPUT", value_parser = input::parser())]
     pub inputs: Vec<PathBuf>,
     /// Check directories recursively; print one line per file that is, or contains, a checkpoint. What is named like one
     /// (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that cannot be read is an error

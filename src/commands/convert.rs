@@ -40,9 +40,10 @@ torch.load(weights_only=True) opens; numpy scalars in it become Python numbers."
 #[command(after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"), after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// What to convert: a file, a directory, `ARCHIVE::member`, or `-` for standard input
+    #[arg(value_parser = input::parser())]
     pub input: PathBuf,
     /// Where to write: a file, `-` for standard output, with --max-shard-size a directory
-    #[arg(value_name = "OUTPUT", required_unless_present = "to_output")]
+    #[arg(value_name = "OUTPUT", required_unless_present = "to_output", value_parser = input::parser())]
     pub output: Option<PathBuf>,
     /// Where to write, as an option instead of the second argument
     #[arg(id = "to_output", short = 'o', long = "output", value_name = "OUTPUT", conflicts_with = "output")]

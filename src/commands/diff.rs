@@ -34,10 +34,10 @@ ckpt diff --rtol 1e-5 --atol 1e-8 run1.ckpt run2.ckpt\n  ckpt diff --sort change
 ckpt diff --root-a model_state_dict --strip-prefix module. checkpoint.tar model.pth")]
 pub(crate) struct Args {
     /// The first file, directory or `ARCHIVE::member`, `-` for standard input
-    #[arg(value_name = "A")]
+    #[arg(value_name = "A", value_parser = input::parser())]
     pub a: PathBuf,
     /// The second file; relative differences are relative to its values
-    #[arg(value_name = "B")]
+    #[arg(value_name = "B", value_parser = input::parser())]
     pub b: PathBuf,
     /// What else git gives to the command of a diff driver
     #[arg(hide = true, num_args = 0..)]

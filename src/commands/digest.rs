@@ -46,7 +46,7 @@ What is truncated, damaged or missing has no digest, nor have sparse and meta te
 #[command(after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"), after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Files, directories of a checkpoint in several files, members of archives (`ARCHIVE::member`), `-` for standard input
-    #[arg(value_name = "INPUT", required_unless_present_any = ["files_from", "check"])]
+    #[arg(value_name = "INPUT", required_unless_present_any = ["files_from", "check"], value_parser = input::parser())]
     pub inputs: Vec<PathBuf>,
     /// Verify the digests in lists, as `sha256sum -c` does; `-` is standard input. Give the same --all, --root, --include and
     /// --exclude as when the list was made

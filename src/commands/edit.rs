@@ -9,7 +9,7 @@ use crate::checkpoint::alter::Step;
 use crate::commands::ExitStatus;
 use crate::commands::edited::{DestinationArgs, open, shown};
 use crate::commands::in_order::{Spelling, given, with_options};
-use crate::commands::input::{LimitArgs, is_stdin};
+use crate::commands::input::{self, LimitArgs, is_stdin};
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bars;
 use crate::layout::{Layout, address};
@@ -36,7 +36,7 @@ ckpt edit checkpoint.pt --delete epoch --move state_dict=. --dry-run\n  \
 ckpt edit model.safetensors --set-tensor head.bias=bias.npy --set-metadata license=mit --in-place")]
 pub(crate) struct Args {
     /// The file, or `ARCHIVE::member`; `-` is standard input
-    #[arg(value_name = "INPUT")]
+    #[arg(value_name = "INPUT", value_parser = input::parser())]
     pub input: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -25,7 +25,7 @@ neither one nor three channels in one row each.\n\n{EXAMPLES}"))]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The checkpoint: a file, a directory, `ARCHIVE::member`, or `-` for standard input
-    #[arg(value_name = "INPUT")]
+    #[arg(value_name = "INPUT", value_parser = input::parser())]
     pub input: PathBuf,
     /// What to extract: a name, an element with everything below it, or a glob over whole names (`*` also matches dots);
     /// default: everything

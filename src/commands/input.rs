@@ -1,9 +1,11 @@
 //! Inputs of the command line: standard input as `-`, limits, and a progress bar while one is opened.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use crate::commands::progress_bar::Bars;
 use crate::container::archive::Contents;
@@ -50,6 +52,36 @@ impl LimitArgs {
         }
         limits
     }
+}
+
+/// What stands for the dash of `-::member` while the command line is parsed, as an argument that begins with a dash is an
+/// option: a code point that no text has.
+const DASH: &str = "\u{fdd0}";
+
+/// A member of standard input as an argument that is no option.
+pub(crate) fn masked(argument: &OsStr) -> OsString {
+    match argument.to_str().and_then(|argument| argument.strip_prefix('-')) {
+        Some(rest) => format!("{DASH}{rest}").into(),
+        None => argument.to_owned(),
+    }
+}
+
+/// The same for people.
+pub(crate) fn unmasked_text(text: &str) -> String {
+    text.replace(DASH, "-")
+}
+
+/// The argument that was given.
+pub(crate) fn unmasked(argument: PathBuf) -> PathBuf {
+    match argument.to_str().and_then(|argument| argument.strip_prefix(DASH)) {
+        Some(rest) => format!("-{rest}").into(),
+        None => argument,
+    }
+}
+
+/// How clap reads an INPUT.
+pub(crate) fn parser() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(unmasked)
 }
 
 /// Whether `name` is standard input, or a member of an archive that comes from there.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::commands::ExitStatus;
 use crate::commands::files::FilesArgs;
-use crate::commands::input::LimitArgs;
+use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::OutputArgs;
 use crate::commands::wording::flag;
@@ -24,7 +24,7 @@ ckpt ls --root optimizer_state_dict --values checkpoint.tar\n  zcat model.pth.gz
 pub(crate) struct Args {
     /// Files, directories of a checkpoint (shards, DCP, DeepSpeed, an unpacked zip), indexes of shards, members of archives
     /// (`ARCHIVE::member`), `-` for standard input; archives of checkpoints; with --recursive any directory
-    #[arg(required_unless_present = "files_from", value_name = "INPUT")]
+    #[arg(required_unless_present = "files_from", value_name = "INPUT", value_parser = input::parser())]
     pub inputs: Vec<PathBuf>,
     /// Roll up by module, with parameter counts and class names
     #[arg(long)]

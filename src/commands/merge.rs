@@ -1,6 +1,5 @@
 //! `ckpt merge`: several checkpoints in one file.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::commands::ExitStatus;
@@ -39,8 +38,8 @@ they the same file.";
 #[command(after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"), after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// What to merge: files, directories of shards, `ARCHIVE::member`, `-` for standard input; either all with a key or none
-    #[arg(value_name = "[KEY=]INPUT", required = true)]
-    pub inputs: Vec<OsString>,
+    #[arg(value_name = "[KEY=]INPUT", required = true, value_parser = input::parser())]
+    pub inputs: Vec<PathBuf>,
     /// Where to write: a file, `-` for standard output, with --max-shard-size a directory
     #[arg(short, long, value_name = "OUTPUT")]
     pub output: PathBuf,
@@ -109,7 +108,8 @@ impl Args {
 
 /// Merges the inputs.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
-    let named = args.inputs.iter().map(|argument| taken_apart(argument)).collect::<anyhow::Result<Vec<Keyed>>>()?;
+    let named =
+        args.inputs.iter().map(|argument| taken_apart(argument.as_os_str())).collect::<anyhow::Result<Vec<Keyed>>>()?;
     let paths: Vec<PathBuf> = named.iter().map(|keyed| keyed.path.clone()).collect();
     input::stdin_once(&paths)?;
     let options = args.options()?;

@@ -34,7 +34,7 @@ ckpt rename model.pth --strip-prefix module. --regex 's/^encoder\\.(\\d+)/layers
 ckpt rename model.safetensors --map names.tsv --dry-run")]
 pub(crate) struct Args {
     /// The file, or `ARCHIVE::member`; `-` is standard input
-    #[arg(value_name = "INPUT")]
+    #[arg(value_name = "INPUT", value_parser = input::parser())]
     pub input: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs)]

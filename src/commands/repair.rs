@@ -26,7 +26,7 @@ An edit in place that was interrupted: finished where all its bytes are there, e
 Examples:\n  ckpt repair cut.pth -o rest.pth\n  ckpt repair --keep-damaged flipped.pth -o kept.pth\n  ckpt repair --in-place model.pth")]
 pub(crate) struct Args {
     /// The file; `-` is standard input
-    #[arg(value_name = "INPUT")]
+    #[arg(value_name = "INPUT", value_parser = input::parser())]
     pub input: PathBuf,
     /// Where to write; `-` is standard output
     #[arg(short, long, value_name = "OUTPUT", required_unless_present = "in_place", conflicts_with = "in_place")]

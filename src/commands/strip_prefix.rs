@@ -6,6 +6,7 @@ use anyhow::bail;
 
 use crate::checkpoint::edit::rules::Step;
 use crate::commands::ExitStatus;
+use crate::commands::input;
 use crate::commands::rename::{EditArgs, edit};
 use crate::operations::rename::Named;
 use crate::report::shell::quoted;
@@ -22,7 +23,7 @@ pub(crate) struct Args {
     #[arg(value_name = "PREFIX")]
     pub prefix: String,
     /// The file; without it, read standard input and write standard output
-    #[arg(value_name = "INPUT")]
+    #[arg(value_name = "INPUT", value_parser = input::parser())]
     pub input: Option<PathBuf>,
     /// Remove it inside names too, wherever an element begins with it (`model._orig_mod.fc` becomes `model.fc`)
     #[arg(long)]

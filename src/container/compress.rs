@@ -9,6 +9,7 @@ use flate2::bufread::{GzDecoder, ZlibDecoder};
 use lzma_rust2::{LzmaReader, XzReader};
 
 use crate::container::spool::{Spool, over};
+use crate::container::zstd;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
@@ -27,6 +28,8 @@ pub enum Compression {
     Xz,
     /// The older `.lzma` ("LZMA alone").
     Lzma,
+    /// Zstandard, one frame or several.
+    Zstd,
     /// joblib before 0.10: `ZF`, the expanded length in hexadecimal, a zlib stream.
     JoblibZf,
 }
@@ -40,13 +43,14 @@ impl Compression {
             Compression::Bzip2 => "bz2",
             Compression::Xz => "xz",
             Compression::Lzma => "lzma",
+            Compression::Zstd => "zstd",
         }
     }
 
     /// How many bytes of deflate take the time of one byte of this, at worst.
     fn cost(self) -> u64 {
         match self {
-            Compression::Gzip | Compression::Zlib | Compression::JoblibZf => 1,
+            Compression::Gzip | Compression::Zlib | Compression::JoblibZf | Compression::Zstd => 1,
             Compression::Xz | Compression::Lzma => 2,
             Compression::Bzip2 => 8,
         }
@@ -168,9 +172,15 @@ fn expand_joblib(source: &SharedSource, bound: u64, limits: &Limits, progress: &
     Ok(out)
 }
 
-fn decode(source: &SharedSource, compression: Compression, sink: &mut Spool, progress: &dyn Progress) -> Result<()> {
+/// Expands all of `source` into a spool, which has the bound. Not what joblib before 0.10 wrote.
+pub(crate) fn decode(
+    source: &SharedSource,
+    compression: Compression,
+    sink: &mut Spool,
+    progress: &dyn Progress,
+) -> Result<()> {
     let position = Cell::new(0);
-    let input = BufReader::with_capacity(
+    let mut input = BufReader::with_capacity(
         64 << 10,
         Counted { inner: Cursor::new(source.clone()), position: &position, progress },
     );
@@ -181,6 +191,7 @@ fn decode(source: &SharedSource, compression: Compression, sink: &mut Spool, pro
             let mut decoder = ZlibDecoder::new(input);
             sink.fill(&mut decoder)
         }
+        Compression::Zstd => zstd::decode(&mut input, sink),
         Compression::Xz => sink.fill(&mut XzReader::new_mem_limit(input, true, LZMA_MEMORY_KIB)),
         Compression::Lzma => {
             LzmaReader::new_mem_limit(input, LZMA_MEMORY_KIB, None).and_then(|mut decoder| sink.fill(&mut decoder))
@@ -222,6 +233,9 @@ pub(crate) fn stream_error(format: &str, e: io::Error) -> Error {
     }
     match e.kind() {
         io::ErrorKind::UnexpectedEof => Error::truncated(format!("the {format} stream ends early")),
+        io::ErrorKind::OutOfMemory if format == "zstd" => {
+            Error::limit("the zstd stream needs a window of more than 64 MiB; expand it first (zstd -d)")
+        }
         io::ErrorKind::OutOfMemory => {
             Error::limit(format!("the {format} stream needs a dictionary of more than {} MiB", LZMA_MEMORY_KIB >> 10))
         }
@@ -285,6 +299,10 @@ mod tests {
     const LZMA: &str =
         "5d00008000ffffffffffffffff0030880a06d3b806300801f2bb5eb0f7849fd58e867ae6b6a21d1abd4d24d9d003ffffd23b0000";
 
+    // made by Python's zstandard.compress(TEXT) with a checksum, and the same in two frames, the second one streamed
+    const ZSTD: &str = "28b52ffd242b050100c061207069636b6c652c206d79206b696e67646f6d20666f7202003c8bea56908bc1794e";
+    const ZSTD_FRAMES: &str = "28b52ffd24148500005061207069636b6c652c200100dd0a123e0d64c228b52ffd0058b900006d79206b696e67646f6d20666f722061207069636b6c65";
+
     fn hex(text: &str) -> Vec<u8> {
         (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
     }
@@ -306,6 +324,7 @@ mod tests {
             (bz2(TEXT), Compression::Bzip2),
             (hex(XZ), Compression::Xz),
             (hex(LZMA), Compression::Lzma),
+            (hex(ZSTD), Compression::Zstd),
             (zf(TEXT, false), Compression::JoblibZf),
             (zf(TEXT, true), Compression::JoblibZf),
         ]
@@ -316,6 +335,32 @@ mod tests {
         for (bytes, compression) in all() {
             assert_eq!(run(bytes, compression).unwrap(), TEXT, "{compression:?}");
         }
+    }
+
+    #[test]
+    fn frames_of_zstandard() {
+        let frames = hex(ZSTD_FRAMES);
+        assert_eq!(run(frames.clone(), Compression::Zstd).unwrap(), TEXT);
+        // a frame of other things, which is skipped
+        let skipped = b"\x53\x2a\x4d\x18\x03\0\0\0abc";
+        assert_eq!(run([skipped, frames.as_slice(), skipped].concat(), Compression::Zstd).unwrap(), TEXT);
+        let cut = run([frames.as_slice(), &skipped[..9]].concat(), Compression::Zstd).unwrap_err();
+        assert_eq!(cut.kind(), ErrorKind::Truncated);
+        let more = run([frames.as_slice(), b"more"].concat(), Compression::Zstd).unwrap_err();
+        assert_eq!(more.kind(), ErrorKind::Malformed);
+        // no change of a byte gives other bytes where there is a checksum
+        for at in 0..hex(ZSTD).len() {
+            for bit in 0..8 {
+                let mut changed = hex(ZSTD);
+                changed[at] ^= 1 << bit;
+                if let Ok(found) = run(changed, Compression::Zstd) {
+                    // one bit of the header says that there is no checksum
+                    assert!(found == TEXT || at == 4, "{at} {bit}");
+                }
+            }
+        }
+        let window = [0x28, 0xb5, 0x2f, 0xfd, 0, 0x88];
+        assert_eq!(run(window.to_vec(), Compression::Zstd).unwrap_err().kind(), ErrorKind::Limit);
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod text_pickle;
 use flate2::{Decompress, FlushDecompress};
 
 use crate::container::compress::Compression;
-use crate::container::tar;
+use crate::container::{tar, zstd};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::source::{Source, read_vec};
@@ -91,6 +91,7 @@ fn compression(head: &[u8]) -> Option<Compression> {
         [0x1f, 0x8b, 8, ..] => Some(Compression::Gzip),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Compression::Xz),
         [b'Z', b'F', b'0', b'x', ..] => Some(Compression::JoblibZf),
+        head if zstd::is_frame(head) => Some(Compression::Zstd),
         // a block, or the end of a stream without any
         [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
         | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Some(Compression::Bzip2),
@@ -238,6 +239,7 @@ mod tests {
             (b"\x1f\x8b\x08\0", Framing::Compressed(Compression::Gzip)),
             (b"BZh91AY&SY", Framing::Compressed(Compression::Bzip2)),
             (b"\xfd7zXZ\0", Framing::Compressed(Compression::Xz)),
+            (b"\x28\xb5\x2f\xfd\0\0", Framing::Compressed(Compression::Zstd)),
             (lzma, Framing::Compressed(Compression::Lzma)),
             (b"ZF0x10              ", Framing::Compressed(Compression::JoblibZf)),
             (b"x\x9c\x4b\x04\0\0\x62\0\x62", Framing::Compressed(Compression::Zlib)),
@@ -311,7 +313,7 @@ mod tests {
         says(b"\x89HDF\r\n\x1a\n\0\0", "HDF5");
         says(b"GGUF\x03\0\0\0", "GGUF");
         says(b"\x08\x07\x12\x07pytorch", "ONNX");
-        says(b"\x28\xb5\x2f\xfd\0\0", "zstd -d");
+        says(b"\x04\x22\x4d\x18\0\0", "lz4 -d");
         says(b"\x80\x06\x95\0\0", "protocol 6");
         says(b"\xde\xad\xbe\xef", "starts with bytes de ad be ef");
         says(&[0; 4096], "zero bytes only");

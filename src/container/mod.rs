@@ -17,3 +17,4 @@ pub(crate) mod safetensors;
 pub(crate) mod spool;
 pub(crate) mod tar;
 pub mod zip;
+pub(crate) mod zstd;

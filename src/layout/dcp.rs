@@ -4,6 +4,8 @@
 //! tensor, and each object that is none, is a whole `torch.save` file somewhere in a `.distcp` file; or chunks are tensors
 //! of safetensors files.
 
+mod coverage;
+mod encoded;
 mod in_safetensors;
 mod metadata;
 mod tree;
@@ -18,14 +20,23 @@ use super::stitch::{Chunk, Stitched};
 use crate::checkpoint::open::{Opened, Opener, Parts};
 use crate::checkpoint::tensor::{Data, Tensor, plain_tensor};
 use crate::checkpoint::{Checkpoint, Container, SavedPart};
+use crate::container::compress::{Compression, expand};
 use crate::data::Elements;
 use crate::dtype::{ByteOrder, DType};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::pickle::NodeId;
+use crate::progress::Silent;
 use crate::source::{SharedSource, Window};
+use coverage::Coverage;
+use encoded::{Encoded, Packed, Recent};
 use metadata::{ChunkAt, FileRange, Metadata, Stored, TensorAt};
 use tree::Tree;
+
+/// Files beside an index, and whose they are.
+const BESIDE: &[(&str, &str)] = &[("meta.pt", "Lightning"), ("common.pt", "Megatron")];
+/// Keys of such a file that are named.
+const KEYS_SHOWN: usize = 8;
 
 /// A directory whose index has been read.
 #[derive(Debug)]
@@ -84,7 +95,8 @@ impl Dcp {
     /// The nested dict that was saved. What lies in a file that is missing or too short is a tensor's problem; an object
     /// that is no tensor is then left out and noted.
     pub(crate) fn open(self, limits: &Limits) -> Result<Checkpoint> {
-        let Dcp { directory, metadata, bytes, mut notes } = self;
+        let Dcp { directory, mut metadata, bytes, mut notes } = self;
+        let coverage = Coverage::of(&mut metadata);
         let shared = Arc::new(limits.clone());
         let max_objects = limits.objects_for(bytes);
         let mut reader = Reader {
@@ -94,8 +106,10 @@ impl Dcp {
             max_objects,
             safetensors: HashMap::new(),
             saved: Vec::new(),
+            recent: Arc::default(),
         };
         let mut tree = Tree::new(limits);
+        let mut names = Vec::with_capacity(metadata.entries.len());
         for entry in metadata.entries {
             let node = match entry.stored {
                 Stored::Tensor(tensor) => reader.tensor(&entry.fqn, tensor)?,
@@ -103,23 +117,56 @@ impl Dcp {
                     Ok(node) => node,
                     Err(why) => {
                         notes.push(format!("{} is left out: {why}", entry.fqn));
+                        names.push(entry.fqn);
                         continue;
                     }
                 },
             };
             tree.add(entry.path, node)?;
+            names.push(entry.fqn);
         }
-        let Reader { mut parts, saved, .. } = reader;
+        let Reader { mut parts, saved, mut directory, safetensors, .. } = reader;
+        let (oddities, aside) = coverage.oddities(&names, &mut directory, &safetensors);
+        notes.extend(aside);
+        notes.extend(beside(&mut directory, limits));
         let root = tree.finish(&mut parts.graph)?;
+        parts.graph.count_items(metadata.held);
         let opened = Opened {
             protocol: metadata.protocol,
             byte_order: Some(ByteOrder::Little),
             notes,
             saved,
+            oddities,
             ..Opened::new(Container::Dcp, root)
         };
         parts.finish(opened, limits)
     }
+}
+
+/// What is said of the files in which programs keep the rest of a checkpoint (`lightning/fabric/strategies/fsdp.py`,
+/// `megatron/core/dist_checkpointing`).
+fn beside(directory: &mut Directory, limits: &Limits) -> Vec<String> {
+    let names = directory.names();
+    let here = BESIDE.iter().filter(|(name, _)| names.iter().any(|found| found == name));
+    let mut notes = Vec::new();
+    for (name, whose) in here {
+        let keys = directory.file(name).ok().and_then(|source| keys_of(source, limits)).unwrap_or_default();
+        let keys = if keys.is_empty() { String::new() } else { format!(" ({keys})") };
+        notes.push(format!("left aside: {name} beside it, in which {whose} keeps the rest{keys}; name it to read it"));
+    }
+    notes
+}
+
+/// The first keys of the dict that a file is.
+fn keys_of(source: SharedSource, limits: &Limits) -> Option<String> {
+    let checkpoint = Checkpoint::open(source, limits, &Silent).ok()?;
+    let items = checkpoint.objects().items(checkpoint.root)?;
+    let key = |item: &crate::pickle::Pair| Some(checkpoint.graph.str_or_bytes(item.key)?.into_owned());
+    let mut keys: Vec<String> = items.iter().filter_map(key).take(KEYS_SHOWN).collect();
+    if items.len() > keys.len() {
+        keys.push("…".into());
+    }
+    Some(keys.join(", "))
 }
 
 struct Reader {
@@ -131,6 +178,8 @@ struct Reader {
     safetensors: HashMap<Arc<str>, Option<(u64, in_safetensors::File)>>,
     /// What lies in the parts.
     saved: Vec<SavedPart>,
+    /// Tensors that were expanded last.
+    recent: Arc<Recent>,
 }
 
 impl Reader {
@@ -144,18 +193,51 @@ impl Reader {
     }
 
     fn tensor(&mut self, fqn: &str, described: TensorAt) -> Result<NodeId> {
-        let TensorAt { dtype, size, requires_grad, chunks } = described;
+        let TensorAt { dtype, size, requires_grad, chunks, .. } = described;
         let mut tensor = Tensor { requires_grad: Some(requires_grad), ..plain_tensor(dtype.clone(), size.clone()) };
         // a negative size has its own problem
         if let Ok(shape) = size.iter().map(|extent| u64::try_from(*extent)).collect::<Result<Vec<u64>, _>>() {
-            let chunks: Result<Vec<Chunk>, String> =
-                chunks.into_iter().map(|chunk| self.chunk(fqn, &dtype, chunk)).collect();
-            match chunks.and_then(|chunks| Stitched::new(shape, dtype, chunks, Arc::clone(&self.limits))) {
-                Ok(source) => tensor.data = Data::Array { source: Arc::new(source), byte_order: ByteOrder::Little },
+            let zstd = chunks.iter().filter(|chunk| chunk.place.as_ref().is_some_and(|place| place.is_zstd)).count();
+            let source = match zstd {
+                0 => self.stitched(fqn, shape, dtype, chunks),
+                all if all == chunks.len() => self.encoded(fqn, shape, dtype, chunks),
+                _ => Err("only some of its chunks are compressed".into()),
+            };
+            match source {
+                Ok(source) => tensor.data = Data::Array { source, byte_order: ByteOrder::Little },
                 Err(problem) => tensor.problem = Some(problem),
             }
         }
         self.parts.tensor(tensor)
+    }
+
+    fn stitched(
+        &mut self,
+        fqn: &str,
+        shape: Vec<u64>,
+        dtype: DType,
+        chunks: Vec<ChunkAt>,
+    ) -> Result<SharedSource, String> {
+        let chunks: Vec<Chunk> =
+            chunks.into_iter().map(|chunk| self.chunk(fqn, &dtype, chunk)).collect::<Result<_, _>>()?;
+        Ok(Arc::new(Stitched::new(shape, dtype, chunks, Arc::clone(&self.limits))?))
+    }
+
+    fn encoded(
+        &mut self,
+        fqn: &str,
+        shape: Vec<u64>,
+        dtype: DType,
+        chunks: Vec<ChunkAt>,
+    ) -> Result<SharedSource, String> {
+        let packed = |ChunkAt { offsets, sizes, place }: ChunkAt| {
+            let file = place.as_ref().map_or_else(|| "".into(), |place| Arc::clone(&place.file));
+            let bytes = self.bytes(fqn, place).map_err(|why| format!("the chunk at {offsets:?}: {why}"))?;
+            Ok::<_, String>(Packed { offsets, sizes, bytes, file })
+        };
+        let chunks = chunks.into_iter().map(packed).collect::<Result<_, _>>()?;
+        let (limits, recent) = (Arc::clone(&self.limits), Arc::clone(&self.recent));
+        Ok(Arc::new(Encoded::new(shape, dtype, chunks, limits, recent)?))
     }
 
     fn chunk(&mut self, fqn: &str, dtype: &DType, chunk: ChunkAt) -> Result<Chunk, String> {
@@ -177,7 +259,7 @@ impl Reader {
 
     /// The safetensors data that begins where a chunk is said to be. All chunks of a file have that one place, so that the
     /// first one tells what the file is.
-    fn in_safetensors(&mut self, place: Option<&FileRange>) -> Result<Option<&in_safetensors::File>, String> {
+    fn in_safetensors(&mut self, place: Option<&FileRange>) -> Result<Option<&mut in_safetensors::File>, String> {
         let Some(place) = place else { return Ok(None) };
         if !self.safetensors.contains_key(&place.file) {
             let file = self.directory.file(&place.file)?;
@@ -185,12 +267,16 @@ impl Reader {
             let found = found.map_err(|e| format!("{}: {e}", place.file))?;
             self.safetensors.insert(Arc::clone(&place.file), found.map(|found| (place.offset, found)));
         }
-        let found = self.safetensors.get(&place.file).and_then(Option::as_ref);
+        let found = self.safetensors.get_mut(&place.file).and_then(Option::as_mut);
         Ok(found.filter(|(at, _)| *at == place.offset).map(|(_, file)| file))
     }
 
     fn object(&mut self, fqn: &str, place: Option<FileRange>) -> Result<NodeId, String> {
-        let source = self.bytes(fqn, place)?;
+        let is_zstd = place.as_ref().is_some_and(|place| place.is_zstd);
+        let mut source = self.bytes(fqn, place)?;
+        if is_zstd {
+            source = expand(&source, Compression::Zstd, &self.limits, &Silent).map_err(|e| e.to_string())?;
+        }
         let opener = Opener { source, limits: &self.limits, max_objects: self.max_objects, damaged: false };
         opener.saved(&mut self.parts).map(|opened| opened.root).map_err(|e| e.to_string())
     }

@@ -8,12 +8,10 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use super::open_files;
 use crate::container::archive::Archive;
 use crate::error::{Error, Result};
-use crate::source::{FileSource, SharedSource, Source};
-
-/// Files kept open at once, well under what a process may have; the others are opened for every read.
-const MAX_OPEN: usize = 128;
+use crate::source::SharedSource;
 
 /// A directory, or a folder of an archive, and the files of it that were asked for.
 #[derive(Debug)]
@@ -51,9 +49,8 @@ impl Directory {
         if let Some(known) = self.files.get(name) {
             return known.clone();
         }
-        let keep = self.files.len() < MAX_OPEN;
         let opened = match &self.place {
-            Base::Disk(path) => open(&path.join(name), keep),
+            Base::Disk(path) => open(&path.join(name)),
             Base::Archive { archive, folder } => match archive.find(&format!("{folder}{name}")) {
                 Some(index) => archive.contents(index).map(|contents| contents.source).map_err(|e| e.to_string()),
                 None => Err("is missing".into()),
@@ -62,6 +59,23 @@ impl Directory {
         let opened = opened.map_err(|why| format!("{name}: {why}"));
         self.files.insert(name.to_owned(), opened.clone());
         opened
+    }
+
+    /// The names of the files that lie directly in it, sorted; what cannot be listed has none.
+    pub(crate) fn names(&self) -> Vec<String> {
+        match &self.place {
+            Base::Disk(path) => {
+                let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+                super::file_names(path).unwrap_or_default()
+            }
+            Base::Archive { archive, folder } => {
+                let within = archive.names().filter_map(|name| name.strip_prefix(folder.as_str()));
+                let mut names: Vec<String> =
+                    within.filter(|name| !name.is_empty() && !name.contains('/')).map(str::to_owned).collect();
+                names.sort();
+                names
+            }
+        }
     }
 
     /// Bytes of a file, where there is one.
@@ -75,7 +89,7 @@ impl Directory {
     }
 }
 
-fn open(path: &Path, keep: bool) -> Result<SharedSource, String> {
+fn open(path: &Path) -> Result<SharedSource, String> {
     // opening a pipe would wait for a writer, so look first
     match fs::metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err("is missing".into()),
@@ -83,8 +97,7 @@ fn open(path: &Path, keep: bool) -> Result<SharedSource, String> {
         Ok(meta) if !meta.is_file() => return Err("is not a regular file".into()),
         Ok(_) => {}
     }
-    let file = FileSource::open(path).map_err(|e| e.to_string())?;
-    Ok(if keep { Arc::new(file) } else { Arc::new(Reopened { path: path.to_owned(), len: file.len() }) })
+    open_files::open(path).map_err(|e| e.to_string())
 }
 
 /// Fails for a name that could lead out of the directory: absolute ones, and those with `..`.
@@ -108,27 +121,6 @@ pub(super) fn bytes(path: &Path) -> Result<u64> {
     Ok(sum)
 }
 
-/// A file that is opened for each read: a checkpoint of a thousand ranks has more files than a process may have open.
-#[derive(Debug)]
-struct Reopened {
-    path: PathBuf,
-    len: u64,
-}
-
-impl Source for Reopened {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let file = FileSource::open(&self.path)?;
-        if file.len() != self.len {
-            return Err(Error::truncated("the file changed while it was read").at(offset));
-        }
-        file.read_at(offset, buf)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,22 +133,5 @@ mod tests {
         for bad in ["", "..", "../model.bin", "sub/../../model.bin", "/etc/passwd", "."] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn more_files_than_may_be_open() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut directory = Directory::new(dir.path());
-        for number in 0..MAX_OPEN + 2 {
-            let name = format!("{number}");
-            fs::write(dir.path().join(&name), [1, 2, u8::try_from(number).unwrap()]).unwrap();
-            let mut byte = [0];
-            directory.file(&name).unwrap().read_at(2, &mut byte).unwrap();
-            assert_eq!(usize::from(byte[0]), number);
-        }
-        let last = directory.file(&format!("{}", MAX_OPEN + 1)).unwrap();
-        fs::write(dir.path().join(format!("{}", MAX_OPEN + 1)), [1, 2, 3, 4]).unwrap();
-        assert!(last.read_at(0, &mut [0]).unwrap_err().message().contains("changed"));
-        assert_eq!(directory.file("none").unwrap_err(), "none: is missing");
     }
 }

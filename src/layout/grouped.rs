@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::dcp::Dcp;
 use super::directory::Directory;
+use super::folder::{self, Weights};
 use super::sharded::Sharded;
-use super::{DCP_DATA, DCP_INDEX, Kind, SHARD_INDEX};
+use super::{DCP_DATA, DCP_INDEX, Kind};
 use crate::container::archive::Archive;
 use crate::container::detect::{Framing, detect};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::limits::Limits;
 
 /// Indexes of one archive that are read to find the shards.
@@ -34,7 +35,7 @@ fn folder_of(name: &str) -> &str {
 
 /// The checkpoints of several members that an archive holds.
 pub(super) fn groups(archive: &Archive) -> Vec<Group> {
-    let is_index = |name: &str| name.ends_with(SHARD_INDEX) || name.rsplit('/').next() == Some(DCP_INDEX);
+    let is_index = |name: &str| folder::is_index(name) || name.rsplit('/').next() == Some(DCP_INDEX);
     let indexes: Vec<usize> =
         archive.names().enumerate().filter(|(_, name)| is_index(name)).map(|(index, _)| index).collect();
     let found = indexes.into_iter().take(MAX_INDEXES).map(|index| Group { index, parts: parts(archive, index) });
@@ -43,7 +44,7 @@ pub(super) fn groups(archive: &Archive) -> Vec<Group> {
 
 /// The members of the checkpoint whose index is the member `index`.
 pub(super) fn parts(archive: &Archive, index: usize) -> Vec<usize> {
-    let is_shards = archive.name(index).is_some_and(|name| name.ends_with(SHARD_INDEX));
+    let is_shards = archive.name(index).is_some_and(folder::is_index);
     let parts = if is_shards { shards(archive, index) } else { chunks(archive, index) };
     parts.unwrap_or_default()
 }
@@ -101,17 +102,10 @@ pub(super) fn index_of_folder(archive: &Archive, folder: &str) -> Result<Option<
     if let Some(index) = archive.find(&format!("{folder}{DCP_INDEX}")) {
         return Ok(Some(index));
     }
-    let in_folder =
-        |name: &str| name.strip_prefix(&folder).is_some_and(|rest| !rest.contains('/') && rest.ends_with(SHARD_INDEX));
-    let indexes: HashSet<&str> = archive.names().filter(|name| in_folder(name)).collect();
-    let mut indexes: Vec<&str> = indexes.into_iter().collect();
-    indexes.sort_unstable();
-    match indexes.as_slice() {
-        [] => Ok(None),
-        [only] => Ok(archive.find(only)),
-        [first, second, ..] => {
-            let message = format!("is a directory with several indexes of shards; name one: {first}, {second}");
-            Err(Error::unsupported(message))
-        }
-    }
+    let in_folder = |name: &str| name.strip_prefix(&folder).filter(|rest| !rest.contains('/')).map(str::to_owned);
+    let names: HashSet<String> = archive.names().filter_map(in_folder).collect();
+    Ok(match folder::weights(&names.into_iter().collect::<Vec<_>>())? {
+        Some((Weights::Index(name), _)) => archive.find(&format!("{folder}{name}")),
+        _ => None,
+    })
 }

@@ -326,8 +326,8 @@ fn named(shown: &str, inside: &Inside) -> String {
 fn address_of(shown: &str, inside: &Inside) -> String {
     let name = format!("{shown}{SEPARATOR}{}", inside.name);
     match shown {
-        // standard input: what begins with a dash and is no option
-        "-" => format!("-- {}", quoted(&name)),
+        // what begins with a dash, and is no option
+        "-" => plain(&name),
         shown if shown.starts_with('-') => quoted(&format!("./{name}")),
         _ => quoted(&name),
     }
@@ -335,11 +335,24 @@ fn address_of(shown: &str, inside: &Inside) -> String {
 
 /// A word as a shell takes it.
 pub(super) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./:@%+=,".contains(c);
-    let word: String = word.escape_debug().collect::<String>().replace("\\'", "'").replace("\\\"", "\"");
-    if !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {
-        return word;
+    match word.starts_with('-') {
+        true => in_quotes(&escaped(word)),
+        false => plain(word),
     }
+}
+
+fn escaped(word: &str) -> String {
+    word.escape_debug().collect::<String>().replace("\\'", "'").replace("\\\"", "\"")
+}
+
+/// The same, without quotes for a dash.
+fn plain(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:@%+=,".contains(c);
+    let word = escaped(word);
+    if !word.is_empty() && word.chars().all(plain) { word } else { in_quotes(&word) }
+}
+
+fn in_quotes(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
@@ -379,7 +392,7 @@ mod tests {
     #[test]
     fn names_that_begin_with_a_dash_are_no_options() {
         let inside = Inside { name: "m.pt".into(), kind: "zip", at: At::Member(0) };
-        assert_eq!(address_of("-", &inside), "-- '-::m.pt'");
+        assert_eq!(address_of("-", &inside), "-::m.pt");
         assert_eq!(address_of("-x.zip", &inside), "./-x.zip::m.pt");
     }
 

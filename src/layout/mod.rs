@@ -9,12 +9,14 @@ mod contained;
 mod dcp;
 mod deepspeed;
 mod directory;
+mod folder;
+mod foreign;
 mod grouped;
 mod inside;
 mod member;
+mod open_files;
 mod outer;
 mod sharded;
-mod single;
 mod stitch;
 mod unpacked;
 
@@ -33,6 +35,7 @@ use crate::progress::{Progress, Silent};
 use crate::source::{FileSource, SharedSource};
 use dcp::Dcp;
 use deepspeed::DeepSpeed;
+use folder::Weights;
 use member::Found;
 use outer::Outer;
 use sharded::Sharded;
@@ -96,8 +99,6 @@ const DCP_INDEX: &str = ".metadata";
 const DCP_DATA: &str = ".distcp";
 /// The suffix of the files that ranks write without an index (`torch/distributed/checkpoint/_hf_utils.py`).
 const SAFETENSORS: &str = ".safetensors";
-/// The suffix of an index of Hugging Face shards.
-const SHARD_INDEX: &str = ".index.json";
 
 impl Layout {
     fn new(kind: Kind, name: &Path) -> Self {
@@ -155,39 +156,35 @@ impl Layout {
             return Ok(Self::new(Kind::Dcp(Dcp::of_directory(path, limits)?), path));
         }
         let names = file_names(path)?;
-        let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with(SHARD_INDEX)).collect();
-        match indexes.as_slice() {
-            [] => {
-                if let Some(unpacked) = Unpacked::of_directory(path, limits)? {
-                    return Ok(Self::new(Kind::Unpacked(unpacked), path));
-                }
-                let ranks: Vec<&String> = names.iter().filter(|name| name.ends_with(SAFETENSORS)).collect();
-                if let Some(dcp) = Dcp::of_ranks(path, &ranks, limits)? {
-                    return Ok(Self::new(Kind::Dcp(dcp), path));
-                }
-                let Some((name, note)) = single::weights(&names)? else {
-                    if let Some(deepspeed) = DeepSpeed::of_directory(path, &names)? {
-                        return Ok(Self::new(Kind::DeepSpeed(deepspeed), path));
-                    }
-                    return Err(Error::not_a_checkpoint(missing_index(&names)));
-                };
+        let weights = folder::weights(&names)?;
+        if !matches!(weights, Some((Weights::Index(_), _))) {
+            if let Some(unpacked) = Unpacked::of_directory(path, limits)? {
+                return Ok(Self::new(Kind::Unpacked(unpacked), path));
+            }
+            let ranks: Vec<&String> = names.iter().filter(|name| name.ends_with(SAFETENSORS)).collect();
+            if let Some(dcp) = Dcp::of_ranks(path, &ranks, limits)? {
+                return Ok(Self::new(Kind::Dcp(dcp), path));
+            }
+        }
+        match weights {
+            None => match DeepSpeed::of_directory(path, &names)? {
+                Some(deepspeed) => Ok(Self::new(Kind::DeepSpeed(deepspeed), path)),
+                None => Err(Error::not_a_checkpoint(foreign::directory(path, &names))),
+            },
+            Some((Weights::File(name), note)) => {
                 let file = path.join(name);
                 let source: SharedSource = Arc::new(FileSource::open(&file)?);
                 let single = Single { path: file, bytes: directory::bytes(path)?, note };
                 let beside = deepspeed::beside(path, &names)?;
                 Ok(Layout { single: Some(single), beside, ..Self::new(Kind::File(source), path) })
             }
-            [index] => {
-                let index = path.join(index);
+            Some((Weights::Index(name), note)) => {
+                let index = path.join(name);
                 let source: SharedSource = Arc::new(FileSource::open(&index)?);
                 let sharded = Sharded::of_index(&index, &source, limits)?;
                 let beside = deepspeed::beside(path, &names)?;
-                let kind = Kind::Sharded(sharded.with_bytes(directory::bytes(path)?));
+                let kind = Kind::Sharded(sharded.of_folder(directory::bytes(path)?, note));
                 Ok(Layout { beside, ..Self::new(kind, path) })
-            }
-            [first, second, ..] => {
-                let message = format!("is a directory with several indexes of shards; name one: {first}, {second}");
-                Err(Error::unsupported(message))
             }
         }
     }
@@ -335,20 +332,6 @@ fn file_names(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn missing_index(names: &[String]) -> String {
-    if names.iter().any(|name| name == deepspeed::SCRIPT) {
-        return "is a directory of DeepSpeed's, and none of its checkpoints (global_step*) is in it".into();
-    }
-    if names.iter().any(|name| name.ends_with(DCP_DATA)) {
-        return format!("is a directory of {DCP_DATA} files without the {DCP_INDEX} that says what is in them");
-    }
-
-    format!(
-        "is a directory without an index: neither {DCP_INDEX} (torch.distributed.checkpoint) nor *{SHARD_INDEX} \
-         (Hugging Face shards); name a file in it, or list all below it with `ckpt ls -R`"
-    )
-}
-
 /// What lies in one directory, for who looks through a tree of them.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
@@ -370,7 +353,7 @@ pub(crate) fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
         survey.is_whole = true;
         return Ok(survey);
     }
-    for name in names.iter().filter(|name| name.ends_with(SHARD_INDEX)) {
+    for name in names.iter().filter(|name| folder::is_index(name)) {
         // an index that cannot be read is listed as a file, and the error with it
         let index = path.join(name);
         let opened =

@@ -3,15 +3,17 @@
 //! Source: `transformers/modeling_utils.py` (`save_pretrained`): `{"metadata": {…}, "weight_map": {name: file}}`. The
 //! files are safetensors or what torch.save writes. A shard that is missing or broken spoils its own tensors only.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use foldhash::fast::RandomState;
 use serde::Deserialize;
 
 use super::directory::{Directory, check_name};
+use super::folder::parts_of_shard;
 use crate::checkpoint::open::{Opened, Opener, Parts};
 use crate::checkpoint::tensor::{STRIDED, Tensor};
-use crate::checkpoint::{Checkpoint, Container};
+use crate::checkpoint::{Checkpoint, Container, Oddity};
 use crate::container::ordered::{Ordered, json_error};
 use crate::container::safetensors::METADATA;
 use crate::error::{Error, Result};
@@ -23,9 +25,13 @@ use crate::source::{SharedSource, read_vec};
 /// Names of tensors that a note spells out.
 const NAMES_SHOWN: usize = 5;
 
+/// What a process says in a shard of the chunks that it wrote (`layout/dcp/in_safetensors.rs`).
+const OF_CHUNKS: &str = "DCP_SHARDING_INFO";
+
 #[derive(Deserialize)]
 struct Index {
     weight_map: Ordered<String>,
+    metadata: Option<serde_json::Value>,
 }
 
 /// An index that has been read.
@@ -35,7 +41,10 @@ pub(super) struct Sharded {
     directory: Directory,
     /// Tensor and shard, in the index's order.
     weights: Vec<(String, String)>,
+    /// Bytes of all tensors, as the index says.
+    total_size: Option<f64>,
     bytes: u64,
+    notes: Vec<String>,
 }
 
 impl Sharded {
@@ -60,7 +69,9 @@ impl Sharded {
             let (at, what) = json_error(&json, &e);
             Error::malformed(format!("bad index of shards: {what}")).at(at)
         })?;
-        let mut sharded = Sharded { path: path.to_owned(), directory, weights: index.weight_map.0, bytes: 0 };
+        let total_size = index.metadata.as_ref().and_then(|metadata| metadata.get("total_size")?.as_f64());
+        let (path, weights) = (path.to_owned(), index.weight_map.0);
+        let mut sharded = Sharded { path, directory, weights, total_size, bytes: 0, notes: Vec::new() };
         let shards = sharded.shards();
         shards.iter().try_for_each(|name| check_name(name))?;
         let bytes = shards.iter().map(|name| sharded.directory.bytes_of(name));
@@ -68,9 +79,9 @@ impl Sharded {
         Ok(sharded)
     }
 
-    /// The same, of a directory with so many bytes.
-    pub(crate) fn with_bytes(self, bytes: u64) -> Self {
-        Sharded { bytes, ..self }
+    /// The same, of a folder with so many bytes, of which there may be something to say.
+    pub(crate) fn of_folder(self, bytes: u64, note: Option<String>) -> Self {
+        Sharded { bytes, notes: note.into_iter().collect(), ..self }
     }
 
     /// The shards and their bytes.
@@ -94,13 +105,25 @@ impl Sharded {
 
     /// The shards' names in the order in which the index first mentions them.
     pub(crate) fn shards(&self) -> Vec<&str> {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen: HashSet<&str, RandomState> = HashSet::default();
         self.weights.iter().map(|(_, shard)| shard.as_str()).filter(|shard| seen.insert(*shard)).collect()
+    }
+
+    /// Files that are called like its shards, and that the index does not name.
+    fn strays(&self) -> Vec<String> {
+        let named: HashSet<&str, RandomState> = self.weights.iter().map(|(_, shard)| shard.as_str()).collect();
+        let kinds: HashSet<(&str, &str)> = named.iter().filter_map(|name| parts_of_shard(name)).collect();
+        let mut names = self.directory.names();
+        names.retain(|name| {
+            !named.contains(name.as_str()) && parts_of_shard(name).is_some_and(|kind| kinds.contains(&kind))
+        });
+        names
     }
 
     /// Reads every shard. Fails when none can be read.
     pub(crate) fn open(mut self, limits: &Limits, progress: &dyn Progress) -> Result<Checkpoint> {
         let shards: Vec<String> = self.shards().into_iter().map(str::to_owned).collect();
+        let strays = self.strays();
         let mut merge = Merge {
             max_objects: limits.objects_for(self.bytes),
             limits,
@@ -112,6 +135,16 @@ impl Sharded {
             found: vec![None; self.weights.len()],
             metadata: BTreeMap::new(),
         };
+        merge.opened.notes.append(&mut self.notes);
+        if !strays.is_empty() {
+            let (what, names) = (if strays.len() == 1 { "it" } else { "them" }, spelled(&strays));
+            merge.opened.notes.push(format!("left aside, as the index does not name {what}: {names}"));
+        }
+        merge.opened.oddities.extend(strays.into_iter().map(|place| Oddity {
+            code: "file-unnamed",
+            place,
+            message: "is called like a shard, and the index does not name it".into(),
+        }));
         let mut broken: HashMap<&str, String> = HashMap::new();
         let mut first = None;
         for shard in &shards {
@@ -128,9 +161,50 @@ impl Sharded {
         }
         match first {
             Some(e) if broken.len() == shards.len() => Err(e),
-            _ => merge.finish(&broken),
+            _ => {
+                let mut checkpoint = merge.finish(&broken)?;
+                if broken.is_empty() {
+                    let index = self.path.file_name().unwrap_or_default().to_string_lossy();
+                    checkpoint.oddities.extend(self.total_size.and_then(|size| other_size(&checkpoint, size, &index)));
+                }
+                Ok(checkpoint)
+            }
         }
     }
+}
+
+/// The first of some names, and how many more there are.
+fn spelled(names: &[String]) -> String {
+    let more = names.len().saturating_sub(NAMES_SHOWN);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let names: Vec<&str> = names.iter().take(NAMES_SHOWN).map(String::as_str).collect();
+    format!("{}{rest}", names.join(", "))
+}
+
+/// That the tensors have another size than the index says. Libraries count what tensors share once or each time, and a
+/// boolean as a byte or as a bit (`transformers.utils.dtype_byte_size`).
+fn other_size(checkpoint: &Checkpoint, stated: f64, index: &str) -> Option<Oddity> {
+    let (mut each, mut once, mut bits) = (0u64, 0u64, 0u64);
+    let mut seen = HashSet::new();
+    let tensors = checkpoint.objects().items(checkpoint.root)?.into_iter();
+    for tensor in tensors.filter_map(|item| checkpoint.tensor(checkpoint.tensors.of(item.value)?)) {
+        let bytes = tensor.bytes()?;
+        each = each.checked_add(bytes)?;
+        let is_bool = tensor.dtype.as_ref().is_some_and(|dtype| dtype.name() == "bool");
+        bits = bits.checked_add(if is_bool { bytes } else { bytes.checked_mul(8)? })?;
+        match tensor.storage() {
+            Some(id) if !seen.insert(id) => {}
+            Some(id) => once = once.checked_add(checkpoint.storages.get(id)?.available().unwrap_or(bytes))?,
+            None => once = once.checked_add(bytes)?,
+        }
+    }
+    #[allow(clippy::cast_precision_loss)] // as JSON's readers have numbers of that size
+    let is_so = [each as f64, once as f64, bits as f64 / 8.0].contains(&stated);
+    (!is_so).then(|| Oddity {
+        code: "size-stated",
+        place: index.to_owned(),
+        message: format!("says that the tensors have {stated} bytes in all (total_size); they have {each}"),
+    })
 }
 
 /// Shards becoming one checkpoint.
@@ -142,7 +216,7 @@ struct Merge<'a> {
     opened: Opened,
     weights: &'a [(String, String)],
     /// Places in `weights` by name.
-    places: HashMap<&'a str, usize>,
+    places: HashMap<&'a str, usize, RandomState>,
     /// The objects of `weights`.
     found: Vec<Option<NodeId>>,
     /// What the shards' `__metadata__` say together.
@@ -176,12 +250,14 @@ impl Merge<'_> {
         }
         self.opened.left_aside.extend(unnamed.iter().cloned());
         if !unnamed.is_empty() {
-            let more = unnamed.len().saturating_sub(NAMES_SHOWN);
-            unnamed.truncate(NAMES_SHOWN);
-            let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let names = unnamed.join(", ");
-            self.opened.notes.push(format!("left aside in {shard}, as the index says nothing of it: {names}{rest}"));
+            let names = spelled(&unnamed);
+            self.opened.notes.push(format!("left aside in {shard}, as the index says nothing of it: {names}"));
         }
+        self.opened.oddities.extend(unnamed.into_iter().map(|name| Oddity {
+            code: "tensor-unnamed",
+            place: shard.to_owned(),
+            message: format!("holds {name}, which the index does not name"),
+        }));
         self.opened.notes.extend(opened.notes.into_iter().map(|note| format!("{shard}: {note}")));
         self.opened.protocol = self.opened.protocol.or(opened.protocol);
         self.opened.byte_order = self.opened.byte_order.or(opened.byte_order);
@@ -193,7 +269,8 @@ impl Merge<'_> {
         let objects = self.parts.objects();
         for Pair { key, value, .. } in objects.items(metadata).unwrap_or_default() {
             let graph = &self.parts.graph;
-            let Some(name) = graph.str_or_bytes(key) else { continue };
+            // of the one shard's chunks
+            let Some(name) = graph.str_or_bytes(key).filter(|name| name != OF_CHUNKS) else { continue };
             let before = *self.metadata.entry(name.clone().into_owned()).or_insert(value);
             if graph.str_or_bytes(before) != graph.str_or_bytes(value) {
                 self.opened.notes.push(format!("{shard} disagrees with the shards before it on {METADATA}.{name}"));

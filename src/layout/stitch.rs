@@ -196,6 +196,10 @@ impl Source for Stitched {
         Ok(())
     }
 
+    fn verify(&self) -> Result<()> {
+        self.chunks.iter().try_for_each(|chunk| self.elements(chunk).map(drop))
+    }
+
     fn as_file(&self, offset: u64) -> Option<(&File, u64)> {
         let [chunk] = self.chunks.as_slice() else { return None };
         let elements = self.elements(chunk).ok().filter(|elements| elements.is_contiguous() && elements.is_plain())?;
@@ -209,7 +213,10 @@ impl Source for Stitched {
 /// odd everywhere inside if and only if all corners but the tensor's own cancel out in pairs, and a sum that is odd
 /// everywhere and 1 on average is 1 everywhere. That takes one pass, where comparing boxes with each other takes a
 /// square.
-fn tiling<'a>(shape: &[u64], boxes: impl Iterator<Item = (&'a [u64], &'a [u64])> + Clone) -> Result<u64, String> {
+pub(super) fn tiling<'a>(
+    shape: &[u64],
+    boxes: impl Iterator<Item = (&'a [u64], &'a [u64])> + Clone,
+) -> Result<u64, String> {
     let numel = match shape.contains(&0) {
         true => Some(0),
         false => shape.iter().try_fold(1u64, |product, extent| product.checked_mul(*extent)),

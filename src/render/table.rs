@@ -336,11 +336,31 @@ impl Pen<'_> {
     }
 }
 
+/// Units of sizes, which stay on the line of their number.
+const UNITS: &[&str] = &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+/// What stands between blanks, a number and its unit as one.
+fn words(text: &str) -> Vec<&str> {
+    let mut words: Vec<(usize, usize)> = Vec::new();
+    let mut at = 0;
+    for word in text.split(' ') {
+        let end = at + word.len();
+        let is_unit = UNITS.contains(&word.trim_end_matches([',', ';', ':', '.', ')']));
+        let follows_number = at > 0 && text.as_bytes().get(at.wrapping_sub(2)).is_some_and(u8::is_ascii_digit);
+        match words.last_mut().filter(|_| is_unit && follows_number) {
+            Some(last) => last.1 = end,
+            None => words.push((at, end)),
+        }
+        at = end + 1;
+    }
+    words.into_iter().filter_map(|(from, to)| text.get(from..to)).collect()
+}
+
 // at blanks only; what follows the first line stands in by `indent`
 fn wrap(text: &str, width: usize, indent: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
-    for word in text.split(' ') {
+    for word in words(text) {
         if !line.is_empty() && line.width() + 1 + word.width() > width {
             lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
         } else if !line.is_empty() {

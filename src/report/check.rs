@@ -186,27 +186,45 @@ impl Report for Check {
                 Column::right("uses"),
                 Column::left("how"),
             ],
-            rows: self
-                .globals
-                .iter()
-                .map(|row| {
-                    vec![
-                        Cell::from(row.name.as_str()),
-                        match row.allowed {
-                            true => Cell::from("allowed"),
-                            false => Cell::new(row.status, style(row.status)),
-                        },
-                        Cell::from(row.uses.to_string()),
-                        Cell::from(row.how),
-                    ]
-                })
-                .collect(),
+            rows: self.global_rows(),
         });
         document
     }
 
     fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
         json::write(self, out)
+    }
+}
+
+/// Known classes of TorchScript's own module that are told one by one.
+const MAX_SCRIPTED: usize = 6;
+/// The module of the classes that a TorchScript archive brings.
+const SCRIPTED: &str = "__torch__.";
+
+impl Check {
+    /// The globals; many classes of a TorchScript archive are one row.
+    fn global_rows(&self) -> Vec<Vec<Cell<'_>>> {
+        let is_scripted = |row: &&GlobalRow| row.status == "known" && !row.allowed && row.name.starts_with(SCRIPTED);
+        let scripted: Vec<&GlobalRow> = self.globals.iter().filter(is_scripted).collect();
+        let mut rows = Vec::new();
+        let mut is_folded = false;
+        for row in &self.globals {
+            let (name, uses) = match scripted.len() > MAX_SCRIPTED && is_scripted(&row) {
+                true if is_folded => continue,
+                true => {
+                    is_folded = true;
+                    let uses = scripted.iter().fold(0u64, |sum, row| sum.saturating_add(row.uses));
+                    (Cell::from(format!("{SCRIPTED}* ({} classes)", scripted.len())), uses)
+                }
+                false => (Cell::from(row.name.as_str()), row.uses),
+            };
+            let status = match row.allowed {
+                true => Cell::from("allowed"),
+                false => Cell::new(row.status, style(row.status)),
+            };
+            rows.push(vec![name, status, Cell::from(uses.to_string()), Cell::from(row.how)]);
+        }
+        rows
     }
 }
 

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 
 use super::finding::{Finding, Severity};
 use super::numerics::numerics;
-use crate::checkpoint::{Checkpoint, Container, Item, SavedPart};
+use crate::checkpoint::{Checkpoint, Container, Item, Oddity, SavedPart};
+use crate::container::compress::expand;
 use crate::container::detect::{Framing, detect};
 use crate::container::zip::{Ahead, Member, Zip};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,11 +33,12 @@ pub struct Depth {
 pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     storages(checkpoint, &mut found);
-    tensors(checkpoint, &mut found)?;
+    tensors(checkpoint, depth, &mut found)?;
     if let Some(zip) = &checkpoint.zip {
         archive(checkpoint, zip, depth, &mut found)?;
     }
     parts(checkpoint, depth, &mut found)?;
+    oddities(checkpoint, &mut found);
     if checkpoint.container == Container::Legacy {
         found.extend(checkpoint.notes.iter().map(|note| Finding::new(Severity::Warning, "trailing-data", note, "")));
     }
@@ -147,16 +149,28 @@ fn storages(checkpoint: &Checkpoint, found: &mut Vec<Finding>) {
     tell(found, Severity::Warning, "storage-retyped", retyped);
 }
 
-fn tensors(checkpoint: &Checkpoint, found: &mut Vec<Finding>) -> Result<()> {
+fn tensors(checkpoint: &Checkpoint, depth: Depth, found: &mut Vec<Finding>) -> Result<()> {
     let names = checkpoint.names(&checkpoint.top())?;
-    let mut problems = Vec::new();
+    let (mut problems, mut to_verify) = (Vec::new(), Vec::new());
     for entry in &names.entries {
         let Item::Tensor(id, _) = entry.item else { continue };
-        if let Some(problem) = checkpoint.tensor(id).and_then(|tensor| tensor.problem.clone()) {
-            problems.push((entry.name(), problem));
+        let Some(tensor) = checkpoint.tensor(id) else { continue };
+        match &tensor.problem {
+            Some(problem) => problems.push((entry.name(), problem.clone())),
+            None => to_verify.extend(tensor.array().filter(|_| depth.data).map(|source| (entry, source))),
         }
     }
     tell(found, Severity::Error, "tensor-outside", problems);
+    let verified: Vec<Result<()>> = to_verify.par_iter().map(|(_, source)| source.verify()).collect();
+    let mut broken = Vec::new();
+    for ((entry, _), verified) in to_verify.iter().zip(verified) {
+        match verified {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            Err(e) => broken.push((entry.name(), e.message())),
+        }
+    }
+    tell(found, Severity::Error, "chunk-invalid", broken);
     Ok(())
 }
 
@@ -169,6 +183,19 @@ fn archive(checkpoint: &Checkpoint, zip: &Arc<Zip>, depth: Depth, found: &mut Ve
         unreferenced(checkpoint, zip, found);
     }
     if depth.data { checksums(zip, found) } else { Ok(()) }
+}
+
+/// What the files of a checkpoint of several say and is not so, of each kind the first ones.
+fn oddities(checkpoint: &Checkpoint, found: &mut Vec<Finding>) {
+    let mut kinds: Vec<(&'static str, Vec<(String, String)>)> = Vec::new();
+    for Oddity { code, place, message } in &checkpoint.oddities {
+        let told = (place.clone(), message.clone());
+        match kinds.iter_mut().find(|(kind, _)| kind == code) {
+            Some((_, all)) => all.push(told),
+            None => kinds.push((code, vec![told])),
+        }
+    }
+    kinds.into_iter().for_each(|(code, all)| tell(found, Severity::Warning, code, all));
 }
 
 /// Storages that no object names: left over, or hidden.
@@ -255,10 +282,13 @@ fn parts(checkpoint: &Checkpoint, depth: Depth, found: &mut Vec<Finding>) -> Res
         .par_iter()
         .map(|SavedPart { file, bytes: saved, .. }| {
             let mut found = Vec::new();
-            if !matches!(detect(saved.as_ref()), Ok(Framing::Zip)) {
-                return Ok(found);
-            }
-            match Zip::open(Arc::clone(saved), &checkpoint.limits) {
+            let opened = match detect(saved.as_ref()) {
+                Ok(Framing::Zip) => Zip::open(Arc::clone(saved), &checkpoint.limits),
+                Ok(Framing::Compressed(kind)) => expand(saved, kind, &checkpoint.limits, &Silent)
+                    .and_then(|expanded| Zip::open(expanded, &checkpoint.limits)),
+                _ => return Ok(found),
+            };
+            match opened {
                 Ok(zip) => checksums(&zip, &mut found)?,
                 Err(e) if e.kind() == ErrorKind::Io => return Err(e),
                 Err(e) => found.push(Finding::of_error(Severity::Error, code(e.kind()), &e, "")),

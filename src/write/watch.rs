@@ -57,9 +57,14 @@ impl FromIterator<String> for Names {
 }
 
 impl Names {
-    /// Whether a chunk is one of a tensor of these. The names of a listing are paths, and the index knows whole ones.
-    fn take(&self, fqn: &str) -> bool {
-        self.0.contains(fqn) || self.0.iter().any(|name| name.ends_with(fqn) || fqn.ends_with(name.as_str()))
+    /// Those of `fqns`, which an index has for its chunks, that are tensors of these. The names of a listing are paths
+    /// below a root, or have a key before them, and the index knows whole ones.
+    fn among<'a>(&self, fqns: impl Iterator<Item = &'a str>) -> HashSet<&'a str> {
+        let all: HashSet<&str> = fqns.collect();
+        let longer = self.0.iter().flat_map(|name| ends(name)).filter_map(|end| all.get(end).copied());
+        let mut found: HashSet<&str> = longer.collect();
+        found.extend(all.iter().filter(|fqn| ends(fqn).any(|end| self.0.contains(end))));
+        found
     }
 }
 
@@ -214,7 +219,8 @@ fn others(checkpoint: &Checkpoint, names: &Names) -> Vec<Stored> {
     // each chunk of a distributed checkpoint is an archive of its own
     let mut seen = HashSet::new();
     let saved = checkpoint.saved.iter().chain(of_objects.iter().flat_map(|origin| &origin.saved));
-    for part in saved.filter(|part| names.take(&part.fqn)) {
+    let wanted = names.among(saved.clone().map(|part| &*part.fqn));
+    for part in saved.filter(|part| wanted.contains(&*part.fqn)) {
         if seen.insert((Arc::clone(&part.file), part.bytes.absolute(0)))
             && let Ok(zip) = Zip::open(Arc::clone(&part.bytes), &checkpoint.limits)
         {

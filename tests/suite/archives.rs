@@ -93,6 +93,30 @@ fn standard_input_has_members_too() {
     let bytes = fs::read(testdata("archives/model.tar.gz")).unwrap();
     let piped = run_with(ckpt().args(["ls", "--names", "--", "-::model.pth"]), &bytes).exits(0);
     assert_eq!(piped.text(), "w\nhalf\nn\n");
+    // no option, wherever it stands
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.pt").to_str().unwrap().to_owned();
+    let plain = testdata("archives/plain.pt").to_str().unwrap().to_owned();
+    for words in [
+        &["ls", "-::model.pth", "--names"][..],
+        &["check", "-::model.pth"],
+        &["diff", &plain, "-::model.pth"],
+        &["diff", "-::model.pth", &plain],
+        &["convert", "-::model.pth", &out, "--force"],
+        &["convert", "-::model.pth", "-o", "-", "--to", "safetensors"],
+        &["extract", "-::model.pth", "w", "n"],
+        &["rename", "-::model.pth", "--add-prefix", "m.", "-o", &out, "--force"],
+        &["strip-prefix", "none.", "-::model.pth", "-o", &out, "--force", "--if-present"],
+        &["edit", "-::model.pth", "--set", "step=3", "-o", &out, "--force"],
+        &["merge", "a=-::model.pth", "-o", &out, "--force"],
+        &["merge", "-::model.pth", &plain, "--on-conflict", "equal", "-o", &out, "--force"],
+        &["average", "-::model.pth", &plain, "-o", &out, "--force"],
+    ] {
+        run_with(ckpt().args(words), &bytes).exits(0);
+    }
+    run_with(ckpt().args(["convert", &plain, "-o", "-::x.pt"]), b"").exits(2);
+    let said = run_with(ckpt().args(["ls", "-::none.pt"]), &bytes).exits(2).stderr;
+    assert!(said.contains("-::none.pt: the tar archive has no member") && said.contains(" -::model.pth "), "{said}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::driver::{self, ckpt, golden, run_with, testdata};
+use crate::driver::{self, ckpt, golden, run, run_with, testdata};
 use ckpt::limits::Limits;
 use ckpt::safety::examine::{Examined, examine};
 use ckpt::safety::finding::Severity;
@@ -491,4 +491,15 @@ fn shown() {
     golden("check_unknown.txt", &in_testdata(&["torch-2.15-py311/cnn_full.pth"]));
     golden("check_dangerous.txt", &in_testdata(&["hostile/pickle_getattr.pkl"]));
     golden("check_numerics.txt", &in_testdata(&["--numerics", "diff/numbers_a.pt"]));
+}
+
+/// The classes that a TorchScript archive brings are one row of the table where they are many, and all in the JSON.
+#[test]
+fn many_classes_of_a_script_are_one_row() {
+    let shown = run("check more/scripted_quantized.pt").text().to_owned();
+    assert!(shown.contains("__torch__.* (7 classes)") && shown.matches("__torch__").count() == 1, "{shown}");
+    let json = run("check --json more/scripted_quantized.pt").text().to_owned();
+    assert!(json.matches("\"__torch__.").count() == 7, "{json}");
+    let few = run("check torch-2.15-py311/scripted.pt").text().to_owned();
+    assert!(few.contains("__torch__.OneLayer") && !few.contains("classes)"), "{few}");
 }

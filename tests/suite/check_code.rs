@@ -166,15 +166,33 @@ fn chunks_that_no_index_names() {
     }
 }
 
+/// A frame of Zstandard with one block as it is.
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).unwrap();
+    [&b"\x28\xb5\x2f\xfd\x20"[..], &[length, length << 3 | 1, length >> 5, 0], bytes].concat()
+}
+
+#[test]
+fn zstandard_is_expanded() {
+    let evil = b"\x80\x02cposix\nsystem\nX\x02\0\0\0ls\x85R.";
+    for bytes in [zstd(evil), [zstd(b""), zstd(&evil[..9]), zstd(&evil[9..])].concat()] {
+        let (found, status, said) = check("model.pkl.zst", &bytes);
+        assert!(has(&found, "global-dangerous", "danger") && status == 1, "{said}");
+        let inside = archive(&[("m/data.pkl", b"\x80\x02}."), ("m/version", b"3\n"), ("m/extra/a.pkl.zst", &bytes)]);
+        let (found, status, said) = check("model.pt", &inside);
+        assert!(has(&found, "global-dangerous", "danger") && status == 1, "{said}");
+    }
+}
+
 /// What is compressed in a way that is not expanded is never said to be all right.
 #[test]
 fn compressed_otherwise() {
-    let zstd = b"\x28\xb5\x2f\xfd\x04\x00\x01\0\0N.";
+    let lzip = b"LZIP\x01\x0c";
     let lz4 = b"\x04\x22\x4d\x18\x64\x40\xa7\x02\0\0\x80N.\0\0\0\0";
-    for frame in [&zstd[..], lz4] {
+    for frame in [&lzip[..], lz4] {
         let (found, status, said) = check("model.pkl", frame);
         assert!(found.is_empty() && status == 2 && said.contains("expand it first"), "{said}");
-        let inside = archive(&[("m/data.pkl", b"\x80\x02}."), ("m/version", b"3\n"), ("m/extra/model.pkl.zst", frame)]);
+        let inside = archive(&[("m/data.pkl", b"\x80\x02}."), ("m/version", b"3\n"), ("m/extra/model.pkl.lz", frame)]);
         let (found, status, said) = check("model.pt", &inside);
         assert!(has(&found, "not-expanded", "warning") && status == 1, "{said}");
         // a tensor may begin with anything
@@ -183,7 +201,7 @@ fn compressed_otherwise() {
         assert!(!has(&found, "not-expanded", "warning") && status == 0, "{said}");
     }
     // a method of the archive itself
-    let mut bytes = archive(&[("m/data.pkl", b"\x80\x02}."), ("m/version", b"3\n"), ("m/other", zstd)]);
+    let mut bytes = archive(&[("m/data.pkl", b"\x80\x02}."), ("m/version", b"3\n"), ("m/other", lz4)]);
     for signature in [b"PK\x03\x04", b"PK\x01\x02"] {
         let at = bytes.windows(4).enumerate().rfind(|(_, four)| four == signature).unwrap().0;
         let method = at + if signature == b"PK\x03\x04" { 8 } else { 10 };

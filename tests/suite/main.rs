@@ -22,6 +22,7 @@ mod deepspeed;
 mod destinations;
 mod diff;
 mod digest;
+mod directories;
 mod driver;
 mod edit;
 mod edit_arrays;

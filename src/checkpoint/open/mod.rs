@@ -19,7 +19,7 @@ pub(crate) use crate::checkpoint::parts::Parts;
 use crate::checkpoint::quantized;
 use crate::checkpoint::script::Script;
 use crate::checkpoint::tensor::Tensor;
-use crate::checkpoint::{Checkpoint, Container, SavedPart};
+use crate::checkpoint::{Checkpoint, Container, Oddity, SavedPart};
 use crate::container::compress::{Compression, expand};
 use crate::container::detect::{Framing, damage, detect};
 use crate::container::legacy::is_legacy;
@@ -50,6 +50,7 @@ pub(crate) struct Opened {
     pub left_aside: Vec<String>,
     /// The pickle that all objects are of, and how many there were once it was decoded.
     pub decoded: Option<(Decoded, usize)>,
+    pub oddities: Vec<Oddity>,
 }
 
 impl Opened {
@@ -69,6 +70,7 @@ impl Opened {
             saved: Vec::new(),
             left_aside: Vec::new(),
             decoded: None,
+            oddities: Vec::new(),
         }
     }
 }
@@ -115,6 +117,7 @@ impl Parts {
             saved: opened.saved,
             left_aside: opened.left_aside,
             decoded: opened.decoded,
+            oddities: opened.oddities,
             origins: Vec::new(),
             limits: limits.clone(),
         })

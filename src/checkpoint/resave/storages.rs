@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Work;
+use crate::checkpoint;
 use crate::checkpoint::storage::{Persistent, StorageId};
 use crate::checkpoint::tensor::{Data, Tensor, TensorId};
 use crate::data::Elements;
@@ -103,7 +104,11 @@ impl Work<'_> {
         let Some(tensor_id) = self.checkpoint.tensors.of(node) else { return Ok(()) };
         let Some(tensor) = self.checkpoint.tensors.get(tensor_id) else { return Ok(()) };
         if let Some(problem) = &tensor.problem {
-            return Err(Error::data(format!("a tensor {problem}")).advise(leave_out("it")));
+            let names = self.checkpoint.names(&self.checkpoint.top())?.entries;
+            let is_it =
+                |entry: &&checkpoint::Entry| matches!(entry.item, checkpoint::Item::Tensor(id, _) if id == tensor_id);
+            let name = names.iter().find(is_it).map_or_else(|| "a tensor".to_owned(), checkpoint::Entry::name);
+            return Err(Error::data(format!("{name}: {problem}")).advise(leave_out("it")));
         }
         for argument in tensor.quantizer.iter().flat_map(|quantizer| &quantizer.arguments) {
             let argument = self.checkpoint.tensors.of(*argument).and_then(|id| self.checkpoint.tensors.get(id));

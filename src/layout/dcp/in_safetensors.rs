@@ -5,7 +5,7 @@
 //! file holds at most one chunk of a tensor, under the tensor's own name; `DCP_SHARDING_INFO` in `__metadata__` says where
 //! in the tensor it begins.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -20,6 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::{SharedSource, Window};
 
+/// Objects that headers take for each tensor: names, numbers, lists.
+const HELD_OF_AN_ENTRY: usize = 8;
 /// The entry of `__metadata__` that says where chunks begin.
 const SHARDING: &str = "DCP_SHARDING_INFO";
 
@@ -36,6 +38,8 @@ pub(super) struct File {
     /// In the file's order.
     tensors: Vec<Tensor>,
     places: HashMap<String, usize>,
+    /// Which of them were asked for.
+    taken: HashSet<usize>,
     /// Where chunks begin; nothing for a file that no process of several wrote.
     offsets: Option<HashMap<String, Vec<u64>>>,
 }
@@ -62,18 +66,20 @@ impl File {
         };
         let tensors = header.tensors;
         let places = tensors.iter().zip(0..).map(|(tensor, place)| (tensor.name.clone(), place)).collect();
-        Ok(Some(File { data, data_start: header.data_start, tensors, places, offsets }))
+        Ok(Some(File { data, data_start: header.data_start, tensors, places, taken: HashSet::new(), offsets }))
     }
 
     /// The elements of the chunk of `name` at `offsets`, or why they are not there.
     pub(crate) fn chunk(
-        &self,
+        &mut self,
         name: &str,
         dtype: &DType,
         offsets: &[u64],
         sizes: &[u64],
     ) -> Result<SharedSource, String> {
-        let tensor = self.places.get(name).and_then(|place| self.tensors.get(*place));
+        let place = self.places.get(name).copied();
+        self.taken.extend(place);
+        let tensor = place.and_then(|place| self.tensors.get(place));
         let tensor = tensor.ok_or("is not in the file that the index names")?;
         let saved = self.offsets.as_ref().and_then(|all| all.get(name));
         if let Some(other) = saved.filter(|saved| *saved != offsets) {
@@ -85,6 +91,12 @@ impl File {
             return Err(format!("is {have} of shape {:?} in the file, not {want} of shape {sizes:?}", tensor.shape));
         }
         Window::shared(&self.data, self.data_start + tensor.begin, tensor.end - tensor.begin).map_err(|e| e.to_string())
+    }
+
+    /// The names of tensors in it that nobody asked for.
+    pub(crate) fn unnamed(&self) -> impl Iterator<Item = &str> {
+        let left = self.tensors.iter().enumerate().filter(|(place, _)| !self.taken.contains(place));
+        left.map(|(_, tensor)| tensor.name.as_str())
     }
 }
 
@@ -107,8 +119,13 @@ pub(super) fn index_of(files: &[(String, SharedSource)], limits: &Limits) -> Res
             let dtype = dtype.unwrap_or_else(|| DType::other(&tensor.dtype.to_lowercase(), None));
             let number = *known.entry(tensor.name.clone()).or_insert(entries.len());
             if number == entries.len() {
-                let described =
-                    TensorAt { dtype: dtype.clone(), size: reach.clone(), requires_grad: false, chunks: Vec::new() };
+                let described = TensorAt {
+                    dtype: dtype.clone(),
+                    size: reach.clone(),
+                    requires_grad: false,
+                    chunks: Vec::new(),
+                    empty: Vec::new(),
+                };
                 let path = vec![Element::Text(tensor.name.clone())];
                 entries.push(MetadataEntry { fqn: tensor.name.clone(), path, stored: Stored::Tensor(described) });
             }
@@ -121,10 +138,12 @@ pub(super) fn index_of(files: &[(String, SharedSource)], limits: &Limits) -> Res
             described.size.iter_mut().zip(reach).for_each(|(size, reach)| *size = reach.max(*size));
             // a process without a part of the tensor writes nothing
             if !tensor.shape.contains(&0) {
-                let place = FileRange { file: Arc::clone(&file), offset: 0, length: tensor.end - tensor.begin };
+                let place =
+                    FileRange { file: Arc::clone(&file), offset: 0, length: tensor.end - tensor.begin, is_zstd: false };
                 described.chunks.push(ChunkAt { offsets: at.clone(), sizes: tensor.shape, place: Some(place) });
             }
         }
     }
-    Ok((!entries.is_empty()).then_some(Metadata { entries, protocol: None }))
+    let held = entries.len().saturating_mul(HELD_OF_AN_ENTRY);
+    Ok((!entries.is_empty()).then_some(Metadata { entries, protocol: None, held, undescribed: Vec::new() }))
 }

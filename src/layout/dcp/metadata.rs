@@ -2,6 +2,7 @@
 //!
 //! Chunks find their place by name and offset, as `MetadataIndex` compares; its `index` is only a hint.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -23,6 +24,10 @@ pub(super) struct Metadata {
     pub entries: Vec<MetadataEntry>,
     /// The index's pickle protocol, where it is a pickle.
     pub protocol: Option<u8>,
+    /// Objects and elements that the index takes.
+    pub held: usize,
+    /// What the index has a place for and says nothing else of.
+    pub undescribed: Vec<Undescribed>,
 }
 
 /// One tensor or object.
@@ -48,6 +53,8 @@ pub(super) struct TensorAt {
     pub size: Vec<i64>,
     pub requires_grad: bool,
     pub chunks: Vec<ChunkAt>,
+    /// Where chunks without an element are stored.
+    pub empty: Vec<FileRange>,
 }
 
 /// A box of a tensor, and where it is stored; `None` when the index does not say.
@@ -64,21 +71,38 @@ pub(super) struct FileRange {
     pub file: Arc<str>,
     pub offset: u64,
     pub length: u64,
+    /// Whether they are compressed with Zstandard (`torch/distributed/checkpoint/_extension.py`).
+    pub is_zstd: bool,
 }
 
-/// Places by name and, for chunks, offset.
-type Places = HashMap<(String, Option<Vec<u64>>), FileRange>;
+/// A name that the index has a place for, and the place.
+pub(super) type Undescribed = (String, FileRange);
+
+/// What the data says that is compressed so: the name of the extension, before its version.
+const ZSTD: &str = "stream.zstd/1";
+
+/// Places by name and, for chunks, offset; and whether something was found to lie there.
+type Places = HashMap<(String, Option<Vec<u64>>), (FileRange, Cell<bool>)>;
+
+/// The place of a chunk or an object.
+fn place_of(places: &Places, key: &(String, Option<Vec<u64>>)) -> Option<FileRange> {
+    let (place, is_described) = places.get(key)?;
+    is_described.set(true);
+    Some(place.clone())
+}
 
 impl Metadata {
-    /// Reads the index. Malformed is what is no such index; data that was encoded when it was written
-    /// (`transform_descriptors`) is `Unsupported`.
+    /// Reads the index. Malformed is what is no such index; data that was encoded when it was written is
+    /// `Unsupported`, but for Zstandard.
     pub(crate) fn read(source: SharedSource, limits: &Limits) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
         let stream = parts.graph.add_stream(source, "");
         let decoded = decode(&mut parts.graph, stream, 0, max_objects, &NothingInline)?;
+        let held = usize::try_from(parts.graph.held()).unwrap_or(usize::MAX);
         let index = Index { objects: parts.objects(), limits };
-        Ok(Metadata { entries: index.entries(decoded.root)?, protocol: Some(decoded.protocol) })
+        let (entries, undescribed) = index.entries(decoded.root)?;
+        Ok(Metadata { entries, protocol: Some(decoded.protocol), held, undescribed })
     }
 
     /// The files that the index names; some more than once.
@@ -99,7 +123,8 @@ struct Index<'a> {
 }
 
 impl Index<'_> {
-    fn entries(&self, root: NodeId) -> Result<Vec<MetadataEntry>> {
+    /// The entries, and what has a place and no entry.
+    fn entries(&self, root: NodeId) -> Result<(Vec<MetadataEntry>, Vec<Undescribed>)> {
         if self.objects.class_name(root).as_deref() != Some("Metadata") {
             return Err(Error::not_a_checkpoint("is no index of torch.distributed.checkpoint"));
         }
@@ -113,14 +138,18 @@ impl Index<'_> {
             let path = paths.remove(&fqn).unwrap_or_else(|| vec![Element::Text(fqn.clone())]);
             let stored = match self.objects.attribute(item.value, "chunks") {
                 Some(chunks) => Stored::Tensor(
-                    self.tensor(item.value, chunks, &|offsets| places.get(&(fqn.clone(), Some(offsets))).cloned())
+                    self.tensor(item.value, chunks, &|offsets| place_of(&places, &(fqn.clone(), Some(offsets))))
                         .map_err(|what| Error::malformed(format!("{fqn}: {what}")))?,
                 ),
-                None => Stored::Object(places.get(&(fqn.clone(), None)).cloned()),
+                None => Stored::Object(place_of(&places, &(fqn.clone(), None))),
             };
             entries.push(MetadataEntry { fqn, path, stored });
         }
-        Ok(entries)
+        let left = places.into_iter().filter(|(_, (_, is_described))| !is_described.get());
+        let left = left.map(|((fqn, _), (place, _))| (fqn, place));
+        let mut undescribed: Vec<Undescribed> = left.collect();
+        undescribed.sort_by(|(a, x), (b, y)| (a, &x.file, x.offset).cmp(&(b, &y.file, y.offset)));
+        Ok((entries, undescribed))
     }
 
     /// The items of a dict that is an attribute; nothing where the attribute is `None` or no dict.
@@ -144,13 +173,7 @@ impl Index<'_> {
                 Some(node) => Some(self.extents(node).ok_or_else(broken)?),
                 None => None,
             };
-            let encoded = self.objects.attribute(item.value, "transform_descriptors");
-            if encoded.is_some_and(|node| node != Graph::NONE && self.objects.graph.sequence(node) != Some(&[])) {
-                let with = encoded.map(|node| self.objects.repr(node, 80)).unwrap_or_default();
-                return Err(Error::unsupported(format!(
-                    "the data of {fqn} is encoded ({with}); only torch can undo that"
-                )));
-            }
+            let is_zstd = self.is_zstd(item.value, &fqn)?;
             let number = |attribute| {
                 let value = self.objects.graph.int(self.objects.attribute(item.value, attribute)?)?;
                 u64::try_from(value).ok()
@@ -159,9 +182,30 @@ impl Index<'_> {
             let file = self.name(file)?;
             let file = Arc::clone(files.entry(file).or_insert_with_key(|file| file.as_str().into()));
             let (offset_in_file, length) = number("offset").zip(number("length")).ok_or_else(broken)?;
-            places.insert((fqn, offset), FileRange { file, offset: offset_in_file, length });
+            let place = FileRange { file, offset: offset_in_file, length, is_zstd };
+            places.insert((fqn, offset), (place, Cell::new(false)));
         }
         Ok(places)
+    }
+
+    /// `transform_descriptors`: what the bytes went through when they were written.
+    fn is_zstd(&self, place: NodeId, fqn: &str) -> Result<bool> {
+        let graph = self.objects.graph;
+        let encoded = self.objects.attribute(place, "transform_descriptors").filter(|node| *node != Graph::NONE);
+        let Some(encoded) = encoded else { return Ok(false) };
+        let names: Option<Vec<_>> =
+            graph.sequence(encoded).map(|all| all.iter().filter_map(|name| graph.str(*name)).collect());
+        match names.as_deref() {
+            Some([]) if graph.sequence(encoded) == Some(&[]) => Ok(false),
+            // a version is `1` or `1.2`
+            Some([name]) if name.strip_prefix(ZSTD).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) => {
+                Ok(true)
+            }
+            _ => {
+                let with = self.objects.repr(encoded, 80);
+                Err(Error::unsupported(format!("the data of {fqn} is encoded ({with}); only torch can undo that")))
+            }
+        }
     }
 
     /// `planner_data`: name to path. Paths may be shared in the pickle, so what they come to is bounded.
@@ -212,18 +256,19 @@ impl Index<'_> {
         let state = states.first().and_then(|state| graph.tuple(*state)).ok_or("its properties are no tuple")?;
         let dtype = state.first().and_then(|dtype| torch_dtype(graph, *dtype)).ok_or("its dtype is no dtype")?;
         let size = self.objects.attribute(node, "size").and_then(|size| sizes(graph, size)).ok_or("it has no size")?;
-        let mut found = Vec::new();
+        let (mut found, mut empty) = (Vec::new(), Vec::new());
         for chunk in graph.sequence(chunks).ok_or("its chunks are no list")? {
             let sides = |name| self.objects.attribute(*chunk, name).and_then(|node| self.extents(node));
             let (offsets, sizes) = sides("offsets").zip(sides("sizes")).ok_or("a chunk has no place or no size")?;
-            // a process without a part of the tensor writes nothing
+            // a process without a part of the tensor writes nothing, or a file of nothing
             if sizes.contains(&0) {
+                empty.extend(place_of(offsets));
                 continue;
             }
             found.push(ChunkAt { place: place_of(offsets.clone()), offsets, sizes });
         }
         let requires_grad = state.get(2).and_then(|flag| graph.bool(*flag)).unwrap_or(false);
-        Ok(TensorAt { dtype, size, requires_grad, chunks: found })
+        Ok(TensorAt { dtype, size, requires_grad, chunks: found, empty })
     }
 
     /// A `torch.Size` of numbers that are not negative.

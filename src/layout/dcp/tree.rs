@@ -88,10 +88,12 @@ impl Tree {
                 entries.push(Pair { key, value, key_at: 0 });
             }
             let node = match is_list {
-                true => Node::List(Box::new(entries.iter().map(|entry| entry.value).collect())),
-                false => Node::Dict(Box::new(entries)),
+                true => {
+                    graph.count_items(entries.len());
+                    graph.push(Node::List(Box::new(entries.iter().map(|entry| entry.value).collect())))?
+                }
+                false => graph.push_dict(entries)?,
             };
-            let node = graph.push(node)?;
             nodes.iter_mut().skip(place).take(1).for_each(|place| *place = node);
         }
         Ok(nodes.first().copied().unwrap_or(Graph::NONE))

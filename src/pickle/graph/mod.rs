@@ -251,8 +251,8 @@ impl Graph {
         self.steps = self.steps.saturating_add(steps);
     }
 
-    /// Counts elements that were put into a list, dict or set.
-    pub(super) fn count_items(&mut self, items: usize) {
+    /// Counts elements that were put into a list, dict or set, or that another graph holds which this one is made of.
+    pub(crate) fn count_items(&mut self, items: usize) {
         self.items = self.items.saturating_add(items as u64);
     }
 

@@ -247,3 +247,13 @@ fn sentences_wrap_at_blanks() {
     assert_eq!(draw(document, Some(13), false), "one two three\n    four\n");
     assert_eq!(draw(document, None, false), "one two three four\n");
 }
+
+#[test]
+fn a_number_keeps_its_unit() {
+    assert_eq!(wrap("a file of 2.17 MiB, whole", 14, 0), ["a file of", "2.17 MiB,", "whole"]);
+    assert_eq!(
+        wrap("(storages 44 B on disk) in B major", 12, 2),
+        ["(storages", "  44 B on", "  disk) in B", "  major"]
+    );
+    assert_eq!(wrap("", 5, 0), [""]);
+}

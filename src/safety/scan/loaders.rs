@@ -141,7 +141,6 @@ pub(super) const LIBRARY_STARTS: &[&[u8]] = &[b"\x7fELF", b"\xcf\xfa\xed\xfe", b
 pub(super) const PYTHON: &[&str] = &[".py", ".pyc"];
 /// Compressions that are not expanded: how they begin, and what they are.
 pub(super) const NOT_EXPANDED: &[(&[u8], &str)] = &[
-    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard"),
     (b"\x04\x22\x4d\x18", "compressed with LZ4"),
     (b"\x02\x21\x4c\x18", "compressed with LZ4"),
     (b"LZIP\x01", "compressed with lzip"),

@@ -134,7 +134,10 @@ fn scan_as(
     known: Known<'_>,
 ) -> Result<Scan> {
     let (left, left_bytes) = (limits.objects_for(source.len()), limits.expanded_for(source.len()));
-    let mut scanner = Scanner::new(limits, left, left_bytes, limits.scan_steps_for(source.len()));
+    // a long pickle among the files of a checkpoint, as an index is, is also searched for archives
+    let more = if is_row { source.len().saturating_mul(limits.scan_steps_per_byte) } else { 0 };
+    let left_steps = limits.scan_steps_for(source.len()).saturating_add(more);
+    let mut scanner = Scanner::new(limits, left, left_bytes, left_steps);
     scanner.is_row = is_row;
     scanner.opened = known.zip;
     scanner.decoded = known.pickle;
