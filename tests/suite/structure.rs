@@ -117,3 +117,78 @@ fn the_library_knows_no_command_line() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// The paths of a `use`, without its groups: `a::{b, c::d}` is `a::b` and `a::c::d`.
+fn paths_of(import: &str) -> Vec<String> {
+    let Some((before, group)) = import.split_once('{') else { return vec![import.trim().to_owned()] };
+    let (mut parts, mut depth) = (vec![String::new()], 0);
+    for c in group.trim_end().strip_suffix('}').expect("a group").chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        parts.last_mut().expect("a part").push(c);
+    }
+    let parts = parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty());
+    parts.flat_map(|part| paths_of(&format!("{}{part}", before.trim()))).collect()
+}
+
+/// The modules that each module imports from, but for those that it is a part of and its own parts.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let name = |file: &Path| file.with_extension("").to_string_lossy().replace('/', "::").replace("::mod", "");
+    let sources: BTreeMap<String, String> = sources().into_iter().map(|(file, code)| (name(&file), code)).collect();
+    let module = |path: &str| {
+        let ends = path.match_indices("::").map(|(at, _)| at).chain([path.len()]);
+        let known = ends.filter_map(|end| path.get(..end)).filter(|path| sources.contains_key(*path));
+        known.last().map(str::to_owned)
+    };
+    let is_part = |a: &str, b: &str| a == b || a.starts_with(&format!("{b}::"));
+    let imported = |(file, code): (&String, &String)| {
+        let begins = |line: &str| {
+            let rest = line.strip_prefix("pub").unwrap_or(line).trim_start();
+            let rest = rest.strip_prefix('(').and_then(|rest| Some(rest.split_once(')')?.1)).unwrap_or(rest);
+            rest.trim_start().starts_with("use ")
+        };
+        let starts = code.match_indices('\n').map(|(at, _)| at + 1).chain([0]);
+        let uses = starts.filter_map(|at| code.get(at..)).filter(|rest| begins(rest));
+        let uses = uses.filter_map(|rest| rest.split_once("use ")?.1.split_once(';'));
+        let paths = uses.flat_map(|(import, _)| paths_of(import)).filter_map(|path| {
+            let ups = path.matches("super::").count();
+            let own: Vec<&str> = file.split("::").collect();
+            match path.strip_prefix("crate::") {
+                Some(path) => Some(path.to_owned()),
+                None if ups == 0 => None,
+                None => {
+                    let above = own.get(..own.len().checked_sub(ups)?)?.join("::");
+                    Some(format!("{above}::{}", path.replace("super::", "")))
+                }
+            }
+        });
+        let found = paths.filter_map(|path| module(&path));
+        found.filter(|other| !is_part(file, other) && !is_part(other, file)).collect()
+    };
+    sources.iter().map(|source| (source.0.clone(), imported(source))).collect()
+}
+
+#[test]
+fn files_import_each_other_in_no_circle() {
+    let mut left = imports();
+    assert!(left.values().map(BTreeSet::len).sum::<usize>() > 1000, "imports are found");
+    // what imports nothing that is left is in no circle
+    loop {
+        let free: Vec<String> = left.iter().filter(|(_, used)| used.is_empty()).map(|(file, _)| file.clone()).collect();
+        if free.is_empty() {
+            break;
+        }
+        for file in free {
+            left.remove(&file);
+            left.values_mut().for_each(|used| used.retain(|other| *other != file));
+        }
+    }
+    assert!(left.is_empty(), "in a circle, or above one: {left:?}");
+}

@@ -401,3 +401,38 @@ fn inside(place: &str, name: &str) -> String {
 fn at_byte(place: &str, at: u64) -> String {
     if place.is_empty() { format!("byte {at}") } else { format!("{place}, byte {at}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+    use crate::source::FileSource;
+
+    fn files_below(dir: &Path) -> Vec<PathBuf> {
+        let (mut found, mut open) = (Vec::new(), vec![dir.to_owned()]);
+        while let Some(dir) = open.pop() {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { open.push(path) } else { found.push(path) }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_pickle_that_was_decoded_before_is_told_as_one_that_was_not() {
+        let (limits, mut decoded) = (Limits::default(), 0);
+        for path in files_below(Path::new("testdata")) {
+            let source: SharedSource = Arc::new(FileSource::open(&path).unwrap());
+            let Ok(checkpoint) = Checkpoint::open(source.clone(), &limits, &Silent) else { continue };
+            let Some(pickle) = checkpoint.only_pickle() else { continue };
+            decoded += 1;
+            let known = Known { zip: checkpoint.zip.clone(), pickle: Some(pickle) };
+            let scans = [scan(&source, &limits), scan_known(&source, known, &limits)].map(|scan| format!("{scan:?}"));
+            assert_eq!(scans[0], scans[1], "{}", path.display());
+        }
+        assert!(decoded > 100, "{decoded}");
+    }
+}
