@@ -47,6 +47,7 @@ pub(crate) mod tensor;
 pub(crate) mod value;
 pub(crate) mod weights;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::container::compress::Compression;
@@ -88,12 +89,14 @@ pub enum Container {
     Npy,
     Sharded,
     Dcp,
+    Ranks,
+    Megatron,
 }
 
 impl Container {
     /// True for what is put together from several files: its storages' keys mean nothing to a reader.
     pub(crate) fn is_merged(self) -> bool {
-        matches!(self, Container::Sharded | Container::Dcp)
+        matches!(self, Container::Sharded | Container::Dcp | Container::Ranks | Container::Megatron)
     }
 
     /// The name in reports.
@@ -111,6 +114,8 @@ impl Container {
             Container::Npy => "npy",
             Container::Sharded => "sharded",
             Container::Dcp => "dcp",
+            Container::Ranks => "ranks",
+            Container::Megatron => "megatron",
         }
     }
 }
@@ -124,6 +129,15 @@ pub struct SavedPart {
     pub bytes: SharedSource,
     /// The name of what it is a part of.
     pub fqn: Arc<str>,
+}
+
+/// What a tensor was put together from.
+#[derive(Debug, Clone)]
+pub(crate) struct MadeOf {
+    /// The storages that its parts lie in.
+    pub storages: Box<[StorageId]>,
+    /// Some of it lies in several of them, and must be the same there.
+    pub has_copies: bool,
 }
 
 /// A file that was understood. Tensor data has not been read.
@@ -161,6 +175,8 @@ pub struct Checkpoint {
     pub saved: Vec<SavedPart>,
     /// Names of what lies in the files and is no part of this: tensors of a shard that the index does not name.
     pub left_aside: Vec<String>,
+    /// Of tensors that were put together from those of several ranks: what they are made of.
+    pub(crate) made_of: HashMap<TensorId, MadeOf>,
     /// The checkpoints that it was put together from, where it was: what they keep for themselves.
     pub origins: Vec<Origin>,
     /// The bounds it was opened with.
@@ -179,7 +195,12 @@ impl Checkpoint {
         let extent = |size: &u64| i64::try_from(*size).map_err(|_| Error::limit("a size of more than 63 bits"));
         let shape = elements.shape.iter().map(extent).collect::<Result<Vec<_>>>()?;
         let data = Data::Array { source: elements.source, byte_order: elements.byte_order };
-        let tensor = Tensor { data, ..plain_tensor(elements.dtype, shape) };
+        self.add(Tensor { data, ..plain_tensor(elements.dtype, shape) })
+    }
+
+    /// Adds a tensor that no object of the files describes.
+    pub(crate) fn add(&mut self, mut tensor: Tensor) -> Result<NodeId> {
+        tensor.inspect(&self.storages);
         let node = self.graph.push(Node::Foreign(0))?;
         self.tensors.add(node, tensor)?;
         Ok(node)
@@ -211,6 +232,7 @@ impl Checkpoint {
         let tensor = self.tensor(id);
         let parts = tensor.into_iter().flat_map(Tensor::parts);
         let parts = parts.filter_map(|part| self.tensor(self.tensors.of(*part)?)?.storage());
-        tensor.and_then(Tensor::storage).into_iter().chain(parts)
+        let made_of = self.made_of.get(&id).into_iter().flat_map(|made| made.storages.iter().copied());
+        tensor.and_then(Tensor::storage).into_iter().chain(parts).chain(made_of)
     }
 }

@@ -107,15 +107,16 @@ impl Tensors {
         Ok(TensorId(id))
     }
 
-    /// Takes in the tensors of another checkpoint, whose objects were moved and whose storages now come after so many.
-    pub(super) fn absorb(&mut self, other: Tensors, moved: &Moved, first_storage: u32) -> Result<()> {
+    /// Takes in the tensors of another checkpoint, whose objects were moved and whose storages now come after so many; says
+    /// after how many its tensors come.
+    pub(super) fn absorb(&mut self, other: Tensors, moved: &Moved, first_storage: u32) -> Result<u32> {
         let all = self.all.len().saturating_add(other.all.len());
         let (Ok(first), Ok(_)) = (u32::try_from(self.all.len()), u32::try_from(all)) else {
             return Err(Error::limit("more than 4 billion tensors"));
         };
         let node = |id: NodeId| moved.node(id);
         self.all.extend(other.all.into_iter().map(|tensor| tensor.moved(moved, first_storage)));
-        let of = other.of.into_iter().map(|(id, tensor)| (node(id), TensorId(tensor.0.saturating_add(first))));
+        let of = other.of.into_iter().map(|(id, tensor)| (node(id), tensor.after(first)));
         self.of.extend(of);
         self.constructors.extend(other.constructors.into_iter().map(|(id, known)| (node(id), known)));
         self.inner_roots.extend(other.inner_roots.into_iter().map(|(call, root)| (node(call), node(root))));
@@ -124,7 +125,7 @@ impl Tensors {
             (node(module), named.into_iter().map(|(name, value)| (name, node(value))).collect())
         });
         self.saved.extend(saved);
-        Ok(())
+        Ok(first)
     }
 
     /// What an object's callable makes. A class that was saved with its source counts as itself.

@@ -10,6 +10,7 @@ use crate::container::archive::Contents;
 use crate::error::Result;
 use crate::layout::{Layout, address};
 use crate::limits::Limits;
+use crate::limits::tensor_parallel::TensorParallel;
 use crate::operations::Input;
 use crate::operations::open::{self, Found};
 use crate::progress::Progress;
@@ -33,6 +34,15 @@ pub(crate) struct LimitArgs {
     /// Maximum bytes to read from tensors whose declared size exceeds their stored data
     #[arg(long, value_name = "BYTES", hide_short_help = true)]
     max_read_bytes: Option<u64>,
+    /// Read how tensors are cut among tensor-parallel ranks from FILE: on each line a glob over names, then `replicate`, a dimension (`0`), or a dimension and the blocks that are cut each for itself (`0/2`)
+    #[arg(long, value_name = "FILE", help_heading = "Inputs", value_parser = rules)]
+    tp_rule: Option<TensorParallel>,
+}
+
+/// The rules in a file.
+fn rules(file: &str) -> std::result::Result<TensorParallel, String> {
+    let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+    TensorParallel::parse(&text)
 }
 
 impl LimitArgs {
@@ -43,6 +53,7 @@ impl LimitArgs {
         set(&mut limits.max_objects, self.max_objects);
         set(&mut limits.max_entries, self.max_entries);
         set(&mut limits.max_read_bytes, self.max_read_bytes);
+        limits.tensor_parallel = self.tp_rule.clone().unwrap_or_default();
         limits.max_depth = self.max_depth.unwrap_or(limits.max_depth);
         if let Some(bytes) = self.max_expanded_bytes {
             (limits.max_expanded_bytes, limits.min_expanded_bytes) = (bytes, bytes);

@@ -6,7 +6,7 @@
 
 mod in_safetensors;
 mod metadata;
-mod tree;
+pub(super) mod tree;
 
 use std::collections::HashMap;
 use std::path::Path;

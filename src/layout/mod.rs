@@ -12,6 +12,7 @@ mod grouped;
 mod inside;
 mod member;
 mod outer;
+mod ranks;
 mod sharded;
 mod single;
 mod stitch;
@@ -33,6 +34,7 @@ use crate::source::{FileSource, SharedSource};
 use dcp::Dcp;
 use member::Found;
 use outer::Outer;
+use ranks::{Megatron, Ranks};
 use sharded::Sharded;
 use unpacked::Unpacked;
 
@@ -82,6 +84,8 @@ enum Kind {
     File(SharedSource),
     Sharded(Sharded),
     Dcp(Dcp),
+    Ranks(Box<Ranks>),
+    Megatron(Box<Megatron>),
     Unpacked(Unpacked),
 }
 
@@ -107,6 +111,9 @@ impl Layout {
         }
         if path.is_dir() {
             return Self::of_directory(path, limits);
+        }
+        if let Some(ranks) = Ranks::of_pattern(path)? {
+            return Ok(Self::new(Kind::Ranks(Box::new(ranks)), path));
         }
         let source: SharedSource = Arc::new(FileSource::open(path)?);
         let kind = match detect(source.as_ref()) {
@@ -146,8 +153,20 @@ impl Layout {
     }
 
     fn of_directory(path: &Path, limits: &Limits) -> Result<Self> {
+        if let Some(latest) = ranks::latest(path)? {
+            let layout = Self::of_iteration(&latest, limits)?;
+            return Ok(Layout { name: path.display().to_string(), ..layout });
+        }
+        Self::of_iteration(path, limits)
+    }
+
+    /// A directory without those of other iterations.
+    fn of_iteration(path: &Path, limits: &Limits) -> Result<Self> {
         if path.join(DCP_INDEX).is_file() {
             return Ok(Self::new(Kind::Dcp(Dcp::of_directory(path, limits)?), path));
+        }
+        if let Some(megatron) = Megatron::of_directory(path)? {
+            return Ok(Self::new(Kind::Megatron(Box::new(megatron)), path));
         }
         let names = file_names(path)?;
         let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with(SHARD_INDEX)).collect();
@@ -159,6 +178,9 @@ impl Layout {
                 let ranks: Vec<&String> = names.iter().filter(|name| name.ends_with(SAFETENSORS)).collect();
                 if let Some(dcp) = Dcp::of_ranks(path, &ranks, limits)? {
                     return Ok(Self::new(Kind::Dcp(dcp), path));
+                }
+                if let Some(ranks) = Ranks::of_directory(path, &names)? {
+                    return Ok(Self::new(Kind::Ranks(Box::new(ranks)), path));
                 }
                 let Some((name, note)) = single::weights(&names)? else {
                     return Err(Error::not_a_checkpoint(missing_index(&names)));
@@ -211,16 +233,23 @@ impl Layout {
             Kind::File(_) => Vec::new(),
             Kind::Sharded(sharded) => sharded.files(),
             Kind::Dcp(dcp) => dcp.files(),
+            Kind::Ranks(ranks) => ranks.files(),
+            Kind::Megatron(megatron) => megatron.files(),
             Kind::Unpacked(unpacked) => unpacked.files().collect(),
         }
     }
 
-    /// The files of an unpacked archive, with their names in it.
-    pub(crate) fn unpacked_files(&self) -> Option<Vec<(String, Result<SharedSource>)>> {
+    /// The files of an unpacked archive, with their names in it, and those that ranks wrote.
+    pub(crate) fn listed_files(&mut self) -> Option<Vec<(String, Result<SharedSource>)>> {
         match &self.kind {
-            Kind::Unpacked(unpacked) => Some(unpacked.files().collect()),
+            Kind::Unpacked(_) | Kind::Ranks(_) | Kind::Megatron(_) => Some(self.files()),
             _ => None,
         }
+    }
+
+    /// Whether each of its files could be opened on its own.
+    pub(crate) fn is_of_checkpoints(&self) -> bool {
+        matches!(self.kind, Kind::Sharded(_) | Kind::Ranks(_) | Kind::Megatron(_))
     }
 
     /// The index of Hugging Face shards, and the shards' names, where it is such.
@@ -237,6 +266,8 @@ impl Layout {
             Kind::File(source) => self.single.as_ref().map_or(source.len(), |single| single.bytes),
             Kind::Sharded(sharded) => sharded.bytes(),
             Kind::Dcp(dcp) => dcp.bytes(),
+            Kind::Ranks(ranks) => ranks.bytes(),
+            Kind::Megatron(megatron) => megatron.bytes(),
             Kind::Unpacked(unpacked) => unpacked.bytes(),
         }
     }
@@ -285,6 +316,8 @@ impl Layout {
             Kind::Unpacked(unpacked) => unpacked.open(limits),
             Kind::Sharded(sharded) => sharded.open(limits, progress),
             Kind::Dcp(dcp) => dcp.open(limits),
+            Kind::Ranks(ranks) => ranks.open(limits, progress),
+            Kind::Megatron(megatron) => megatron.open(limits, progress),
         }
     }
 }
@@ -340,6 +373,12 @@ pub(crate) fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
         survey.is_whole = true;
         return Ok(survey);
     }
+    if ranks::is_megatron(path) {
+        survey.checkpoints.push(path.to_owned());
+        survey.parts.extend(names.into_iter().map(OsString::from));
+        survey.is_whole = true;
+        return Ok(survey);
+    }
     for name in names.iter().filter(|name| name.ends_with(SHARD_INDEX)) {
         // an index that cannot be read is listed as a file, and the error with it
         let index = path.join(name);
@@ -354,6 +393,15 @@ pub(crate) fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
     if survey.checkpoints.is_empty() && matches!(Dcp::of_ranks(path, &ranks, limits), Ok(Some(_))) {
         survey.parts.extend(ranks.into_iter().map(OsString::from));
         survey.checkpoints.push(path.to_owned());
+    }
+    if survey.checkpoints.is_empty() && !names.iter().any(|name| name == DCP_INDEX) {
+        for (pattern, files) in ranks::survey(&names) {
+            survey.parts.extend(files.into_iter().map(OsString::from));
+            survey.checkpoints.push(pattern.map_or_else(|| path.to_owned(), |pattern| path.join(pattern)));
+        }
+        if !survey.checkpoints.is_empty() {
+            return Ok(survey);
+        }
     }
     let is_dcp = names.iter().any(|name| name == DCP_INDEX);
     if is_dcp {

@@ -39,6 +39,7 @@ mod ls;
 mod merge;
 mod numbers;
 mod pickle;
+mod ranks;
 mod recursive;
 mod rename;
 mod renames;

@@ -10,6 +10,7 @@ mod pt2;
 mod tar;
 mod zip;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::checkpoint::constructors::Constructor;
@@ -111,6 +112,7 @@ impl Parts {
             notes: opened.notes,
             saved: opened.saved,
             left_aside: opened.left_aside,
+            made_of: HashMap::new(),
             origins: Vec::new(),
             limits: limits.clone(),
         })
