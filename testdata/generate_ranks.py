@@ -1,6 +1,8 @@
 """Write checkpoints of which each process saved its own part with torch.save, and what torch says is in them as a whole.
 
 usage: python generate_ranks.py OUT_DIR [NAME...]
+
+Needs torch 2.15 with gloo; for Megatron-LM's files megatron-core 0.16, whose layers are made on the CPU.
 """
 import hashlib
 import json
@@ -112,6 +114,22 @@ def fsdp_tp(path):
     parallelize_module(net, mesh["tp"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
     fully_shard(net, mesh=mesh["dp"])
     finish(net.state_dict(), path)
+
+
+def older(path):
+    """What torch until 2.9 kept of a mesh and of placements: the tensor of ranks, and no order of cuts."""
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor._dtensor_spec import DTensorSpec
+    new = DeviceMesh.__getstate__
+    DeviceMesh.__getstate__ = lambda mesh: {
+        "device_type": mesh.device_type, "mesh": mesh.mesh.clone(), "mesh_dim_names": mesh.mesh_dim_names,
+        "_flatten_mesh_list": tuple(mesh.mesh.flatten().tolist()), "_thread_id": None, "_hash": None,
+        "_coordinate_on_dim": list(mesh.get_coordinate())}
+    DTensorSpec.__getstate__ = lambda spec: {
+        "mesh": spec.mesh, "placements": spec.placements, "tensor_meta": spec.tensor_meta}
+    fsdp_tp(path)
+    DeviceMesh.__getstate__ = new
+    del DTensorSpec.__getstate__
 
 
 def placements(path):
@@ -323,6 +341,7 @@ JOBS = {
     "fsdp2": (4, fsdp2),
     "hsdp": (4, hsdp),
     "fsdp_tp": (4, fsdp_tp),
+    "older": (4, older),
     "placements": (4, placements),
     "partial": (2, partial),
     "fsdp1_sharded": (2, lambda path: fsdp1("sharded", path)),

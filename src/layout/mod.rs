@@ -179,7 +179,9 @@ impl Layout {
                 if let Some(dcp) = Dcp::of_ranks(path, &ranks, limits)? {
                     return Ok(Self::new(Kind::Dcp(dcp), path));
                 }
-                if let Some(ranks) = Ranks::of_directory(path, &names)? {
+                let ranks = Ranks::of_directory(path, &names)?;
+                // files of ranks may be of something else than the weights
+                if let Some(ranks) = ranks.filter(|ranks| ranks.is_model() || !single::has_weights(&names)) {
                     return Ok(Self::new(Kind::Ranks(Box::new(ranks)), path));
                 }
                 let Some((name, note)) = single::weights(&names)? else {
@@ -298,7 +300,11 @@ impl Layout {
 
     /// Reads the structure. `progress` hears of bytes that must be expanded.
     pub fn open(self, limits: &Limits, progress: &dyn Progress) -> Result<Checkpoint> {
-        let notes = self.notes_on_members()?;
+        let mut notes = self.notes_on_members()?;
+        let is_of_ranks = matches!(self.kind, Kind::Ranks(_) | Kind::Megatron(_));
+        if !is_of_ranks && !limits.tensor_parallel.rules.is_empty() {
+            notes.push("is not of several ranks: rules that say how tensors are cut among them do not matter".into());
+        }
         let mut checkpoint = self.open_as_it_is(limits, progress)?;
         checkpoint.notes.extend(notes);
         Ok(checkpoint)

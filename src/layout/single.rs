@@ -32,6 +32,11 @@ pub(super) fn weights(names: &[String]) -> Result<Option<(&'static str, Option<S
     }))
 }
 
+/// Whether any file is called so.
+pub(super) fn has_weights(names: &[String]) -> bool {
+    names.iter().any(|name| KINDS.as_flattened().contains(&name.as_str()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

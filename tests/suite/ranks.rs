@@ -68,7 +68,8 @@ fn refusal(path: &Path) -> String {
     text
 }
 
-const MESHES: &[&str] = &["fsdp2", "hsdp", "fsdp_tp", "placements", "fsdp1_sharded", "fsdp1_local", "fsdp1_mesh"];
+const MESHES: &[&str] =
+    &["fsdp2", "hsdp", "fsdp_tp", "older", "placements", "fsdp1_sharded", "fsdp1_local", "fsdp1_mesh"];
 
 const TENSOR_PARALLEL: &[(&str, &str)] = &[
     ("llama2", "ranks"),

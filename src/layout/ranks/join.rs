@@ -34,14 +34,47 @@ pub(super) struct Whole {
 /// A part of a tensor: what of each dimension it is, and which ranks have it.
 type Held = (Vec<Pieces>, Vec<(Arc<str>, TensorId)>);
 
-/// Puts the tensor `name` together. What several ranks have must be the same, which is found out when it is read; the error says
-/// what else does not fit.
+/// Puts the tensor `name` together. What several ranks have must be the same, which is found out when it is read; the error
+/// says what else does not fit.
 pub(super) fn join(
     checkpoint: &Checkpoint,
     name: &str,
     ranks: &[OfRank],
     limits: &Arc<Limits>,
 ) -> Result<Whole, String> {
+    let whole = join_as_it_is(checkpoint, name, ranks, limits);
+    let Some(others) = or_else(ranks) else { return whole };
+    match (whole, join_as_it_is(checkpoint, name, &others, limits)) {
+        (Ok(_), Ok(_)) => Err("is cut unevenly by _StridedShard, and its sizes do not say in which order".into()),
+        (Err(_), Ok(other)) => Ok(other),
+        (whole, Err(_)) => whole,
+    }
+}
+
+/// The parts as they may be meant, too; nothing where that is the same.
+fn or_else(ranks: &[OfRank]) -> Option<Vec<OfRank>> {
+    let mut is_other = false;
+    let other = |(file, part): &OfRank| {
+        let part = match part {
+            Part::Placed { mesh, shape, held, or_else: Some(other) } => {
+                let held: Vec<_> = held
+                    .iter()
+                    .map(|(pieces, id)| {
+                        is_other |= pieces != other;
+                        (other.clone(), *id)
+                    })
+                    .collect();
+                Part::Placed { mesh: mesh.clone(), shape: shape.clone(), held, or_else: None }
+            }
+            part => part.clone(),
+        };
+        (Arc::clone(file), part)
+    };
+    let others = ranks.iter().map(other).collect();
+    is_other.then_some(others)
+}
+
+fn join_as_it_is(checkpoint: &Checkpoint, name: &str, ranks: &[OfRank], limits: &Arc<Limits>) -> Result<Whole, String> {
     let (shape, held) = gathered(checkpoint, ranks)?;
     let mut dtype: Option<(DType, Arc<str>)> = None;
     let mut chunks = Vec::new();
@@ -78,7 +111,8 @@ pub(super) fn join(
 
 /// The shape of the whole, and its parts in the order of the ranks that have them first.
 fn gathered(checkpoint: &Checkpoint, ranks: &[OfRank]) -> Result<(Vec<u64>, Vec<Held>), String> {
-    let mut whole: Option<(Vec<u64>, Option<&Vec<u64>>, &Arc<str>)> = None;
+    let mut whole: Option<(Vec<u64>, Option<&[u64]>)> = None;
+    let first = ranks.first().map_or("", |(file, _)| file);
     let mut held: Vec<Held> = Vec::new();
     let mut places: HashMap<Vec<Pieces>, usize> = HashMap::new();
     for (file, part) in ranks {
@@ -88,22 +122,19 @@ fn gathered(checkpoint: &Checkpoint, ranks: &[OfRank]) -> Result<(Vec<u64>, Vec<
                 let all = shape.iter().map(|extent| Pieces::whole(*extent)).collect();
                 (shape, None, vec![(all, *id)])
             }
-            Part::Placed { mesh, shape, held } => (shape.clone(), Some(mesh), held.clone()),
+            Part::Placed { mesh, shape, held, .. } => (shape.clone(), Some(mesh.as_slice()), held.clone()),
         };
-        match &whole {
-            Some((_, Some(known), first)) if mesh.is_some_and(|mesh| mesh != *known) => {
-                let mesh = mesh.map(Vec::as_slice).unwrap_or_default();
+        let (known, known_mesh) = whole.get_or_insert_with(|| (shape.clone(), mesh));
+        match (*known_mesh, mesh) {
+            (Some(known), Some(mesh)) if known != mesh => {
                 return Err(format!("lies on a mesh of {known:?} in {first} and of {mesh:?} in {file}"));
             }
-            Some((_, known, first)) if known.is_some() != mesh.is_some() => {
-                let (placed, plain) = if known.is_some() { (*first, file) } else { (file, *first) };
-                return Err(format!("is a part of a whole in {placed} and says nothing of it in {plain}"));
-            }
-            Some((known, _, first)) if *known != shape => {
-                return Err(format!("is of shape {known:?} in {first} and {shape:?} in {file}"));
-            }
-            Some(_) => {}
-            None => whole = Some((shape, mesh, file)),
+            (Some(_), None) => return Err(format!("is a part of a whole in {first} and says nothing of it in {file}")),
+            (None, Some(_)) => return Err(format!("is a part of a whole in {file} and says nothing of it in {first}")),
+            _ => {}
+        }
+        if *known != shape {
+            return Err(format!("is of shape {known:?} in {first} and {shape:?} in {file}"));
         }
         for (pieces, id) in parts {
             let place = *places.entry(pieces).or_insert_with_key(|pieces| {

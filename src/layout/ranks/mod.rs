@@ -8,8 +8,10 @@
 mod agree;
 mod cut;
 mod found;
+mod grid;
 mod join;
 mod megatron;
+mod mesh;
 mod parallel;
 mod params;
 mod placement;
@@ -37,6 +39,9 @@ use crate::pickle::{Graph, NodeId};
 use crate::progress::Progress;
 use crate::source::SharedSource;
 
+/// How FSDP calls parameters that it has flattened (`torch/distributed/fsdp/_common_utils.py`).
+const FLAT: &str = "flat_param";
+
 /// The files of one checkpoint, by their names.
 #[derive(Debug)]
 pub(super) struct Ranks {
@@ -50,7 +55,7 @@ pub(super) struct Ranks {
 /// The files of ranks that are a checkpoint of their own, with what its name is, and their names.
 pub(super) fn survey(names: &[String]) -> Vec<(Option<String>, Vec<String>)> {
     let Ok(groups) = found::groups(names) else { return Vec::new() };
-    let whole = found::choose(groups.clone()).ok().flatten().map(|(chosen, _)| chosen);
+    let whole = found::choose(groups.clone()).ok().flatten().map(|(chosen, _)| chosen).filter(Group::is_model);
     let of = |group: Group| {
         let name = (Some(&group) != whole.as_ref()).then(|| group.pattern());
         (name, group.files.into_values().collect())
@@ -85,6 +90,11 @@ impl Ranks {
         let bytes = chosen.files.values().map(|name| directory.bytes_of(name));
         let bytes = bytes.fold(0u64, u64::saturating_add);
         Ok(Some(Ranks { directory, chosen, others: Vec::new(), bytes }))
+    }
+
+    /// Whether its files are called a model's.
+    pub(crate) fn is_model(&self) -> bool {
+        self.chosen.is_model()
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -127,7 +137,7 @@ impl Ranks {
         cutter.check_used()?;
         put_together(&mut checkpoint, &rows, parts, limits)?;
         checkpoint.notes.extend(cutter.notes(files.len()));
-        let Rows { differing, left_aside, .. } = rows;
+        let Rows { differing, left_aside, tensors, .. } = rows;
         if !differing.is_empty() {
             let first = files.first().map_or("", |(_, name)| name);
             let names = shown(&differing);
@@ -137,6 +147,11 @@ impl Ranks {
             let names = shown(&left_aside);
             checkpoint.notes.push(format!("left aside, as only some ranks have it: {names}"));
             checkpoint.left_aside.extend(left_aside);
+        }
+        if tensors.iter().any(|row| row.entry.name().ends_with(FLAT)) {
+            let note =
+                "flat parameters of FSDP are as they are: the files do not say which parameters they are made of";
+            checkpoint.notes.push(note.into());
         }
         if !self.others.is_empty() {
             let patterns: Vec<String> = self.others.iter().map(Group::pattern).collect();
@@ -166,13 +181,16 @@ fn shapes(checkpoint: &Checkpoint, rows: &Rows) -> Shapes {
     rows.tensors.iter().filter_map(|row| Some((row.entry.name(), shape(row)?))).collect()
 }
 
+/// A file and its top object.
+type Top = (Arc<str>, Root);
+
 /// Reads files into one checkpoint, whose top object is that of the first; gives the top objects of all.
 fn read(
     files: &[(Arc<str>, SharedSource)],
     container: Container,
     limits: &Limits,
     progress: &dyn Progress,
-) -> Result<(Checkpoint, Vec<(Arc<str>, Root)>)> {
+) -> Result<(Checkpoint, Vec<Top>)> {
     let bytes = files.iter().fold(0u64, |sum, (_, source)| sum.saturating_add(source.len()));
     let max_objects = limits.objects_for(bytes);
     let mut parts = Parts::new();

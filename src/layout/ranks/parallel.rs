@@ -259,7 +259,7 @@ impl Cutter {
             pieces.iter_mut().skip(dim).take(1).for_each(|pieces| *pieces = own.clone());
             let mut shape = shape;
             shape.iter_mut().skip(dim).take(1).for_each(|extent| *extent = whole);
-            placed.push((file, Part::Placed { mesh: vec![count], shape, held: vec![(pieces, id)] }));
+            placed.push((file, Part::Placed { mesh: vec![count], shape, held: vec![(pieces, id)], or_else: None }));
         }
         Ok(placed)
     }

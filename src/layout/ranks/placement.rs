@@ -1,19 +1,20 @@
 //! What a rank's own tensor says of the whole it is a part of: DTensors with their mesh and placements, ShardedTensors with
 //! their shards.
 //!
-//! Sources: `torch/distributed/tensor/_api.py`, `_dtensor_spec.py`, `placement_types.py`, `torch/distributed/device_mesh.py`
-//! (2.1 to 2.15), `torch/distributed/_shard/sharded_tensor/api.py`.
+//! Sources: `torch/distributed/tensor/_api.py`, `_dtensor_spec.py`, `placement_types.py` (2.1 to 2.15),
+//! `torch/distributed/_shard/sharded_tensor/api.py`.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::cut::Pieces;
+use super::mesh::{Mesh, integers};
 use crate::checkpoint::object::Objects;
 use crate::checkpoint::{Checkpoint, TensorId};
 use crate::pickle::{Graph, NodeId};
 
 /// How a tensor lies in the files of several ranks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Part {
     /// Nothing is said: a tensor like any other.
     Plain(TensorId),
@@ -24,17 +25,9 @@ pub(super) enum Part {
         /// Of the whole.
         shape: Vec<u64>,
         held: Vec<(Vec<Pieces>, TensorId)>,
+        /// The same, where what the file says may mean something else too.
+        or_else: Option<Vec<Pieces>>,
     },
-}
-
-/// A mesh of processes as one of them saw it.
-#[derive(Debug)]
-struct Mesh {
-    sizes: Vec<u64>,
-    /// Where the process is in it; nothing for one that is not.
-    coordinate: Option<Vec<u64>>,
-    /// The process.
-    rank: Option<u64>,
 }
 
 /// Reads the tensors of one rank's file.
@@ -101,7 +94,7 @@ impl<'a> Reader<'a> {
         let placements = placements.collect::<Result<Vec<_>, String>>()?;
         let sizes = mesh.sizes.clone();
         let Some(coordinate) = &mesh.coordinate else {
-            return Ok(Part::Placed { mesh: sizes, shape, held: Vec::new() });
+            return Ok(Part::Placed { mesh: sizes, shape, held: Vec::new(), or_else: None });
         };
         let order = match attribute("shard_order") {
             Some(order) => Some(read_order(objects, order).ok_or("has a shard_order that cannot be read")?),
@@ -110,8 +103,8 @@ impl<'a> Reader<'a> {
         let strides_are_order = attribute("use_strided_shard_as_shard_order").and_then(|is| objects.graph.bool(is));
         let (mesh, placements) = (mesh.sizes.as_slice(), placements.as_slice());
         let placed = Placed { shape: &shape, mesh, placements, order, strides_are_order };
-        let pieces = placed.pieces(coordinate)?;
-        Ok(Part::Placed { mesh: sizes, shape, held: vec![(pieces, local)] })
+        let (pieces, or_else) = placed.pieces(coordinate)?;
+        Ok(Part::Placed { mesh: sizes, shape, held: vec![(pieces, local)], or_else })
     }
 
     fn of_shards(&mut self, state: NodeId, shape: Vec<u64>) -> Result<Part, String> {
@@ -136,7 +129,7 @@ impl<'a> Reader<'a> {
             }
             held.push((offsets.iter().zip(&sizes).map(|(at, len)| Pieces::range(*at, *len)).collect(), tensor));
         }
-        Ok(Part::Placed { mesh, shape, held })
+        Ok(Part::Placed { mesh, shape, held, or_else: None })
     }
 
     /// A key of the dict that a DTensor's state is.
@@ -208,21 +201,17 @@ struct Placed<'a> {
 }
 
 impl Placed<'_> {
-    /// What the process at `coordinate` has of each dimension.
-    fn pieces(&self, coordinate: &[u64]) -> Result<Vec<Pieces>, String> {
+    /// What the process at `coordinate` has of each dimension. What is strided is a way to write down an order of cuts; torch
+    /// itself also cuts by it as it stands, which is not the same where it does not come out even: then both are given.
+    fn pieces(&self, coordinate: &[u64]) -> Result<(Vec<Pieces>, Option<Vec<Pieces>>), String> {
         if !self.placements.iter().any(|placement| matches!(placement, Placement::Strided { .. })) {
-            return self.cut(coordinate, self.order.as_ref());
+            return Ok((self.cut(coordinate, self.order.as_ref())?, None));
         }
-        let as_order = match self.strides_are_order {
-            Some(false) => None,
-            _ => self.order_of_strides().map(|order| self.cut(coordinate, Some(&order))).transpose()?,
-        };
-        let literal = self.cut(coordinate, None);
-        match as_order {
-            None => literal,
-            Some(pieces) if self.strides_are_order == Some(true) || literal.as_ref() == Ok(&pieces) => Ok(pieces),
-            Some(_) => Err("is cut unevenly by _StridedShard, by a torch that does not say in which order".into()),
-        }
+        let literal = self.cut(coordinate, None)?;
+        Ok(match self.order_of_strides().filter(|_| self.strides_are_order != Some(false)) {
+            Some(order) => (self.cut(coordinate, Some(&order))?, Some(literal)),
+            None => (literal, None),
+        })
     }
 
     /// Cuts from left to right, or as `order` says: then what is strided is a shard like others.
@@ -292,83 +281,4 @@ fn read_order(objects: Objects<'_>, node: NodeId) -> Option<Order> {
         Some((u64::try_from(objects.graph.int(*dim)?).ok()?, integers(objects, *sequence)?))
     };
     objects.graph.sequence(node)?.iter().map(entry).collect()
-}
-
-fn integers(objects: Objects<'_>, node: NodeId) -> Option<Vec<u64>> {
-    let number = |item: &NodeId| u64::try_from(objects.graph.int(*item)?).ok();
-    let items = match objects.graph.object(node) {
-        // torch.Size
-        Some(_) => objects.graph.sequence(*objects.args(node).first()?)?,
-        None => objects.graph.sequence(node)?,
-    };
-    items.iter().map(number).collect()
-}
-
-impl Mesh {
-    fn read(objects: Objects<'_>, node: NodeId) -> Result<Self, String> {
-        let attribute = |name: &str| objects.attribute(node, name).filter(|value| *value != Graph::NONE);
-        let sizes = attribute("mesh").and_then(|mesh| of_tensor(objects, mesh));
-        let sizes = sizes.or_else(|| of_layout(objects, attribute("_layout")?));
-        let sizes = sizes.ok_or("lies on a mesh that does not say how large it is")?;
-        let coordinate = attribute("_coordinate_on_dim").map(|at| integers(objects, at));
-        let coordinate = match (coordinate, objects.attribute(node, "_coordinate_on_dim")) {
-            (Some(Some(at)), _) => Some(at),
-            // a process outside the mesh
-            (None, Some(_)) => None,
-            _ => return Err("lies on a mesh that does not say where its process is".into()),
-        };
-        if let Some(at) = &coordinate
-            && (at.len() != sizes.len() || at.iter().zip(&sizes).any(|(at, size)| at >= size))
-        {
-            return Err(format!("lies at {at:?} of a mesh of {sizes:?}"));
-        }
-        let said = attribute("_rank").and_then(|rank| u64::try_from(objects.graph.int(rank)?).ok());
-        let listed = || {
-            let ranks = integers(objects, attribute("_flatten_mesh_list")?)?;
-            let at = coordinate
-                .as_ref()?
-                .iter()
-                .zip(&sizes)
-                .fold(0, |place: u64, (at, size)| place.saturating_mul(*size).saturating_add(*at));
-            ranks.get(usize::try_from(at).ok()?).copied()
-        };
-        let rank = said.or_else(listed);
-        Ok(Mesh { sizes, coordinate, rank })
-    }
-}
-
-/// The shape of the tensor of ranks that a mesh was until torch 2.9.
-fn of_tensor(objects: Objects<'_>, node: NodeId) -> Option<Vec<u64>> {
-    let tensor = objects.tensors.get(objects.tensors.of(node)?)?;
-    tensor.shape.iter().map(|size| u64::try_from(*size).ok()).collect()
-}
-
-/// `_MeshLayout(axes)`, each `_FlatLayout(shape, stride)`; before, of `shape` and `stride` with a number or nested ones for
-/// each dimension.
-fn of_layout(objects: Objects<'_>, node: NodeId) -> Option<Vec<u64>> {
-    if let Some(axes) = objects.attribute(node, "axes") {
-        let axes = objects.graph.sequence(axes)?.iter();
-        return axes.map(|axis| product(objects, objects.attribute(*axis, "shape")?)).collect();
-    }
-    let shape = objects.attribute(node, "shape")?;
-    match objects.graph.sequence(shape) {
-        Some(dims) => dims.iter().map(|dim| product(objects, *dim)).collect(),
-        None => Some(vec![product(objects, shape)?]),
-    }
-}
-
-/// The product of a number, or of numbers nested a little.
-fn product(objects: Objects<'_>, node: NodeId) -> Option<u64> {
-    let (mut open, mut product, mut looked_at) = (vec![node], 1u64, 0);
-    while let Some(node) = open.pop() {
-        looked_at += 1;
-        if looked_at > 1024 {
-            return None;
-        }
-        match objects.graph.sequence(node) {
-            Some(items) => open.extend(items.iter().copied()),
-            None => product = product.checked_mul(u64::try_from(objects.graph.int(node)?).ok()?)?,
-        }
-    }
-    Some(product)
 }
