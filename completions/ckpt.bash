@@ -76,7 +76,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__average)
-            opts="-o -q -h --output --weights --ema --root --to --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --output --weights --ema --root --to --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -134,6 +134,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --tp-rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -142,7 +146,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__check)
-            opts="-R -v -q -h --recursive --fail-on --numerics --verbose --no-data --require --allow --allow-from --write-allow --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-R -v -q -h --recursive --fail-on --numerics --verbose --no-data --require --allow --allow-from --write-allow --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -196,6 +200,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --tp-rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -218,7 +226,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__convert)
-            opts="-o -q -h --output --to --state-dict --safe --drop --dtype --device --compact --shared --set-metadata --save-values --max-shard-size --force --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --output --to --state-dict --safe --drop --dtype --device --compact --shared --set-metadata --save-values --max-shard-size --force --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -304,6 +312,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --tp-rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -312,7 +324,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__diff)
-            opts="-s -q -h --structure --rtol --atol --nan-differs --bitwise --ignore --strip-prefix --root-a --root-b --include --exclude --sort --top --summary --load --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-s -q -h --structure --rtol --atol --nan-differs --bitwise --ignore --strip-prefix --root-a --root-b --include --exclude --sort --top --summary --load --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -383,6 +395,10 @@ _ckpt() {
                     return 0
                     ;;
                 --max-read-bytes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -464,7 +480,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__extract)
-            opts="-o -q -h --output --to --force --full --slice --dtype --range --diverging --scale --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --output --to --force --full --slice --dtype --range --diverging --scale --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -538,6 +554,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --tp-rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -546,7 +566,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__ls)
-            opts="-r -R -q -h --tree --depth --names --tensors --values --sort --reverse --stats --hash --recursive --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-r -R -q -h --tree --depth --names --tensors --values --sort --reverse --stats --hash --recursive --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -600,6 +620,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --tp-rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -626,7 +650,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__merge)
-            opts="-o -q -h --output --to --on-conflict --root --include --exclude --drop --shared --max-shard-size --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --output --to --on-conflict --root --include --exclude --drop --shared --max-shard-size --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -697,6 +721,10 @@ _ckpt() {
                     return 0
                     ;;
                 --max-read-bytes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -163,7 +163,7 @@ impl Tensors {
                     Attempt::Done(tensor) => {
                         let mut tensor = *tensor;
                         tensor.inspect(storages);
-                        bytes = bytes.saturating_add(tensor.bytes().unwrap_or(0));
+                        bytes = bytes.saturating_add(own_bytes(&tensor));
                         left = left.checked_sub(OBJECTS_A_TENSOR + 2 * tensor.shape.len() as u64).ok_or_else(|| {
                             Error::limit("has more tensors than its pickle explains").allowed_by(Setting::MaxObjects)
                         })?;
@@ -190,7 +190,7 @@ impl Tensors {
         let mut seen = HashMap::new();
         for tensor in &mut self.all {
             let mut fits = || {
-                let less = left.checked_sub(tensor.bytes().unwrap_or(0));
+                let less = left.checked_sub(own_bytes(tensor));
                 left = less.unwrap_or(left);
                 less.is_some()
             };
@@ -224,6 +224,11 @@ impl Tensors {
             _ => call.make(constructor, args),
         }
     }
+}
+
+/// Bytes of elements that are read of a tensor; those of a wrapper are its parts', which are tensors themselves.
+fn own_bytes(tensor: &Tensor) -> u64 {
+    if tensor.wraps { 0 } else { tensor.bytes().unwrap_or(0) }
 }
 
 /// How many bytes the tensors may have together.

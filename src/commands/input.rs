@@ -34,9 +34,23 @@ pub(crate) struct LimitArgs {
     /// Maximum bytes to read from tensors whose declared size exceeds their stored data
     #[arg(long, value_name = "BYTES", hide_short_help = true)]
     max_read_bytes: Option<u64>,
-    /// Read how tensors are cut among tensor-parallel ranks from FILE: on each line a glob over names, then `replicate`, a dimension (`0`), or a dimension and the blocks that are cut each for itself (`0/2`)
-    #[arg(long, value_name = "FILE", help_heading = "Inputs", value_parser = rules)]
+}
+
+/// What a person may say of an input that is opened.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct OpenArgs {
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)
+    #[arg(long, value_name = "FILE", help_heading = "Inputs of several ranks", hide_short_help = true, value_parser = rules)]
     tp_rule: Option<TensorParallel>,
+}
+
+impl OpenArgs {
+    /// The defaults with what the command line changed.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { tensor_parallel: self.tp_rule.clone().unwrap_or_default(), ..self.limits.limits() }
+    }
 }
 
 /// The rules in a file.
@@ -53,7 +67,6 @@ impl LimitArgs {
         set(&mut limits.max_objects, self.max_objects);
         set(&mut limits.max_entries, self.max_entries);
         set(&mut limits.max_read_bytes, self.max_read_bytes);
-        limits.tensor_parallel = self.tp_rule.clone().unwrap_or_default();
         limits.max_depth = self.max_depth.unwrap_or(limits.max_depth);
         if let Some(bytes) = self.max_expanded_bytes {
             (limits.max_expanded_bytes, limits.min_expanded_bytes) = (bytes, bytes);
