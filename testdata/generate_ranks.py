@@ -55,7 +55,7 @@ def oracle(path, tensors):
     """What the whole tensors are, by name."""
     rows = {k: {"dtype": str(v.dtype).replace("torch.", ""), "shape": list(v.shape), "sha256": sha256(v)}
             for k, v in tensors.items()}
-    with open(path + ".json", "w") as file:
+    with open(path + ".whole.json", "w") as file:
         json.dump({"torch": torch.__version__.split("+")[0], "tensors": rows}, file, indent=0, sort_keys=True)
 
 

@@ -385,7 +385,7 @@ impl<'a> Planner<'a> {
     fn edit(&mut self, key: &Key<'_>, new: &Arc<[u8]>) -> Result<()> {
         let graph = &self.checkpoint.graph;
         // what is put together of several files has no pickle of its own to edit
-        let several = matches!(self.checkpoint.container, Container::Sharded | Container::Dcp);
+        let several = self.checkpoint.container.is_merged();
         let Some((stream, ..)) = graph.place(key.text).filter(|_| !several) else { return Ok(()) };
         let shown = || lossy(Cow::Borrowed(&key.name), Encoding::Utf8).into_owned();
         if key.entry.key_at == 0 {

@@ -42,7 +42,7 @@ pub(crate) struct OpenArgs {
     #[command(flatten)]
     limits: LimitArgs,
     /// Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)
-    #[arg(long, value_name = "FILE", help_heading = "Inputs of several ranks", hide_short_help = true, value_parser = rules)]
+    #[arg(long, value_name = "FILE", help_heading = "Inputs of several ranks", value_parser = rules)]
     tp_rule: Option<TensorParallel>,
 }
 
