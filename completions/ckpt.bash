@@ -79,7 +79,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__average)
-            opts="-o -q -h --output --weights --ema --root --to --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --output --weights --ema --root --to --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -134,6 +134,10 @@ _ckpt() {
                     return 0
                     ;;
                 --max-read-bytes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -204,6 +208,10 @@ _ckpt() {
                     return 0
                     ;;
                 --max-read-bytes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -323,6 +331,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --tp-rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -331,7 +343,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__diff)
-            opts="-s -q -h --structure --rtol --atol --nan-differs --bitwise --ignore --strip-prefix --root-a --root-b --include --exclude --sort --top --summary --load --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-s -q -h --structure --rtol --atol --nan-differs --bitwise --ignore --strip-prefix --root-a --root-b --include --exclude --sort --top --summary --load --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -402,6 +414,10 @@ _ckpt() {
                     return 0
                     ;;
                 --max-read-bytes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -553,7 +569,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__extract)
-            opts="-o -q -h --output --to --force --full --slice --dtype --range --diverging --scale --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --output --to --force --full --slice --dtype --range --diverging --scale --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -627,6 +643,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --tp-rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -697,6 +717,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --tp-rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -723,7 +747,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__merge)
-            opts="-o -q -h --output --to --on-conflict --root --include --exclude --drop --shared --max-shard-size --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --output --to --on-conflict --root --include --exclude --drop --shared --max-shard-size --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -794,6 +818,10 @@ _ckpt() {
                     return 0
                     ;;
                 --max-read-bytes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

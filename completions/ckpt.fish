@@ -59,6 +59,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-depth -d 'Maximum n
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tree -d 'Roll up by module, with parameter counts and class names'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l names -d 'Print only names, one per line'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tensors -d 'Show only tensors'
@@ -187,6 +188,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-depth -d 'Maxi
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l safe -d 'Keep the whole object and make it open with torch.load(weights_only=True): objects of other classes become the dicts, lists, numbers or strings that they hold (torch formats)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l compact -d 'Write only the parts of storages that tensors use (torch formats)'
@@ -221,6 +223,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-depth -d 'Maximu
 complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l force -d 'Replace existing files'
 complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -s q -l quiet -d 'Suppress notes and progress on standard error'
@@ -243,6 +246,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-depth -d 'Maxi
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l force -d 'Replace an existing file'
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -s q -l quiet -d 'Suppress notes and progress on standard error'
@@ -271,6 +275,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-depth -d 'Maximum
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l structure -d 'Compare names, shapes, dtypes and other values only; read no tensor data'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l nan-differs -d 'Treat NaN as different from NaN'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l bitwise -d 'Compare bits: 0.0 differs from -0.0, and a NaN from other NaNs'
@@ -329,6 +334,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-depth -d 'Maxi
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l force -d 'Overwrite existing files'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l full -d 'Print every element'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l diverging -d 'Blue below zero (or below the middle of --range), red above'
@@ -355,6 +361,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-depth -d 'Maximu
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'Check directories recursively; print one line per file that is, or contains, a checkpoint. What is named like one (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that cannot be read is an error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l numerics -d 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s v -l verbose -d 'With --recursive, name the files that were left aside'

@@ -1,5 +1,9 @@
 //! Every bound on what a hostile file can make us do, in one place, with its unit in its name.
 
+pub mod tensor_parallel;
+
+use tensor_parallel::TensorParallel;
+
 /// Bounds on memory, disk and time. [`Limits::default`] suits files that real programs wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -38,6 +42,8 @@ pub struct Limits {
     pub max_shared_names: usize,
     /// Characters of a value's `repr`.
     pub max_repr_chars: usize,
+    /// No bound, but what else whoever opens a checkpoint knows of it: how its tensors are cut among ranks.
+    pub tensor_parallel: TensorParallel,
 }
 
 impl Default for Limits {
@@ -59,6 +65,7 @@ impl Default for Limits {
             scan_steps_per_byte: 8,
             max_shared_names: 100,
             max_repr_chars: 200,
+            tensor_parallel: TensorParallel::default(),
         }
     }
 }

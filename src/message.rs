@@ -103,6 +103,8 @@ pub enum Setting {
     StripPrefix,
     /// The format to write.
     To,
+    /// Rules for tensors that are cut among ranks.
+    TpRule,
     /// How much each input counts.
     Weights,
 }
@@ -159,6 +161,7 @@ impl Setting {
             Setting::StateDict => "state_dict",
             Setting::StripPrefix => "strip_prefix",
             Setting::To => "to",
+            Setting::TpRule => "tp_rule",
             Setting::Weights => "weights",
         }
     }

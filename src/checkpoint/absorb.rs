@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::open::{Opened, Parts};
 use crate::checkpoint::storage::StorageId;
-use crate::checkpoint::{Checkpoint, Container, SavedPart};
+use crate::checkpoint::{Checkpoint, Container, MadeOf, SavedPart};
 use crate::container::zip::Zip;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -57,7 +57,11 @@ impl Checkpoint {
         let first_node = self.graph.len();
         let moved = self.graph.absorb(other.graph)?;
         let first = self.storages.absorb(other.storages, &moved)?;
-        self.tensors.absorb(other.tensors, &moved, first)?;
+        let first_tensor = self.tensors.absorb(other.tensors, &moved, first)?;
+        self.made_of.extend(other.made_of.into_iter().map(|(id, made)| {
+            let storages = made.storages.iter().map(|storage| storage.after(first)).collect();
+            (id.after(first_tensor), MadeOf { storages, ..made })
+        }));
         let end = u32::try_from(self.storages.len()).unwrap_or(u32::MAX);
         // what was put together itself is what its own parts are
         self.origins.extend(other.origins.into_iter().map(|origin| Origin {

@@ -47,6 +47,7 @@ pub(crate) mod tensor;
 pub(crate) mod value;
 pub(crate) mod weights;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::container::compress::Compression;
@@ -89,12 +90,17 @@ pub enum Container {
     Sharded,
     Dcp,
     DeepSpeed,
+    Ranks,
+    Megatron,
 }
 
 impl Container {
     /// True for what is put together from several files: its storages' keys mean nothing to a reader.
     pub(crate) fn is_merged(self) -> bool {
-        matches!(self, Container::Sharded | Container::Dcp | Container::DeepSpeed)
+        matches!(
+            self,
+            Container::Sharded | Container::Dcp | Container::DeepSpeed | Container::Ranks | Container::Megatron
+        )
     }
 
     /// The name in reports.
@@ -113,6 +119,8 @@ impl Container {
             Container::Sharded => "sharded",
             Container::Dcp => "dcp",
             Container::DeepSpeed => "deepspeed",
+            Container::Ranks => "ranks",
+            Container::Megatron => "megatron",
         }
     }
 }
@@ -137,6 +145,15 @@ pub struct Oddity {
     pub place: String,
     /// What is so instead.
     pub message: String,
+}
+
+/// What a tensor was put together from.
+#[derive(Debug, Clone)]
+pub(crate) struct MadeOf {
+    /// The storages that its parts lie in.
+    pub storages: Box<[StorageId]>,
+    /// Some of it lies in several of them, and must be the same there.
+    pub has_copies: bool,
 }
 
 /// A file that was understood. Tensor data has not been read.
@@ -178,6 +195,8 @@ pub struct Checkpoint {
     decoded: Option<(Decoded, usize)>,
     /// What its files say and is not so.
     pub oddities: Vec<Oddity>,
+    /// Of tensors that were put together from those of several ranks: what they are made of.
+    pub(crate) made_of: HashMap<TensorId, MadeOf>,
     /// The checkpoints that it was put together from, where it was: what they keep for themselves.
     pub origins: Vec<Origin>,
     /// The bounds it was opened with.
@@ -212,7 +231,12 @@ impl Checkpoint {
         let extent = |size: &u64| i64::try_from(*size).map_err(|_| Error::limit("a size of more than 63 bits"));
         let shape = elements.shape.iter().map(extent).collect::<Result<Vec<_>>>()?;
         let data = Data::Array { source: elements.source, byte_order: elements.byte_order };
-        let tensor = Tensor { data, ..plain_tensor(elements.dtype, shape) };
+        self.add(Tensor { data, ..plain_tensor(elements.dtype, shape) })
+    }
+
+    /// Adds a tensor that no object of the files describes.
+    pub(crate) fn add(&mut self, mut tensor: Tensor) -> Result<NodeId> {
+        tensor.inspect(&self.storages);
         let node = self.graph.push(Node::Foreign(0))?;
         self.tensors.add(node, tensor)?;
         Ok(node)
@@ -221,8 +245,8 @@ impl Checkpoint {
     /// The same of elements that lie in these storages, of this or of other files.
     pub(crate) fn add_tensor_of(&mut self, elements: Elements, storages: Vec<StorageId>) -> Result<NodeId> {
         let node = self.add_tensor(elements)?;
-        if let Some(tensor) = self.tensors.of(node).and_then(|id| self.tensors.get_mut(id)) {
-            tensor.made_of = storages;
+        if let Some(id) = self.tensors.of(node) {
+            self.made_of.insert(id, MadeOf { storages: storages.into(), has_copies: false });
         }
         Ok(node)
     }
@@ -266,7 +290,7 @@ impl Checkpoint {
         let tensor = self.tensor(id);
         let parts = tensor.into_iter().flat_map(Tensor::parts);
         let parts = parts.filter_map(|part| self.tensor(self.tensors.of(*part)?)?.storage());
-        let own = tensor.and_then(Tensor::storage).into_iter();
-        own.chain(tensor.into_iter().flat_map(|tensor| tensor.made_of.iter().copied())).chain(parts)
+        let made_of = self.made_of.get(&id).into_iter().flat_map(|made| made.storages.iter().copied());
+        tensor.and_then(Tensor::storage).into_iter().chain(parts).chain(made_of)
     }
 }

@@ -107,15 +107,16 @@ impl Tensors {
         Ok(TensorId(id))
     }
 
-    /// Takes in the tensors of another checkpoint, whose objects were moved and whose storages now come after so many.
-    pub(super) fn absorb(&mut self, other: Tensors, moved: &Moved, first_storage: u32) -> Result<()> {
+    /// Takes in the tensors of another checkpoint, whose objects were moved and whose storages now come after so many; says
+    /// after how many its tensors come.
+    pub(super) fn absorb(&mut self, other: Tensors, moved: &Moved, first_storage: u32) -> Result<u32> {
         let all = self.all.len().saturating_add(other.all.len());
         let (Ok(first), Ok(_)) = (u32::try_from(self.all.len()), u32::try_from(all)) else {
             return Err(Error::limit("more than 4 billion tensors"));
         };
         let node = |id: NodeId| moved.node(id);
         self.all.extend(other.all.into_iter().map(|tensor| tensor.moved(moved, first_storage)));
-        let of = other.of.into_iter().map(|(id, tensor)| (node(id), TensorId(tensor.0.saturating_add(first))));
+        let of = other.of.into_iter().map(|(id, tensor)| (node(id), tensor.after(first)));
         self.of.extend(of);
         self.constructors.extend(other.constructors.into_iter().map(|(id, known)| (node(id), known)));
         self.inner_roots.extend(other.inner_roots.into_iter().map(|(call, root)| (node(call), node(root))));
@@ -124,7 +125,7 @@ impl Tensors {
             (node(module), named.into_iter().map(|(name, value)| (name, node(value))).collect())
         });
         self.saved.extend(saved);
-        Ok(())
+        Ok(first)
     }
 
     /// What an object's callable makes. A class that was saved with its source counts as itself.
@@ -162,7 +163,7 @@ impl Tensors {
                     Attempt::Done(tensor) => {
                         let mut tensor = *tensor;
                         tensor.inspect(storages);
-                        bytes = bytes.saturating_add(tensor.bytes().unwrap_or(0));
+                        bytes = bytes.saturating_add(own_bytes(&tensor));
                         left = left.checked_sub(OBJECTS_A_TENSOR + 2 * tensor.shape.len() as u64).ok_or_else(|| {
                             Error::limit("has more tensors than its pickle explains").allowed_by(Setting::MaxObjects)
                         })?;
@@ -189,7 +190,7 @@ impl Tensors {
         let mut seen = HashMap::new();
         for tensor in &mut self.all {
             let mut fits = || {
-                let less = left.checked_sub(tensor.bytes().unwrap_or(0));
+                let less = left.checked_sub(own_bytes(tensor));
                 left = less.unwrap_or(left);
                 less.is_some()
             };
@@ -223,6 +224,11 @@ impl Tensors {
             _ => call.make(constructor, args),
         }
     }
+}
+
+/// Bytes of elements that are read of a tensor; those of a wrapper are its parts', which are tensors themselves.
+fn own_bytes(tensor: &Tensor) -> u64 {
+    if tensor.wraps { 0 } else { tensor.bytes().unwrap_or(0) }
 }
 
 /// How many bytes the tensors may have together.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::sync::{Arc, OnceLock};
 
 use rustc_hash::FxHashMap;
@@ -10,7 +11,7 @@ use crate::container::zip::Zip;
 use crate::dtype::{ByteOrder, DType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pickle::{Graph, Moved, Node, NodeId};
-use crate::source::{MemorySource, SharedSource};
+use crate::source::{MemorySource, SharedSource, Source};
 
 /// A storage's place in [`Storages`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,6 +95,22 @@ impl Storage {
         }
     }
 
+    /// The bytes of a member that is opened, and expanded, when they are first read; other storages as they are.
+    pub(crate) fn deferred(&self) -> Result<SharedSource> {
+        match &self.bytes {
+            Bytes::Member { zip, index, opened } if opened.get().is_none() => {
+                let member = zip.members.get(*index).ok_or_else(|| Error::data("no such member"))?;
+                Ok(Arc::new(Deferred {
+                    zip: Arc::clone(zip),
+                    index: *index,
+                    len: member.size,
+                    opened: OnceLock::new(),
+                }))
+            }
+            _ => self.source(),
+        }
+    }
+
     /// The CRC-32 that the file states for the bytes as they lie there.
     pub(crate) fn stated_crc(&self) -> Option<u32> {
         match &self.bytes {
@@ -133,6 +150,44 @@ impl Storage {
             Bytes::Missing(why) => Some(why),
             _ => None,
         }
+    }
+}
+
+/// A member that has not been opened before somebody reads it.
+#[derive(Debug)]
+struct Deferred {
+    zip: Arc<Zip>,
+    index: usize,
+    len: u64,
+    opened: OnceLock<SharedSource>,
+}
+
+impl Deferred {
+    fn open(&self) -> Result<&SharedSource> {
+        if let Some(source) = self.opened.get() {
+            return Ok(source);
+        }
+        let member = self.zip.members.get(self.index).ok_or_else(|| Error::data("no such member"))?;
+        let source = self.zip.member_source(member)?;
+        Ok(self.opened.get_or_init(|| source))
+    }
+}
+
+impl Source for Deferred {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.open()?.read_at(offset, buf)
+    }
+
+    fn absolute(&self, offset: u64) -> u64 {
+        self.open().map_or(offset, |source| source.absolute(offset))
+    }
+
+    fn as_file(&self, offset: u64) -> Option<(&File, u64)> {
+        self.open().ok()?.as_file(offset)
     }
 }
 

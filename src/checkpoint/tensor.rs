@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::checkpoint::storage::{StorageId, Storages};
+use crate::checkpoint::storage::{Storage, StorageId, Storages};
 use crate::data::Elements;
 use crate::data::unpack::Unpacked;
 use crate::dtype::{ByteOrder, Class, DType};
@@ -14,8 +14,15 @@ use crate::source::SharedSource;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TensorId(pub(super) u32);
 
+impl TensorId {
+    /// The same tensor, when so many have been put before it.
+    pub(super) fn after(self, others: u32) -> Self {
+        TensorId(self.0.saturating_add(others))
+    }
+}
+
 /// What kind of object it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub(crate) enum Kind {
     /// `torch.Tensor` or a subclass.
     #[default]
@@ -111,8 +118,6 @@ pub(crate) struct Tensor {
     pub quantizer: Option<Box<Quantizer>>,
     /// Where the elements lie.
     pub data: Data,
-    /// The storages that the elements of an array are put together from.
-    pub made_of: Vec<StorageId>,
     /// A wrapper subclass: what it holds lies in its state, and is listed below it.
     pub wraps: bool,
     /// Elements of a nested tensor, whose shape has -1 where its tensors differ.
@@ -154,7 +159,6 @@ impl Tensor {
             Data::Parts(parts) => parts.iter_mut().for_each(|part| *part = moved.node(*part)),
             Data::Array { .. } | Data::Nothing => {}
         }
-        self.made_of.iter_mut().for_each(|id| *id = id.after(first_storage));
         for argument in self.quantizer.iter_mut().flat_map(|quantizer| &mut quantizer.arguments) {
             *argument = moved.node(*argument);
         }
@@ -215,6 +219,22 @@ impl Tensor {
     /// elements of its own (meta, sparse, object arrays). Elements of less than a byte are a row of packed bytes, as
     /// torch's `int_repr()` gives them.
     pub(crate) fn elements(&self, storages: &Storages) -> Result<Elements> {
+        self.elements_from(storages, Storage::source)
+    }
+
+    /// The same as [`Tensor::readable`], of a storage that is opened when it is first read.
+    pub(crate) fn deferred(&self, storages: &Storages) -> Result<Elements> {
+        match self.unread {
+            Some(bound) if self.problem.is_none() => Err(Error::limit(bound)),
+            _ => self.elements_from(storages, Storage::deferred),
+        }
+    }
+
+    fn elements_from(
+        &self,
+        storages: &Storages,
+        source_of: impl Fn(&Storage) -> Result<SharedSource>,
+    ) -> Result<Elements> {
         if let Some(problem) = &self.problem {
             return Err(Error::data(problem.clone()));
         }
@@ -225,7 +245,7 @@ impl Tensor {
         let (source, byte_order, offset) = match &self.data {
             Data::Storage { id, offset } => {
                 let storage = storages.get(*id).ok_or_else(|| Error::data("no such storage"))?;
-                (storage.source()?, storage.byte_order, *offset)
+                (source_of(storage)?, storage.byte_order, *offset)
             }
             Data::Array { source, byte_order } => (source.clone(), *byte_order, 0),
             Data::Parts(_) => return Err(Error::data(self.why_no_elements())),

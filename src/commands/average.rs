@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 
 use crate::commands::ExitStatus;
-use crate::commands::input::{self, LimitArgs};
+use crate::commands::input::{self, OpenArgs};
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bars;
 use crate::commands::values::{format_to_write, formats};
@@ -58,7 +58,7 @@ pub(crate) struct Args {
     pub report: OutputArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub limits: LimitArgs,
+    pub limits: OpenArgs,
 }
 
 impl Args {

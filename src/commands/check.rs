@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use self::allowing::AllowArgs;
 use crate::commands::ExitStatus;
 use crate::commands::files::FilesArgs;
-use crate::commands::input::{self, LimitArgs};
+use crate::commands::input::{self, OpenArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::wording::flag;
 use crate::error::Result;
@@ -64,7 +64,7 @@ pub(crate) struct Args {
     pub output: OutputArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub limits: LimitArgs,
+    pub limits: OpenArgs,
 }
 
 /// Checks the inputs; one that cannot be opened does not keep the others from being checked.

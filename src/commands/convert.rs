@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::device;
 use crate::commands::ExitStatus;
-use crate::commands::input::{self, LimitArgs};
+use crate::commands::input::{self, OpenArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bars;
@@ -108,7 +108,7 @@ pub(crate) struct Args {
     pub report: OutputArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub limits: LimitArgs,
+    pub limits: OpenArgs,
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 
 use crate::commands::ExitStatus;
-use crate::commands::input::{self, LimitArgs};
+use crate::commands::input::{self, OpenArgs};
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bars;
 use crate::commands::wording::flag;
@@ -92,7 +92,7 @@ pub(crate) struct Args {
     pub output: OutputArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub limits: LimitArgs,
+    pub limits: OpenArgs,
 }
 
 fn tolerance(text: &str) -> Result<f64, String> {

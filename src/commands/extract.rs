@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use crate::commands::ExitStatus;
-use crate::commands::input::{self, LimitArgs};
+use crate::commands::input::{self, OpenArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::{OutputArgs, stdout};
 use crate::commands::progress_bar::Bars;
@@ -60,7 +60,7 @@ pub(crate) struct Args {
     pub report: OutputArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub limits: LimitArgs,
+    pub limits: OpenArgs,
 }
 
 const EXAMPLES: &str = "\

@@ -12,6 +12,7 @@ use crate::container::archive::Contents;
 use crate::error::Result;
 use crate::layout::{Layout, address};
 use crate::limits::Limits;
+use crate::limits::tensor_parallel::TensorParallel;
 use crate::operations::Input;
 use crate::operations::open::{self, Found};
 use crate::progress::Progress;
@@ -35,6 +36,29 @@ pub(crate) struct LimitArgs {
     /// Maximum bytes to read from tensors whose declared size exceeds their stored data
     #[arg(long, value_name = "BYTES", hide_short_help = true)]
     max_read_bytes: Option<u64>,
+}
+
+/// What a person may say of an input that is opened.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct OpenArgs {
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)
+    #[arg(long, value_name = "FILE", help_heading = "Inputs of several ranks", value_parser = rules)]
+    tp_rule: Option<TensorParallel>,
+}
+
+impl OpenArgs {
+    /// The defaults with what the command line changed.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { tensor_parallel: self.tp_rule.clone().unwrap_or_default(), ..self.limits.limits() }
+    }
+}
+
+/// The rules in a file.
+fn rules(file: &str) -> std::result::Result<TensorParallel, String> {
+    let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
+    TensorParallel::parse(&text)
 }
 
 impl LimitArgs {

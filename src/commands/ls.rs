@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::commands::ExitStatus;
 use crate::commands::files::FilesArgs;
-use crate::commands::input::{self, LimitArgs};
+use crate::commands::input::{self, OpenArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::OutputArgs;
 use crate::commands::wording::flag;
@@ -67,7 +67,7 @@ pub(crate) struct Args {
     pub output: OutputArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub limits: LimitArgs,
+    pub limits: OpenArgs,
 }
 
 /// Lists the inputs one after the other; one that cannot be opened does not keep the others from being listed.

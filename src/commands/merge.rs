@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::commands::ExitStatus;
-use crate::commands::input::{self, LimitArgs};
+use crate::commands::input::{self, OpenArgs};
 use crate::commands::keyed::{Keyed, taken_apart};
 use crate::commands::output::OutputArgs;
 use crate::commands::progress_bar::Bars;
@@ -76,7 +76,7 @@ pub(crate) struct Args {
     pub report: OutputArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub limits: LimitArgs,
+    pub limits: OpenArgs,
 }
 
 impl Args {

@@ -8,7 +8,7 @@ mod coverage;
 mod encoded;
 mod in_safetensors;
 mod metadata;
-mod tree;
+pub(super) mod tree;
 
 use std::collections::HashMap;
 use std::path::Path;

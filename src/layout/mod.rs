@@ -16,6 +16,7 @@ mod inside;
 mod member;
 mod open_files;
 mod outer;
+mod ranks;
 mod sharded;
 mod stitch;
 mod unpacked;
@@ -38,6 +39,7 @@ use deepspeed::DeepSpeed;
 use folder::Weights;
 use member::Found;
 use outer::Outer;
+use ranks::{Megatron, Ranks};
 use sharded::Sharded;
 use unpacked::Unpacked;
 
@@ -90,6 +92,8 @@ enum Kind {
     Sharded(Sharded),
     Dcp(Dcp),
     DeepSpeed(DeepSpeed),
+    Ranks(Box<Ranks>),
+    Megatron(Box<Megatron>),
     Unpacked(Unpacked),
 }
 
@@ -113,6 +117,9 @@ impl Layout {
         }
         if path.is_dir() {
             return Self::of_directory(path, limits);
+        }
+        if let Some(ranks) = Ranks::of_pattern(path)? {
+            return Ok(Self::new(Kind::Ranks(Box::new(ranks)), path));
         }
         let source: SharedSource = Arc::new(FileSource::open(path)?);
         let kind = match detect(source.as_ref()) {
@@ -152,8 +159,20 @@ impl Layout {
     }
 
     fn of_directory(path: &Path, limits: &Limits) -> Result<Self> {
+        if let Some(latest) = ranks::latest(path)? {
+            let layout = Self::of_iteration(&latest, limits)?;
+            return Ok(Layout { name: path.display().to_string(), ..layout });
+        }
+        Self::of_iteration(path, limits)
+    }
+
+    /// A directory without those of other iterations.
+    fn of_iteration(path: &Path, limits: &Limits) -> Result<Self> {
         if path.join(DCP_INDEX).is_file() {
             return Ok(Self::new(Kind::Dcp(Dcp::of_directory(path, limits)?), path));
+        }
+        if let Some(megatron) = Megatron::of_directory(path)? {
+            return Ok(Self::new(Kind::Megatron(Box::new(megatron)), path));
         }
         let names = file_names(path)?;
         let weights = folder::weights(&names)?;
@@ -165,12 +184,19 @@ impl Layout {
             if let Some(dcp) = Dcp::of_ranks(path, &ranks, limits)? {
                 return Ok(Self::new(Kind::Dcp(dcp), path));
             }
+            if weights.is_none()
+                && let Some(deepspeed) = DeepSpeed::of_directory(path, &names)?
+            {
+                return Ok(Self::new(Kind::DeepSpeed(deepspeed), path));
+            }
+            // files of ranks may be of something else than the weights
+            let ranks = Ranks::of_directory(path, &names)?;
+            if let Some(ranks) = ranks.filter(|ranks| ranks.is_model() || weights.is_none()) {
+                return Ok(Self::new(Kind::Ranks(Box::new(ranks)), path));
+            }
         }
         match weights {
-            None => match DeepSpeed::of_directory(path, &names)? {
-                Some(deepspeed) => Ok(Self::new(Kind::DeepSpeed(deepspeed), path)),
-                None => Err(Error::not_a_checkpoint(foreign::directory(path, &names))),
-            },
+            None => Err(Error::not_a_checkpoint(foreign::directory(path, &names))),
             Some((Weights::File(name), note)) => {
                 let file = path.join(name);
                 let source: SharedSource = Arc::new(FileSource::open(&file)?);
@@ -220,21 +246,23 @@ impl Layout {
             Kind::Sharded(sharded) => sharded.files(),
             Kind::Dcp(dcp) => dcp.files(),
             Kind::DeepSpeed(deepspeed) => deepspeed.files(),
+            Kind::Ranks(ranks) => ranks.files(),
+            Kind::Megatron(megatron) => megatron.files(),
             Kind::Unpacked(unpacked) => unpacked.files().collect(),
         }
     }
 
-    /// The files of an unpacked archive, with their names in it.
-    pub(crate) fn unpacked_files(&self) -> Option<Vec<(String, Result<SharedSource>)>> {
+    /// The files of an unpacked archive, with their names in it, and those that ranks wrote.
+    pub(crate) fn listed_files(&mut self) -> Option<Vec<(String, Result<SharedSource>)>> {
         match &self.kind {
-            Kind::Unpacked(unpacked) => Some(unpacked.files().collect()),
+            Kind::Unpacked(_) | Kind::DeepSpeed(_) | Kind::Ranks(_) | Kind::Megatron(_) => Some(self.files()),
             _ => None,
         }
     }
 
-    /// Whether each of its files is one that `torch.save` wrote, whole and readable by itself.
-    pub(crate) fn is_of_whole_files(&self) -> bool {
-        matches!(self.kind, Kind::DeepSpeed(_))
+    /// Whether each of its files could be opened on its own.
+    pub(crate) fn is_of_checkpoints(&self) -> bool {
+        matches!(self.kind, Kind::Sharded(_) | Kind::DeepSpeed(_) | Kind::Ranks(_) | Kind::Megatron(_))
     }
 
     /// The index of Hugging Face shards, and the shards' names, where it is such.
@@ -252,6 +280,8 @@ impl Layout {
             Kind::Sharded(sharded) => sharded.bytes(),
             Kind::Dcp(dcp) => dcp.bytes(),
             Kind::DeepSpeed(deepspeed) => deepspeed.bytes(),
+            Kind::Ranks(ranks) => ranks.bytes(),
+            Kind::Megatron(megatron) => megatron.bytes(),
             Kind::Unpacked(unpacked) => unpacked.bytes(),
         }
     }
@@ -297,6 +327,10 @@ impl Layout {
         notes.extend(self.beside.as_ref().map(|tag| {
             format!("{tag} beside it is a checkpoint of DeepSpeed, which has the weights in float32: it is left aside")
         }));
+        let is_of_ranks = matches!(self.kind, Kind::Ranks(_) | Kind::Megatron(_));
+        if !is_of_ranks && !limits.tensor_parallel.rules.is_empty() {
+            notes.push("is not of several ranks: rules that say how tensors are cut among them do not matter".into());
+        }
         let mut checkpoint = self.open_as_it_is(limits, progress)?;
         checkpoint.notes.extend(notes);
         Ok(checkpoint)
@@ -315,6 +349,8 @@ impl Layout {
             Kind::Sharded(sharded) => sharded.open(limits, progress),
             Kind::Dcp(dcp) => dcp.open(limits),
             Kind::DeepSpeed(deepspeed) => deepspeed.open(limits),
+            Kind::Ranks(ranks) => ranks.open(limits, progress),
+            Kind::Megatron(megatron) => megatron.open(limits, progress),
         }
     }
 }
@@ -353,6 +389,12 @@ pub(crate) fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
         survey.is_whole = true;
         return Ok(survey);
     }
+    if ranks::is_megatron(path) {
+        survey.checkpoints.push(path.to_owned());
+        survey.parts.extend(names.into_iter().map(OsString::from));
+        survey.is_whole = true;
+        return Ok(survey);
+    }
     for name in names.iter().filter(|name| folder::is_index(name)) {
         // an index that cannot be read is listed as a file, and the error with it
         let index = path.join(name);
@@ -371,6 +413,15 @@ pub(crate) fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
     if names.iter().any(|name| deepspeed::is_deepspeed(name)) && deepspeed::are_put_together(&names) {
         survey.parts.extend(names.iter().filter(|name| deepspeed::is_part(name)).map(OsString::from));
         survey.checkpoints.push(path.to_owned());
+    }
+    if survey.checkpoints.is_empty() && !names.iter().any(|name| name == DCP_INDEX) {
+        for (pattern, files) in ranks::survey(&names) {
+            survey.parts.extend(files.into_iter().map(OsString::from));
+            survey.checkpoints.push(pattern.map_or_else(|| path.to_owned(), |pattern| path.join(pattern)));
+        }
+        if !survey.checkpoints.is_empty() {
+            return Ok(survey);
+        }
     }
     let is_dcp = names.iter().any(|name| name == DCP_INDEX);
     if is_dcp {

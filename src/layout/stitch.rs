@@ -181,19 +181,8 @@ impl Source for Stitched {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.len);
-        let end = end.ok_or_else(|| past_end(self, offset, buf.len() as u64))?;
-        let first = offset / self.size;
-        if offset.is_multiple_of(self.size) && end.is_multiple_of(self.size) {
-            return self.fill(first, buf);
-        }
-        // no reader of ours asks for parts of elements, but a source must have them
-        let bytes = (end.div_ceil(self.size) - first) * self.size;
-        let mut whole = vec![0; usize::try_from(bytes).map_err(|_| Error::limit("a block does not fit in memory"))?];
-        self.fill(first, &mut whole)?;
-        let from = usize::try_from(offset % self.size).unwrap_or(0);
-        let part = whole.get(from..from + buf.len()).ok_or_else(|| past_end(self, offset, buf.len() as u64))?;
-        buf.copy_from_slice(part);
-        Ok(())
+        end.ok_or_else(|| past_end(self, offset, buf.len() as u64))?;
+        whole_elements(self.size, offset, buf, &mut |first, out| self.fill(first, out))
     }
 
     fn verify(&self) -> Result<()> {
@@ -205,6 +194,27 @@ impl Source for Stitched {
         let elements = self.elements(chunk).ok().filter(|elements| elements.is_contiguous() && elements.is_plain())?;
         elements.source.as_file(elements.offset.checked_mul(self.size)?.checked_add(offset)?)
     }
+}
+
+/// Reads the bytes at `offset` where `fill` gives only whole elements of `size` bytes, from a number on.
+pub(super) fn whole_elements(
+    size: u64,
+    offset: u64,
+    buf: &mut [u8],
+    fill: &mut dyn FnMut(u64, &mut [u8]) -> Result<()>,
+) -> Result<()> {
+    let (first, end) = (offset / size, offset.saturating_add(buf.len() as u64));
+    if offset.is_multiple_of(size) && end.is_multiple_of(size) {
+        return fill(first, buf);
+    }
+    // no reader of ours asks for parts of elements, but a source must have them
+    let bytes = (end.div_ceil(size) - first) * size;
+    let mut whole = vec![0; usize::try_from(bytes).map_err(|_| Error::limit("a block does not fit in memory"))?];
+    fill(first, &mut whole)?;
+    let from = usize::try_from(offset % size).unwrap_or(0);
+    let part = whole.get(from..from + buf.len()).ok_or_else(|| Error::data("a part outside its block"))?;
+    buf.copy_from_slice(part);
+    Ok(())
 }
 
 /// Checks that boxes (offsets, sizes) cover a tensor of `shape` exactly; gives its number of elements.

@@ -8,10 +8,11 @@ use rayon::prelude::*;
 
 use super::finding::{Finding, Severity};
 use super::numerics::numerics;
-use crate::checkpoint::{Checkpoint, Container, Item, Oddity, SavedPart};
+use crate::checkpoint::{Checkpoint, Container, Item, Oddity, SavedPart, TensorId};
 use crate::container::compress::expand;
 use crate::container::detect::{Framing, detect};
 use crate::container::zip::{Ahead, Member, Zip};
+use crate::data::gather::for_each_block;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::Silent;
@@ -39,6 +40,9 @@ pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec
     }
     parts(checkpoint, depth, &mut found)?;
     oddities(checkpoint, &mut found);
+    if depth.data {
+        copies(checkpoint, &mut found)?;
+    }
     if checkpoint.container == Container::Legacy {
         found.extend(checkpoint.notes.iter().map(|note| Finding::new(Severity::Warning, "trailing-data", note, "")));
     }
@@ -113,10 +117,12 @@ fn tell(found: &mut Vec<Finding>, severity: Severity, code: &'static str, all: V
 
 fn storages(checkpoint: &Checkpoint, found: &mut Vec<Finding>) {
     let (mut missing, mut short, mut long, mut retyped) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut classes: HashMap<&str, &str, RandomState> = HashMap::default();
+    let mut classes: HashMap<(Option<*const Zip>, &str), &str, RandomState> = HashMap::default();
     for (_, storage) in checkpoint.storages.iter() {
         let place = || format!("storage {}", storage.key);
-        let first = *classes.entry(&storage.key).or_insert(&storage.class);
+        // several files have storages of the same key
+        let archive = storage.member().map(|(zip, _)| Arc::as_ptr(zip));
+        let first = *classes.entry((archive, &storage.key)).or_insert(&storage.class);
         // what holds nothing may be anything: torch itself writes such
         if first != &*storage.class && storage.numel > 0 && &*storage.location != "meta" {
             let message =
@@ -264,6 +270,29 @@ pub(crate) fn checksums_of(zip: &Zip, wanted: impl Fn(&Member) -> bool, found: &
     }
     tell(found, Severity::Error, "crc-mismatch", wrong);
     tell(found, Severity::Error, "member-unreadable", unreadable);
+    Ok(())
+}
+
+/// Whether what several ranks have is the same.
+fn copies(checkpoint: &Checkpoint, found: &mut Vec<Finding>) -> Result<()> {
+    let is_copied = |id: &TensorId| checkpoint.made_of.get(id).is_some_and(|made| made.has_copies);
+    if !checkpoint.made_of.values().any(|made| made.has_copies) {
+        return Ok(());
+    }
+    let mut seen = HashSet::new();
+    let mut differing = Vec::new();
+    for entry in &checkpoint.names(&checkpoint.top())?.entries {
+        let Item::Tensor(id, _) = entry.item else { continue };
+        let Some(tensor) = checkpoint.tensor(id).filter(|_| is_copied(&id) && seen.insert(id)) else { continue };
+        // what cannot be read at all has been told
+        let Ok(elements) = tensor.readable(&checkpoint.storages) else { continue };
+        match for_each_block(&elements, &checkpoint.limits, &mut |_| Ok::<(), Error>(())) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            Err(e) => differing.push((entry.name(), e.message())),
+        }
+    }
+    tell(found, Severity::Error, "ranks-differ", differing);
     Ok(())
 }
 

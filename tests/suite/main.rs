@@ -44,6 +44,7 @@ mod ls;
 mod merge;
 mod numbers;
 mod pickle;
+mod ranks;
 mod readme;
 mod recursive;
 mod rename;

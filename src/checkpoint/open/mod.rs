@@ -10,6 +10,7 @@ mod pt2;
 mod tar;
 mod zip;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::checkpoint::constructors::Constructor;
@@ -118,6 +119,7 @@ impl Parts {
             left_aside: opened.left_aside,
             decoded: opened.decoded,
             oddities: opened.oddities,
+            made_of: HashMap::new(),
             origins: Vec::new(),
             limits: limits.clone(),
         })

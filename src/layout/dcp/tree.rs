@@ -12,7 +12,7 @@ use crate::pickle::{Graph, Node, NodeId, Pair};
 
 /// Containers in the making; the first is the top one, and each comes before what lies in it.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     branches: Vec<Branch>,
     max_branches: u64,
 }

@@ -129,26 +129,21 @@ fn examine_layout(
     }
     if !input.exists() {
         // in an archive
-        let are_shards = layout.shards().is_some() || layout.is_of_whole_files();
-        let (files, limits) = (layout.files(), layout.limits(limits));
+        let (files, are_shards, limits) = (layout.files(), layout.is_of_checkpoints(), layout.limits(limits));
         return examine_several(files.into_iter(), are_shards, layout.open(&limits, &Silent), &limits, depth)
             .map(alone);
     }
-    if layout.is_of_whole_files() {
-        return examine_several(layout.files().into_iter(), true, layout.open(limits, &Silent), limits, depth)
-            .map(alone);
-    }
-    let unpacked = layout.unpacked_files();
+    let (listed, are_checkpoints) = (layout.listed_files(), layout.is_of_checkpoints());
     let shards = layout.shards().map(|(index, shards)| (index.to_owned(), shards));
     let opened = layout.open(limits, &Silent);
     let open = |dir: &Path, name: &str| FileSource::open(&dir.join(name)).map(|file| Arc::new(file) as SharedSource);
-    let examined = match (shards, unpacked) {
+    let examined = match (shards, listed) {
         (Some((index, shards)), _) => {
             let dir = index.parent().unwrap_or(Path::new(""));
             let parts = shards.into_iter().map(|name| (name.clone(), open(dir, &name)));
             examine_several(parts, true, opened, limits, depth)
         }
-        (None, Some(files)) => examine_several(files.into_iter(), false, opened, limits, depth),
+        (None, Some(files)) => examine_several(files.into_iter(), are_checkpoints, opened, limits, depth),
         (None, None) => {
             let names = fs::read_dir(input)?.map(|entry| Ok(entry?.file_name()));
             let mut names = names.collect::<std::io::Result<Vec<_>>>()?;

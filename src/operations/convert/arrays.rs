@@ -163,7 +163,8 @@ impl Job<'_> {
                 None => {
                     let first = *same.entry(weight.id).or_insert(rank);
                     // aliases of a safetensors input stay what they are unless the user says otherwise
-                    let stays = self.options.to == Format::Safetensors && self.options.shared.is_none();
+                    let was_alias = !checkpoint.made_of.contains_key(&weight.id);
+                    let stays = was_alias && self.options.to == Format::Safetensors && self.options.shared.is_none();
                     (Some(first).filter(|first| *first != rank), stays)
                 }
             };

@@ -40,6 +40,8 @@ fn makes_its_class(module: &str, name: &str) -> bool {
 /// The class that `getattr(Class, 'name')` takes something of.
 pub(super) fn plain_attribute_of(graph: &Graph, object: &Object) -> Option<NodeId> {
     let (module, name) = graph.global(object.callable)?;
-    let of = first(graph, object)?;
-    (condition(&module, &name) == Some(Condition::GetAttr) && graph.global(of).is_some()).then_some(of)
+    // asked of every object: the tables, which know more of a name, would be searched each time
+    let is_getattr = name == "getattr" && condition(&module, &name) == Some(Condition::GetAttr);
+    let of = first(graph, object).filter(|_| is_getattr)?;
+    graph.global(of).is_some().then_some(of)
 }
