@@ -308,6 +308,7 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
             [CompletionResult]::new('--max-entries', '--max-entries', [CompletionResultType]::ParameterName, 'Maximum tensors and values to list')
             [CompletionResult]::new('--max-expanded-bytes', '--max-expanded-bytes', [CompletionResultType]::ParameterName, 'Maximum bytes of compressed input or standard input once expanded')
             [CompletionResult]::new('--max-read-bytes', '--max-read-bytes', [CompletionResultType]::ParameterName, 'Maximum bytes to read from tensors whose declared size exceeds their stored data')
+            [CompletionResult]::new('--tp-rule', '--tp-rule', [CompletionResultType]::ParameterName, 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)')
             [CompletionResult]::new('--strict', '--strict', [CompletionResultType]::ParameterName, 'With --check, exit with status 2 if a line is no line of a list')
             [CompletionResult]::new('--ignore-missing', '--ignore-missing', [CompletionResultType]::ParameterName, 'With --check, pass over files that are not there')
             [CompletionResult]::new('--all', '--all', [CompletionResultType]::ParameterName, 'Take in every tensor and value, not the weights alone')

@@ -295,6 +295,7 @@ set edit:completion:arg-completer[ckpt] = {|@words|
             cand --max-entries 'Maximum tensors and values to list'
             cand --max-expanded-bytes 'Maximum bytes of compressed input or standard input once expanded'
             cand --max-read-bytes 'Maximum bytes to read from tensors whose declared size exceeds their stored data'
+            cand --tp-rule 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)'
             cand --strict 'With --check, exit with status 2 if a line is no line of a list'
             cand --ignore-missing 'With --check, pass over files that are not there'
             cand --all 'Take in every tensor and value, not the weights alone'

@@ -300,6 +300,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-depth -d 'Maxim
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l strict -d 'With --check, exit with status 2 if a line is no line of a list'
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l ignore-missing -d 'With --check, pass over files that are not there'
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l all -d 'Take in every tensor and value, not the weights alone'

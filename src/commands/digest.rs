@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::commands::ExitStatus;
 use crate::commands::files::FilesArgs;
-use crate::commands::input::{self, LimitArgs};
+use crate::commands::input::{self, OpenArgs};
 use crate::commands::names::NameArgs;
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bars;
@@ -75,7 +75,7 @@ pub(crate) struct Args {
     pub output: OutputArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub limits: LimitArgs,
+    pub limits: OpenArgs,
 }
 
 /// Prints a line for each input; one that cannot be read does not keep the others from it.
