@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 use crate::pickle::text::{Encoding, push_code_point};
 use crate::pickle::{Construct, Graph, Node, NodeId, Object, Pair};
 
+/// torch's function that makes a tensor subclass which holds its tensors as attributes.
+const WRAPPER: &str = "_rebuild_wrapper_subclass";
+
 impl Work<'_> {
     pub(super) fn tensor(&mut self, node: NodeId, id: TensorId) -> Result<Fate> {
         let Some(tensor) = self.checkpoint.tensors.get(id).cloned() else { return Ok(Fate::KEEP) };
@@ -134,9 +137,11 @@ impl Work<'_> {
         let [func, class, inner, state, ..] = *args else { return Ok(Fate::KEEP) };
         let (module, name) = self.checkpoint.graph.global(class).unwrap_or_default();
         let shown = super::dotted(&module, &name);
-        if tensor.wraps || tensor.is_nested() || !self.takes_global(func) {
+        // of one rank that has all of a tensor, what is wrapped has the wrapper's shape
+        let wraps = tensor.wraps || self.checkpoint.graph.global(func).is_some_and(|(_, name)| name == WRAPPER);
+        if wraps || tensor.is_nested() || !self.takes_global(func) {
             self.forgotten.insert(node);
-            return Ok(Fate::moved(shown, if tensor.wraps { state } else { inner }));
+            return Ok(Fate::moved(shown, if wraps { state } else { inner }));
         }
         let takes_class = self.takes_global(class);
         let shown_class = (!takes_class).then_some(shown);

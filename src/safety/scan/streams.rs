@@ -413,7 +413,8 @@ fn is_name((module, name): &(Cow<'_, str>, Cow<'_, str>)) -> bool {
 
 /// Whether bytes may begin a pickle that does something: it names a global in what is there, or goes on behind it.
 pub(super) fn may_be_pickle(head: &[u8]) -> bool {
-    let can_name = memchr::memchr3(op::GLOBAL, op::INST, op::STACK_GLOBAL, head).is_some();
+    let names = |byte: &u8| matches!(*byte, op::GLOBAL | op::INST | op::STACK_GLOBAL | op::EXT1 | op::EXT2 | op::EXT4);
+    let can_name = head.iter().any(names);
     if (head.len() as u64) < HEAD_BYTES && !can_name {
         return false;
     }
