@@ -194,7 +194,28 @@ impl Source for Stitched {
         let elements = self.elements(chunk).ok().filter(|elements| elements.is_contiguous() && elements.is_plain())?;
         elements.source.as_file(elements.offset.checked_mul(self.size)?.checked_add(offset)?)
     }
+
+    fn as_file_run(&self, offset: u64) -> Option<(&File, u64, u64)> {
+        if !offset.is_multiple_of(self.size) {
+            return None;
+        }
+        let first = offset / self.size;
+        let next = first.checked_add(1)?;
+        let holds = |chunk: &&Chunk| chunk.before(&self.shape, first) < chunk.before(&self.shape, next);
+        let chunk = self.chunks.iter().find(holds)?;
+        let (run, at) = (chunk.run(&self.shape), chunk.before(&self.shape, first));
+        if run.checked_mul(self.size)? < SHORTEST_RUN {
+            return None;
+        }
+        let elements = self.elements(chunk).ok().filter(|elements| elements.is_contiguous() && elements.is_plain())?;
+        let place = elements.offset.checked_add(at)?.checked_mul(self.size)?;
+        let (file, position, left) = elements.source.as_file_run(place)?;
+        Some((file, position, left.min((run - at % run).checked_mul(self.size)?)))
+    }
 }
+
+/// Bytes in a row that are worth a call of their own.
+const SHORTEST_RUN: u64 = 128 << 10;
 
 /// Reads the bytes at `offset` where `fill` gives only whole elements of `size` bytes, from a number on.
 pub(super) fn whole_elements(
@@ -339,6 +360,40 @@ mod tests {
             }
         });
         Stitched::new(shape.to_vec(), Known::UInt16.into(), chunks.collect(), Arc::default()).unwrap()
+    }
+
+    #[test]
+    fn long_runs_lie_in_their_files() {
+        // rows of the tensor by turns from two files, in boxes of two columns, the second file behind some bytes
+        let half = SHORTEST_RUN / 2;
+        let dir = tempfile::tempdir().unwrap();
+        let chunk = |name: &str, rows: u64, from: u64, skipped: u64| {
+            let bytes: Vec<u8> =
+                (0..(skipped + rows * half) * 2).map(|at| u8::try_from((at / 2 + from) % 251).unwrap()).collect();
+            let path = dir.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let source: SharedSource = Arc::new(crate::source::FileSource::open(&path).unwrap());
+            let mut elements = tensor(Known::UInt16, &[rows, half], Vec::new());
+            (elements.source, elements.offset) = (Arc::clone(&source), skipped);
+            let opened = OnceLock::from(elements);
+            Chunk { offsets: vec![from, 0], sizes: vec![rows, half], saved: source, file: "".into(), opened }
+        };
+        let chunks = vec![chunk("b", 2, 3, 10), chunk("a", 3, 0, 0)];
+        let stitched = Stitched::new(vec![5, half], Known::UInt16.into(), chunks, Arc::default()).unwrap();
+        let (mut at, mut runs) = (0, Vec::new());
+        while let Some((file, position, run)) = stitched.as_file_run(at) {
+            let mut there = vec![0; usize::try_from(run).unwrap()];
+            std::os::unix::fs::FileExt::read_exact_at(file, &mut there, position).unwrap();
+            assert!(read_vec(&stitched, at, run).unwrap() == there, "{at}");
+            runs.push(run / half / 2);
+            at += run;
+        }
+        assert_eq!((at, runs), (stitched.len(), vec![3, 2]));
+        assert!(stitched.as_file_run(1).is_none());
+        let (.., left) = stitched.as_file_run(half * 8 - 6).unwrap();
+        assert_eq!(left, half * 2 + 6);
+        // short ones are read
+        assert!(counting().as_file_run(0).is_none());
     }
 
     #[test]
