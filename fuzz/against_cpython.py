@@ -256,7 +256,9 @@ def genops(data):
     """The globals that stand in the opcodes of the first pickle; nothing where pickletools stops."""
     names = set()
     try:
-        for opcode, arg, _ in pickletools.genops(data):
+        for opcode, arg, at in pickletools.genops(data):
+            if opcode.name in ("GLOBAL", "INST") and b"\\" in b"".join(data[at:].split(b"\n", 2)[:2]):
+                continue  # it takes a backslash for an escape, which no unpickler does in a name
             if opcode.name in ("GLOBAL", "INST"):
                 names.add(arg)
     except Exception:

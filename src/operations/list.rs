@@ -15,7 +15,7 @@ use crate::checkpoint::names::{Entry, join};
 use crate::checkpoint::owners::owners;
 use crate::checkpoint::resolve::Listed;
 use crate::checkpoint::{Item, Names, Role, Root};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::message::{Message, Voice, fields};
 use crate::operations::digest::Beside;
 use crate::operations::select::{Asked, Filter, Select, Unmatched, root_if_there};
@@ -98,6 +98,7 @@ pub fn list(
             let hashes = rows.filter_map(|(id, row)| Some((*id, row.sha256.as_ref()?.as_deref()?))).collect();
             match beside.finish(checkpoint, &hashes) {
                 Ok(digest) => listing.digest = digest,
+                Err(e) if e.kind() == ErrorKind::Io => return Err(e.of_input(&input.name)),
                 Err(e) => listing.notes.push(format!("no digest of the weights: {}", e.spoken(options.voice))),
             }
         }

@@ -254,9 +254,9 @@ fn look(stored: &[Stored], shared: &Shared) -> Result<Vec<Stored>> {
             0 => summed(zip, member, shared, &mut read),
             _ => zip.crc32_of(member).map(Some),
         };
-        // what cannot be read stops the copy, which says so
         let sum = match sum {
-            Err(e) if e.kind() == ErrorKind::Io => return Ok(wrong),
+            Err(e) if e.kind() == ErrorKind::Io => return Err(e),
+            // what cannot be expanded stops the copy, which says so
             Err(_) => continue,
             Ok(None) => return Ok(wrong),
             Ok(Some(sum)) => sum,
