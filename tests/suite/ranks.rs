@@ -89,6 +89,17 @@ fn what_torch_says() {
     }
 }
 
+/// FSDP's ShardedTensor is pickled with a class inside of it.
+#[test]
+fn what_ranks_save_is_safe_and_sound() {
+    for name in MESHES.iter().chain(TENSOR_PARALLEL.iter().map(|(name, _)| name)) {
+        let output = ckpt(&["check"], &testdata(name));
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", String::from_utf8_lossy(&output.stdout));
+        let output = ckpt(&["ls"], &testdata(name));
+        assert!(!said(&output).contains("dangerous"), "{name}: {}", said(&output));
+    }
+}
+
 #[test]
 fn what_one_process_has() {
     for (name, container) in TENSOR_PARALLEL {

@@ -120,7 +120,7 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("torch.multiprocessing.reductions", "rebuild_tensor"),
     (
         "torch.distributed._shard.sharded_tensor.api torch.distributed._shard.sharded_tensor",
-        "ShardedTensor TensorProperties MEM_FORMAT_ENCODING ShardedTensorMetadata",
+        "ShardedTensor ShardedTensor.ProcessGroupState TensorProperties MEM_FORMAT_ENCODING ShardedTensorMetadata",
     ),
     ("torch.distributed._shard.sharded_tensor.metadata", "*"),
     ("torch.distributed._shard.sharded_tensor.shard", "Shard"),
