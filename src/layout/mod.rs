@@ -16,6 +16,7 @@ mod inside;
 mod member;
 mod open_files;
 mod outer;
+mod places;
 mod ranks;
 mod sharded;
 mod stitch;

@@ -231,7 +231,38 @@ fn files_that_changed_places() {
     let name = |rank: u32| dir.path().join(format!("model_world_size_4_rank_{rank}.pt"));
     fs::copy(name(1), name(2)).unwrap();
     let text = refusal(dir.path());
+    assert!(text.contains("rank_2.pt was saved as model_world_size_4_rank_1.pt"), "{text}");
+    // without a name in the archive, by what the tensors say
+    let text = fs::read(name(1)).unwrap();
+    let mut bytes = text.clone();
+    let (old, new) = (b"model_world_size_4_rank_1", b"model_world_size_4_rank_9");
+    let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(old)).collect();
+    places.iter().for_each(|at| bytes[*at..*at + new.len()].copy_from_slice(new));
+    fs::write(name(2), bytes).unwrap();
+    let text = refusal(dir.path());
     assert!(text.contains("model_world_size_4_rank_2.pt holds what rank 1 saved"), "{text}");
+}
+
+/// Files without placements say little of whose they are.
+#[test]
+fn tensor_parallel_files_that_changed_places() {
+    let dir = copied("llama2");
+    fs::copy(dir.path().join("consolidated.00.pth"), dir.path().join("consolidated.01.pth")).unwrap();
+    let text = refusal(dir.path());
+    assert!(text.contains("consolidated.01.pth was saved as consolidated.00.pth"), "{text}");
+    for (name, first, second) in
+        [("megatron_tp", "mp_rank_00", "mp_rank_01"), ("megatron_gated", "mp_rank_00_000", "mp_rank_00_001")]
+    {
+        let dir = copied(name);
+        let file = |rank: &str| dir.path().join(format!("iter_0000100/{rank}/model_optim_rng.pt"));
+        let (a, b) = (fs::read(file(first)).unwrap(), fs::read(file(second)).unwrap());
+        fs::write(file(first), &b).unwrap();
+        let text = refusal(dir.path());
+        assert!(text.contains("is a copy of"), "{name}: {text}");
+        fs::write(file(second), &a).unwrap();
+        let text = refusal(dir.path());
+        assert!(text.contains("files of ranks have changed places"), "{name}: {text}");
+    }
 }
 
 #[test]

@@ -114,8 +114,16 @@ impl Rank {
 
     /// Fails where the file says that a parameter's elements are not those at `place`.
     pub(crate) fn holds(&self, name: &str, place: &Place) -> Result<()> {
-        let Some((from, len)) = self.slices.get(place.group).and_then(|slices| slices.get(name)) else {
-            return Ok(());
+        let Some(slices) = self.slices.get(place.group).filter(|slices| !slices.is_empty()) else { return Ok(()) };
+        let Some((from, len)) = slices.get(name) else {
+            let Place { rank, len, .. } = place;
+            return match len {
+                0 => Ok(()),
+                _ => Err(wrong(
+                    &self.file,
+                    format_args!("has nothing of {name}, of which rank {rank} has {len} elements"),
+                )),
+            };
         };
         if (*from, *len) == (place.from, place.len) {
             return Ok(());

@@ -9,6 +9,8 @@ use crate::checkpoint::tensor::Data;
 use crate::checkpoint::{Checkpoint, Container, Tensor};
 use crate::data::Elements;
 use crate::error::{Error, Result};
+use crate::layout::deepspeed::names::is_deepspeed;
+use crate::layout::places;
 use crate::limits::Limits;
 use crate::pickle::{Graph, NodeId};
 use crate::progress::Silent;
@@ -24,10 +26,18 @@ pub(super) fn wrong(file: &str, what: impl std::fmt::Display) -> Error {
     Error::malformed(format!("{file}: {what}"))
 }
 
+/// What the names of files begin with that a bfloat16 optimizer writes.
+const BF16: &str = "bf16_";
+
 /// Reads a file of its own. Errors name it.
 pub(super) fn open(file: &str, source: &SharedSource, limits: &Limits) -> Result<Checkpoint> {
     let opened = Checkpoint::open(Arc::clone(source), limits, &Silent).map_err(|e| in_file(file, &e))?;
     is_saved(file, opened.container)?;
+    let saved = opened.zip.as_ref().map_or("", |zip| zip.top());
+    let is_other = saved.trim_start_matches(BF16) != places::stem(file).trim_start_matches(BF16);
+    if is_other && is_deepspeed(&format!("{saved}.pt")) {
+        return Err(places::changed(file, saved));
+    }
     Ok(opened)
 }
 

@@ -28,6 +28,8 @@ pub(super) struct File {
     version: Option<f64>,
     /// Ranks of tensor parallelism and of the pipeline, and layers, as `args` has them.
     said: [Option<u64>; 3],
+    /// The rank that saved it, as `args` has it.
+    rank: Option<u64>,
 }
 
 impl File {
@@ -48,7 +50,8 @@ impl File {
         let argument =
             |argument: &str| u64::try_from(checkpoint.graph.int(objects.attribute(of("args")?, argument)?)?).ok();
         let said = ["tensor_model_parallel_size", "pipeline_model_parallel_size", "num_layers"].map(argument);
-        Ok(File { name, items, iteration, version, said })
+        let rank = argument("rank");
+        Ok(File { name, items, iteration, version, said, rank })
     }
 
     /// The models in it, in the order of their stages: `model`, or `model0` and so on.
@@ -72,8 +75,33 @@ pub(super) struct Grid {
 }
 
 impl Grid {
+    /// Fails where the ranks that saved the files do not follow each other as their directories do. What was converted has
+    /// one rank in all files.
+    fn check_places(&self) -> Result<()> {
+        let Some(first) = self.files.first() else { return Ok(()) };
+        if self.files.iter().all(|file| file.rank == first.rank) {
+            return Ok(());
+        }
+        for (index, file) in self.files.iter().enumerate() {
+            let beside = if index.is_multiple_of(self.tensor.max(1)) { None } else { index.checked_sub(1) };
+            let before = [beside, index.checked_sub(self.tensor)].into_iter().flatten();
+            for before in before.filter_map(|at| self.files.get(at)) {
+                if let (Some(rank), Some(lower)) = (file.rank, before.rank)
+                    && rank <= lower
+                {
+                    return Err(Error::malformed(format!(
+                        "{} was saved by rank {rank}, and {} before it by rank {lower}: files of ranks have changed places",
+                        file.name, before.name
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Fails where one file is not of the same checkpoint as the first.
     pub(crate) fn check(&self) -> Result<()> {
+        self.check_places()?;
         let Some(first) = self.files.first() else { return Ok(()) };
         let names = |file: &File| -> Vec<String> { file.models().iter().map(|(key, _)| (*key).to_owned()).collect() };
         let models = names(first);

@@ -14,7 +14,7 @@ use super::rows::shown;
 use crate::checkpoint::{Checkpoint, Container};
 use crate::error::{Error, Result};
 use crate::layout::directory::{self, Directory};
-use crate::layout::file_names;
+use crate::layout::{file_names, places};
 use crate::limits::Limits;
 use crate::progress::Progress;
 use crate::source::SharedSource;
@@ -145,7 +145,8 @@ impl Megatron {
         for name in self.files.values() {
             sources.push((Arc::from(name.as_str()), self.directory.file(name).map_err(Error::malformed)?));
         }
-        let (mut checkpoint, roots) = super::read(&sources, Container::Megatron, limits, progress)?;
+        let (mut checkpoint, roots, zips) = super::read(&sources, Container::Megatron, limits, progress)?;
+        places::check_copies(super::placed(&roots, &zips))?;
         let files =
             roots.into_iter().map(|(file, root)| File::of(&checkpoint, file, root.node)).collect::<Result<_>>()?;
         let grid = Grid { files, tensor: usize::try_from(self.tensor).unwrap_or(usize::MAX), pipeline: self.pipeline };

@@ -31,8 +31,10 @@ use self::placement::{Part, Reader};
 use self::rows::{Row, Rows, shown};
 use self::whole::Wholes;
 use super::directory::{self, Directory};
+use super::places;
 use crate::checkpoint::open::{Opened, Opener, Parts};
 use crate::checkpoint::{Checkpoint, Container, Root, TensorId};
+use crate::container::zip::Zip;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::pickle::{Graph, NodeId};
@@ -120,13 +122,16 @@ impl Ranks {
         for (_, name) in &files {
             sources.push((Arc::clone(name), self.directory.file(name).map_err(Error::malformed)?));
         }
-        let (mut checkpoint, roots) = read(&sources, Container::Ranks, limits, progress)?;
+        let (mut checkpoint, roots, zips) = read(&sources, Container::Ranks, limits, progress)?;
         let rows = rows::rows(&checkpoint, &roots)?;
         let mut parts = parts(&checkpoint, &files, &rows)?;
         let table = match parts.iter().flatten().flatten().any(|(_, part)| matches!(part, Part::Placed { .. })) {
             true => None,
             false => self.table(&checkpoint, &rows)?,
         };
+        if table.is_some() || !limits.tensor_parallel.rules.is_empty() {
+            places::check_copies(placed(&roots, &zips))?;
+        }
         let mut cutter = Cutter::new(&limits.tensor_parallel, table)?;
         cutter.heads = params::heads(&mut self.directory);
         let shapes = shapes(&checkpoint, &rows);
@@ -184,18 +189,26 @@ fn shapes(checkpoint: &Checkpoint, rows: &Rows) -> Shapes {
 /// A file and its top object.
 type Top = (Arc<str>, Root);
 
-/// Reads files into one checkpoint, whose top object is that of the first; gives the top objects of all.
+/// The files and their archives.
+fn placed<'a>(
+    roots: &'a [Top],
+    zips: &'a [Option<Arc<Zip>>],
+) -> impl Iterator<Item = (&'a str, Option<&'a Arc<Zip>>)> + Clone {
+    roots.iter().map(|(name, _)| &**name).zip(zips.iter().map(Option::as_ref))
+}
+
+/// Reads files into one checkpoint, whose top object is that of the first; gives the top objects of all, and their archives.
 fn read(
     files: &[(Arc<str>, SharedSource)],
     container: Container,
     limits: &Limits,
     progress: &dyn Progress,
-) -> Result<(Checkpoint, Vec<Top>)> {
+) -> Result<(Checkpoint, Vec<Top>, Vec<Option<Arc<Zip>>>)> {
     let bytes = files.iter().fold(0u64, |sum, (_, source)| sum.saturating_add(source.len()));
     let max_objects = limits.objects_for(bytes);
     let mut parts = Parts::new();
     let mut all = Opened::new(container, Graph::NONE);
-    let mut roots = Vec::new();
+    let (mut roots, mut zips) = (Vec::new(), Vec::new());
     for (name, source) in files {
         let opener = Opener { source: Arc::clone(source), limits, max_objects, damaged: false };
         let named = |e: Error| Error::new(e.kind(), format!("{name}: {e}"));
@@ -216,8 +229,10 @@ fn read(
         all.notes.extend(opened.notes.into_iter().map(|note| format!("{name}: {note}")));
         let root = Root { node: opened.root, path: Vec::new(), in_optimizer: false, stem: None };
         roots.push((Arc::clone(name), root));
+        zips.push(opened.zip);
     }
-    Ok((parts.finish(all, limits)?, roots))
+    places::check_names(placed(&roots, &zips))?;
+    Ok((parts.finish(all, limits)?, roots, zips))
 }
 
 /// What each rank has of every tensor, or why that is not known. Fails where a file is not of the rank that its name says.
