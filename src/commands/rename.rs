@@ -1,6 +1,5 @@
 //! `ckpt rename`, and what it shares with `ckpt strip-prefix`.
 
-use std::fs;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use clap::{ArgMatches, Command, FromArgMatches};
 use crate::checkpoint::edit::rules::{Step, parse_substitution, parse_table};
 use crate::commands::ExitStatus;
 use crate::commands::edited::{DestinationArgs, open, shown};
+use crate::commands::files;
 use crate::commands::in_order::{Spelling, given, with_options};
 use crate::commands::input::{self, LimitArgs};
 use crate::commands::names::NameArgs;
@@ -120,11 +120,7 @@ impl Changes {
 
 fn table(path: &Path) -> anyhow::Result<Step> {
     let shown = || path.display().to_string();
-    let text = match path.as_os_str() == "-" {
-        true => std::io::read_to_string(std::io::stdin().lock()),
-        false => fs::read_to_string(path),
-    };
-    parse_table(&text.with_context(shown)?).map_err(|why| anyhow!("{}: {why}", shown()))
+    parse_table(&files::read_text(path).with_context(shown)?).map_err(|why| anyhow!("{}: {why}", shown()))
 }
 
 /// Renames.

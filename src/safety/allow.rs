@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,11 +67,14 @@ impl Allow {
     /// Takes in a list that a file holds. Errors name it.
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
         let mut add = || {
-            let len = fs::metadata(path)?.len();
-            if len > MAX_LIST_BYTES {
-                return Err(Error::refused(format!("is too large for a list of globs ({len} bytes)")));
+            let mut text = String::new();
+            fs::File::open(path)?.take(MAX_LIST_BYTES.saturating_add(1)).read_to_string(&mut text)?;
+            if text.len() as u64 > MAX_LIST_BYTES {
+                return Err(Error::refused(format!(
+                    "has more than {MAX_LIST_BYTES} bytes, too many for a list of globs"
+                )));
             }
-            self.add_list(&fs::read_to_string(path)?).map_err(Error::refused)
+            self.add_list(&text).map_err(Error::refused)
         };
         add().map_err(|e: Error| e.of_part(&path.display().to_string()))
     }

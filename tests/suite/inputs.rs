@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::driver::{ckpt, run_with, testdata};
+use crate::driver::{ckpt, run, run_with, testdata};
 
 /// What `ls` says of bytes that it refuses.
 fn refusal(bytes: &[u8], file: &str) -> String {
@@ -189,4 +189,20 @@ fn a_keras_model_is_named() {
     }
     let said = refusal(&writer.finish().unwrap().into_inner(), "m.keras");
     assert!(said.contains("not a checkpoint: a Keras model"), "{said}");
+}
+
+/// A list that never ends is none.
+#[cfg(unix)]
+#[test]
+fn lists_without_an_end() {
+    for words in [
+        "ls --tp-rule /dev/zero ranks/llama2",
+        "ls --files-from /dev/zero",
+        "check --allow-from /dev/zero torch-2.15-py311/cnn_state.pt",
+        "rename --map /dev/zero torch-2.15-py311/cnn_state.pt --dry-run",
+        "digest --check /dev/zero",
+    ] {
+        let run = run(words).exits(2);
+        assert!(run.stderr.contains("has more than") && run.stderr.lines().count() == 1, "{words}: {}", run.stderr);
+    }
 }

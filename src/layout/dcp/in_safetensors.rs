@@ -93,10 +93,11 @@ impl File {
         Window::shared(&self.data, self.data_start + tensor.begin, tensor.end - tensor.begin).map_err(|e| e.to_string())
     }
 
-    /// The names of tensors in it that nobody asked for.
+    /// The names of tensors in it that nobody asked for. A rank without a part of a tensor writes an empty one.
     pub(crate) fn unnamed(&self) -> impl Iterator<Item = &str> {
         let left = self.tensors.iter().enumerate().filter(|(place, _)| !self.taken.contains(place));
-        left.map(|(_, tensor)| tensor.name.as_str())
+        left.filter(|(_, tensor)| self.offsets.is_none() || tensor.begin < tensor.end)
+            .map(|(_, tensor)| tensor.name.as_str())
     }
 }
 
