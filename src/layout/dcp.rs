@@ -54,10 +54,11 @@ impl Dcp {
         let open = |name: &&String| Some(((*name).clone(), directory.file(name).ok()?));
         let Some(files) = names.iter().map(open).collect::<Option<Vec<_>>>() else { return Ok(None) };
         let Some(metadata) = in_safetensors::index_of(&files, limits)? else { return Ok(None) };
-        let notes = vec![format!(
+        let mut notes = vec![format!(
             "put together from {} files that no index lists: each tensor is as large as the parts that are here",
             files.len()
         )];
+        notes.extend(in_safetensors::not_there(&files));
         Ok(Some(Dcp { directory, metadata, bytes: directory::bytes(path)?, notes }))
     }
 

@@ -101,6 +101,37 @@ impl File {
     }
 }
 
+/// Names that a note spells out.
+const NAMES_SHOWN: usize = 5;
+/// Ranks times files that are counted.
+const MOST_COUNTED: u64 = 1 << 20;
+
+/// The rank, the file and the number of files of `shard-00003-model-00001-of-00002.safetensors` (`_hf_utils.py`).
+fn numbered(name: &str) -> Option<[u64; 3]> {
+    let (rank, file) = name.strip_prefix("shard-")?.split_once("-model-")?;
+    let (file, files) = file.strip_suffix(".safetensors")?.split_once("-of-")?;
+    Some([rank.parse().ok()?, file.parse().ok()?, files.parse().ok()?])
+}
+
+/// Which files the others' numbers leave room for. A rank that has nothing for a file need not write it.
+pub(super) fn not_there(files: &[(String, SharedSource)]) -> Option<String> {
+    let numbers: HashSet<[u64; 3]> = files.iter().map(|(name, _)| numbered(name)).collect::<Option<_>>()?;
+    let [.., count] = *numbers.iter().next()?;
+    let ranks = numbers.iter().map(|[rank, ..]| *rank).max()?;
+    if numbers.iter().any(|[.., other]| *other != count) || ranks.checked_mul(count)? > MOST_COUNTED {
+        return None;
+    }
+    let all = (1..=ranks).flat_map(|rank| (1..=count).map(move |file| [rank, file, count]));
+    let missing: Vec<String> = all
+        .filter(|place| !numbers.contains(place))
+        .map(|[rank, file, count]| format!("shard-{rank:05}-model-{file:05}-of-{count:05}.safetensors"))
+        .collect();
+    let more = missing.len().saturating_sub(NAMES_SHOWN);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let shown = missing.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    (!missing.is_empty()).then(|| format!("not there: {shown}{rest}; what a rank kept there, if anything, is missing"))
+}
+
 /// The index that the files of several ranks are together (`HuggingFaceStorageReader.read_metadata`): tensors are as large
 /// as their chunks reach. Nothing where one of them says nothing of chunks.
 pub(super) fn index_of(files: &[(String, SharedSource)], limits: &Limits) -> Result<Option<Metadata>> {
@@ -147,4 +178,25 @@ pub(super) fn index_of(files: &[(String, SharedSource)], limits: &Limits) -> Res
     }
     let held = entries.len().saturating_mul(HELD_OF_AN_ENTRY);
     Ok((!entries.is_empty()).then_some(Metadata { entries, protocol: None, held, undescribed: Vec::new() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::MemorySource;
+
+    #[test]
+    fn files_that_numbers_leave_room_for() {
+        let of = |names: &[&str]| {
+            let file = |name: &&str| ((*name).to_owned(), Arc::new(MemorySource::new(Vec::new())) as SharedSource);
+            not_there(&names.iter().map(file).collect::<Vec<_>>())
+        };
+        let name = |rank: u64, file: u64| format!("shard-{rank:05}-model-{file:05}-of-00002.safetensors");
+        let (a, b, c) = (name(1, 1), name(1, 2), name(2, 2));
+        assert_eq!(of(&[&a, &b, &c, &name(2, 1)]), None);
+        assert!(of(&[&a, &b, &c]).unwrap().starts_with(&format!("not there: {};", name(2, 1))));
+        assert_eq!(of(&[&a, &b, "other.safetensors"]), None);
+        assert_eq!(of(&[&a, "shard-00002-model-00001-of-00003.safetensors"]), None);
+        assert_eq!(of(&["shard-99999999999-model-00001-of-00001.safetensors"]), None);
+    }
 }

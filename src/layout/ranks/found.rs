@@ -92,10 +92,12 @@ fn parsed(name: &str) -> Option<(&str, u64, &str)> {
     Some((name.get(..at)?, number, name.get(at + len..)?))
 }
 
+/// How many ranks a name says there are; the most there can be for a number that is larger.
 fn world_of(prefix: &str) -> Option<u64> {
     let (_, after) = prefix.rsplit_once("world_size_")?;
     let len = after.bytes().take_while(u8::is_ascii_digit).count();
-    after.get(..len)?.parse().ok()
+    let digits = after.get(..len).filter(|digits| !digits.is_empty())?;
+    Some(digits.parse().unwrap_or(u64::MAX))
 }
 
 /// The groups of files among the names of a directory: those whose names say of how many ranks, and others from number 0 on.
@@ -171,6 +173,8 @@ mod tests {
     fn names_of_rank_files() {
         assert_eq!(parsed("model_world_size_4_rank_12.pt"), Some(("model_world_size_4_rank_", 12, ".pt")));
         assert_eq!(parsed("a.rank-00003.x.pth"), Some(("a.rank-", 3, ".x.pth")));
+        assert_eq!(world_of("model_world_size_18446744073709551620_rank_"), Some(u64::MAX));
+        assert_eq!((world_of("model_world_size_4_rank_"), world_of("model_world_size__rank_")), (Some(4), None));
         assert_eq!(parsed("Rank0.ckpt"), Some(("Rank", 0, ".ckpt")));
         for other in
             ["model.pt", "frank.pt", "ranking_3.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt", "rank_0.json"]
