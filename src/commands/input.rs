@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
-use crate::commands::files;
+use crate::commands::list;
 use crate::commands::progress_bar::Bars;
 use crate::container::archive::Contents;
 use crate::error::Result;
@@ -58,7 +58,7 @@ impl OpenArgs {
 
 /// The rules in a file.
 fn rules(file: &str) -> std::result::Result<TensorParallel, String> {
-    let text = files::read_text(Path::new(file)).map_err(|e| e.to_string())?;
+    let text = list::read_text(Path::new(file)).map_err(|e| e.to_string())?;
     TensorParallel::parse(&text)
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod files;
 pub(crate) mod in_order;
 pub(crate) mod input;
 pub(crate) mod keyed;
+pub(crate) mod list;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod merge;

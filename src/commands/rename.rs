@@ -9,9 +9,9 @@ use clap::{ArgMatches, Command, FromArgMatches};
 use crate::checkpoint::edit::rules::{Step, parse_substitution, parse_table};
 use crate::commands::ExitStatus;
 use crate::commands::edited::{DestinationArgs, open, shown};
-use crate::commands::files;
 use crate::commands::in_order::{Spelling, given, with_options};
 use crate::commands::input::{self, LimitArgs};
+use crate::commands::list;
 use crate::commands::names::NameArgs;
 use crate::commands::output::{OutputArgs, say};
 use crate::commands::progress_bar::Bars;
@@ -120,7 +120,7 @@ impl Changes {
 
 fn table(path: &Path) -> anyhow::Result<Step> {
     let shown = || path.display().to_string();
-    parse_table(&files::read_text(path).with_context(shown)?).map_err(|why| anyhow!("{}: {why}", shown()))
+    parse_table(&list::read_text(path).with_context(shown)?).map_err(|why| anyhow!("{}: {why}", shown()))
 }
 
 /// Renames.

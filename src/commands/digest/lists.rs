@@ -6,8 +6,8 @@ use anyhow::Context;
 
 use super::{Args, warn};
 use crate::commands::ExitStatus;
-use crate::commands::files;
 use crate::commands::input;
+use crate::commands::list::{is_stdin, read};
 use crate::commands::output::{is_closed_pipe, say};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -37,8 +37,8 @@ pub(super) fn verify(
     input::stdin_once(lists)?;
     let mut status = ExitStatus::Success;
     for list in lists {
-        let name = if files::is_stdin(list) { "standard input".to_owned() } else { list.display().to_string() };
-        let verified = files::read(list).with_context(|| name.clone());
+        let name = if is_stdin(list) { "standard input".to_owned() } else { list.display().to_string() };
+        let verified = read(list).with_context(|| name.clone());
         let verified = verified.and_then(|text| verify_list(args, &name, &text, options, missing, &limits));
         match verified {
             Ok(of_list) => status = status.max(of_list),

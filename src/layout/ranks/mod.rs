@@ -186,6 +186,9 @@ fn shapes(checkpoint: &Checkpoint, rows: &Rows) -> Shapes {
     rows.tensors.iter().filter_map(|row| Some((row.entry.name(), shape(row)?))).collect()
 }
 
+/// The archives of files, where they are such.
+type Zips = Vec<Option<Arc<Zip>>>;
+
 /// A file and its top object.
 type Top = (Arc<str>, Root);
 
@@ -203,7 +206,7 @@ fn read(
     container: Container,
     limits: &Limits,
     progress: &dyn Progress,
-) -> Result<(Checkpoint, Vec<Top>, Vec<Option<Arc<Zip>>>)> {
+) -> Result<(Checkpoint, Vec<Top>, Zips)> {
     let bytes = files.iter().fold(0u64, |sum, (_, source)| sum.saturating_add(source.len()));
     let max_objects = limits.objects_for(bytes);
     let mut parts = Parts::new();
