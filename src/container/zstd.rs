@@ -55,6 +55,10 @@ fn cause(e: io::Error) -> io::Error {
     }
     let mut source = e.get_ref().and_then(|inner| inner.source());
     while let Some(inner) = source {
+        let below = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(ours) = below.and_then(|below| below.downcast_ref::<crate::error::Error>()) {
+            return ours.again().into();
+        }
         if inner.downcast_ref::<io::Error>().is_some_and(|inner| inner.kind() == io::ErrorKind::UnexpectedEof) {
             return io::ErrorKind::UnexpectedEof.into();
         }
