@@ -75,11 +75,17 @@ pub(crate) fn past_end(source: &dyn Source, offset: u64, wanted: u64) -> Error {
     Error::truncated(format!("ends early: {wanted} bytes wanted, {have} left")).at(source.absolute(offset))
 }
 
+/// Fails for bytes that reach past the end of a source.
+pub(crate) fn check_range(source: &dyn Source, offset: u64, len: u64) -> Result<()> {
+    match offset.checked_add(len) {
+        Some(end) if end <= source.len() => Ok(()),
+        _ => Err(past_end(source, offset, len)),
+    }
+}
+
 /// Reads `len` bytes at `offset` into memory; the length is checked against the source before anything is allocated.
 pub fn read_vec(source: &dyn Source, offset: u64, len: u64) -> Result<Vec<u8>> {
-    if offset.checked_add(len).is_none_or(|end| end > source.len()) {
-        return Err(past_end(source, offset, len));
-    }
+    check_range(source, offset, len)?;
     let len = usize::try_from(len).map_err(|_| Error::limit(format!("{len} bytes do not fit in memory")))?;
     let mut out = vec![0; len];
     source.read_at(offset, &mut out)?;

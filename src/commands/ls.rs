@@ -22,7 +22,7 @@ Exit status 2 when an archive holds none, or one that cannot be read.\n\n\
 Examples:\n  ckpt ls model.pth\n  ckpt ls --tree --depth 2 model.pth\n  ckpt ls --json --hash checkpoint.tar | jq '.tensors[].name'\n  \
 ckpt ls --root optimizer_state_dict --values checkpoint.tar\n  zcat model.pth.gz | ckpt ls -\n  ckpt ls model.tar.gz::weights/model.pth")]
 pub(crate) struct Args {
-    /// Files, directories of a checkpoint (shards, DCP, DeepSpeed, an unpacked zip), indexes of shards, members of archives
+    /// Files, directories of a checkpoint (shards, DCP, DeepSpeed, files of ranks, an unpacked zip), indexes of shards, members of archives
     /// (`ARCHIVE::member`), `-` for standard input; archives of checkpoints; with --recursive any directory
     #[arg(required_unless_present = "files_from", value_name = "INPUT", value_parser = input::parser())]
     pub inputs: Vec<PathBuf>,

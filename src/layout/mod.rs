@@ -1,5 +1,5 @@
 //! Checkpoints that are not one file: Hugging Face shards beside an index, directories of torch.distributed.checkpoint
-//! and of DeepSpeed, unpacked archives, members of archives.
+//! and of DeepSpeed, the files of ranks, unpacked archives, members of archives.
 //!
 //! [`Layout::of`] decides what a path stands for. However many files there are, what comes out is one
 //! [`Checkpoint`]: everything above sees no difference.
@@ -19,6 +19,7 @@ mod outer;
 mod places;
 mod ranks;
 mod sharded;
+mod spelled;
 mod stitch;
 mod unpacked;
 

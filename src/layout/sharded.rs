@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::directory::{Directory, check_name};
 use super::folder::parts_of_shard;
+use super::spelled::spelled;
 use crate::checkpoint::open::{Opened, Opener, Parts};
 use crate::checkpoint::tensor::{STRIDED, Tensor};
 use crate::checkpoint::{Checkpoint, Container, Oddity};
@@ -21,9 +22,6 @@ use crate::limits::Limits;
 use crate::pickle::{NodeId, Pair};
 use crate::progress::Progress;
 use crate::source::{SharedSource, read_vec};
-
-/// Names of tensors that a note spells out.
-const NAMES_SHOWN: usize = 5;
 
 /// What a process says in a shard of the chunks that it wrote (`layout/dcp/in_safetensors.rs`).
 const OF_CHUNKS: &str = "DCP_SHARDING_INFO";
@@ -171,14 +169,6 @@ impl Sharded {
             }
         }
     }
-}
-
-/// The first of some names, and how many more there are.
-fn spelled(names: &[String]) -> String {
-    let more = names.len().saturating_sub(NAMES_SHOWN);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let names: Vec<&str> = names.iter().take(NAMES_SHOWN).map(String::as_str).collect();
-    format!("{}{rest}", names.join(", "))
 }
 
 /// That the tensors have another size than the index says. Libraries count what tensors share once or each time, and a

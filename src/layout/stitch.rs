@@ -14,7 +14,7 @@ use crate::data::gather::for_each_block_in;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::source::{SharedSource, Source, past_end};
+use crate::source::{SharedSource, Source, check_range};
 
 /// Dimensions that a tensor may be cut along; the check for gaps looks at 2 to the power of this many corners a box.
 const MAX_CUT_DIMS: usize = 8;
@@ -180,8 +180,7 @@ impl Source for Stitched {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.len);
-        end.ok_or_else(|| past_end(self, offset, buf.len() as u64))?;
+        check_range(self, offset, buf.len() as u64)?;
         whole_elements(self.size, offset, buf, &mut |first, out| self.fill(first, out))
     }
 

@@ -26,7 +26,7 @@ pub struct Listing<Rows = Vec<TensorRow>> {
     /// Its bytes in base64, where it is no Unicode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_bytes: Option<String>,
-    /// `zip`, `legacy`, `tar`, `pickle`, `torchscript`, `pt2`, `safetensors`, `npz`, `sharded`, `dcp`.
+    /// `zip`, `legacy`, `tar`, `pickle`, `torchscript`, `pt2`, `safetensors`, `npz`, `sharded`, `dcp`, `deepspeed`, `ranks`, `megatron`.
     pub container: &'static str,
     /// Bytes on disk; of a directory the sum of its files.
     pub bytes: u64,

@@ -8,9 +8,7 @@ use super::metadata::{FileRange, Metadata, Stored, Undescribed};
 use crate::checkpoint::Oddity;
 use crate::layout::DCP_DATA;
 use crate::layout::directory::Directory;
-
-/// Names that a note spells out.
-const NAMES_SHOWN: usize = 5;
+use crate::layout::spelled::spelled;
 
 /// The places that an index names.
 #[derive(Debug)]
@@ -47,7 +45,7 @@ impl Coverage {
         names: &[String],
         directory: &mut Directory,
         safetensors: &HashMap<Arc<str>, Option<(u64, File)>>,
-    ) -> (Vec<Oddity>, Vec<String>) {
+    ) -> (Vec<Oddity>, Option<String>) {
         let (mut found, mut aside) = (Vec::new(), Vec::new());
         for (fqn, FileRange { file, offset, length, .. }) in &self.undescribed {
             let message =
@@ -121,14 +119,8 @@ fn of_file<'a>(
     found
 }
 
-fn note(aside: &[String]) -> Vec<String> {
-    let more = aside.len().saturating_sub(NAMES_SHOWN);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let names: Vec<&str> = aside.iter().take(NAMES_SHOWN).map(String::as_str).collect();
-    match names.is_empty() {
-        true => Vec::new(),
-        false => vec![format!("left aside, as the index does not describe it: {}{rest}", names.join(", "))],
-    }
+fn note(aside: &[String]) -> Option<String> {
+    (!aside.is_empty()).then(|| format!("left aside, as the index does not describe it: {}", spelled(aside)))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::layout::stitch::{Chunk, Stitched, tiling};
 use crate::limits::Limits;
 use crate::progress::Silent;
-use crate::source::{SharedSource, Source, Window, past_end};
+use crate::source::{SharedSource, Source, Window, check_range};
 
 /// Tensors whose expanded chunks are kept.
 const MAX_RECENT: usize = 4;
@@ -122,8 +122,7 @@ impl Source for Encoded {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.len);
-        end.ok_or_else(|| past_end(self, offset, buf.len() as u64))?;
+        check_range(self, offset, buf.len() as u64)?;
         self.stitched()?.read_at(offset, buf)
     }
 

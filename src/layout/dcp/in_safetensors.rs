@@ -17,6 +17,7 @@ use crate::container::ordered::Ordered;
 use crate::container::safetensors::{self, Tensor};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
+use crate::layout::spelled::spelled;
 use crate::limits::Limits;
 use crate::source::{SharedSource, Window};
 
@@ -101,8 +102,6 @@ impl File {
     }
 }
 
-/// Names that a note spells out.
-const NAMES_SHOWN: usize = 5;
 /// Ranks times files that are counted.
 const MOST_COUNTED: u64 = 1 << 20;
 
@@ -126,10 +125,8 @@ pub(super) fn not_there(files: &[(String, SharedSource)]) -> Option<String> {
         .filter(|place| !numbers.contains(place))
         .map(|[rank, file, count]| format!("shard-{rank:05}-model-{file:05}-of-{count:05}.safetensors"))
         .collect();
-    let more = missing.len().saturating_sub(NAMES_SHOWN);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let shown = missing.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    (!missing.is_empty()).then(|| format!("not there: {shown}{rest}; what a rank kept there, if anything, is missing"))
+    let what = "what a rank kept there, if anything, is missing";
+    (!missing.is_empty()).then(|| format!("not there: {}; {what}", spelled(&missing)))
 }
 
 /// The index that the files of several ranks are together (`HuggingFaceStorageReader.read_metadata`): tensors are as large

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::source::{SharedSource, Source, past_end};
+use crate::source::{SharedSource, Source, check_range};
 
 /// Bytes of one source.
 #[derive(Debug, Clone)]
@@ -47,10 +47,7 @@ impl Source for Joined {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let wanted = buf.len() as u64;
-        if offset.checked_add(wanted).is_none_or(|end| end > self.len()) {
-            return Err(past_end(self, offset, wanted));
-        }
+        check_range(self, offset, buf.len() as u64)?;
         let (mut at, mut rest) = (offset, buf);
         for (end, piece) in self.from(offset) {
             let take = usize::try_from(end - at).unwrap_or(usize::MAX).min(rest.len());

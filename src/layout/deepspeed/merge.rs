@@ -15,10 +15,8 @@ use crate::checkpoint::{Checkpoint, Tensor};
 use crate::data::recast::Recast;
 use crate::dtype::{Class, DType, Known};
 use crate::error::Result;
+use crate::layout::spelled::spelled;
 use crate::pickle::{NodeId, Pair};
-
-/// Names that a note spells out.
-const NAMES_SHOWN: usize = 5;
 
 /// The weights in the making.
 pub(super) struct Merge {
@@ -103,7 +101,7 @@ impl Merge {
             self.add(&name, node)?;
         }
         if !names_of_cast.is_empty() {
-            let names = listed(&names_of_cast);
+            let names = spelled(&names_of_cast);
             self.notes.push(format!("buffers in float32, as DeepSpeed's zero_to_fp32 gives them: {names}"));
         }
         Ok(())
@@ -244,7 +242,7 @@ impl Merge {
             self.add(&name, node)?;
         }
         if !whole.is_empty() {
-            let names = listed(&whole);
+            let names = spelled(&whole);
             self.notes
                 .push(format!("as the module has them, no optimizer does (zero_to_fp32 leaves them out): {names}"));
         }
@@ -273,12 +271,4 @@ impl Merge {
         checkpoint.notes.extend(notes);
         Ok(checkpoint)
     }
-}
-
-/// The first names, and how many more there are.
-fn listed(names: &[String]) -> String {
-    let first: Vec<&str> = names.iter().take(NAMES_SHOWN).map(String::as_str).collect();
-    let more = names.len().saturating_sub(NAMES_SHOWN);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{rest}", first.join(", "))
 }

@@ -8,7 +8,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::layout::stitch::whole_elements;
 use crate::limits::Limits;
-use crate::source::{SharedSource, Source, past_end};
+use crate::source::{SharedSource, Source, check_range};
 
 /// Copies, as the row-major bytes that they have in common.
 #[derive(Debug)]
@@ -90,8 +90,7 @@ impl Source for Agreed {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.len);
-        end.ok_or_else(|| past_end(self, offset, buf.len() as u64))?;
+        check_range(self, offset, buf.len() as u64)?;
         whole_elements(self.size, offset, buf, &mut |first, out| self.fill(first, out))
     }
 }

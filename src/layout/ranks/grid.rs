@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::join::OfRank;
 use super::parallel::{Cutter, MEGATRON, Shapes};
 use super::placement::Part;
-use super::rows::{rows, shown};
+use super::rows::rows;
 use super::stages::Offsets;
 use super::whole::Wholes;
 use crate::checkpoint::names::{Element, join};
 use crate::checkpoint::{Checkpoint, Root, TensorId};
 use crate::error::{Error, Result};
 use crate::layout::dcp::tree::Tree;
+use crate::layout::spelled::spelled;
 use crate::limits::Limits;
 use crate::pickle::{Graph, Node, NodeId, Pair};
 
@@ -161,7 +162,7 @@ impl Grid {
             checkpoint.left_aside.extend(left_aside);
         }
         if !differing.is_empty() {
-            checkpoint.notes.push(format!("the ranks differ in {}: what the first has is taken", shown(&differing)));
+            checkpoint.notes.push(format!("the ranks differ in {}: what the first has is taken", spelled(&differing)));
         }
         Ok(())
     }

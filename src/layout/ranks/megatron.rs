@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::grid::{File, Grid};
-use super::rows::shown;
 use crate::checkpoint::{Checkpoint, Container};
 use crate::error::{Error, Result};
 use crate::layout::directory::{self, Directory};
+use crate::layout::spelled::spelled;
 use crate::layout::{file_names, places};
 use crate::limits::Limits;
 use crate::progress::Progress;
@@ -153,7 +153,7 @@ impl Megatron {
         grid.check()?;
         grid.put_together(&mut checkpoint, limits)?;
         if !self.others.is_empty() {
-            checkpoint.notes.push(format!("left aside: {}", shown(&self.others)));
+            checkpoint.notes.push(format!("left aside: {}", spelled(&self.others)));
         }
         Ok(checkpoint)
     }

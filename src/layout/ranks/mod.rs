@@ -28,7 +28,7 @@ use self::join::OfRank;
 pub(super) use self::megatron::{Megatron, is_megatron, latest};
 use self::parallel::{Cutter, Shapes, Table};
 use self::placement::{Part, Reader};
-use self::rows::{Row, Rows, shown};
+use self::rows::{Row, Rows};
 use self::whole::Wholes;
 use super::directory::{self, Directory};
 use super::places;
@@ -36,6 +36,7 @@ use crate::checkpoint::open::{Opened, Opener, Parts};
 use crate::checkpoint::{Checkpoint, Container, Root, TensorId};
 use crate::container::zip::Zip;
 use crate::error::{Error, ErrorKind, Result};
+use crate::layout::spelled::spelled;
 use crate::limits::Limits;
 use crate::pickle::{Graph, NodeId};
 use crate::progress::Progress;
@@ -145,11 +146,11 @@ impl Ranks {
         let Rows { differing, left_aside, tensors, .. } = rows;
         if !differing.is_empty() {
             let first = files.first().map_or("", |(_, name)| name);
-            let names = shown(&differing);
+            let names = spelled(&differing);
             checkpoint.notes.push(format!("the ranks differ in {names}: what {first} has is taken"));
         }
         if !left_aside.is_empty() {
-            let names = shown(&left_aside);
+            let names = spelled(&left_aside);
             checkpoint.notes.push(format!("left aside, as only some ranks have it: {names}"));
             checkpoint.left_aside.extend(left_aside);
         }

@@ -8,10 +8,8 @@ use crate::checkpoint::names::{Element, Entry, Item};
 use crate::checkpoint::{Checkpoint, Role, Root, TensorId};
 use crate::data::compare::Options;
 use crate::error::{Error, Result};
+use crate::layout::spelled::spelled;
 use crate::pickle::NodeId;
-
-/// Names that a message spells out.
-const NAMES_SHOWN: usize = 5;
 
 /// A tensor by its name.
 #[derive(Debug)]
@@ -124,13 +122,5 @@ fn unlike(first: &str, file: &str, lacking: &[String], more: &[String]) -> Optio
         ([], more) => (more, file, first),
         (lacking, _) => (lacking, first, file),
     };
-    Some(Error::malformed(format!("{other} does not hold what {holder} does: {}", shown(names))))
-}
-
-/// The first of several names, and how many more there are.
-pub(super) fn shown(names: &[String]) -> String {
-    let more = names.len().saturating_sub(NAMES_SHOWN);
-    let first: Vec<&str> = names.iter().take(NAMES_SHOWN).map(String::as_str).collect();
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{rest}", first.join(", "))
+    Some(Error::malformed(format!("{other} does not hold what {holder} does: {}", spelled(names))))
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::expand::{BZIP2, LZMA};
+use super::hidden::may_be_pickle;
 use super::loaders::PICKLES;
-use super::streams::may_be_pickle;
 use super::{Scanner, inside, only_io, too_many_bytes};
 use crate::checkpoint::open::{Opener, Parts};
 use crate::container::detect::{Framing, detect, of_head};

@@ -10,6 +10,7 @@ mod conditions;
 mod configurations;
 mod directories;
 mod expand;
+mod hidden;
 mod loaders;
 mod made;
 mod members;

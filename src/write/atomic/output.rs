@@ -116,9 +116,7 @@ impl Output {
     /// Copies `len` bytes of `source` from `offset` on, inside the kernel where they lie in a file as they are.
     /// `advance` hears how many bytes more are done.
     pub(crate) fn copy(&mut self, source: &dyn Source, offset: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
-        if offset.checked_add(len).is_none_or(|end| end > source.len()) {
-            return Err(crate::source::past_end(source, offset, len));
-        }
+        crate::source::check_range(source, offset, len)?;
         let (mut at, end) = (offset, offset + len);
         while at < end {
             let left = end - at;
