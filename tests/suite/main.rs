@@ -23,6 +23,7 @@ mod destinations;
 mod diff;
 mod digest;
 mod directories;
+mod directory_flips;
 mod driver;
 mod edit;
 mod edit_arrays;

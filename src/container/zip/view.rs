@@ -33,6 +33,7 @@ impl Zip {
             top_folder: None,
             damage: Vec::new(),
             is_complete: true,
+            is_own_file: false,
             inflated: Cache::default(),
             loose: None,
         }
@@ -74,6 +75,7 @@ impl Zip {
             top_folder: None,
             damage: Vec::new(),
             is_complete: true,
+            is_own_file: false,
             inflated: Cache::default(),
             loose: Some(loose),
         }

@@ -32,7 +32,7 @@ use self::storages::element_bytes;
 use self::tables::TABLES;
 use self::value::Value;
 use crate::container::tar;
-use crate::container::zip::Zip;
+use crate::container::zip::{Member, TorchReading, Zip};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::{SharedSource, read_vec};
@@ -115,16 +115,41 @@ const FILE_VERSIONS: std::ops::RangeInclusive<u64> = 1..=10;
 
 /// Why torch does not open a zip archive whose directory could be read, whatever is pickled in it.
 pub(crate) fn container_reasons(zip: &Zip) -> Result<Vec<Reason>> {
-    reasons_of(&Records::of(zip))
+    let reading = zip.as_torch_reads()?;
+    let mut reasons = reasons_of(&Records::of(zip), &reading)?.0;
+    let told: Vec<Option<u64>> = reasons.iter().map(|reason| reason.offset).collect();
+    let more = reading.as_folders.iter().chain(&reading.unread).filter(|e| !told.contains(&e.offset()));
+    reasons.extend(more.map(reason));
+    Ok(reasons)
 }
 
-fn reasons_of(records: &Records<'_>) -> Result<Vec<Reason>> {
+/// The reasons, and whether torch goes no further.
+fn reasons_of(records: &Records<'_>, reading: &TorchReading) -> Result<(Vec<Reason>, bool)> {
     let zip = records.zip;
     let mut reasons = Vec::new();
+    if let Some(e) = &reading.refused {
+        return Ok((vec![reason(e)], true));
+    }
     if let Some(first) = zip.members.first().filter(|first| !first.name.contains('/')) {
         reasons.push(container(format!("{} is in no folder, as torch wants the first member to be", first.name)));
-        return Ok(reasons);
+        return Ok((reasons, true));
     }
+    // it asks for all names, and wants each in that folder (`PyTorchStreamReader::getAllRecords`)
+    let is_listed = |member: &&Member| {
+        let rest = member.name.strip_prefix(zip.top()).and_then(|name| name.strip_prefix('/'));
+        rest.is_some() && std::str::from_utf8(member.name_raw()).is_ok()
+    };
+    if let Some(other) = zip.members.iter().find(|member| !is_listed(member)) {
+        let what = format!("{} is not in the folder {}, as torch wants all members to be", other.name, zip.top());
+        reasons.push(container(what));
+    }
+    // a storage is there, whatever is in it
+    let is_opened = |name: &str| {
+        let name = name.strip_prefix(zip.top()).and_then(|name| name.strip_prefix('/')).unwrap_or(name);
+        READ_FIRST.contains(&name) || TEXTS.iter().any(|(text, ..)| *text == name)
+    };
+    let folders = reading.as_folders.iter().filter(|e| e.member().is_some_and(is_opened));
+    reasons.extend(folders.chain(&reading.unread).map(reason));
     let version = if records.find(".data/version").is_some() { ".data/version" } else { "version" };
     match records.bytes(version) {
         Ok(Some(bytes)) => {
@@ -146,18 +171,17 @@ fn reasons_of(records: &Records<'_>) -> Result<Vec<Reason>> {
             Err(e) => reasons.push(unreadable(e)?),
         }
     }
-    if !last_end_record_leads_to(zip)? {
-        reasons.push(container("the last end record does not lead to this directory"));
-    }
-    Ok(reasons)
+    Ok((reasons, false))
 }
+
+/// What torch reads of every archive.
+const READ_FIRST: [&str; 3] = ["data.pkl", "version", ".data/version"];
 
 /// The verdict on a zip archive whose directory could be read.
 pub(crate) fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
     let records = Records::of(zip);
-    let mut reasons = reasons_of(&records)?;
-    if reasons.iter().any(|reason| reason.detail.contains("in no folder") || reason.detail.contains("last end record"))
-    {
+    let (mut reasons, is_all) = reasons_of(&records, &zip.as_torch_reads()?)?;
+    if is_all {
         return Ok(Verdict::of(reasons));
     }
     // looked for in the list of names, so that this one must be spelt so
@@ -182,20 +206,6 @@ pub(crate) fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
     replay.load(&source, 0)?;
     reasons.extend(replay.into_reasons());
     Ok(Verdict::of(reasons))
-}
-
-/// torch (miniz) takes the last end record in the last 64 KiB, whatever stands before it, and the place of the directory
-/// as it says.
-fn last_end_record_leads_to(zip: &Zip) -> Result<bool> {
-    const END_RECORD_BYTES: u64 = 22;
-    const ELSEWHERE: u64 = 0xffff_ffff;
-    let source = zip.source();
-    let tail = source.len().min(END_RECORD_BYTES + u64::from(u16::MAX));
-    let bytes = read_vec(source.as_ref(), source.len() - tail, tail)?;
-    let ends = bytes.windows(22).rev().find(|window| window.starts_with(b"PK\x05\x06"));
-    let directory = ends.and_then(|record| record.get(16..)).and_then(|rest| rest.first_chunk());
-    let directory = directory.map(|start| u64::from(u32::from_le_bytes(*start)));
-    Ok(directory.is_some_and(|start| start == zip.central_directory_start || start == ELSEWHERE))
 }
 
 /// The verdict on anything that does not start as a zip does: torch takes it for a tar or a legacy stream.
