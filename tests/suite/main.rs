@@ -7,6 +7,7 @@ mod bombs;
 mod casts;
 mod check;
 mod check_allow;
+mod check_archives;
 mod check_calls;
 mod check_code;
 mod check_globals;
