@@ -1,9 +1,10 @@
 //! The whole command line as clap types, the process around it, and which command does what it says. Completions and man pages are made from
 //! these.
 
-pub(crate) mod usage;
+pub(crate) mod resources;
+mod usage;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -88,6 +89,7 @@ pub fn command() -> clap::Command {
 
 /// The process: arguments in, exit status out, errors on one line.
 pub fn main() -> ExitCode {
+    resources::prepare();
     let arguments = usage::arguments(std::env::args_os());
     let parsed = command().try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
@@ -100,6 +102,15 @@ pub fn main() -> ExitCode {
                     ExitStatus::Trouble.into()
                 }
                 _ => ExitCode::SUCCESS,
+            };
+        }
+        Err(e)
+            if e.kind() == clap::error::ErrorKind::MissingRequiredArgument
+                && let Some(line) = diff::git::unmerged(&arguments) =>
+        {
+            return match writeln!(output::stdout(), "{line}") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitStatus::Trouble.into(),
             };
         }
         Err(e) => {

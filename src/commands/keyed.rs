@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
+use crate::error::{Error, ErrorKind};
 use crate::layout::address;
 use crate::source::url;
 
@@ -47,7 +48,8 @@ pub(crate) fn taken_apart(argument: &OsStr) -> anyhow::Result<Keyed> {
         bail!("{shown}: no such file, and no KEY before the `=`");
     }
     if !is_there(&path) && url(&path).is_none() {
-        bail!("{shown}: no such file, and neither is {} for the key {key:?}", path.display());
+        let message = format!("no such file, and neither is {} for the key {key:?}", path.display());
+        return Err(Error::new(ErrorKind::Io, message).of_input(&shown).into());
     }
     Ok(Keyed { key: Some(key.to_owned()), path })
 }
