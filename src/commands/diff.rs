@@ -1,6 +1,6 @@
 //! `ckpt diff`: did anything change, where, and by how much.
 
-mod git;
+pub(crate) mod git;
 mod proposal;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +28,8 @@ name, dtype, shape and elements only; a name that the __metadata__ of a safetens
 counts as a tensor there. A module against a mapping is compared by what its state_dict() gives.\n\n\
 With --quiet nothing is printed and the first difference ends the comparison.\n\n\
 As the command of a git diff driver (git config diff.ckpt.command 'ckpt diff', and `*.pth diff=ckpt` in .gitattributes) it \
-takes git's seven arguments, names the files as the repository does, and ends with 0 when they differ.\n\n\
+takes git's seven arguments, names the files as the repository does, and ends with 0, also when they differ or one of \
+them is no checkpoint: git stops at any other status.\n\n\
 Examples:\n  ckpt diff before.pth after.pth\n  ckpt diff -q model.pth model.safetensors && echo same\n  \
 ckpt diff --rtol 1e-5 --atol 1e-8 run1.ckpt run2.ckpt\n  ckpt diff --sort change --top 10 base.pth tuned.pth\n  \
 ckpt diff --root-a model_state_dict --strip-prefix module. checkpoint.tar model.pth")]
