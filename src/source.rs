@@ -49,9 +49,8 @@ pub trait Source: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Says what will be read next: these ranges, in order, and nothing else. Where bytes come from afar, they are asked for
-    /// before they are wanted.
-    fn announce(&self, _ranges: &[Range<u64>]) {}
+    /// Says that these bytes will all be read. What comes from afar is asked for before it is wanted.
+    fn announce(&self, _range: Range<u64>) {}
 
     /// Fails where what must be read to find the bytes is not as it should be.
     fn verify(&self) -> Result<()> {
@@ -247,11 +246,9 @@ impl Source for Window {
         self.inner.absolute(self.start.saturating_add(offset))
     }
 
-    fn announce(&self, ranges: &[Range<u64>]) {
-        let shift = |range: &Range<u64>| {
-            self.start.saturating_add(range.start)..self.start.saturating_add(range.end.min(self.len))
-        };
-        self.inner.announce(&ranges.iter().map(shift).collect::<Vec<_>>());
+    fn announce(&self, range: Range<u64>) {
+        let (start, end) = (range.start.min(self.len), range.end.min(self.len));
+        self.inner.announce(self.start.saturating_add(start)..self.start.saturating_add(end));
     }
 
     fn as_file(&self, offset: u64) -> Option<(&File, u64)> {

@@ -8,8 +8,8 @@ use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use crate::commands::list;
-use crate::commands::values;
 use crate::commands::progress_bar::Bars;
+use crate::commands::values;
 use crate::container::archive::Contents;
 use crate::error::Result;
 use crate::layout::{Layout, address};

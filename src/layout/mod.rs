@@ -393,8 +393,7 @@ pub(crate) fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
     for name in names.iter().filter(|name| folder::is_index(name)) {
         // an index that cannot be read is listed as a file, and the error with it
         let index = path.join(name);
-        let opened =
-            files::open(&index).and_then(|file| Sharded::of_index(&index, &file, limits));
+        let opened = files::open(&index).and_then(|file| Sharded::of_index(&index, &file, limits));
         if let Ok(sharded) = opened {
             survey.parts.extend(sharded.shards().into_iter().chain([name.as_str()]).map(OsString::from));
             survey.checkpoints.push(index);

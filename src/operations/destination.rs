@@ -125,8 +125,8 @@ impl InPlace {
             let message = "a member of an archive cannot be edited in place";
             return Err(Error::refused(message).advise(elsewhere()));
         }
-        if let Some(e) = addresses::not_written(path) {
-            return Err(e.advise(elsewhere()));
+        if addresses::is_address(path) {
+            return Err(Error::refused("is an address and cannot be edited in place").advise(elsewhere()));
         }
         let path = fs::canonicalize(path)?;
         let meta = fs::metadata(&path)?;

@@ -102,7 +102,9 @@ pub fn names_in(list: &[u8], null: bool) -> Result<Vec<PathBuf>> {
             let message = format!("line {} has a NUL in it", place + 1);
             return Err(Error::refused(message).advise(Setting::Null.then(" reads names that NULs end")));
         }
-        let name = os_name(name).map(|name| given(&name)).ok_or_else(|| Error::refused(format!("name {} is no Unicode", place + 1)))?;
+        let name = os_name(name)
+            .map(|name| given(&name))
+            .ok_or_else(|| Error::refused(format!("name {} is no Unicode", place + 1)))?;
         names.push(PathBuf::from(name));
     }
     match names.is_empty() {

@@ -48,9 +48,10 @@ pub(crate) fn service(path: &Path) -> Option<Service> {
 pub(crate) fn unknown(path: &Path) -> Option<Error> {
     let (scheme, _) = split(path.to_str()?)?;
     let known = SCHEMES.iter().map(|(name, _)| format!("{name}://")).collect::<Vec<_>>().join(", ");
-    SCHEMES.iter().all(|(name, _)| *name != scheme).then(|| {
-        Error::unsupported(format!("cannot read from {scheme}:// (only from {known}); download it first"))
-    })
+    SCHEMES
+        .iter()
+        .all(|(name, _)| *name != scheme)
+        .then(|| Error::unsupported(format!("cannot read from {scheme}:// (only from {known}); download it first")))
 }
 
 /// Whether a path is the address of something, known or not, and no path of this machine.

@@ -18,7 +18,7 @@ use crate::safety::archive::{Named, examine_all};
 use crate::safety::examine::{Examined, examine_refused, examine_several};
 use crate::safety::finding::{Finding, Severity};
 use crate::safety::integrity::Depth;
-use crate::source::{SharedSource, files};
+use crate::source::files;
 
 /// What is looked at, and what is asked for.
 #[derive(Debug, Clone, Copy)]

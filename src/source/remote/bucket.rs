@@ -15,7 +15,7 @@ use object_store::{
 };
 
 use super::engine::{AGENT, CONNECT, SILENCE, use_ring};
-use super::trouble::{Failure, of_store};
+use super::trouble::{Failure, of_body, of_store};
 use super::{Identity, Listed, Piece};
 use crate::error::{Error, Result};
 use crate::source::address::{Service, split};
@@ -126,9 +126,8 @@ fn make(service: Service, bucket: &str) -> object_store::Result<Arc<dyn ObjectSt
         retry_timeout: Duration::from_secs(60),
     };
     // an endpoint that somebody names is as safe as they say
-    let is_plain = |names: &[&str]| {
-        names.iter().any(|name| std::env::var(name).is_ok_and(|value| value.starts_with("http://")))
-    };
+    let is_plain =
+        |names: &[&str]| names.iter().any(|name| std::env::var(name).is_ok_and(|value| value.starts_with("http://")));
     Ok(match service {
         Service::Google => {
             let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
@@ -140,8 +139,7 @@ fn make(service: Service, bucket: &str) -> object_store::Result<Arc<dyn ObjectSt
             Arc::new(builder.with_client_options(client).with_retry(retry).build()?)
         }
         _ => {
-            let client =
-                client.with_allow_http(is_plain(&["AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]));
+            let client = client.with_allow_http(is_plain(&["AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]));
             let builder = super::profile::with_profile(AmazonS3Builder::from_env().with_bucket_name(bucket));
             Arc::new(builder.with_client_options(client).with_retry(retry).build()?)
         }
@@ -149,13 +147,10 @@ fn make(service: Service, bucket: &str) -> object_store::Result<Arc<dyn ObjectSt
 }
 
 /// The bytes of a part, as they come.
-pub(super) async fn chunks(
-    body: GetResult,
-    mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+pub(super) async fn chunks(body: GetResult, mut take: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
     let mut stream = body.into_stream();
     while let Some(chunk) = next(&mut stream).await {
-        take(&chunk.map_err(|e| of_store(&e, ""))?)?;
+        take(&chunk.map_err(|e| of_body(&e))?)?;
     }
     Ok(())
 }

@@ -50,9 +50,9 @@ pub(crate) fn set_max_transfer(bytes: u64) {
     MAX_MOVED.store(bytes, Ordering::Relaxed);
 }
 
-/// The bound on all bytes.
-pub(super) fn max_transfer() -> Option<u64> {
-    Some(MAX_MOVED.load(Ordering::Relaxed)).filter(|bytes| *bytes != u64::MAX)
+/// Whether there is a bound on all bytes.
+pub(super) fn is_bounded() -> bool {
+    MAX_MOVED.load(Ordering::Relaxed) != u64::MAX
 }
 
 /// Takes `bytes` from what may be moved, before they are.
@@ -65,6 +65,16 @@ pub(super) fn take(bytes: u64) -> Result<()> {
     MOVED.fetch_sub(bytes, Ordering::Relaxed);
     let message = format!("needs more than the {max} bytes that may be transferred");
     Err(Error::limit(message).allowed_by(Setting::MaxTransfer))
+}
+
+/// What may still be moved, in bytes.
+pub(super) fn left() -> u64 {
+    MAX_MOVED.load(Ordering::Relaxed).saturating_sub(MOVED.load(Ordering::Relaxed))
+}
+
+/// Gives back what was taken and not moved.
+pub(super) fn give_back(bytes: u64) {
+    MOVED.fetch_sub(bytes, Ordering::Relaxed);
 }
 
 /// Waits for the turn of a request.

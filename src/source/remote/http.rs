@@ -58,7 +58,12 @@ impl HttpObject {
     }
 
     /// Asks, and follows redirects.
-    async fn follow(&self, first: Option<Url>, range: &Range<u64>, known: Option<&Identity>) -> Result<Response, Failure> {
+    async fn follow(
+        &self,
+        first: Option<Url>,
+        range: &Range<u64>,
+        known: Option<&Identity>,
+    ) -> Result<Response, Failure> {
         let client = engine::CLIENT.as_ref().map_err(|e| Failure::last(Error::new(ErrorKind::Io, e.clone())))?;
         let mut url = first.unwrap_or_else(|| self.origin.clone());
         for _ in 0..=MAX_HOPS {
@@ -77,9 +82,11 @@ impl HttpObject {
                 return Ok(response);
             }
             let location = text(response.headers(), &LOCATION).unwrap_or_default();
-            let next = url.join(&location).map_err(|_| failed(format!("redirects to what is no address ({status})")))?;
+            let next =
+                url.join(&location).map_err(|_| failed(format!("redirects to what is no address ({status})")))?;
             if !matches!(next.scheme(), "http" | "https") || url.scheme() == "https" && next.scheme() == "http" {
-                let message = format!("redirects from {}:// to {}://, which is not followed", url.scheme(), next.scheme());
+                let message =
+                    format!("redirects from {}:// to {}://, which is not followed", url.scheme(), next.scheme());
                 return Err(failed(message));
             }
             url = next;
@@ -101,7 +108,10 @@ impl HttpObject {
             StatusCode::PRECONDITION_FAILED => return Err(Failure::last(changed())),
             StatusCode::NOT_FOUND | StatusCode::GONE => Error::new(ErrorKind::Io, said("there is no such file")),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(Failure::refusal(Error::new(ErrorKind::Io, said("access denied")).advise(self.login), false));
+                return Err(Failure::refusal(
+                    Error::new(ErrorKind::Io, said("access denied")).advise(self.login),
+                    false,
+                ));
             }
             StatusCode::TOO_MANY_REQUESTS => {
                 let error = Error::new(ErrorKind::Io, said("too many requests"));

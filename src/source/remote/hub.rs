@@ -104,7 +104,10 @@ async fn page(url: &Url) -> Result<(Vec<Entry>, Option<String>, usize), Failure>
     if !status.is_success() {
         let error = say(format!("the hub does not list it (HTTP {})", status.as_u16()));
         return Err(match status.as_u16() {
-            404 => Failure::refusal(say(format!("there is no such file or repository (HTTP {})", status.as_u16())).advise(LOGIN), true),
+            404 => Failure::refusal(
+                say(format!("there is no such file or repository (HTTP {})", status.as_u16())).advise(LOGIN),
+                true,
+            ),
             401 | 403 => Failure::refusal(error.advise(LOGIN), false),
             429 | 500..=504 => Failure::passing(error),
             _ => Failure::last(error),
@@ -118,7 +121,8 @@ async fn page(url: &Url) -> Result<(Vec<Entry>, Option<String>, usize), Failure>
             return Err(Failure::last(Error::limit("the hub lists too many files")));
         }
     }
-    let entries = serde_json::from_slice(&body).map_err(|e| Failure::last(say(format!("the hub's list is no list: {e}"))))?;
+    let entries =
+        serde_json::from_slice(&body).map_err(|e| Failure::last(say(format!("the hub's list is no list: {e}"))))?;
     Ok((entries, link, body.len()))
 }
 
@@ -129,7 +133,8 @@ fn next_link(link: &str) -> Option<&str> {
 }
 
 fn place(address: &str) -> Result<Place> {
-    let wrong = || Error::unsupported("is no address of the hub: use hf://owner/repo/path or hf://owner/repo@revision/path");
+    let wrong =
+        || Error::unsupported("is no address of the hub: use hf://owner/repo/path or hf://owner/repo@revision/path");
     let rest = split(address).map_or(address, |(_, rest)| rest).trim_end_matches('/');
     let kind = KINDS.iter().find(|kind| rest.strip_prefix(**kind).is_some_and(|rest| rest.starts_with('/')));
     let rest = kind.map_or(rest, |kind| rest.get(kind.len() + 1..).unwrap_or_default());

@@ -33,7 +33,7 @@ const FIRST: u64 = 32 << 10;
 /// The largest file that is read whole from a server that sends no parts, in bytes, unless more may be transferred.
 const MAX_WHOLE: u64 = 256 << 20;
 /// Tries one after the other that bring nothing.
-const MAX_FRUITLESS: u32 = 6;
+const MAX_FRUITLESS: u32 = 5;
 /// Tries for one part, fruitless or not.
 const MAX_TRIES: u32 = 64;
 /// The first pause before another try; each further one is twice as long.
@@ -128,8 +128,8 @@ impl Source for RemoteSource {
         Some(&self.cache)
     }
 
-    fn announce(&self, ranges: &[Range<u64>]) {
-        self.windows.lock().unwrap_or_else(PoisonError::into_inner).announce(ranges.to_vec());
+    fn announce(&self, range: Range<u64>) {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner).announce(range);
     }
 }
 
@@ -298,27 +298,35 @@ async fn first(path: &Path, address: &str) -> Result<Opened> {
         None => return Err(Error::unsupported("is no address")),
     });
     let _turn = engine::turn().await?;
-    engine::take(FIRST)?;
+    let asked = FIRST.min(engine::left()).max(1);
+    engine::take(asked)?;
     let mut tries = Tries::default();
     loop {
-        let failure = match object.get(&(0..FIRST), None).await {
+        let failure = match object.get(&(0..asked), None).await {
             Err(failure) if failure.is_missing => return Ok(Opened::Missing(Arc::new(failure.error))),
             Err(failure) => failure,
             Ok(Piece::Empty) => return Ok(Opened::Object(Arc::new(MemorySource::new(Vec::new())))),
-            Ok(Piece::Whole { len, body }) => match read_whole(len, body).await {
-                Ok(source) => return Ok(Opened::Object(source)),
-                Err(failure) => failure,
-            },
+            Ok(Piece::Whole { len, body }) => {
+                engine::give_back(asked);
+                match read_whole(len, body).await {
+                    Ok(source) => return Ok(Opened::Object(source)),
+                    Err(failure) => {
+                        engine::take(asked)?;
+                        failure
+                    }
+                }
+            }
             Ok(piece) => {
                 let identity = match &piece {
                     Piece::Object { identity, .. } | Piece::Part { identity, .. } => identity.clone(),
                     _ => continue,
                 };
-                let (mut bytes, wanted) = (Vec::new(), FIRST.min(identity.len));
+                let (mut bytes, wanted) = (Vec::new(), asked.min(identity.len));
                 match fill(piece, &identity, wanted, &mut bytes).await {
                     Ok(()) => {
                         let part = Part::new(0..wanted);
                         part.arrive(Ok(bytes));
+                        engine::give_back(asked - wanted);
                         let windows = Mutex::new(Windows::new(identity.len, part));
                         let source = RemoteSource { object, identity, windows, cache: Cache::default() };
                         return Ok(Opened::Object(Arc::new(source)));
@@ -333,7 +341,7 @@ async fn first(path: &Path, address: &str) -> Result<Opened> {
 
 /// Keeps all of a file that is not sent in parts.
 async fn read_whole(len: Option<u64>, mut body: reqwest::Response) -> Result<SharedSource, Failure> {
-    let max = engine::max_transfer().unwrap_or(MAX_WHOLE);
+    let max = if engine::is_bounded() { u64::MAX } else { MAX_WHOLE };
     let too_long = |len: u64| {
         let message = format!("the server sends no parts of files, and this one is {len} bytes or more");
         Failure::last(Error::unsupported(message).advise("download it first, or allow as much to be transferred"))
@@ -341,6 +349,7 @@ async fn read_whole(len: Option<u64>, mut body: reqwest::Response) -> Result<Sha
     if let Some(len) = len.filter(|len| *len > max) {
         return Err(too_long(len));
     }
+    engine::take(len.unwrap_or(0)).map_err(Failure::last)?;
     let of_disk = |e: std::io::Error| Failure::last(e.into());
     let mut file = tempfile::tempfile().map_err(of_disk)?;
     let mut read = 0;
@@ -349,7 +358,9 @@ async fn read_whole(len: Option<u64>, mut body: reqwest::Response) -> Result<Sha
         if read > max {
             return Err(too_long(read));
         }
-        engine::take(chunk.len() as u64).map_err(Failure::last)?;
+        if len.is_none() {
+            engine::take(chunk.len() as u64).map_err(Failure::last)?;
+        }
         file.write_all(&chunk).map_err(of_disk)?;
     }
     match FileSource::from_file(file) {

@@ -44,11 +44,7 @@ pub(super) fn changed() -> Error {
 
 /// A request that got no answer, or an answer that broke off.
 pub(super) fn of_request(e: &reqwest::Error) -> Failure {
-    let mut cause: &dyn std::error::Error = e;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    let why = cause.to_string();
+    let why = innermost(e).to_string();
     let message = if e.is_timeout() {
         "the server does not answer in time".to_owned()
     } else if e.is_connect() {
@@ -63,6 +59,23 @@ pub(super) fn of_request(e: &reqwest::Error) -> Failure {
     }
 }
 
+/// What a service of objects says in the middle of an answer.
+pub(super) fn of_body(e: &object_store::Error) -> Failure {
+    Failure::passing(Error::new(
+        ErrorKind::Io,
+        format!("the connection broke: {}", first_line(&innermost(e).to_string())),
+    ))
+}
+
+/// The first cause of an error.
+fn innermost<'a>(e: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    let mut cause = e;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause
+}
+
 /// What a service of objects says. `login` says what would help where it refuses.
 pub(super) fn of_store(e: &object_store::Error, login: &'static str) -> Failure {
     use object_store::Error as E;
@@ -75,18 +88,26 @@ pub(super) fn of_store(e: &object_store::Error, login: &'static str) -> Failure 
         }
         E::UnknownConfigurationKey { key, .. } => Failure::last(say(format!("the setting {key} is not known"))),
         other => {
-            let mut cause: &dyn std::error::Error = other;
-            let mut connects = false;
-            while let Some(source) = cause.source() {
-                connects |= cause.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect);
-                cause = source;
-            }
-            let why = first_line(&cause.to_string());
-            let error = if connects { say(format!("cannot connect: {why}")) } else { say(why).advise(login) };
+            let why = first_line(&innermost(other).to_string());
+            let error = match is_about_connecting(other) {
+                true => say(format!("cannot connect: {why}")),
+                false => say(why).advise(login),
+            };
             // the store has tried again by itself, but not what breaks off in the middle
             Failure::passing(error)
         }
     }
+}
+
+fn is_about_connecting(e: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(e);
+    while let Some(e) = cause {
+        if e.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect) {
+            return true;
+        }
+        cause = e.source();
+    }
+    false
 }
 
 /// The first line, cut where an answer of a server would fill the screen.

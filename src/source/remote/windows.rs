@@ -1,26 +1,30 @@
 //! The parts of an object that have been asked for, or will be: which to ask for next, which to keep.
 //!
 //! A read that stands alone gets what it wants and little more. Reads that follow one another make the program read ahead:
-//! the farther they have come, the farther. What they have passed is dropped.
+//! the farther they have come, the farther. What was read
+//! longest ago is dropped.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 
 /// Bytes of one request at most.
-pub(super) const PIECE: u64 = 8 << 20;
+const PIECE: u64 = 16 << 20;
 /// Bytes of one request at least.
 const LEAST: u64 = 16 << 10;
+/// Bytes at the end that are asked for together: what is at the end of a file says where the rest is.
+const TAIL: u64 = 24 << 10;
 /// How far a read may lie behind the one before and still follow it, in bytes.
 const GAP: u64 = 64 << 10;
 /// Bytes read one after the other before more are asked for than are wanted.
-const RUN: u64 = 256 << 10;
+const RUN: u64 = 32 << 10;
 /// Bytes that are asked for ahead at most.
-const AHEAD: u64 = 3 * PIECE;
+const AHEAD: u64 = 24 << 20;
 /// Bytes that are kept at most, but for those on the way.
-const KEPT: u64 = 32 << 20;
+const KEPT: u64 = 48 << 20;
 /// Readers that are followed at the same time.
 const STREAMS: usize = 8;
 
@@ -31,11 +35,13 @@ pub(super) struct Part {
     pub range: Range<u64>,
     state: Mutex<Option<Result<Vec<u8>>>>,
     arrived: Condvar,
+    /// When it was asked for or read last: the number of that read.
+    used: AtomicU64,
 }
 
 impl Part {
     pub(super) fn new(range: Range<u64>) -> Self {
-        Part { range, state: Mutex::new(None), arrived: Condvar::new() }
+        Part { range, state: Mutex::new(None), arrived: Condvar::new(), used: AtomicU64::new(0) }
     }
 
     /// Ends the waiting.
@@ -93,9 +99,11 @@ pub(super) struct Windows {
     len: u64,
     /// By first byte; none overlap.
     parts: BTreeMap<u64, Arc<Part>>,
+    /// How many reads there were.
+    reads: u64,
     /// The last one has read last.
     streams: Vec<Stream>,
-    /// What will be read and nothing else, in order; nothing where nobody said.
+    /// What will be read as a whole; the last one was said last.
     announced: Vec<Range<u64>>,
 }
 
@@ -110,35 +118,40 @@ impl Windows {
     /// An object of `len` bytes of which a part is here.
     pub(super) fn new(len: u64, first: Part) -> Self {
         let parts = BTreeMap::from([(first.range.start, Arc::new(first))]);
-        Windows { len, parts, streams: Vec::new(), announced: Vec::new() }
+        Windows { len, parts, reads: 0, streams: Vec::new(), announced: Vec::new() }
     }
 
-    /// Says what will be read: all of `ranges`, in order.
-    pub(super) fn announce(&mut self, ranges: Vec<Range<u64>>) {
-        self.announced = ranges;
+    /// Says what will be read as a whole.
+    pub(super) fn announce(&mut self, range: Range<u64>) {
+        if self.announced.len() >= STREAMS {
+            self.announced.remove(0);
+        }
+        self.announced.push(range);
     }
 
     /// The parts that hold the bytes `wanted`, which are some.
     pub(super) fn claim(&mut self, wanted: &Range<u64>) -> Claim {
         let stream = self.follow(wanted);
         let run = stream.read.end - stream.read.start;
-        self.drop_passed(&stream.read, wanted.start);
+        self.reads += 1;
         let mut asked = Vec::new();
-        let least = wanted.end.max(wanted.start + LEAST).min(self.len);
-        let mut next = wanted.start..self.bounded(wanted, least);
-        for ahead in self.ahead(wanted, run) {
-            if ahead.start <= next.end {
-                next.end = next.end.max(ahead.end);
-            } else {
-                self.ask(std::mem::replace(&mut next, ahead), &mut asked);
-            }
+        let is_here = self.missing(wanted).is_empty();
+        let least = if is_here { wanted.end } else { wanted.end.max(wanted.start + LEAST).min(self.len) };
+        let tail = self.len.saturating_sub(TAIL);
+        let start = if !is_here && run < RUN && wanted.start >= tail { tail } else { wanted.start };
+        let (wanted_now, ahead) = (start..least, self.ahead(wanted, &stream.read));
+        if ahead.start <= wanted_now.end {
+            self.ask(wanted_now.start..wanted_now.end.max(ahead.end), &mut asked);
+        } else {
+            self.ask(wanted_now, &mut asked);
+            self.ask(ahead, &mut asked);
         }
-        self.ask(next, &mut asked);
         let mut holding = Vec::new();
         let mut at = wanted.start;
         while at < wanted.end {
             let Some(part) = self.at(at) else { break };
             at = part.range.end;
+            part.used.store(self.reads, Ordering::Relaxed);
             holding.push(Arc::clone(part));
         }
         self.forget();
@@ -169,51 +182,23 @@ impl Windows {
         stream
     }
 
-    /// Where a request for `wanted` that may reach to `least` ends: not in what nobody will read.
-    fn bounded(&self, wanted: &Range<u64>, least: u64) -> u64 {
-        let announced = self.announced.iter().find(|range| range.contains(&wanted.start));
-        announced.map_or(least, |range| least.min(range.end.max(wanted.end)))
-    }
-
-    /// What to ask for beyond what is wanted.
-    fn ahead(&self, wanted: &Range<u64>, run: u64) -> Vec<Range<u64>> {
-        let announced = self.announced.iter().position(|range| range.contains(&wanted.start));
-        if let Some(at) = announced {
-            let mut left = AHEAD;
-            let mut ahead = Vec::new();
-            for range in self.announced.iter().skip(at) {
-                let start = range.start.max(wanted.end);
-                let end = range.end.min(start.saturating_add(left));
-                if start < end {
-                    left -= end - start;
-                    ahead.push(start..end);
-                }
-                if left == 0 || ahead.len() >= STREAMS {
-                    break;
-                }
-            }
-            return self.in_whole_pieces(ahead);
-        }
-        if run < RUN {
-            return Vec::new();
-        }
+    /// What to ask for beyond what is wanted: the rest of what was announced; of somebody who reads on and on, as much again
+    /// as was read. Little at a time is not worth a request.
+    fn ahead(&self, wanted: &Range<u64>, read: &Range<u64>) -> Range<u64> {
+        let announced = self.announced.iter().rev().find(|range| range.contains(&wanted.start));
+        let run = read.end - read.start;
+        let (ahead, end) = match announced {
+            // whoever has read other things before will read on behind it
+            Some(range) if read.start.saturating_add(RUN) >= range.start => (AHEAD, range.end),
+            _ if run >= RUN => (run.min(AHEAD), self.len),
+            _ => (0, self.len),
+        };
         let mut here = wanted.end;
         while let Some(part) = self.at(here) {
             here = part.range.end;
         }
-        let ahead = run.min(AHEAD);
-        match here.saturating_sub(wanted.end) < ahead / 2 && here < self.len {
-            true => vec![here..here.saturating_add(ahead / 2).min(self.len)],
-            false => Vec::new(),
-        }
-    }
-
-    /// Ranges ahead without small rests that the next read would ask for again: only where half of them is missing.
-    fn in_whole_pieces(&self, ahead: Vec<Range<u64>>) -> Vec<Range<u64>> {
-        let all: u64 = ahead.iter().map(|range| range.end - range.start).sum();
-        let missing: u64 = ahead.iter().flat_map(|range| self.missing(range)).map(|gap| gap.end - gap.start).sum();
-        let ends_here = ahead.last().is_some_and(|last| self.announced.last().is_some_and(|end| end.end == last.end));
-        if missing.saturating_mul(2) >= all.min(AHEAD) || ends_here { ahead } else { Vec::new() }
+        let is_near = here.saturating_sub(wanted.end) < ahead.div_ceil(2);
+        if is_near { here..here.max(wanted.end.saturating_add(ahead).min(end)) } else { here..here }
     }
 
     /// The bytes of a range that no part holds.
@@ -236,10 +221,13 @@ impl Windows {
     /// Makes parts of what is missing of a range.
     fn ask(&mut self, range: Range<u64>, asked: &mut Vec<Arc<Part>>) {
         for gap in self.missing(&range) {
+            let len = gap.end - gap.start;
+            let piece = len.div_ceil(len.div_ceil(PIECE).max(1)).max(1);
             let mut start = gap.start;
             while start < gap.end {
-                let end = gap.end.min(start.saturating_add(PIECE));
+                let end = gap.end.min(start.saturating_add(piece));
                 let part = Arc::new(Part::new(start..end));
+                part.used.store(self.reads, Ordering::Relaxed);
                 self.parts.insert(start, Arc::clone(&part));
                 asked.push(part);
                 start = end;
@@ -247,23 +235,13 @@ impl Windows {
         }
     }
 
-    /// Drops large parts that a stream has read.
-    fn drop_passed(&mut self, read: &Range<u64>, at: u64) {
-        let passed = self.parts.range(read.start..at).filter(|(_, part)| part.range.end <= at && part.len() > GAP);
-        let passed: Vec<u64> = passed.map(|(start, _)| *start).collect();
-        for start in passed {
-            self.parts.remove(&start);
-        }
-    }
-
-    /// Drops parts that are here when there are too many: large ones first.
+    /// Drops the parts that nobody has read for the longest time, when there are too many.
     fn forget(&mut self) {
         let mut held: u64 = self.parts.values().map(|part| part.len()).sum();
-        while held > KEPT + AHEAD {
+        while held > KEPT {
             let here = self.parts.iter().filter(|(_, part)| part.is_settled());
-            let Some((start, len)) = here.map(|(start, part)| (*start, part.len())).max_by_key(|(_, len)| *len) else {
-                return;
-            };
+            let oldest = here.min_by_key(|(_, part)| part.used.load(Ordering::Relaxed));
+            let Some((start, len)) = oldest.map(|(start, part)| (*start, part.len())) else { return };
             self.parts.remove(&start);
             held -= len;
         }
@@ -275,11 +253,11 @@ mod tests {
     use super::*;
 
     /// Reads `ranges` from an object of 64 MiB of which the first 32 KiB are here; gives what was asked for.
-    fn asked(announced: &[Range<u64>], ranges: impl IntoIterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+    fn asked(announced: Option<Range<u64>>, ranges: impl IntoIterator<Item = Range<u64>>) -> Vec<Range<u64>> {
         let first = Part::new(0..32 << 10);
         first.arrive(Ok(vec![0; 32 << 10]));
         let mut windows = Windows::new(64 << 20, first);
-        windows.announce(announced.to_vec());
+        announced.into_iter().for_each(|range| windows.announce(range));
         let mut all = Vec::new();
         for range in ranges {
             let claim = windows.claim(&range);
@@ -299,17 +277,17 @@ mod tests {
 
     #[test]
     fn single_reads_get_what_they_want() {
-        assert_eq!(asked(&[], [0..100, 32_700..32_768]), []);
-        assert_eq!(asked(&[], [32_000..33_000]), [32_768..48_384]);
-        assert_eq!(asked(&[], [1 << 20..(1 << 20) + 10]), [1 << 20..(1 << 20) + (16 << 10)]);
-        let large = asked(&[], [1 << 20..(1 << 20) + (17 << 20)]);
-        assert_eq!(large.len(), 3 + 2, "three pieces and what comes next: {large:?}");
+        assert_eq!(asked(None, [0..100, 20_000..30_000]), []);
+        assert_eq!(asked(None, [32_000..33_000]), [32_768..48_384]);
+        assert_eq!(asked(None, [1 << 20..(1 << 20) + 10]), [1 << 20..(1 << 20) + (16 << 10)]);
+        let large = asked(None, [1 << 20..(1 << 20) + (17 << 20)]);
+        assert_eq!(large.len(), 3, "with what comes next, in pieces: {large:?}");
     }
 
     #[test]
     fn a_stream_reads_ahead_in_few_requests() {
         let blocks = (0..256_u64).map(|block| block << 18..(block + 1) << 18);
-        let all = asked(&[], blocks);
+        let all = asked(None, blocks);
         assert!(all.len() < 24, "{} requests", all.len());
         let bytes: u64 = all.iter().map(|range| range.end - range.start).sum();
         assert_eq!(bytes, (64 << 20) - (32 << 10), "every byte once");
@@ -319,8 +297,8 @@ mod tests {
     fn what_was_announced_and_no_more() {
         let tensor = 5_000_000..15_000_000_u64;
         let blocks = (0..10_u64).map(|block| 5_000_000 + block * 1_000_000..6_000_000 + block * 1_000_000);
-        let all = asked(std::slice::from_ref(&tensor), blocks);
-        assert_eq!(all, [5_000_000..13_388_608, 13_388_608..15_000_000]);
+        let all = asked(Some(tensor.clone()), blocks);
+        assert_eq!(all, [tensor]);
     }
 
     #[test]
