@@ -127,6 +127,7 @@ pub(crate) fn without_secrets(address: &str) -> String {
 }
 
 /// All of an address that is a path here.
+#[cfg_attr(not(feature = "remote"), allow(dead_code))]
 pub(crate) fn whole(path: &Path) -> Result<String> {
     let shown = path.to_str().ok_or_else(|| Error::unsupported("the address is no Unicode"))?;
     let known = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -24,6 +24,17 @@ fn remote_nginx() {
     assert!(refused.stderr.contains("(HTTP 404)"), "{}", refused.stderr);
 }
 
+/// A signature that ends while the file is open is asked for again.
+#[test]
+#[ignore = "needs nginx"]
+fn remote_signatures_end() {
+    let url = format!("{}/signed/large.safetensors", address("CKPT_NGINX"));
+    let checkpoint = ckpt::open(url).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let bytes: Vec<u8> = checkpoint.tensor("w").unwrap().read().unwrap();
+    assert!(bytes.len() == 4_000_000 && bytes.iter().zip((0..250).cycle()).all(|(found, byte)| *found == byte));
+}
+
 #[test]
 #[ignore = "needs an S3 server"]
 fn remote_s3() {
