@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use object_store::aws::AmazonS3Builder;
@@ -28,8 +28,11 @@ const GOOGLE_LOGIN: &str = "set GOOGLE_APPLICATION_CREDENTIALS to the file of a 
 const AZURE_LOGIN: &str = "set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or \
                            AZURE_STORAGE_SAS_TOKEN, or AZURE_SKIP_SIGNATURE=true for a public container";
 
-/// The stores that have been set up, by service and bucket.
-static STORES: Mutex<Option<HashMap<(Service, String), Arc<dyn ObjectStore>>>> = Mutex::new(None);
+/// Stores by service and bucket.
+type Stores = HashMap<(Service, String), Arc<dyn ObjectStore>>;
+
+/// Those that have been set up.
+static STORES: LazyLock<Mutex<Stores>> = LazyLock::new(Mutex::default);
 
 /// An object in a bucket.
 #[derive(Debug)]
@@ -105,7 +108,6 @@ fn store(service: Service, bucket: &str) -> Result<(Arc<dyn ObjectStore>, &'stat
         return Err(Error::unsupported("names no bucket"));
     }
     let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
-    let stores = stores.get_or_insert_default();
     if let Some(store) = stores.get(&(service, bucket.to_owned())) {
         return Ok((Arc::clone(store), login));
     }

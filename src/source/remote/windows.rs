@@ -249,6 +249,7 @@ impl Windows {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // lists of ranges are what is meant
 mod tests {
     use super::*;
 
