@@ -139,7 +139,7 @@ mod remote {
 
     fn missing() -> Error {
         Error::unsupported("this ckpt was built without the feature `remote`")
-            .advise("build it with it (`cargo install ckpt --features remote`), or download the file first")
+            .advise("build it with that feature, or download the file first")
     }
 
     pub(super) fn open(_: &Path) -> Result<SharedSource> {

@@ -93,8 +93,8 @@ pub(super) fn of_store(e: &object_store::Error, login: &'static str) -> Failure 
                 true => say(format!("cannot connect: {why}")),
                 false => say(why).advise(login),
             };
-            // the store has tried again by itself, but not what breaks off in the middle
-            Failure::passing(error)
+            // the store has tried again by itself
+            Failure::last(error)
         }
     }
 }

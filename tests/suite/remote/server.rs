@@ -187,7 +187,7 @@ fn answer(mut stream: &TcpStream, shared: &Shared, port: u16, asked: &Asked) -> 
     if let Some(status) = behaviour.status {
         return say(status, "", b"secret words of the server");
     }
-    if behaviour.busy_each.is_some_and(|each| number % each == 0) {
+    if behaviour.busy_each.is_some_and(|each| number.is_multiple_of(each)) {
         return say(503, "", b"");
     }
     if behaviour.token.is_some_and(|token| authorization.as_deref() != Some(&format!("Bearer {token}"))) {
