@@ -12,7 +12,6 @@ const MODEL: &str = "torch-2.15-py311/dataparallel_state.pth";
 fn urls_are_not_written_to() {
     for words in [
         "repair https://host/model.pth --in-place",
-        "strip-prefix module. https://host/model.pth --in-place",
         &format!("convert {MODEL} s3://bucket/out.pth"),
         &format!("rename {MODEL} --add-prefix net. -o s3://bucket/out.pth"),
         &format!("convert {MODEL} s3://bucket/shards --max-shard-size 1MB --to safetensors"),
