@@ -157,7 +157,7 @@ fn look(
     let mut out = Opened::default();
     match opened {
         Ok(checkpoint) => {
-            out.container = Some(checkpoint.container);
+            out.container = Some(checkpoint.container());
             out.findings = or_finding(integrity::of_checkpoint(checkpoint, depth))?;
             // a bound on names that is met is told by what else looks at them
             out.broken = match super::sparse::broken(checkpoint) {
@@ -189,7 +189,7 @@ impl Examined {
         (apart, at_once): (bool, bool),
     ) -> Result<bool> {
         let known = |checkpoint: &Checkpoint| {
-            let read = checkpoint.zip.clone().filter(|read| Arc::ptr_eq(read.source(), source));
+            let read = checkpoint.zip().cloned().filter(|read| Arc::ptr_eq(read.source(), source));
             Known { zip: zip.clone().or(read), pickle: None }
         };
         let once = opened.as_ref().ok().and_then(|checkpoint| Some((checkpoint, checkpoint.only_pickle()?)));
@@ -258,7 +258,7 @@ pub(crate) fn examine_several(
     let mut out = Examined::default();
     match opened {
         Ok(checkpoint) => {
-            out.container = Some(checkpoint.container);
+            out.container = Some(checkpoint.container());
             out.findings.extend(or_finding(integrity::of_checkpoint(&checkpoint, depth))?);
         }
         Err(e) => out.findings.push(refused(e)?),

@@ -115,10 +115,10 @@ impl Objects {
             let what = format!("its storage {} is read as two types of elements, and cannot be set", storage.key);
             return Err(Error::unsupported(what));
         }
-        let home = match (&checkpoint.zip, storage.member()) {
+        let home = match (checkpoint.zip(), storage.member()) {
             (Some(zip), Some((other, position))) if Arc::ptr_eq(zip, other) => Home::Member(position),
             (None, None) => {
-                let file = checkpoint.source.as_ref().ok_or_else(cannot)?;
+                let file = checkpoint.source().ok_or_else(cannot)?;
                 Home::File(place_in(file, &storage.source()?)?.ok_or_else(cannot)?)
             }
             _ => return Err(cannot()),
@@ -140,7 +140,7 @@ impl Objects {
         }
         self.find_home(checkpoint, storage).map_err(|e| e.of_part(name))?;
         if !matches!(self.homes.get(&storage), Some(Home::Member(_))) {
-            let what = format!("a tensor of a {} file keeps its shape", checkpoint.container.name());
+            let what = format!("a tensor of a {} file keeps its shape", checkpoint.container().name());
             return Err(Error::unsupported(what).advise("make a zip of it first with `ckpt convert`"));
         }
         let Some(call) = self.call_of(checkpoint, name)? else { return refuse("is made by a call that is not known") };

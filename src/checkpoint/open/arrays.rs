@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Opened, Opener, Parts};
-use crate::checkpoint::Container;
+use crate::checkpoint::framed::{Archived, Single};
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::tensor::{Data, Kind, Tensor, contiguous, fortran, plain_tensor};
 use crate::container::zip::Zip;
@@ -62,11 +62,11 @@ impl Opener<'_> {
         if self.damaged && end < available {
             notes.push(format!("{} bytes after the last tensor are left aside", available - end));
         }
-        Ok(Opened { notes, byte_order: Some(ByteOrder::Little), ..Opened::new(Container::Safetensors, root) })
+        Ok(Opened { notes, byte_order: Some(ByteOrder::Little), ..Opened::new(self.file(Single::Safetensors), root) })
     }
 
     pub(super) fn npy(&self, parts: &mut Parts) -> Result<Opened> {
-        Ok(Opened::new(Container::Npy, self.array(parts, &self.source, "")?))
+        Ok(Opened::new(self.file(Single::Npy), self.array(parts, &self.source, "")?))
     }
 
     pub(super) fn npz(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
@@ -88,7 +88,7 @@ impl Opener<'_> {
             items.push((member.name.strip_suffix(".npy").unwrap_or(&member.name), node));
         }
         let root = parts.dict(items)?;
-        Ok(Opened { zip: Some(zip), ..Opened::new(Container::Npz, root) })
+        Ok(Opened::new(self.archive(Archived::Npz, zip), root))
     }
 
     /// One `.npy`: an array, or the pickle of an object array.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{Opened, Opener, Parts};
-use crate::checkpoint::Container;
+use crate::checkpoint::framed::Archived;
 use crate::checkpoint::names::Element;
 use crate::checkpoint::storage::{Bytes, Storage, StorageId};
 use crate::checkpoint::tensor::{Data, Kind, STRIDED, Tensor};
@@ -141,8 +141,8 @@ impl Opener<'_> {
         }
         let byte_order = Some(archive.byte_order);
         let era = Some("torch.export");
-        let zip = Some(archive.zip);
-        Ok(Opened { byte_order, era, zip, attached, notes, ..Opened::new(Container::Pt2, root) })
+        let framed = self.archive(Archived::Pt2 { constants: attached }, archive.zip);
+        Ok(Opened { byte_order, era, notes, ..Opened::new(framed, root) })
     }
 }
 

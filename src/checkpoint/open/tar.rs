@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Opened, Opener, Parts};
-use crate::checkpoint::Container;
+use crate::checkpoint::framed::Single;
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::storage::{Bytes, Persistent, Storage, StorageId, Storages};
 use crate::checkpoint::tensor::{Data, STRIDED, Tensor};
@@ -50,7 +50,7 @@ impl Opener<'_> {
             protocol: Some(object.protocol),
             byte_order: Some(ByteOrder::Little),
             era: Some("torch before 0.1.10"),
-            ..Opened::new(Container::Tar, object.root)
+            ..Opened::new(self.file(Single::Tar), object.root)
         })
     }
 
