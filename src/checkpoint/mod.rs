@@ -62,7 +62,7 @@ use crate::source::SharedSource;
 use object::Objects;
 use rebuild::Tensors;
 use storage::{Storage, Storages};
-use tensor::{Data, STRIDED, contiguous, plain_tensor};
+use tensor::{Data, Rare, STRIDED, contiguous, plain_tensor};
 
 pub(crate) use absorb::Origin;
 pub use framed::Container;
@@ -200,7 +200,7 @@ impl Checkpoint {
     /// Adds a tensor of which nothing is known but why it cannot be read.
     pub(crate) fn add_problem(&mut self, problem: &str) -> Result<NodeId> {
         let node = self.graph.push(Node::Foreign(0))?;
-        let tensor = Tensor { layout: STRIDED, problem: Some(problem.to_owned()), ..Tensor::default() };
+        let tensor = Tensor { layout: STRIDED, rare: Rare::of_problem(Some(problem.to_owned())), ..Tensor::default() };
         self.tensors.add(node, tensor)?;
         Ok(node)
     }

@@ -14,7 +14,7 @@ use super::folder::parts_of_shard;
 use super::spelled::spelled;
 use crate::checkpoint::framed::{Framed, Several};
 use crate::checkpoint::open::{Opened, Opener, Parts};
-use crate::checkpoint::tensor::{STRIDED, Tensor};
+use crate::checkpoint::tensor::{Rare, STRIDED, Tensor};
 use crate::checkpoint::{Checkpoint, Container, Oddity};
 use crate::container::ordered::{Ordered, json_error};
 use crate::container::safetensors::METADATA;
@@ -277,7 +277,8 @@ impl Merge<'_> {
                 None => {
                     let why = broken.get(shard.as_str()).cloned();
                     let problem = why.unwrap_or_else(|| format!("shard {shard} does not hold it"));
-                    self.parts.tensor(Tensor { layout: STRIDED, problem: Some(problem), ..Tensor::default() })?
+                    let rare = Rare::of_problem(Some(problem));
+                    self.parts.tensor(Tensor { layout: STRIDED, rare, ..Tensor::default() })?
                 }
             };
             items.push((name.as_str(), node));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::objects::{Home, Objects, pickle_source};
 use super::spot::shared;
 use super::{Done, fits};
-use crate::checkpoint::tensor::{Data, contiguous};
+use crate::checkpoint::tensor::{Data, Extents, contiguous};
 use crate::checkpoint::{Checkpoint, Item, Located, StorageId, Tensor, TensorId, names::join};
 use crate::data::Elements;
 use crate::data::patch::{Patched, View, overlap};
@@ -225,7 +225,7 @@ impl Objects {
     }
 }
 
-fn extents(shape: &[u64]) -> Result<Vec<i64>> {
+fn extents(shape: &[u64]) -> Result<Extents> {
     let all =
         shape.iter().map(|extent| i64::try_from(*extent).map_err(|_| Error::limit("a size of more than 63 bits")));
     all.collect()
@@ -300,7 +300,7 @@ impl Checkpoint {
     }
 
     /// A tensor has another shape, and its storage holds just its elements.
-    fn resize_tensor(&mut self, id: TensorId, shape: Vec<i64>, stride: Vec<i64>, numel: u64) {
+    fn resize_tensor(&mut self, id: TensorId, shape: Extents, stride: Extents, numel: u64) {
         let Some(tensor) = self.tensors.get_mut(id) else { return };
         (tensor.shape, tensor.stride, tensor.storage_offset) = (shape, Some(stride), Some(0));
         if let Data::Storage { id, offset } = &mut tensor.data {

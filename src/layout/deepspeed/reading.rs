@@ -6,7 +6,7 @@ use crate::checkpoint::arguments::sizes;
 use crate::checkpoint::framed::{Framed, Several};
 use crate::checkpoint::object::Objects;
 use crate::checkpoint::storage::Storage;
-use crate::checkpoint::tensor::Data;
+use crate::checkpoint::tensor::{Data, Extents};
 use crate::checkpoint::{Checkpoint, Container, Tensor};
 use crate::data::Elements;
 use crate::error::{Error, Result};
@@ -74,7 +74,7 @@ pub(super) fn named(objects: Objects<'_>, dict: NodeId) -> Option<Vec<(String, N
 }
 
 /// Names and shapes.
-pub(super) type Shapes = Vec<(String, Vec<i64>)>;
+pub(super) type Shapes = Vec<(String, Extents)>;
 
 /// A dict of names to shapes.
 pub(super) fn shapes(objects: Objects<'_>, dict: NodeId) -> Option<Shapes> {

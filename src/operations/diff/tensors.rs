@@ -166,7 +166,7 @@ impl<'a> Comparing<'a> {
     fn changed(&self, pair: &Pair<'_>, what: Vec<Aspect>, numbers: Numbers) -> Changed {
         let facts = |side: &Side<'_>, tensor: &Tensor| Facts {
             dtype: dtype_name(tensor),
-            shape: tensor.shape.clone(),
+            shape: tensor.shape.to_vec(),
             device: tensor.device.as_deref().map(str::to_owned),
             requires_grad: tensor.requires_grad,
             layout: tensor.layout,
