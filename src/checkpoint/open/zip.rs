@@ -65,6 +65,9 @@ impl Opener<'_> {
     }
 
     fn torchscript(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
+        if let Some(e) = zip.lost_pickle() {
+            return Err(e);
+        }
         let (byte_order, notes) = self.byte_order(&zip)?;
         let object = self.member_pickle(parts, &zip, "data.pkl", DATA, byte_order)?;
         let is_lost = self.damaged && zip.in_top(CONSTANTS_PICKLE).is_none_or(|member| member.doubt.is_some());

@@ -238,7 +238,7 @@ impl<'a> Comparing<'a> {
             Err(e) => {
                 let is_left = for_each_block::<Error>(&a, limits, &mut |_| Ok(())).is_err();
                 let (side, name) = if is_left { (&self.left, name_a) } else { (&self.right, name_b) };
-                Err(side.problem(name, &e))
+                Err(side.problem(name, &e.beside_its_part()))
             }
         }
     }

@@ -12,8 +12,9 @@ use crate::container::archive::Contents;
 use crate::container::detect::damage::of_transfer;
 use crate::container::safetensors::read_damaged;
 use crate::container::zip::Zip;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::explain;
+use crate::limits::Limits;
 use crate::message::Setting;
 use crate::pickle::{Census, NodeId};
 use crate::report::figures::counted;
@@ -51,7 +52,13 @@ impl Job<'_> {
             return Ok(restored);
         }
         // an archive of checkpoints says how to name one of them
-        let around = |e| explain(e, &Contents { source: Arc::clone(source), limits: limits.clone() }, name);
+        let around = |e| {
+            explain(
+                or_lost_pickle(e, source, limits),
+                &Contents { source: Arc::clone(source), limits: limits.clone() },
+                name,
+            )
+        };
         let mut checkpoint = left.map_err(around).map_err(nothing_saved)?;
         if let Some(doubt) = checkpoint.pickle_doubt().filter(|_| !keep_damaged) {
             let advice = Setting::KeepDamaged.then(" saves what it says");
@@ -189,6 +196,14 @@ impl Job<'_> {
             write(target, &checkpoint.graph, &scan, &storages, self.limits, self.progress).map(|(output, _)| output)
         })?;
         Ok(Saved { output, tensors })
+    }
+}
+
+/// An error about what does not open, or that it is TorchScript without its pickle.
+fn or_lost_pickle(e: Error, source: &SharedSource, limits: &Limits) -> Error {
+    match Zip::salvage(Arc::clone(source), limits) {
+        Ok(zip) if e.kind() == ErrorKind::NotACheckpoint => zip.lost_pickle().unwrap_or(e),
+        _ => e,
     }
 }
 
