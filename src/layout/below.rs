@@ -5,7 +5,7 @@ use std::fs::{self, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::survey;
+use super::survey::survey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::files;

@@ -17,9 +17,10 @@ use std::sync::{Arc, OnceLock};
 use super::DCP_INDEX;
 use super::directory::{self, Directory, check_name};
 use super::stitch::{Chunk, Stitched};
+use crate::checkpoint::framed::{Framed, Several};
 use crate::checkpoint::open::{Opened, Opener, Parts};
 use crate::checkpoint::tensor::{Data, Tensor, plain_tensor};
-use crate::checkpoint::{Checkpoint, Container, SavedPart};
+use crate::checkpoint::{Checkpoint, SavedPart};
 use crate::container::compress::{Compression, expand};
 use crate::data::Elements;
 use crate::dtype::{ByteOrder, DType};
@@ -136,9 +137,8 @@ impl Dcp {
             protocol: metadata.protocol,
             byte_order: Some(ByteOrder::Little),
             notes,
-            saved,
             oddities,
-            ..Opened::new(Container::Dcp, root)
+            ..Opened::new(Framed::Several(Several::Dcp(saved)), root)
         };
         parts.finish(opened, limits)
     }
@@ -278,7 +278,7 @@ impl Reader {
         if is_zstd {
             source = expand(&source, Compression::Zstd, &self.limits, &Silent).map_err(|e| e.to_string())?;
         }
-        let opener = Opener { source, limits: &self.limits, max_objects: self.max_objects, damaged: false };
+        let opener = Opener::new(source, &self.limits, self.max_objects);
         opener.saved(&mut self.parts).map(|opened| opened.root).map_err(|e| e.to_string())
     }
 }

@@ -158,7 +158,7 @@ fn look(
     let mut out = Opened::default();
     match opened {
         Ok(checkpoint) => {
-            out.container = Some(checkpoint.container);
+            out.container = Some(checkpoint.container());
             out.findings = or_finding(integrity::of_checkpoint(checkpoint, depth))?;
             // a bound on names that is met is told by what else looks at them
             out.broken = match super::sparse::broken(checkpoint) {
@@ -180,7 +180,7 @@ fn look(
 
 /// The members that hold the data of tensors.
 fn storages(checkpoint: &Checkpoint) -> HashSet<Spot> {
-    let Some(zip) = &checkpoint.zip else { return HashSet::new() };
+    let Some(zip) = checkpoint.zip() else { return HashSet::new() };
     let members = checkpoint.storages.iter().filter_map(|(_, storage)| storage.member());
     let members = members.filter(|(of, _)| Arc::ptr_eq(of, zip)).filter_map(|(_, index)| zip.members.get(index));
     members.map(|member| Spot { archive: String::new(), at: member.header_start }).collect()
@@ -198,7 +198,7 @@ impl Examined {
         (apart, at_once): (bool, bool),
     ) -> Result<bool> {
         let known = |checkpoint: &Checkpoint| {
-            let read = checkpoint.zip.clone().filter(|read| Arc::ptr_eq(read.source(), source));
+            let read = checkpoint.zip().cloned().filter(|read| Arc::ptr_eq(read.source(), source));
             // without the data of tensors, nothing is looked for in it
             let apart = if depth.data { HashSet::new() } else { storages(checkpoint) };
             Known { zip: zip.clone().or(read), pickle: None, apart }
@@ -269,7 +269,7 @@ pub(crate) fn examine_several(
     let mut out = Examined::default();
     match opened {
         Ok(checkpoint) => {
-            out.container = Some(checkpoint.container);
+            out.container = Some(checkpoint.container());
             out.findings.extend(or_finding(integrity::of_checkpoint(&checkpoint, depth))?);
         }
         Err(e) => out.findings.push(refused(e)?),

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::grid::{File, Grid};
-use crate::checkpoint::{Checkpoint, Container};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::framed::Several;
 use crate::error::{Error, Result};
 use crate::layout::directory::{self, Directory};
 use crate::layout::spelled::spelled;
@@ -136,7 +137,7 @@ impl Megatron {
         for name in self.files.values() {
             sources.push((Arc::from(name.as_str()), self.directory.file(name).map_err(Error::malformed)?));
         }
-        let (mut checkpoint, roots, zips) = super::read(&sources, Container::Megatron, limits, progress)?;
+        let (mut checkpoint, roots, zips) = super::read(&sources, Several::Megatron, limits, progress)?;
         places::check_copies(super::placed(&roots, &zips))?;
         let files =
             roots.into_iter().map(|(file, root)| File::of(&checkpoint, file, root.node)).collect::<Result<_>>()?;

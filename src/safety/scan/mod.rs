@@ -433,7 +433,7 @@ mod tests {
             let Ok(checkpoint) = Checkpoint::open(source.clone(), &limits, &Silent) else { continue };
             let Some(pickle) = checkpoint.only_pickle() else { continue };
             decoded += 1;
-            let known = Known { zip: checkpoint.zip.clone(), pickle: Some(pickle), ..Known::default() };
+            let known = Known { zip: checkpoint.zip().cloned(), pickle: Some(pickle), ..Known::default() };
             let scans = [scan(&source, &limits), scan_known(&source, known, &limits)].map(|scan| format!("{scan:?}"));
             assert_eq!(scans[0], scans[1], "{}", path.display());
         }
