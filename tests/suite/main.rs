@@ -53,6 +53,8 @@ mod repair;
 mod round_trips;
 mod safe;
 mod salvage;
+mod sarif;
+mod schemas;
 mod scripts;
 mod selection;
 mod signals;

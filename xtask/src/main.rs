@@ -9,12 +9,13 @@ type Task = (&'static str, &'static str, &'static [&'static str]);
 const TASKS: &[Task] = &[
     (
         "lint",
-        "format, clippy, documentation, and the library without the command line",
+        "format, clippy, documentation, the library without the command line, and schemas in step",
         &[
             "cargo fmt --all --check",
             "cargo clippy --locked --workspace --all-targets -- -D warnings",
             "cargo check --locked --no-default-features --lib --examples",
             "RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps",
+            "cargo test --locked --lib report::schema",
         ],
     ),
     (
@@ -39,8 +40,11 @@ const TASKS: &[Task] = &[
     ),
     (
         "bless",
-        "write completions, man pages and golden files again",
-        &["CKPT_BLESS=1 cargo test --test suite -- generated:: check::shown ls::"],
+        "write schemas, completions, man pages and golden files again",
+        &[
+            "CKPT_BLESS=1 cargo test --lib report::schema",
+            "CKPT_BLESS=1 cargo test --test suite -- generated:: check::shown ls::",
+        ],
     ),
 ];
 
