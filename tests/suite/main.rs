@@ -13,6 +13,7 @@ mod check_globals;
 mod check_memory;
 mod check_streams;
 mod check_tricks;
+mod ci_files;
 mod conformance;
 mod convert;
 mod convert_bytes;

@@ -35,15 +35,15 @@ const TASKS: &[Task] = &[
     ),
     (
         "git",
-        "ckpt diff as the command of a git diff driver, with the git that is on the PATH",
-        &["cargo test --locked --test suite -- --ignored git_"],
+        "ckpt diff as the command of a git diff driver, and the README's commands with jq, with those that are on the PATH",
+        &["cargo test --locked --test suite -- --ignored git_ jq_"],
     ),
     (
         "bless",
-        "write schemas, completions, man pages and golden files again",
+        "write schemas, completions, man pages, golden files and the picture again",
         &[
             "CKPT_BLESS=1 cargo test --lib report::schema",
-            "CKPT_BLESS=1 cargo test --test suite -- generated:: check::shown ls::",
+            "CKPT_BLESS=1 cargo test --test suite -- generated:: check::shown ls:: picture",
         ],
     ),
 ];
