@@ -37,6 +37,7 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
             [CompletionResult]::new('digest', 'digest', [CompletionResultType]::ParameterValue, 'Print a digest of the weights that is the same in every format, like sha256sum; verify lists of them')
             [CompletionResult]::new('extract', 'extract', [CompletionResultType]::ParameterValue, 'Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt')
             [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check that a file is safe to load and intact: globals, weights_only, checksums, bounds')
+            [CompletionResult]::new('schema', 'schema', [CompletionResultType]::ParameterValue, 'Print the JSON schema of a report, or list the schemas')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print a shell''s completion script')
             [CompletionResult]::new('man', 'man', [CompletionResultType]::ParameterValue, 'Print the manual page, or write all pages into a directory')
             break
@@ -371,7 +372,6 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
             [CompletionResult]::new('--allow', '--allow', [CompletionResultType]::ParameterName, 'Treat matching unknown globals as known (`*` also matches dots), and a dangerous one if this is its exact name; repeatable')
             [CompletionResult]::new('--allow-from', '--allow-from', [CompletionResultType]::ParameterName, 'Read such globs from a file, one per line (`#` starts a comment); they need not match anything')
             [CompletionResult]::new('--write-allow', '--write-allow', [CompletionResultType]::ParameterName, 'Write the unknown globals of all inputs to FILE, to review and use with --allow-from; never dangerous ones')
-            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'Output format')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour')
             [CompletionResult]::new('--max-objects', '--max-objects', [CompletionResultType]::ParameterName, 'Maximum objects a compressed pickle may create beyond what its size accounts for')
             [CompletionResult]::new('--max-depth', '--max-depth', [CompletionResultType]::ParameterName, 'Maximum nesting depth of objects')
@@ -380,6 +380,7 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
             [CompletionResult]::new('--max-read-bytes', '--max-read-bytes', [CompletionResultType]::ParameterName, 'Maximum bytes to read from tensors whose declared size exceeds their stored data')
             [CompletionResult]::new('--max-transfer', '--max-transfer', [CompletionResultType]::ParameterName, 'Maximum size of all transfers from URLs, such as 100MB')
             [CompletionResult]::new('--tp-rule', '--tp-rule', [CompletionResultType]::ParameterName, 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)')
+            [CompletionResult]::new('--format', '--format', [CompletionResultType]::ParameterName, 'Output format')
             [CompletionResult]::new('-R', '-R ', [CompletionResultType]::ParameterName, 'Check directories recursively; print one line per file that is, or contains, a checkpoint. What is named like one (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that cannot be read is an error')
             [CompletionResult]::new('--recursive', '--recursive', [CompletionResultType]::ParameterName, 'Check directories recursively; print one line per file that is, or contains, a checkpoint. What is named like one (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that cannot be read is an error')
             [CompletionResult]::new('--numerics', '--numerics', [CompletionResultType]::ParameterName, 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors')
@@ -394,6 +395,11 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Suppress notes and progress on standard error')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'ckpt;schema' {
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help')
             break
         }
         'ckpt;completions' {

@@ -34,6 +34,7 @@ set edit:completion:arg-completer[ckpt] = {|@words|
             cand digest 'Print a digest of the weights that is the same in every format, like sha256sum; verify lists of them'
             cand extract 'Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
             cand check 'Check that a file is safe to load and intact: globals, weights_only, checksums, bounds'
+            cand schema 'Print the JSON schema of a report, or list the schemas'
             cand completions 'Print a shell''s completion script'
             cand man 'Print the manual page, or write all pages into a directory'
         }
@@ -356,7 +357,6 @@ set edit:completion:arg-completer[ckpt] = {|@words|
             cand --allow 'Treat matching unknown globals as known (`*` also matches dots), and a dangerous one if this is its exact name; repeatable'
             cand --allow-from 'Read such globs from a file, one per line (`#` starts a comment); they need not match anything'
             cand --write-allow 'Write the unknown globals of all inputs to FILE, to review and use with --allow-from; never dangerous ones'
-            cand --format 'Output format'
             cand --color 'When to use colour'
             cand --max-objects 'Maximum objects a compressed pickle may create beyond what its size accounts for'
             cand --max-depth 'Maximum nesting depth of objects'
@@ -365,6 +365,7 @@ set edit:completion:arg-completer[ckpt] = {|@words|
             cand --max-read-bytes 'Maximum bytes to read from tensors whose declared size exceeds their stored data'
             cand --max-transfer 'Maximum size of all transfers from URLs, such as 100MB'
             cand --tp-rule 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)'
+            cand --format 'Output format'
             cand -R 'Check directories recursively; print one line per file that is, or contains, a checkpoint. What is named like one (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that cannot be read is an error'
             cand --recursive 'Check directories recursively; print one line per file that is, or contains, a checkpoint. What is named like one (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that cannot be read is an error'
             cand --numerics 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
@@ -379,6 +380,10 @@ set edit:completion:arg-completer[ckpt] = {|@words|
             cand --quiet 'Suppress notes and progress on standard error'
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
+        }
+        &'ckpt;schema'= {
+            cand -h 'Print help'
+            cand --help 'Print help'
         }
         &'ckpt;completions'= {
             cand -h 'Print help'

@@ -38,6 +38,7 @@ complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "diff" -d 'Compare two che
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "digest" -d 'Print a digest of the weights that is the same in every format, like sha256sum; verify lists of them'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "extract" -d 'Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "check" -d 'Check that a file is safe to load and intact: globals, weights_only, checksums, bounds'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "schema" -d 'Print the JSON schema of a report, or list the schemas'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "man" -d 'Print the manual page, or write all pages into a directory'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l depth -d 'Fold what lies deeper than N levels of the tree' -r
@@ -363,8 +364,6 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l shard -d 'Take only 
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l allow -d 'Treat matching unknown globals as known (`*` also matches dots), and a dangerous one if this is its exact name; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l allow-from -d 'Read such globs from a file, one per line (`#` starts a comment); they need not match anything' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l write-allow -d 'Write the unknown globals of all inputs to FILE, to review and use with --allow-from; never dangerous ones' -r -F
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
-json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
@@ -375,6 +374,9 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-expanded-bytes -
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-transfer -d 'Maximum size of all transfers from URLs, such as 100MB' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'
+sarif\t'One SARIF 2.1.0 log of all inputs'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'Check directories recursively; print one line per file that is, or contains, a checkpoint. What is named like one (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that cannot be read is an error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l numerics -d 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s v -l verbose -d 'With --recursive, name the files that were left aside'
@@ -384,6 +386,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l force -d 'Overwrite 
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand schema" -s h -l help -d 'Print help'
 complete -c ckpt -n "__fish_ckpt_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c ckpt -n "__fish_ckpt_using_subcommand man" -l dir -d 'Write all pages into this directory' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand man" -s h -l help -d 'Print help'

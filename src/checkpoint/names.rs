@@ -85,7 +85,7 @@ impl Checkpoint {
     }
 
     /// A label as it is shown.
-    pub(super) fn element(&self, label: Label) -> Element {
+    pub(crate) fn element(&self, label: Label) -> Element {
         let key = match label {
             Label::Index(index) => return Element::Int(i64::try_from(index).unwrap_or(i64::MAX)),
             Label::State => return Element::Text("__state__".into()),

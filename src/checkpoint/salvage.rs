@@ -11,6 +11,7 @@ use crate::pickle::{Change, Node, NodeId};
 
 /// A tensor that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Lost {
     /// Its name from the top object on.
     pub name: String,

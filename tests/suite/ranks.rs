@@ -15,7 +15,7 @@ fn testdata(name: &str) -> PathBuf {
 
 fn ckpt(args: &[&str], path: &Path) -> Output {
     let (command, args) = args.split_first().unwrap();
-    Command::new(env!("CARGO_BIN_EXE_ckpt")).arg(command).arg(path).args(args).output().unwrap()
+    crate::driver::schemas::output(Command::new(env!("CARGO_BIN_EXE_ckpt")).arg(command).arg(path).args(args))
 }
 
 fn said(output: &Output) -> String {

@@ -128,6 +128,7 @@ impl Pieces {
             Format::Json => {
                 let mut out = target.create()?;
                 show::write_json(checkpoint, chosen, options, &mut out)?;
+                out.write_all(b"\n")?;
                 (out, 0)
             }
             _ => {

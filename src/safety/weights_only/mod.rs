@@ -39,6 +39,7 @@ use crate::source::{SharedSource, read_vec};
 
 /// One thing that stands in the way.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reason {
     /// `global`, `opcode`, `container`, `call`, `argument`, `build`, `append`, `setitem`, `key`, `persistent-id`,
     /// `storage`, `malformed` or `truncated`.
@@ -51,6 +52,7 @@ pub struct Reason {
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Verdict {
     /// The torch whose rules were replayed.
     pub torch: &'static str,
