@@ -29,6 +29,7 @@ mod edit_arrays;
 mod edit_crashes;
 mod edit_model;
 mod edit_tensors;
+mod edits_at_once;
 mod extract;
 mod faults;
 mod generated;
