@@ -156,9 +156,9 @@ impl Destination {
                 let Form::Shards { index, shards } = form else { return Err(of_input(one_level())) };
                 progress.begin(&name, input.bytes);
                 let job = shards::Job { edit, checkpoint: &input.checkpoint, force: *force, progress };
-                let bytes = job.write(index, shards, directory)?;
+                let (bytes, note) = job.write(index, shards, directory)?;
                 let output = Some(directory.display().to_string());
-                Ok(Edited { output, bytes: Some(bytes), in_place: false, notes: Vec::new() })
+                Ok(Edited { output, bytes: Some(bytes), in_place: false, notes: note.into_iter().collect() })
             }
         }
     }

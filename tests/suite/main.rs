@@ -56,6 +56,7 @@ mod safe;
 mod salvage;
 mod scripts;
 mod selection;
+mod shard_directories;
 mod signals;
 mod strip_prefix;
 mod structure;
