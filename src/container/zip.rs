@@ -6,6 +6,7 @@
 
 mod ahead;
 pub(crate) mod directory;
+mod ends;
 mod flavor;
 mod member;
 mod salvage;
