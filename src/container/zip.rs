@@ -7,6 +7,7 @@
 mod ahead;
 mod by_name;
 pub(crate) mod directory;
+mod ends;
 mod flavor;
 mod member;
 mod salvage;

@@ -47,6 +47,7 @@ pub use below::below;
 pub(crate) use below::{Below, Kind as BelowKind, is_called_a_checkpoint};
 pub use contained::Step;
 pub(crate) use contained::{Contained, Spot, Walk};
+pub(crate) use folder::{is_index, parts_of_shard};
 pub(crate) use inside::explain;
 pub(crate) use member::{Address, address};
 
@@ -353,6 +354,26 @@ impl Layout {
             Kind::Ranks(ranks) => ranks.open(limits, progress),
             Kind::Megatron(megatron) => megatron.open(limits, progress),
         }
+    }
+}
+
+/// What a directory would be read as although it had an index of shards of this name.
+pub(crate) fn hides(path: &Path, index: &str) -> Result<Option<String>> {
+    if ranks::latest(path)?.is_some() || path.join(DCP_INDEX).is_file() || Megatron::of_directory(path)?.is_some() {
+        return Ok(Some("a checkpoint of another layout".to_owned()));
+    }
+    let mut names = file_names(path)?;
+    names.retain(|name| name != index);
+    let others = names.clone();
+    names.push(index.to_owned());
+    match folder::weights(&names) {
+        Ok(Some((Weights::Index(name) | Weights::File(name), _))) => Ok((name != index).then_some(name)),
+        Ok(None) => Ok(None),
+        // which of several is meant is not ours to say
+        Err(_) => Ok(Some(match folder::weights(&others) {
+            Ok(Some((Weights::Index(name) | Weights::File(name), _))) => name,
+            _ => "several files of weights".to_owned(),
+        })),
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Averaging {
     pub method: &'static str,
     /// How much of each input is in the result; 1 in all.
     pub shares: Vec<f64>,
+    /// Which part of the last input is averaged, `.` where that is all of it.
+    pub weights: String,
     /// Every file that was written, in order.
     pub files: Vec<Written>,
     /// Names of the weights that were averaged, shared ones counted each.

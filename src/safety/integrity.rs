@@ -185,6 +185,11 @@ fn archive(checkpoint: &Checkpoint, zip: &Arc<Zip>, depth: Depth, found: &mut Ve
         let message = format!("{} bytes stand after the end of the archive", zip.trailing_bytes);
         found.push(Finding::new(Severity::Warning, "trailing-data", message, ""));
     }
+    if zip.trailing_bytes == 0 && !zip.is_found()? {
+        let message = "the last end record does not lead to the zip directory: neither torch nor zipfile opens the file; \
+                       `ckpt repair` writes it again";
+        found.push(Finding::new(Severity::Error, "zip-end-record", message, ""));
+    }
     if matches!(checkpoint.container(), Container::Zip | Container::TorchScript) {
         unreferenced(checkpoint, zip, found);
     }

@@ -372,3 +372,14 @@ fn help_says_what_weights_mean() {
     let text = help.text().split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("divided by their sum") && text.contains("DECAY * average + (1 - DECAY) * input"), "{text}");
 }
+
+#[test]
+fn which_weights_are_averaged_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.pt");
+    let run = average("--json run_0.pt run_1.pt", &out).exits(0);
+    assert_eq!(run.json()["weights"], "model");
+    assert!(run.stderr.contains("run_1.pt: weights: model, "), "{}", run.stderr);
+    let whole = average("--json tied.pt tied.pt", &dir.path().join("whole.pt")).exits(0);
+    assert!(!whole.stderr.contains("weights: "), "{}", whole.stderr);
+}

@@ -148,7 +148,7 @@ fn reasons_of(records: &Records<'_>) -> Result<Vec<Reason>> {
             Err(e) => reasons.push(unreadable(e)?),
         }
     }
-    if !last_end_record_leads_to(zip)? {
+    if !zip.is_found_by_miniz()? {
         reasons.push(container("the last end record does not lead to this directory"));
     }
     Ok(reasons)
@@ -184,20 +184,6 @@ pub(crate) fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
     replay.load(&source, 0)?;
     reasons.extend(replay.into_reasons());
     Ok(Verdict::of(reasons))
-}
-
-/// torch (miniz) takes the last end record in the last 64 KiB, whatever stands before it, and the place of the directory
-/// as it says.
-fn last_end_record_leads_to(zip: &Zip) -> Result<bool> {
-    const END_RECORD_BYTES: u64 = 22;
-    const ELSEWHERE: u64 = 0xffff_ffff;
-    let source = zip.source();
-    let tail = source.len().min(END_RECORD_BYTES + u64::from(u16::MAX));
-    let bytes = read_vec(source.as_ref(), source.len() - tail, tail)?;
-    let ends = bytes.windows(22).rev().find(|window| window.starts_with(b"PK\x05\x06"));
-    let directory = ends.and_then(|record| record.get(16..)).and_then(|rest| rest.first_chunk());
-    let directory = directory.map(|start| u64::from(u32::from_le_bytes(*start)));
-    Ok(directory.is_some_and(|start| start == zip.central_directory_start || start == ELSEWHERE))
 }
 
 /// The verdict on anything that does not start as a zip does: torch takes it for a tar or a legacy stream.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use crate::error::Result;
 use crate::source::Source;
@@ -83,6 +84,14 @@ impl Output {
     /// Bytes written so far.
     pub(crate) fn position(&self) -> u64 {
         self.written
+    }
+
+    /// The file that it replaces, if it is for one.
+    pub(in crate::write) fn path(&self) -> Option<&Path> {
+        match &self.sink {
+            Sink::File(temporary) => Some(temporary.target()),
+            Sink::Stdout(_) | Sink::Memory(..) => None,
+        }
     }
 
     fn start_writeback(&mut self) {

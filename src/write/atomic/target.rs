@@ -87,6 +87,14 @@ impl Target {
         Ok(Target::File { path, force })
     }
 
+    /// The file, links followed.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Target::File { path, .. } => Some(path),
+            Target::Stdout | Target::Memory(_) => None,
+        }
+    }
+
     /// Bytes that a new file may take where the target lies; `None` where nobody says.
     pub(crate) fn free_bytes(&self) -> Option<u64> {
         let Target::File { path, .. } = self else { return None };
