@@ -55,6 +55,9 @@ _ckpt() {
             ckpt,repair)
                 cmd="ckpt__subcmd__repair"
                 ;;
+            ckpt,schema)
+                cmd="ckpt__subcmd__schema"
+                ;;
             ckpt,strip-prefix)
                 cmd="ckpt__subcmd__strip__subcmd__prefix"
                 ;;
@@ -65,7 +68,7 @@ _ckpt() {
 
     case "${cmd}" in
         ckpt)
-            opts="-h -V --help --version ls strip-prefix rename edit repair convert merge average diff digest extract check completions man"
+            opts="-h -V --help --version ls strip-prefix rename edit repair convert merge average diff digest extract check schema completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -149,7 +152,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__check)
-            opts="-R -v -0 -q -h --recursive --fail-on --numerics --verbose --no-data --require --files-from --null --shard --allow --allow-from --write-allow --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
+            opts="-R -v -0 -q -h --recursive --fail-on --numerics --verbose --no-data --require --files-from --null --shard --allow --allow-from --write-allow --force --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -183,10 +186,6 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --format)
-                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
-                    return 0
-                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -213,6 +212,10 @@ _ckpt() {
                     ;;
                 --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --format)
+                    COMPREPLY=($(compgen -W "table json sarif" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -957,6 +960,20 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ckpt__subcmd__schema)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -308,6 +308,9 @@ def zoo():
     yield "deep", {"run": {"best": {"fold": {"state_dict": sd()}}}}, ["run", "best", "fold", "state_dict"]
     yield "logs_with_dots", {"model": sd(), "logs": {"val.acc": torch.ones(3), "train.acc": torch.ones(3)}}, ["model"]
     yield "ewc", {"model": sd(), "fisher": {"0.weight": torch.ones(3, 2)}, "masks": {"0.weight": torch.ones(3, 2)}}, ["model"]
+    yield "parts_by_hand", {"encoder": dict(sd()), "classifier": {"W": torch.ones(2, 2), "c": torch.ones(2)}}, []
+    yield "parts_by_hand_deep", {"encoder": dict(sd()), "heads": {"a": {"W": torch.ones(2, 2)}, "b": {"W": torch.ones(2)}}}, []
+    yield "part_and_scale", {"encoder": dict(sd()), "scale": {"mean": torch.ones(2), "std": torch.ones(2)}}, ["encoder"]
     yield "pandas", {"model": sd(), "df": _pandas()}, ["model"]
 
 

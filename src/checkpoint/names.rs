@@ -63,7 +63,7 @@ impl Checkpoint {
         walk.every = is_optimizer.then_some(Role::Optimizer);
         walk.visit(root.node, root.in_optimizer)?;
         walk.below(0)?;
-        for (path, node) in &self.attached {
+        for (path, node) in self.framed.attached() {
             let below = match root.node == self.root {
                 true => path.as_slice(),
                 false if root.path.is_empty() => continue,
@@ -85,7 +85,7 @@ impl Checkpoint {
     }
 
     /// A label as it is shown.
-    pub(super) fn element(&self, label: Label) -> Element {
+    pub(crate) fn element(&self, label: Label) -> Element {
         let key = match label {
             Label::Index(index) => return Element::Int(i64::try_from(index).unwrap_or(i64::MAX)),
             Label::State => return Element::Text("__state__".into()),

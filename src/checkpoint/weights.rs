@@ -43,7 +43,7 @@ impl Checkpoint {
     /// Finds the weights. Fails when a bound of the limits is met.
     pub(crate) fn find_weights(&self) -> Result<Found> {
         let top = self.top();
-        if matches!(self.container, Container::Safetensors | Container::Npz | Container::Npy | Container::Sharded)
+        if matches!(self.container(), Container::Safetensors | Container::Npz | Container::Npy | Container::Sharded)
             || self.tensors.of(self.objects().unwrap(top.node)).is_some()
         {
             return Ok(Found::One(top));
@@ -91,6 +91,8 @@ enum Verdict {
     Tree {
         /// Tensors in it have names that parameters have.
         parameters: bool,
+        /// Or names that say nothing, and several elements.
+        solid: bool,
     },
     /// A mapping of nothing but whole sets side by side.
     Sides,
@@ -203,7 +205,7 @@ impl Survey<'_> {
             return when_holding(Verdict::Module);
         }
         // torch.export keeps each model of an archive by itself
-        if checkpoint.container == Container::Pt2 && place.depth == 1 {
+        if checkpoint.container() == Container::Pt2 && place.depth == 1 {
             return when_holding(Verdict::Whole);
         }
         let made_by_torch = || checkpoint.objects().attribute(place.node, "_metadata").is_some();
@@ -334,11 +336,12 @@ impl Survey<'_> {
             let is_state_dict = is_state_dict && self.holds_nothing_better(place);
             return if is_state_dict { Verdict::Whole } else { self.of_contents(place) };
         }
-        let has_trees_of_parameters = is(|verdict| *verdict == Verdict::Tree { parameters: true });
+        let has_trees_of_parameters = is(|verdict| matches!(verdict, Verdict::Tree { parameters: true, .. }));
+        let has_solid_trees = is(|verdict| matches!(verdict, Verdict::Tree { solid: true, .. }));
         if is(|verdict| matches!(verdict, Verdict::Whole | Verdict::Sides)) {
             // what holds one thing alone adds nothing to it
             let holds_sides = is(|verdict| *verdict == Verdict::Sides) && !self.holds_one_thing(place);
-            let is_one_tree = place.parameters || has_trees_of_parameters || holds_sides;
+            let is_one_tree = place.parameters || has_trees_of_parameters || has_solid_trees || holds_sides;
             let names_models = self.children(place).any(|child| child.role != Role::Unknown);
             let is_model = is_named_model && !self.holds_models(place) || is_one_tree && !names_models;
             return if is_model { Verdict::Whole } else { Verdict::Sides };
@@ -346,7 +349,10 @@ impl Survey<'_> {
         match place.solid || place.small || !place.children.is_empty() {
             false => Verdict::Nothing,
             true if is_named_model => Verdict::Whole,
-            true => Verdict::Tree { parameters: place.parameters || has_trees_of_parameters },
+            true => Verdict::Tree {
+                parameters: place.parameters || has_trees_of_parameters,
+                solid: place.solid || has_solid_trees,
+            },
         }
     }
 
@@ -379,7 +385,7 @@ impl Survey<'_> {
 
     fn holds_nothing_better(&self, place: &Holder) -> bool {
         let weak = |child: &Holder| {
-            matches!(child.verdict, Verdict::Nothing | Verdict::Weak | Verdict::Tree { parameters: false })
+            matches!(child.verdict, Verdict::Nothing | Verdict::Weak | Verdict::Tree { parameters: false, .. })
         };
         self.children(place).all(weak)
     }
@@ -412,7 +418,7 @@ impl Survey<'_> {
                 parent.is_some_and(|parent| parent.verdict == Verdict::Sides)
             };
             match place.verdict {
-                Verdict::Whole | Verdict::Module | Verdict::Tree { parameters: true } => strong.push(at),
+                Verdict::Whole | Verdict::Module | Verdict::Tree { parameters: true, .. } => strong.push(at),
                 // numbers beside models
                 Verdict::Tree { .. } if in_sides(place) => {}
                 Verdict::Tree { .. } | Verdict::Weak => weak.push(at),

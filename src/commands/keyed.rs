@@ -7,7 +7,7 @@ use anyhow::bail;
 
 use crate::error::{Error, ErrorKind};
 use crate::layout::address;
-use crate::source::url;
+use crate::source::address::is_address;
 
 /// An argument taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(crate) fn taken_apart(argument: &OsStr) -> anyhow::Result<Keyed> {
             "{shown}: both this and {rest} are files; use ./{shown} for the one, {key}=./{rest} for the other with a key"
         );
     }
-    if url(whole).is_some() {
+    if is_address(whole) {
         return Ok(bare());
     }
     if rest.is_empty() {
@@ -47,7 +47,7 @@ pub(crate) fn taken_apart(argument: &OsStr) -> anyhow::Result<Keyed> {
     if key.is_empty() {
         bail!("{shown}: no such file, and no KEY before the `=`");
     }
-    if !is_there(&path) && url(&path).is_none() {
+    if !is_there(&path) && !is_address(&path) {
         let message = format!("no such file, and neither is {} for the key {key:?}", path.display());
         return Err(Error::new(ErrorKind::Io, message).of_input(&shown).into());
     }

@@ -39,7 +39,7 @@ struct Candidate {
 }
 
 /// Whether a file's name is that of an index of shards.
-pub(super) fn is_index(name: &str) -> bool {
+pub(crate) fn is_index(name: &str) -> bool {
     index_of(name).is_some()
 }
 
@@ -97,7 +97,7 @@ pub(super) fn weights(names: &[String]) -> Result<Option<(Weights, Option<String
 }
 
 /// The parts of a shard's name: what comes before its number, and its ending (`model-00001-of-00002.safetensors`).
-pub(super) fn parts_of_shard(name: &str) -> Option<(&str, &str)> {
+pub(crate) fn parts_of_shard(name: &str) -> Option<(&str, &str)> {
     let (before, count) = name.rsplit_once("-of-")?;
     let (stem, number) = before.rsplit_once('-')?;
     let (count, ending) = count.split_at_checked(count.find(|c: char| !c.is_ascii_digit())?)?;

@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Message, Note, Setting};
 use crate::operations::Input;
 use crate::operations::convert::{self, Outlet, convert_if};
-use crate::operations::select::Select;
+use crate::operations::select::{self, Select};
 use crate::operations::sink::Sink;
 use crate::progress::Progress;
 use crate::report::average::{Averaging, NotFinite};
@@ -134,12 +134,18 @@ pub fn average(inputs: &mut [Input], options: &Options, sink: &Sink, progress: &
     let sums = placed.sums();
     let watches = inputs.iter().zip(&sides).zip(sums).map(|((input, side), sums)| sums.watch(&input.checkpoint, side));
     let mut watches: Vec<Watch> = watches.collect();
+    let keeps_all = matches!(options.to, Format::Torch | Format::TorchLegacy);
+    report.weights = sides.last().map(|side| select::shown(&side.root)).unwrap_or_default();
+    if keeps_all && report.weights != "." {
+        let tensors = sides.last().map_or(0, |side| side.weights.len() as u64);
+        let what = format!("weights: {}, {}", report.weights, counted(tensors, "tensor"));
+        report.notes.extend(inputs.last().map(|last| Note::new(&last.name, what)));
+    }
     let Some((last, before)) = inputs.split_last_mut() else { return Ok(report) };
     for input in &*before {
         report.notes.extend(input.checkpoint.notes.iter().map(|note| Note::new(&input.name, note.as_str())));
     }
     let (made, sums) = placed.apply(&mut last.checkpoint);
-    let keeps_all = matches!(options.to, Format::Torch | Format::TorchLegacy);
     let select = Select { root: options.root.clone().filter(|_| !keeps_all), ..Select::default() };
     let conversion = convert::Options { to: options.to, select, ..convert::Options::default() };
     let paced = Paced::new(&watches, progress);

@@ -15,7 +15,7 @@ pub(in crate::operations) use self::torch::attributes_of;
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::checkpoint::casting::{Casting, Kept};
 use crate::checkpoint::resolve::Listed;
@@ -27,9 +27,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::message::{Message, Setting};
 use crate::operations::Input;
-use crate::operations::digest;
 use crate::operations::select::{self, Asked, Filter, Resolved, choose, find_weights};
 use crate::operations::sink::Sink;
+use crate::operations::{digest, occupied};
 use crate::pickle::{Census, NodeId};
 use crate::progress::Progress;
 use crate::report::convert::{Conversion, LeftOut, Overflowed};
@@ -38,6 +38,7 @@ use crate::write::atomic::{Output, Target};
 use crate::write::content::Overflow;
 use crate::write::directory::NewDirectory;
 use crate::write::format::Format;
+use crate::write::indexed;
 use crate::write::watch::{self, Watch};
 
 /// Wrapper tensors that a note names.
@@ -62,8 +63,10 @@ struct Job<'a> {
     outputs: Vec<(String, Output)>,
     /// What was made for them, to go again when they come to nothing.
     directory: Option<NewDirectory>,
-    /// An index that does not hold any more once an output has its name.
-    stale: Option<PathBuf>,
+    /// The index of the outputs: it does not hold any more once one of them has its name.
+    index: Option<Target>,
+    /// Shards of an older cut that go once the index is there.
+    stale: Vec<PathBuf>,
     /// Looks at the checksums of what is written.
     watch: Option<Watch>,
 }
@@ -120,13 +123,6 @@ fn may_be_safe(options: &Options, outlet: &Outlet) -> Result<()> {
     Err(Error::refused(message))
 }
 
-fn remove_if_there(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-}
-
 /// Names the output in what the system says; all else that goes wrong while something is written is the input's.
 fn at_output<T>(name: &str, result: Result<T>) -> Result<T> {
     result.map_err(|e| if e.kind() == ErrorKind::Io { e.of_output(name) } else { e })
@@ -162,7 +158,8 @@ impl<'a> Job<'a> {
             metadata: Vec::new(),
             outputs: Vec::new(),
             directory: None,
-            stale: None,
+            index: None,
+            stale: Vec::new(),
             watch: None,
         };
         checkpoint.notes.iter().for_each(|note| job.note(note.as_str()));
@@ -191,14 +188,10 @@ impl Job<'_> {
             self.report.doubtful.extend(wrong);
         }
         proof(checkpoint)?;
-        if let Some(index) = self.stale.take().filter(|_| !self.outputs.is_empty()) {
-            remove_if_there(&index).map_err(|e| Error::from(e).of_output(&index.display().to_string()))?;
+        for (file, bytes) in indexed::commit(self.index.as_ref(), std::mem::take(&mut self.outputs))? {
+            self.report.files.push(Written { file, bytes });
         }
-        for (name, output) in std::mem::take(&mut self.outputs) {
-            let bytes = output.position();
-            at_output(&name, output.commit())?;
-            self.report.files.push(Written { file: name, bytes });
-        }
+        self.report.notes.extend(occupied::remove(&self.stale, &self.report.output)?);
         self.say_what_was_done();
         Ok(self.report)
     }

@@ -4,13 +4,14 @@
 //! An edit is told as what changes in the file ([`Change`]: a spliced pickle), and as what changes in the objects, for who
 //! writes them anew. Which edit it is makes no difference here.
 
-use std::fs::{self, File, OpenOptions};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod in_place;
 
+use std::path::{Path, PathBuf};
+
+pub use self::in_place::InPlace;
 use crate::checkpoint::{Checkpoint, Container};
-use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{Layout, address};
+use crate::error::{Error, Result};
+use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::message::{Message, Note, Setting};
 pub(crate) use crate::operations::change::Edit;
@@ -19,13 +20,10 @@ pub use crate::operations::sink::Sink;
 use crate::operations::{Input, shards};
 use crate::progress::Progress;
 use crate::report::file_bytes::file_bytes;
-use crate::source::{FileSource, SharedSource, url};
-use crate::write::append::{self, append};
+use crate::source::SharedSource;
 use crate::write::atomic::{Output, Target};
 use crate::write::format::Format;
-use crate::write::interrupt::Appending;
-use crate::write::redo;
-use crate::write::rewrite::{self, Change, rewrite};
+use crate::write::rewrite::{Change, rewrite};
 
 /// An input that is to be edited.
 #[derive(Debug)]
@@ -109,89 +107,6 @@ pub(crate) struct Edited {
     pub notes: Vec<Note>,
 }
 
-/// A file that is edited in place.
-#[derive(Debug)]
-pub struct InPlace {
-    path: PathBuf,
-    file: File,
-}
-
-impl InPlace {
-    /// Opens the regular file that a path leads to for reading and writing. Refused are files that cannot be written, and
-    /// those with several names: an edit would change them all, or part them.
-    pub fn open(path: &Path) -> Result<Self> {
-        let elsewhere = || Message::from("use ").setting(Setting::Output);
-        if address(path).is_some() {
-            let message = "a member of an archive cannot be edited in place";
-            return Err(Error::refused(message).advise(elsewhere()));
-        }
-        let path = fs::canonicalize(path).map_err(|e| url(path).unwrap_or_else(|| e.into()))?;
-        let meta = fs::metadata(&path)?;
-        if !meta.is_file() {
-            return Err(Error::refused("is not a regular file, so it cannot be edited in place"));
-        }
-        #[cfg(unix)]
-        if std::os::unix::fs::MetadataExt::nlink(&meta) > 1 {
-            let links = std::os::unix::fs::MetadataExt::nlink(&meta);
-            let message = format!("has {links} hard links, which an edit in place would change or break");
-            return Err(Error::refused(message).advise(elsewhere()));
-        }
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|e| {
-            let message = Message::from("cannot be written, so it cannot be edited in place; ").message(elsewhere());
-            Error::new(ErrorKind::Io, message.text(format!(": {e}")))
-        })?;
-        Ok(InPlace { path, file })
-    }
-
-    /// Its bytes, to be read.
-    pub(crate) fn source(&self) -> Result<SharedSource> {
-        Ok(Arc::new(FileSource::from_file(self.file.try_clone()?)?))
-    }
-
-    /// The file, to be read and written.
-    pub(crate) fn file(&mut self) -> &mut File {
-        &mut self.file
-    }
-
-    /// A new file that replaces it.
-    pub(crate) fn target(&self) -> Result<Target> {
-        Target::new(&self.path, true, None)
-    }
-
-    /// Gives what replaces the file its owner, group and mode.
-    pub(crate) fn give_owner(&self, output: &Output) -> Result<()> {
-        output.keep_owner(&self.file)
-    }
-
-    fn write(&mut self, input: &Input, form: &Form, edit: &dyn Edit, progress: &dyn Progress) -> Result<u64> {
-        one_file(form)?;
-        let checkpoint = &input.checkpoint;
-        if let Some(compression) = checkpoint.compression {
-            let message = format!("is compressed ({}), so it cannot be edited in place", compression.name());
-            let advice = Message::from("use ").setting(Setting::Output).text(" to write it uncompressed");
-            return Err(Error::refused(message).advise(advice));
-        }
-        let change = edit.change(checkpoint)?;
-        if let Some(zip) = checkpoint.zip.as_ref().filter(|_| matches!(change, Change::Objects(_))) {
-            let members = change.members(zip)?;
-            if members.iter().map(|member| member.content.len()).sum::<u64>() <= append::MAX_BYTES {
-                return append(&mut Appending::to(&mut self.file)?, zip, &members);
-            }
-        }
-        if let (Change::Arrays(flat), Container::Safetensors, Some(source)) =
-            (&change, checkpoint.container, &checkpoint.source)
-            && let Some(new) = rewrite::in_place(source, flat, &checkpoint.limits)?
-            && new.writes.iter().map(|(_, bytes)| bytes.len()).sum::<u64>() <= append::MAX_BYTES
-        {
-            return redo::over(&mut Appending::to(&mut self.file)?, source.len(), &new.writes, new.len);
-        }
-        let output = self.target()?.create()?;
-        self.give_owner(&output)?;
-        progress.begin(&input.name, input.bytes);
-        whole(checkpoint, &change, output, progress)
-    }
-}
-
 /// Writes the whole file anew.
 fn whole(checkpoint: &Checkpoint, change: &Change, mut output: Output, progress: &dyn Progress) -> Result<u64> {
     rewrite(checkpoint, change, &mut output, progress)?;
@@ -219,7 +134,7 @@ impl Destination {
             }
             Destination::File { sink, to } => {
                 let is_file = matches!(form, Form::File(_));
-                let container = input.checkpoint.container;
+                let container = input.checkpoint.container();
                 let (bytes, notes) = match to.filter(|to| !is_file || !is_format_of(*to, container)) {
                     Some(to) => {
                         let mut notes: Vec<Note> = is_uncompressed(input, sink).into_iter().collect();
@@ -241,9 +156,9 @@ impl Destination {
                 let Form::Shards { index, shards } = form else { return Err(of_input(one_level())) };
                 progress.begin(&name, input.bytes);
                 let job = shards::Job { edit, checkpoint: &input.checkpoint, force: *force, progress };
-                let bytes = job.write(index, shards, directory)?;
+                let (bytes, note) = job.write(index, shards, directory)?;
                 let output = Some(directory.display().to_string());
-                Ok(Edited { output, bytes: Some(bytes), in_place: false, notes: Vec::new() })
+                Ok(Edited { output, bytes: Some(bytes), in_place: false, notes: note.into_iter().collect() })
             }
         }
     }
@@ -280,7 +195,7 @@ fn same_container(
 
 /// Says that the output is not compressed where the input is.
 fn is_uncompressed(input: &Input, sink: &Sink) -> Option<Note> {
-    let compression = input.checkpoint.compression?;
+    let compression = input.checkpoint.compression()?;
     Some(Note::new(&input.name, format!("is compressed ({}), {} is not", compression.name(), sink.name)))
 }
 

@@ -13,6 +13,7 @@ pub mod extract;
 pub mod files;
 pub mod list;
 pub mod merge;
+mod occupied;
 pub mod open;
 pub mod read;
 pub mod rename;

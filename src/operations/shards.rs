@@ -2,20 +2,22 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::message::{Message, Setting};
+use crate::message::Note;
 use crate::operations::change::Edit;
+use crate::operations::occupied::{self, is_directory_name, is_read_by, stale};
 use crate::operations::sink::Sink;
 use crate::progress::Progress;
-use crate::source::{FileSource, SharedSource, url};
-use crate::write::atomic::Output;
+use crate::source::{FileSource, SharedSource, address};
+use crate::write::atomic::{Output, is_same_file};
 use crate::write::directory::NewDirectory;
+use crate::write::indexed;
 use crate::write::rewrite::rewrite;
 
 /// How shards are edited.
@@ -34,18 +36,19 @@ fn at<T, E: Into<Error>>(path: &Path, result: std::result::Result<T, E>) -> Resu
 }
 
 impl Job<'_> {
-    /// Writes all shards and their index into `directory`, which is made when it is not there. Gives the bytes written.
+    /// Writes all shards and their index into `directory`, which is made when it is not there. Gives the bytes written,
+    /// and what there is to know.
     /// Nothing has its name before all is written, the index is last.
-    pub(super) fn write(&self, index: &Path, shards: &[String], directory: &Path) -> Result<u64> {
+    pub(super) fn write(&self, index: &Path, shards: &[String], directory: &Path) -> Result<(u64, Option<Note>)> {
         let folder = index.parent().unwrap_or(Path::new(""));
-        if directory.as_os_str() == "-" {
-            let message = "cannot write several files to standard output";
-            let advice = Message::from("name a directory with ").setting(Setting::Output);
-            return Err(Error::refused(message).advise(advice));
-        }
-        if let Some(url) = url(directory) {
+        is_directory_name(directory)?;
+        if let Some(url) = address::not_written(directory) {
             return at(directory, Err(url));
         }
+        let index_name = index.file_name().unwrap_or_default();
+        is_read_by(directory, &index_name.to_string_lossy())?;
+        let is_input = is_same_file(directory, if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+        let stale = if is_input { Vec::new() } else { stale(directory, shards, self.force, None)? };
         let made = directory.parent().map_or(Ok(()), fs::create_dir_all);
         let _fresh = at(directory, made.and_then(|()| NewDirectory::make(directory)))?;
         let sink = |name: &Path| {
@@ -55,16 +58,18 @@ impl Job<'_> {
             Sink::new(&path, self.force, Some(&folder.join(name)))
         };
         let sinks = shards.iter().map(|name| sink(Path::new(name))).collect::<Result<Vec<_>>>()?;
-        let last = sink(&PathBuf::from(index.file_name().unwrap_or_default()))?;
-        let mut outputs: Vec<Output> = Vec::new();
+        let last = sink(Path::new(index_name))?;
+        let mut outputs: Vec<(String, Output)> = Vec::new();
         for (name, sink) in shards.iter().zip(&sinks) {
             let path = folder.join(name);
-            outputs.push(self.shard(&path, sink).map_err(|e| e.of_input(&path.display().to_string()))?);
+            let output = self.shard(&path, sink).map_err(|e| e.of_input(&path.display().to_string()))?;
+            outputs.push((sink.name.clone(), output));
         }
-        outputs.push(self.index(index, &last).map_err(|e| e.of_input(&index.display().to_string()))?);
-        let bytes = outputs.iter().map(Output::position).sum();
-        at(directory, outputs.into_iter().try_for_each(Output::commit))?;
-        Ok(bytes)
+        let output = self.index(index, &last).map_err(|e| e.of_input(&index.display().to_string()))?;
+        outputs.push((last.name.clone(), output));
+        let written = indexed::commit(Some(&last.target), outputs)?;
+        let note = occupied::remove(&stale, &directory.display().to_string())?;
+        Ok((written.into_iter().map(|(_, bytes)| bytes).sum(), note))
     }
 
     fn shard(&self, path: &Path, sink: &Sink) -> Result<Output> {

@@ -12,6 +12,7 @@ use crate::report::written::{self, Written};
 
 /// One average.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Averaging {
     /// Always `ckpt.average/1`.
     pub schema: &'static str,
@@ -25,6 +26,8 @@ pub struct Averaging {
     pub method: &'static str,
     /// How much of each input is in the result; 1 in all.
     pub shares: Vec<f64>,
+    /// Which part of the last input is averaged, `.` where that is all of it.
+    pub weights: String,
     /// Every file that was written, in order.
     pub files: Vec<Written>,
     /// Names of the weights that were averaged, shared ones counted each.
@@ -48,6 +51,7 @@ pub struct Averaging {
 
 /// A tensor with numbers that are not finite.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NotFinite {
     /// The input, or the output.
     pub file: String,

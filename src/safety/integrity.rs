@@ -35,7 +35,7 @@ pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec
     let mut found = Vec::new();
     storages(checkpoint, &mut found);
     tensors(checkpoint, depth, &mut found)?;
-    if let Some(zip) = &checkpoint.zip {
+    if let Some(zip) = checkpoint.zip() {
         archive(checkpoint, zip, depth, &mut found)?;
     }
     parts(checkpoint, depth, &mut found)?;
@@ -43,7 +43,7 @@ pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec
     if depth.data {
         copies(checkpoint, &mut found)?;
     }
-    if checkpoint.container == Container::Legacy {
+    if checkpoint.container() == Container::Legacy {
         found.extend(checkpoint.notes.iter().map(|note| Finding::new(Severity::Warning, "trailing-data", note, "")));
     }
     if depth.numerics {
@@ -193,7 +193,7 @@ fn unknown_dtypes(checkpoint: &Checkpoint, names: &crate::checkpoint::names::Nam
         let message = format!("safetensors has no dtype {}: the file does not load", dtype.name().to_uppercase());
         Some((entry.name(), message))
     });
-    match checkpoint.container {
+    match checkpoint.container() {
         Container::Safetensors | Container::Sharded => unknown.collect(),
         _ => Vec::new(),
     }
@@ -204,10 +204,15 @@ fn archive(checkpoint: &Checkpoint, zip: &Arc<Zip>, depth: Depth, found: &mut Ve
         let message = format!("{} bytes stand after the end of the archive", zip.trailing_bytes);
         found.push(Finding::new(Severity::Warning, "trailing-data", message, ""));
     }
-    if matches!(checkpoint.container, Container::Zip | Container::TorchScript) {
+    if zip.trailing_bytes == 0 && !zip.is_found()? {
+        let message = "the last end record does not lead to the zip directory: neither torch nor zipfile opens the file; \
+                       `ckpt repair` writes it again";
+        found.push(Finding::new(Severity::Error, "zip-end-record", message, ""));
+    }
+    if matches!(checkpoint.container(), Container::Zip | Container::TorchScript) {
         unreferenced(checkpoint, zip, found);
     }
-    if checkpoint.container != Container::Npz {
+    if checkpoint.container() != Container::Npz {
         directory(zip, found)?;
     }
     if depth.data { checksums(zip, found) } else { Ok(()) }
@@ -346,7 +351,8 @@ fn parts(checkpoint: &Checkpoint, depth: Depth, found: &mut Vec<Finding>) -> Res
     }
     let mut seen = HashSet::new();
     let each_once: Vec<_> = checkpoint
-        .saved
+        .framed
+        .saved()
         .iter()
         .filter(|part| seen.insert((&part.file, part.bytes.absolute(0), part.bytes.len())))
         .collect();

@@ -12,7 +12,7 @@ pub(crate) use output::Output;
 pub(super) use target::directory;
 pub(crate) use target::is_same_file;
 pub use target::{Memory, Target};
-pub(super) use temporary::held;
+pub(super) use temporary::{held, sync_directory};
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ pub(crate) mod csv;
 pub(crate) mod directory;
 pub mod format;
 mod holes;
+pub(crate) mod indexed;
 pub(crate) mod interrupt;
 pub(crate) mod json;
 mod leftovers;

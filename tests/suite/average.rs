@@ -74,7 +74,7 @@ fn any_container_and_the_last_one_stays() {
     let out = dir.path().join("mean.pt");
     average("state_0.safetensors state_1.pt state_2_legacy.pth", &out).exits(0);
     let run = run_with(ckpt().args(["extract", "--json"]).arg(&out).arg("epoch"), b"").exits(0);
-    assert!(run.text().contains('2'), "{}", run.text());
+    assert_eq!(run.json()["value"], 2);
     let weights = dir.path().join("weights.safetensors");
     run_with(ckpt().args(["convert", "-q"]).args([&out, &weights]), b"").exits(0);
     same(&weights, "state_mean_of_3.safetensors");
@@ -371,4 +371,15 @@ fn help_says_what_weights_mean() {
     let help = run("average --help").exits(0);
     let text = help.text().split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("divided by their sum") && text.contains("DECAY * average + (1 - DECAY) * input"), "{text}");
+}
+
+#[test]
+fn which_weights_are_averaged_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.pt");
+    let run = average("--json run_0.pt run_1.pt", &out).exits(0);
+    assert_eq!(run.json()["weights"], "model");
+    assert!(run.stderr.contains("run_1.pt: weights: model, "), "{}", run.stderr);
+    let whole = average("--json tied.pt tied.pt", &dir.path().join("whole.pt")).exits(0);
+    assert!(!whole.stderr.contains("weights: "), "{}", whole.stderr);
 }

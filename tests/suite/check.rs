@@ -504,6 +504,30 @@ fn many_classes_of_a_script_are_one_row() {
     assert!(few.contains("__torch__.OneLayer") && !few.contains("classes)"), "{few}");
 }
 
+/// A zip that its last end record does not lead into is opened by nobody else.
+#[test]
+fn an_end_record_that_leads_elsewhere_is_an_error() {
+    let dir = crate::driver::Dir::new();
+    let path = dir.path("state.pt");
+    let whole = std::fs::read(testdata("digest/state.pt")).unwrap();
+    let end = whole.len() - 22;
+    assert_eq!(&whole[end..end + 4], b"PK\x05\x06");
+    let check = |bytes: &[u8], status| {
+        std::fs::write(&path, bytes).unwrap();
+        let found = run_with(ckpt().args(["check", "--json", &path]), b"").exits(status).json();
+        found["findings"].as_array().unwrap().iter().any(|finding| finding["code"] == "zip-end-record")
+    };
+    assert!(!check(&whole, 0));
+    // one more, of a directory that is not there
+    let mut second = whole[end..].to_vec();
+    second[16..20].copy_from_slice(&7_u32.to_le_bytes());
+    assert!(check(&[&whole[..], &second].concat(), 1));
+    second[12..16].copy_from_slice(&5_u32.to_le_bytes());
+    assert!(check(&[&whole[..], &second].concat(), 1));
+    run_with(ckpt().args(["repair", "-q", &path, "-o", &dir.path("saved.pt")]), b"").exits(0);
+    run_with(ckpt().args(["diff", "-q", &dir.path("saved.pt"), "digest/state.pt"]), b"").exits(0);
+}
+
 #[test]
 fn tensors_that_nobody_can_load_are_errors() {
     let safetensors = |dtype: &str| {

@@ -2,7 +2,6 @@
 //! pickle in it is looked at, as `-R` does.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::checkpoint::Container;
 use crate::error::{Error, Result};
@@ -10,7 +9,7 @@ use crate::layout::{BelowKind, below};
 use crate::limits::Limits;
 use crate::safety::examine::Examined;
 use crate::safety::finding::{Finding, Severity};
-use crate::source::{FileSource, SharedSource};
+use crate::source::{SharedSource, files};
 
 /// Other files that are looked at.
 const MOST: usize = 1000;
@@ -27,7 +26,7 @@ pub(super) struct Beside {
 impl Beside {
     /// Of a directory whose checkpoint has files that are its `own`. Nothing of anything else.
     pub(super) fn of(input: &Path, own: impl Fn(&Path) -> bool, limits: &Limits) -> Option<Self> {
-        if !input.is_dir() {
+        if !files::is_dir(input) {
             return None;
         }
         let mut found = Beside { files: Vec::new(), checkpoints: Vec::new(), left: 0, unreadable: Vec::new() };
@@ -37,11 +36,11 @@ impl Beside {
                 continue;
             }
             match other.kind {
-                BelowKind::Input if path.is_file() && found.files.len() < MOST => found.files.push(path),
-                BelowKind::Input if path.is_file() => found.left += 1,
-                BelowKind::Input if path.is_dir() => found.checkpoints.push(path),
+                BelowKind::Input if files::is_dir(&path) => found.checkpoints.push(path),
                 // files of ranks by one name, all of which are looked at with the others
-                BelowKind::Input => {}
+                BelowKind::Input if path.to_str().is_some_and(|name| name.contains('*')) && !path.exists() => {}
+                BelowKind::Input if found.files.len() < MOST => found.files.push(path),
+                BelowKind::Input => found.left += 1,
                 BelowKind::Unreadable(e) => found.unreadable.push((path, e)),
                 BelowKind::LinkedDirectory => {}
             }
@@ -52,10 +51,10 @@ impl Beside {
     /// Adds what there is to say of it.
     pub(super) fn examine(self, input: &Path, examined: &mut Examined, limits: &Limits) -> Result<()> {
         let name = |path: &Path| path.strip_prefix(input).unwrap_or(path).display().to_string();
-        let mut scans = Vec::new();
+        let mut scans: Vec<(String, SharedSource)> = Vec::new();
         for path in &self.files {
-            match FileSource::open(path) {
-                Ok(file) => scans.push((name(path), Arc::new(file) as SharedSource)),
+            match files::open(path) {
+                Ok(file) => scans.push((name(path), file)),
                 Err(e) => examined.findings.push(unreadable(&e, &name(path))),
             }
         }

@@ -3,15 +3,19 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use super::{Job, Portion, Shards, at_output};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::resave::resave;
 use crate::checkpoint::selection::{Weight, Weights};
 use crate::error::{Error, Result};
-use crate::message::Setting;
+use crate::layout::{address, is_index};
+use crate::message::{Message, Setting};
+use crate::operations::occupied::{is_directory_name, is_read_by, stale};
 use crate::operations::sink::Sink;
 use crate::pickle::Census;
+use crate::write::atomic::is_same_file;
 use crate::write::directory::{NewDirectory, make_for_several};
 use crate::write::format::Format;
 use crate::write::safetensors::{self, NamedTensor, shard_index};
@@ -50,17 +54,8 @@ impl Plan {
         (1..=self.count).map(|number| self.name(number))
     }
 
-    fn index(&self) -> String {
+    pub(super) fn index(&self) -> String {
         format!("{}.{}.index.json", self.stem, self.extension)
-    }
-
-    /// Whether a file is called like a shard where there are more or less of them.
-    pub(super) fn is_other_number(&self, name: &str) -> bool {
-        let rest = name.strip_prefix(self.stem).and_then(|rest| rest.strip_suffix(self.extension)?.strip_suffix('.'));
-        let numbers = rest.and_then(|rest| rest.strip_prefix('-')?.split_once("-of-"));
-        numbers.is_some_and(|(number, count)| {
-            number.parse::<usize>().is_ok() && count.parse::<usize>().is_ok_and(|count| count != self.count)
-        })
     }
 }
 
@@ -79,6 +74,36 @@ impl Sinks {
 }
 
 impl Shards {
+    /// Looks at what lies in the directory already. Gives what goes once the new index is there.
+    fn stale(&self, plan: &Plan) -> Result<Vec<PathBuf>> {
+        is_read_by(&self.directory, &plan.index())?;
+        match self.part {
+            Portion::Shard(_) => self.is_not_input(plan).map(|()| Vec::new()),
+            Portion::All | Portion::Index => {
+                stale(&self.directory, &plan.names().collect::<Vec<_>>(), self.force, self.input.as_deref())
+            }
+        }
+    }
+
+    /// Fails where the input is the directory, its index or one of its shards: other jobs read it meanwhile.
+    fn is_not_input(&self, plan: &Plan) -> Result<()> {
+        let Some(input) = &self.input else { return Ok(()) };
+        let archive = address(input).map(|address| address.file);
+        let input = archive.as_ref().unwrap_or(input);
+        let mut ours = plan.names().chain([plan.index()]).map(|name| self.directory.join(name));
+        let parent = input.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+        let is_index = input.file_name().and_then(|name| name.to_str()).is_some_and(is_index);
+        let is_read = is_same_file(input, &self.directory)
+            || ours.any(|ours| is_same_file(input, &ours))
+            || is_index && parent.is_some_and(|parent| is_same_file(parent, &self.directory));
+        if !is_read {
+            return Ok(());
+        }
+        let message = Message::from("is the input, which every job with ").setting(Setting::Shard);
+        let error = Error::refused(message.text(" reads until the last one is done")).advise("name another directory");
+        Err(error.of_output(&self.directory.display().to_string()))
+    }
+
     fn sink(&self, name: &str) -> Result<Sink> {
         Sink::new(&self.directory.join(name), self.force, self.input.as_deref())
     }
@@ -89,10 +114,15 @@ impl Job<'_> {
     fn sinks(&mut self, shards: &Shards, plan: &Plan) -> Result<Sinks> {
         let of_output = |e: std::io::Error| Error::from(e).of_output(&shards.directory.display().to_string());
         self.report.shards = Some(plan.count as u64);
+        is_directory_name(&shards.directory)?;
+        if matches!(shards.part, Portion::Index) {
+            self.are_there(shards, plan)?;
+        }
+        self.stale = shards.stale(plan)?;
         match shards.part {
             Portion::All => self.directory = NewDirectory::make(&shards.directory).map_err(of_output)?,
             Portion::Shard(_) => make_for_several(&shards.directory).map_err(of_output)?,
-            Portion::Index => self.are_there(shards, plan)?,
+            Portion::Index => {}
         }
         let is_ours = |place: usize| match shards.part {
             Portion::All => true,
@@ -105,9 +135,9 @@ impl Job<'_> {
         };
         let all: Vec<(String, Option<Sink>)> = plan.names().enumerate().map(named).collect::<Result<_>>()?;
         let index = shards.sink(&plan.index())?;
-        let Portion::Shard(shard) = shards.part else { return Ok(Sinks { shards: all, index: Some(index) }) };
         // what an index names is whole: it goes before one of its shards is another one
-        self.stale = Some(shards.directory.join(plan.index()));
+        self.index = Some(index.target.clone());
+        let Portion::Shard(shard) = shards.part else { return Ok(Sinks { shards: all, index: Some(index) }) };
         self.report.shard = Some(shard.to_string());
         if all.iter().all(|(_, sink)| sink.is_none()) {
             self.note(format!("no shard falls to {shard}: there are {}", plan.count));

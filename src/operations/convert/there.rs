@@ -2,8 +2,6 @@
 //! sizes are compared, and of the elements a sample: another step of the same training is told, a single changed bit need not
 //! be.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::shards::Plan;
@@ -12,6 +10,7 @@ use crate::checkpoint::resave::NewStorage;
 use crate::container::zip::Zip;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Message, Setting};
+use crate::operations::occupied::stale;
 use crate::pickle::{Census, Graph, encode};
 use crate::report::figures::some_of;
 use crate::source::{FileSource, SharedSource, read_vec};
@@ -29,7 +28,7 @@ impl Job<'_> {
         let (count, all) = (missing.len(), plan.count);
         let what = format!("{count} of {all} shards {} not there: ", if count == 1 { "is" } else { "are" });
         let mut message = Message::from(what + &some_of(missing.into_iter()));
-        if let Some(other) = of_another_number(&shards.directory, plan) {
+        if let Some(other) = of_another_number(shards, plan) {
             message = message.text(format!("; {other} is one of another number: another input, or another "));
             message = message.setting(Setting::MaxShardSize);
         }
@@ -128,9 +127,7 @@ impl Job<'_> {
 }
 
 /// A shard that is called as if there were another number of them.
-fn of_another_number(directory: &Path, plan: &Plan) -> Option<String> {
-    let names = fs::read_dir(directory).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let mut others: Vec<String> = names.filter(|name| plan.is_other_number(name)).collect();
-    others.sort();
-    others.into_iter().next()
+fn of_another_number(shards: &Shards, plan: &Plan) -> Option<String> {
+    let others = stale(&shards.directory, &plan.names().collect::<Vec<_>>(), true, None).ok()?;
+    others.first()?.file_name()?.to_str().map(str::to_owned)
 }

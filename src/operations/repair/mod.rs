@@ -81,7 +81,7 @@ fn repaired(
             SaveTo::InPlace(_) => name.to_owned(),
         });
         if let SaveTo::InPlace(file) = to {
-            unfinished.mend(file.file())?;
+            unfinished.mend(file.file()?)?;
         }
     }
     Ok(repaired)
@@ -124,6 +124,7 @@ impl Job<'_> {
         let written = write(&target).and_then(|output| {
             if let SaveTo::InPlace(file) = self.to {
                 file.give_owner(&output)?;
+                file.is_unchanged()?;
             }
             output.commit()
         });

@@ -39,6 +39,7 @@ use crate::source::{SharedSource, read_vec};
 
 /// One thing that stands in the way.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reason {
     /// `global`, `opcode`, `container`, `call`, `argument`, `build`, `append`, `setitem`, `key`, `persistent-id`,
     /// `storage`, `malformed` or `truncated`.
@@ -51,6 +52,7 @@ pub struct Reason {
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Verdict {
     /// The torch whose rules were replayed.
     pub torch: &'static str,
@@ -171,7 +173,11 @@ fn reasons_of(records: &Records<'_>, reading: &TorchReading) -> Result<(Vec<Reas
             Err(e) => reasons.push(unreadable(e)?),
         }
     }
-    Ok((reasons, false))
+    let is_found = zip.is_found_by_miniz()?;
+    if !is_found {
+        reasons.push(container("the last end record does not lead to this directory"));
+    }
+    Ok((reasons, !is_found))
 }
 
 /// What torch reads of every archive.

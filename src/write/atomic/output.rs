@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use crate::error::Result;
 use crate::source::Source;
@@ -85,6 +86,14 @@ impl Output {
         self.written
     }
 
+    /// The file that it replaces, if it is for one.
+    pub(in crate::write) fn path(&self) -> Option<&Path> {
+        match &self.sink {
+            Sink::File(temporary) => Some(temporary.target()),
+            Sink::Stdout(_) | Sink::Memory(..) => None,
+        }
+    }
+
     fn start_writeback(&mut self) {
         if let Sink::File(temporary) = &self.sink {
             self.writeback.reached(temporary.file.as_file(), self.written);
@@ -118,6 +127,7 @@ impl Output {
     pub(crate) fn copy(&mut self, source: &dyn Source, offset: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
         crate::source::check_range(source, offset, len)?;
         let (mut at, end) = (offset, offset + len);
+        source.announce(at..end);
         while at < end {
             let left = end - at;
             // what lies in pieces is copied piece by piece

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Message, Setting};
-use crate::source::url;
+use crate::source::address;
 
 /// Where output will go, checked before anything is written.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ impl Target {
             return Err(fail("is not a file name"));
         }
         let Ok(link) = fs::symlink_metadata(path) else {
-            if let Some(url) = url(path) {
+            if let Some(url) = address::not_written(path) {
                 return Err(url);
             }
             let dir = directory(path);
@@ -85,6 +85,14 @@ impl Target {
             });
         }
         Ok(Target::File { path, force })
+    }
+
+    /// The file, links followed.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Target::File { path, .. } => Some(path),
+            Target::Stdout | Target::Memory(_) => None,
+        }
     }
 
     /// Bytes that a new file may take where the target lies; `None` where nobody says.

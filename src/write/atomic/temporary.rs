@@ -45,6 +45,11 @@ impl Temporary {
         Ok(Temporary { file, target: target.to_owned(), force, _guard: guard })
     }
 
+    /// The file that it replaces.
+    pub(super) fn target(&self) -> &Path {
+        &self.target
+    }
+
     pub(super) fn commit(self) -> Result<()> {
         self.file.as_file().sync_all()?;
         let persisted = match self.force {
@@ -81,11 +86,11 @@ fn existing_mode(target: &Path) -> Option<Permissions> {
 }
 
 #[cfg(unix)]
-fn sync_directory(dir: &Path) -> Result<()> {
+pub(in crate::write) fn sync_directory(dir: &Path) -> Result<()> {
     Ok(File::open(dir)?.sync_all()?)
 }
 
 #[cfg(not(unix))]
-fn sync_directory(_: &Path) -> Result<()> {
+pub(in crate::write) fn sync_directory(_: &Path) -> Result<()> {
     Ok(())
 }
