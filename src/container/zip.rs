@@ -12,6 +12,7 @@ mod flavor;
 mod member;
 mod salvage;
 pub(crate) mod tail;
+mod torch_reader;
 mod view;
 pub(crate) mod walk;
 
@@ -25,6 +26,7 @@ use ::zip::result::ZipError;
 pub(crate) use self::ahead::Ahead;
 use self::by_name::ByName;
 pub(crate) use self::flavor::{DECRYPT, Flavor};
+pub(crate) use self::torch_reader::TorchReading;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::{Cache, Cursor, SharedSource, read_vec};
@@ -135,6 +137,8 @@ pub struct Zip {
     pub damage: Vec<String>,
     /// The member that was inflated last: its local header's place, and its bytes.
     inflated: Cache,
+    /// Whether the source is the archive, as a reader of zips finds it.
+    is_own_file: bool,
     /// Whether these are all the members that there were; of an archive that lost its directory nobody knows.
     pub is_complete: bool,
 }
@@ -189,6 +193,7 @@ impl Zip {
             limits: limits.clone(),
             source,
             loose: None,
+            is_own_file: true,
         };
         for index in 0..archive.len() {
             let entry = archive.by_index_data(index).map_err(directory_error)?;

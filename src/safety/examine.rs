@@ -229,17 +229,25 @@ impl Examined {
         self.container = opened.container;
         self.findings.extend(opened.findings);
         self.sparse(opened.broken);
-        match opened.other {
+        let none = match opened.other {
             Some(e) if scanned.is_empty() => return Err(e),
             // a hidden pickle is told as such
             Some(e) if e.kind() != ErrorKind::NotACheckpoint => {
                 self.findings.extend(integrity::of_broken(source, &e, limits)?);
+                None
             }
-            _ => {}
-        }
+            // what is in an archive has been looked at
+            Some(e) => Some(e).filter(|_| detect(source.as_ref()).is_err()),
+            None => None,
+        };
+        let is_none = none.filter(|_| self.findings.is_empty());
         self.take(scanned);
         self.finish();
-        Ok(())
+        match is_none {
+            // only harmless pickles hide in it: it is no checkpoint, as every other command says
+            Some(e) if self.findings.iter().all(|finding| finding.severity == Severity::Info) => Err(e),
+            _ => Ok(()),
+        }
     }
 
     /// Sparse tensors whose indices break torch's rules, which `weights_only=True` looks at.

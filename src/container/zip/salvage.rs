@@ -52,6 +52,7 @@ impl Zip {
             top_folder: None,
             damage: found.damage,
             is_complete: found.is_complete,
+            is_own_file: false,
             inflated: super::Cache::default(),
             limits: limits.clone(),
             source: Arc::clone(&source),

@@ -34,6 +34,7 @@ impl Zip {
             top_folder: None,
             damage: Vec::new(),
             is_complete: true,
+            is_own_file: false,
             inflated: Cache::default(),
             loose: None,
         }
@@ -73,6 +74,7 @@ impl Zip {
             top_folder: None,
             damage: Vec::new(),
             is_complete: true,
+            is_own_file: false,
             inflated: Cache::default(),
             loose: Some(loose),
         }

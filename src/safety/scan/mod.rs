@@ -18,6 +18,7 @@ mod memory;
 mod reached;
 mod search;
 mod streams;
+mod texts;
 mod uses;
 mod walking;
 
@@ -26,6 +27,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 pub(super) use conditions::loose;
+pub(in crate::safety) use loaders::{LIBRARIES, LIBRARY_STARTS, PYTHON};
 use loaders::{Reading, Seen, not_expanded, readings};
 
 use super::finding::{Finding, Severity};
@@ -353,6 +355,7 @@ impl<'a> Scanner<'a> {
             Reading::Chunks => self.chunks(source, place, depth),
             Reading::Keras => self.keras(source, place),
             Reading::Template => self.template(source, place),
+            Reading::Text => self.text(source, place, depth),
             Reading::Nothing => Ok(()),
         }
     }
