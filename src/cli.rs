@@ -19,7 +19,7 @@ use crate::commands::{
 #[derive(Debug, Parser)]
 #[command(name = "ckpt", version, about, max_term_width = 100, disable_help_subcommand = true, color = ColorChoice::Auto)]
 #[command(after_help = "\
-`-` as INPUT reads standard input. The file type is detected from its contents, not its extension.\n\
+`-` as INPUT reads standard input; https://, s3://, gs://, az:// and hf:// URLs are read in place. The file type is detected from its contents, not its extension.\n\
 `ckpt help COMMAND` shows a command's options.")]
 pub(crate) struct Cli {
     /// What to do.

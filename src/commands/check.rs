@@ -53,7 +53,7 @@ pub(crate) struct Args {
     /// With --recursive, name the files that were left aside
     #[arg(short, long, requires = "recursive")]
     pub verbose: bool,
-    /// Read no tensor data: no checksums
+    /// Read no tensor data: no checksums, no search for pickles hidden in it
     #[arg(long, conflicts_with = "numerics")]
     pub no_data: bool,
     /// Report as an error what this asks for and a file is not

@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::checkpoint::framed::{Framed, Single};
 use crate::checkpoint::{Checkpoint, Container};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Layout, address};
@@ -19,7 +20,7 @@ pub use crate::operations::sink::Sink;
 use crate::operations::{Input, shards};
 use crate::progress::Progress;
 use crate::report::file_bytes::file_bytes;
-use crate::source::{FileSource, SharedSource, url};
+use crate::source::{FileSource, SharedSource, address as addresses};
 use crate::write::append::{self, append};
 use crate::write::atomic::{Output, Target};
 use crate::write::format::Format;
@@ -125,7 +126,10 @@ impl InPlace {
             let message = "a member of an archive cannot be edited in place";
             return Err(Error::refused(message).advise(elsewhere()));
         }
-        let path = fs::canonicalize(path).map_err(|e| url(path).unwrap_or_else(|| e.into()))?;
+        if addresses::is_address(path) {
+            return Err(Error::refused("is an address and cannot be edited in place").advise(elsewhere()));
+        }
+        let path = fs::canonicalize(path)?;
         let meta = fs::metadata(&path)?;
         if !meta.is_file() {
             return Err(Error::refused("is not a regular file, so it cannot be edited in place"));
@@ -166,20 +170,20 @@ impl InPlace {
     fn write(&mut self, input: &Input, form: &Form, edit: &dyn Edit, progress: &dyn Progress) -> Result<u64> {
         one_file(form)?;
         let checkpoint = &input.checkpoint;
-        if let Some(compression) = checkpoint.compression {
+        if let Some(compression) = checkpoint.compression() {
             let message = format!("is compressed ({}), so it cannot be edited in place", compression.name());
             let advice = Message::from("use ").setting(Setting::Output).text(" to write it uncompressed");
             return Err(Error::refused(message).advise(advice));
         }
         let change = edit.change(checkpoint)?;
-        if let Some(zip) = checkpoint.zip.as_ref().filter(|_| matches!(change, Change::Objects(_))) {
+        if let Some(zip) = checkpoint.zip().filter(|_| matches!(change, Change::Objects(_))) {
             let members = change.members(zip)?;
             if members.iter().map(|member| member.content.len()).sum::<u64>() <= append::MAX_BYTES {
                 return append(&mut Appending::to(&mut self.file)?, zip, &members);
             }
         }
-        if let (Change::Arrays(flat), Container::Safetensors, Some(source)) =
-            (&change, checkpoint.container, &checkpoint.source)
+        if let (Change::Arrays(flat), Framed::File { kind: Single::Safetensors, bytes: source, .. }) =
+            (&change, &checkpoint.framed)
             && let Some(new) = rewrite::in_place(source, flat, &checkpoint.limits)?
             && new.writes.iter().map(|(_, bytes)| bytes.len()).sum::<u64>() <= append::MAX_BYTES
         {
@@ -219,7 +223,7 @@ impl Destination {
             }
             Destination::File { sink, to } => {
                 let is_file = matches!(form, Form::File(_));
-                let container = input.checkpoint.container;
+                let container = input.checkpoint.container();
                 let (bytes, notes) = match to.filter(|to| !is_file || !is_format_of(*to, container)) {
                     Some(to) => {
                         let mut notes: Vec<Note> = is_uncompressed(input, sink).into_iter().collect();
@@ -280,7 +284,7 @@ fn same_container(
 
 /// Says that the output is not compressed where the input is.
 fn is_uncompressed(input: &Input, sink: &Sink) -> Option<Note> {
-    let compression = input.checkpoint.compression?;
+    let compression = input.checkpoint.compression()?;
     Some(Note::new(&input.name, format!("is compressed ({}), {} is not", compression.name(), sink.name)))
 }
 

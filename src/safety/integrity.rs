@@ -35,7 +35,7 @@ pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec
     let mut found = Vec::new();
     storages(checkpoint, &mut found);
     tensors(checkpoint, depth, &mut found)?;
-    if let Some(zip) = &checkpoint.zip {
+    if let Some(zip) = checkpoint.zip() {
         archive(checkpoint, zip, depth, &mut found)?;
     }
     parts(checkpoint, depth, &mut found)?;
@@ -43,7 +43,7 @@ pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec
     if depth.data {
         copies(checkpoint, &mut found)?;
     }
-    if checkpoint.container == Container::Legacy {
+    if checkpoint.container() == Container::Legacy {
         found.extend(checkpoint.notes.iter().map(|note| Finding::new(Severity::Warning, "trailing-data", note, "")));
     }
     if depth.numerics {
@@ -185,7 +185,7 @@ fn archive(checkpoint: &Checkpoint, zip: &Arc<Zip>, depth: Depth, found: &mut Ve
         let message = format!("{} bytes stand after the end of the archive", zip.trailing_bytes);
         found.push(Finding::new(Severity::Warning, "trailing-data", message, ""));
     }
-    if matches!(checkpoint.container, Container::Zip | Container::TorchScript) {
+    if matches!(checkpoint.container(), Container::Zip | Container::TorchScript) {
         unreferenced(checkpoint, zip, found);
     }
     if depth.data { checksums(zip, found) } else { Ok(()) }
@@ -303,7 +303,8 @@ fn parts(checkpoint: &Checkpoint, depth: Depth, found: &mut Vec<Finding>) -> Res
     }
     let mut seen = HashSet::new();
     let each_once: Vec<_> = checkpoint
-        .saved
+        .framed
+        .saved()
         .iter()
         .filter(|part| seen.insert((&part.file, part.bytes.absolute(0), part.bytes.len())))
         .collect();

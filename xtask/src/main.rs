@@ -14,6 +14,7 @@ const TASKS: &[Task] = &[
             "cargo fmt --all --check",
             "cargo clippy --locked --workspace --all-targets -- -D warnings",
             "cargo check --locked --no-default-features --lib --examples",
+            "cargo check --locked --no-default-features --features cli",
             "RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps",
             "cargo test --locked --lib report::schema",
         ],
@@ -37,6 +38,11 @@ const TASKS: &[Task] = &[
         "git",
         "ckpt diff as the command of a git diff driver, and the README's commands with jq, with those that are on the PATH",
         &["cargo test --locked --test suite -- --ignored git_ jq_"],
+    ),
+    (
+        "remote",
+        "inputs behind URLs, read from nginx and an S3 server (`MOTO_PYTHON` names a Python with moto[server])",
+        &["python3 tests/servers.py cargo test --locked --test suite -- --ignored remote_"],
     ),
     (
         "bless",

@@ -182,7 +182,7 @@ impl Scanner<'_> {
     /// what it should be, the rest is searched.
     fn tar_tables(&mut self, source: &SharedSource, tar: &Tar, place: &str, depth: usize) -> Result<()> {
         let mut parts = Parts::new();
-        let opener = Opener { source: Arc::clone(source), limits: self.limits, max_objects: self.left, damaged: false };
+        let opener = Opener::new(Arc::clone(source), self.limits, self.left);
         let read = opener.tar_tables(tar, &mut parts);
         self.left = self.left.saturating_sub(parts.graph.held());
         self.scan.pickles += 1;
