@@ -82,7 +82,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__average)
-            opts="-o -q -h --output --weights --ema --root --to --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
+            opts="-o -q -h --output --weights --ema --root --to --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --max-transfer --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -140,6 +140,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -152,7 +156,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__check)
-            opts="-R -v -0 -q -h --recursive --fail-on --numerics --verbose --no-data --require --files-from --null --shard --allow --allow-from --write-allow --force --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --format --help"
+            opts="-R -v -0 -q -h --recursive --fail-on --numerics --verbose --no-data --require --files-from --null --shard --allow --allow-from --write-allow --force --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --max-transfer --tp-rule --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -210,6 +214,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -240,7 +248,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__convert)
-            opts="-o -q -h --output --to --state-dict --safe --drop --dtype --device --compact --shared --set-metadata --save-values --max-shard-size --shard --index-only --expect-digest --force --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
+            opts="-o -q -h --output --to --state-dict --safe --drop --dtype --device --compact --shared --set-metadata --save-values --max-shard-size --shard --index-only --expect-digest --force --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --max-transfer --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -334,6 +342,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -346,7 +358,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__diff)
-            opts="-s -q -h --structure --rtol --atol --nan-differs --bitwise --ignore --strip-prefix --root-a --root-b --include --exclude --sort --top --summary --load --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
+            opts="-s -q -h --structure --rtol --atol --nan-differs --bitwise --ignore --strip-prefix --root-a --root-b --include --exclude --sort --top --summary --load --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --max-transfer --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -420,6 +432,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -432,7 +448,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__digest)
-            opts="-c -R -0 -q -h --check --strict --ignore-missing --all --recursive --files-from --null --shard --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
+            opts="-c -R -0 -q -h --check --strict --ignore-missing --all --recursive --files-from --null --shard --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --max-transfer --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -494,6 +510,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -506,7 +526,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__edit)
-            opts="-o -q -h --set --set-tensor --delete --move --set-metadata --force-shape --output --in-place --force --dry-run --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --set --set-tensor --delete --move --set-metadata --force-shape --output --in-place --force --dry-run --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --max-transfer --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -568,6 +588,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -576,7 +600,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__extract)
-            opts="-o -q -h --output --to --force --full --slice --dtype --range --diverging --scale --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
+            opts="-o -q -h --output --to --force --full --slice --dtype --range --diverging --scale --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --max-transfer --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -650,6 +674,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -662,7 +690,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__ls)
-            opts="-r -R -0 -q -h --tree --depth --names --tensors --values --sort --reverse --stats --hash --recursive --files-from --null --shard --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
+            opts="-r -R -0 -q -h --tree --depth --names --tensors --values --sort --reverse --stats --hash --recursive --files-from --null --shard --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --max-transfer --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -724,6 +752,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -754,7 +786,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__merge)
-            opts="-o -q -h --output --to --on-conflict --root --include --exclude --drop --shared --max-shard-size --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --tp-rule --help"
+            opts="-o -q -h --output --to --on-conflict --root --include --exclude --drop --shared --max-shard-size --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --max-transfer --tp-rule --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -828,6 +860,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --tp-rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -840,7 +876,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__rename)
-            opts="-o -q -h --add-prefix --strip-prefix --regex --map --output --in-place --force --dry-run --if-present --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --add-prefix --strip-prefix --regex --map --output --in-place --force --dry-run --if-present --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --max-transfer --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -910,6 +946,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -918,7 +958,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__repair)
-            opts="-o -q -h --output --in-place --keep-damaged --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --output --in-place --keep-damaged --force --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --max-transfer --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -960,6 +1000,10 @@ _ckpt() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --max-transfer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -982,7 +1026,7 @@ _ckpt() {
             return 0
             ;;
         ckpt__subcmd__strip__subcmd__prefix)
-            opts="-o -q -h --anywhere --output --in-place --force --dry-run --if-present --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --help"
+            opts="-o -q -h --anywhere --output --in-place --force --dry-run --if-present --root --include --exclude --format --json --color --quiet --max-objects --max-depth --max-entries --max-expanded-bytes --max-read-bytes --max-transfer --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1033,6 +1077,10 @@ _ckpt() {
                     return 0
                     ;;
                 --max-read-bytes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-transfer)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
