@@ -38,14 +38,19 @@ const TASKS: &[Task] = &[
         &["cargo test --locked --test suite -- --ignored git_"],
     ),
     (
+        "completions",
+        "completions in the real bash, zsh and fish; those that are not there are installed with apt",
+        &["cargo build --locked", "bash tests/completions.sh"],
+    ),
+    (
         "bless",
-        "write completions, man pages and golden files again",
-        &["CKPT_BLESS=1 cargo test --test suite -- generated:: check::shown ls::"],
+        "write completions, man pages, messages and golden files again",
+        &["CKPT_BLESS=1 cargo test --test suite -- generated:: check::shown ls:: messages::"],
     ),
 ];
 
 /// What `ci` runs, in this order.
-const CI: &[&str] = &["lint", "test", "sweep", "torch"];
+const CI: &[&str] = &["lint", "test", "completions", "sweep", "torch"];
 
 fn main() -> ExitCode {
     let wanted = env::args().nth(1);
@@ -56,9 +61,9 @@ fn main() -> ExitCode {
     };
     let tasks: Option<Vec<&Task>> = names.iter().map(|name| TASKS.iter().find(|task| task.0 == *name)).collect();
     let Some(tasks) = tasks.filter(|tasks| !tasks.is_empty()) else {
-        eprintln!("usage: cargo xtask TASK\n\n  ci      {}", CI.join(", "));
+        eprintln!("usage: cargo xtask TASK\n\n  ci          {}", CI.join(", "));
         for (name, what, _) in TASKS {
-            eprintln!("  {name:<7} {what}");
+            eprintln!("  {name:<11} {what}");
         }
         return ExitCode::from(2);
     };
