@@ -34,10 +34,10 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
             [CompletionResult]::new('merge', 'merge', [CompletionResultType]::ParameterValue, 'Merge checkpoints into one: under a key each, or the parts of a state dict')
             [CompletionResult]::new('average', 'average', [CompletionResultType]::ParameterValue, 'Average the weights of checkpoints: mean, weighted mean, moving average')
             [CompletionResult]::new('diff', 'diff', [CompletionResultType]::ParameterValue, 'Compare two checkpoints: what changed, where, by how much')
-            [CompletionResult]::new('digest', 'digest', [CompletionResultType]::ParameterValue, 'Print a digest of the weights that is the same in every format, like sha256sum; verify lists of them')
-            [CompletionResult]::new('extract', 'extract', [CompletionResultType]::ParameterValue, 'Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt')
-            [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check that a file is safe to load and intact: globals, weights_only, checksums, bounds')
-            [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print a shell''s completion script')
+            [CompletionResult]::new('digest', 'digest', [CompletionResultType]::ParameterValue, 'Print a digest of the weights, the same in every format; verify lists of digests')
+            [CompletionResult]::new('extract', 'extract', [CompletionResultType]::ParameterValue, 'Extract tensors, values or subtrees: print them, or write them to files')
+            [CompletionResult]::new('check', 'check', [CompletionResultType]::ParameterValue, 'Check that a file is safe to load and intact, without loading it')
+            [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script of a shell')
             [CompletionResult]::new('man', 'man', [CompletionResultType]::ParameterValue, 'Print the manual page, or write all pages into a directory')
             break
         }

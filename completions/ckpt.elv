@@ -31,10 +31,10 @@ set edit:completion:arg-completer[ckpt] = {|@words|
             cand merge 'Merge checkpoints into one: under a key each, or the parts of a state dict'
             cand average 'Average the weights of checkpoints: mean, weighted mean, moving average'
             cand diff 'Compare two checkpoints: what changed, where, by how much'
-            cand digest 'Print a digest of the weights that is the same in every format, like sha256sum; verify lists of them'
-            cand extract 'Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
-            cand check 'Check that a file is safe to load and intact: globals, weights_only, checksums, bounds'
-            cand completions 'Print a shell''s completion script'
+            cand digest 'Print a digest of the weights, the same in every format; verify lists of digests'
+            cand extract 'Extract tensors, values or subtrees: print them, or write them to files'
+            cand check 'Check that a file is safe to load and intact, without loading it'
+            cand completions 'Print the completion script of a shell'
             cand man 'Print the manual page, or write all pages into a directory'
         }
         &'ckpt;ls'= {

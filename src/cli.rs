@@ -47,13 +47,13 @@ pub(crate) enum Command {
     Average(average::Args),
     /// Compare two checkpoints: what changed, where, by how much
     Diff(diff::Args),
-    /// Print a digest of the weights that is the same in every format, like sha256sum; verify lists of them
+    /// Print a digest of the weights, the same in every format; verify lists of digests
     Digest(digest::Args),
-    /// Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt
+    /// Extract tensors, values or subtrees: print them, or write them to files
     Extract(Box<extract::Args>),
-    /// Check that a file is safe to load and intact: globals, weights_only, checksums, bounds
+    /// Check that a file is safe to load and intact, without loading it
     Check(check::Args),
-    /// Print a shell's completion script
+    /// Print the completion script of a shell
     Completions(completions::Args),
     /// Print the manual page, or write all pages into a directory
     Man(man::Args),

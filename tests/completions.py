@@ -70,6 +70,9 @@ MIDDLES = [
     ("ckpt ls --root opt", " checkpoint.tar", "ckpt ls --root optimizer_state_dict"),
 ]
 
+# Before Tab; the names are those of `hostile_file`.
+HOSTILE = ["ckpt extract hostile.safetensors " + start for start in ["s", "b", "t", '"s', '"b', "'t", "'s"]]
+
 SETUP = {
     "bash": [
         "bind 'set bell-style none'; bind 'set show-all-if-ambiguous on'; bind 'set page-completions off'",
@@ -125,6 +128,14 @@ class Terminal:
         self.ask("\x15")
         return line, shown
 
+    def run_after_tab(self, typed):
+        self.ask("\x15")
+        self.ask(typed)
+        self.ask("\t")
+        self.ask("\r")
+        # a quote that was left open
+        self.ask("\x03")
+
     def close(self):
         os.close(self.fd)
         os.waitpid(self.pid, 0)
@@ -177,8 +188,22 @@ def drive(shell, ckpt, folder):
         line, shown = session.after_tab(before, behind)
         if shell != "fish" and not (line or "").startswith(wanted):
             wrong.append(f"{shell}: `{before}|{behind}` Tab gives `{line}`, not `{wanted}`: {shown!r}")
+    if shell != "fish":
+        for typed in HOSTILE:
+            session.run_after_tab(typed)
+            if (folder / "pwned").exists():
+                wrong.append(f"{shell}: `{typed}` Tab Enter runs what a name in the file says")
+                (folder / "pwned").unlink()
     session.close()
     return wrong
+
+
+def hostile_file(folder):
+    """Names that a shell would run."""
+    names = ["s$(touch pwned)", "b`touch pwned`", "t;touch pwned", "t';touch pwned;'"]
+    header = {name: {"dtype": "U8", "shape": [1], "data_offsets": [at, at + 1]} for at, name in enumerate(names)}
+    text = json.dumps(header).encode()
+    (folder / "hostile.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(len(names)))
 
 
 def large_file(folder):
@@ -221,6 +246,7 @@ def main():
             (folder / "sub").mkdir()
             for file, of in [("model.pth", "dataparallel_state.pth"), ("a file.pth", "dataparallel_state.pth"), ("checkpoint.tar", "checkpoint.tar")]:
                 shutil.copy(TESTDATA / of, folder / file)
+            hostile_file(folder)
             found = drive(shell, ckpt, folder)
         print(f"completions: {shell}: {len(LINES) + len(LISTS) + len(MIDDLES) - len(found)} right, {len(found)} wrong")
         wrong += found

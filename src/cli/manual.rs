@@ -72,7 +72,12 @@ pub(super) fn first_example(command: &str) -> &'static str {
 /// A command with its prose, and the defaults that clap does not know.
 pub(super) fn with_prose(command: Command) -> Command {
     let name = command.get_name().to_owned();
-    let of = if name == "ckpt" { String::new() } else { format!(" {name}") };
+    let more = match name.as_str() {
+        "ckpt" => {
+            "Options, examples and exit statuses of a command: `ckpt help COMMAND` or `ckpt COMMAND --help`".to_owned()
+        }
+        name => format!("Defaults, examples and exit statuses: `ckpt {name} --help`"),
+    };
     let notes = section(&name, "Notes");
     let notes = if notes.is_empty() { String::new() } else { format!("{notes}\n\n") };
     let examples = section(&name, "Examples");
@@ -83,9 +88,7 @@ pub(super) fn with_prose(command: Command) -> Command {
         }
         _ => option,
     });
-    command
-        .after_help(format!("Defaults, examples and exit statuses: `ckpt{of} --help`"))
-        .after_long_help(format!("{notes}Examples:\n{examples}\n\nExit status:\n{EXIT_STATUS}"))
+    command.after_help(more).after_long_help(format!("{notes}Examples:\n{examples}\n\nExit status:\n{EXIT_STATUS}"))
 }
 
 /// All man pages of a command line: file name and text.

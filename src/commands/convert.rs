@@ -63,7 +63,8 @@ pub(crate) struct Args {
     pub weights: WeightsArgs,
     /// Write only the I-th of every N shards
     ///
-    /// 1/N to N/N, as one of N jobs that may run at the same time, in any order and on any machine; --index-only completes
+    /// By default all are written. 1/N to N/N, as one of N jobs that may run at the same time, in any order and on any
+    /// machine; --index-only completes
     /// OUTPUT. With --force an existing index is removed.
     #[arg(long, value_name = "I/N", value_parser = str::parse::<Shard>, requires = "max_shard_size", conflicts_with_all = ["index_only", "save_values"], hide_short_help = true)]
     pub shard: Option<Shard>,

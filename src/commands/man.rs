@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+use crate::checkpoint::near::near;
 use crate::commands::ExitStatus;
 use crate::terminal::streams::stdout;
 
@@ -32,7 +33,11 @@ pub(crate) fn run(args: &Args, pages: &[(String, Vec<u8>)]) -> anyhow::Result<Ex
     let Some((_, text)) = pages.iter().find(|(name, _)| *name == wanted) else {
         let known: Vec<&str> =
             pages.iter().filter_map(|(page, _)| page.strip_prefix("ckpt-")?.strip_suffix(".1")).collect();
-        bail!("no manual page {wanted}; there is one for each of {}", known.join(", "));
+        let near = args.subcommand.as_deref().map(|name| near(name, known.iter().copied())).unwrap_or_default();
+        match near.first() {
+            Some(near) => bail!("no manual page {wanted}; did you mean `ckpt man {near}`?"),
+            None => bail!("no manual page {wanted}; there is one for each of {}", known.join(", ")),
+        }
     };
     let mut out = stdout();
     out.write_all(text)?;

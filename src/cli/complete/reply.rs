@@ -51,7 +51,11 @@ pub(super) fn reply(
     writeln!(out, "{}", if is_open { "open" } else { "words" })?;
     for word in fitting {
         match shell {
-            Shell::Bash => writeln!(out, "{}", for_bash(&format!("{before}{}", word.value), current, breaks))?,
+            Shell::Bash => {
+                if let Some(word) = for_bash(&format!("{before}{}", word.value), current, breaks) {
+                    writeln!(out, "{word}")?;
+                }
+            }
             Shell::Zsh => {
                 let value = word.value.replace('\\', "\\\\").replace(':', "\\:");
                 writeln!(out, "{value}{}", described(":", &word.help))?;
@@ -66,10 +70,12 @@ fn described(sign: &str, help: &str) -> String {
     if help.is_empty() { String::new() } else { format!("{sign}{}", help.lines().next().unwrap_or_default()) }
 }
 
-/// bash puts it in the place of what follows the last of its breaks, and quotes it only where a quote was begun.
-fn for_bash(value: &str, current: &str, breaks: &str) -> String {
+/// bash puts it in the place of what follows the last of its breaks, as it is: nothing of a name in a file may mean anything
+/// to the shell. What would where a quote was begun is not offered.
+fn for_bash(value: &str, current: &str, breaks: &str) -> Option<String> {
     if let Some(quote @ ('\'' | '"')) = current.chars().next() {
-        return value.replace(quote, "");
+        let means = |c: char| c == quote || quote == '"' && matches!(c, '$' | '`' | '\\' | '!');
+        return (!value.contains(means)).then(|| value.to_owned());
     }
     let is_break = |c: &char| matches!(c, ':' | '=') && breaks.contains(*c);
     let count = current.chars().filter(is_break).count();
@@ -80,7 +86,7 @@ fn for_bash(value: &str, current: &str, breaks: &str) -> String {
         let is_plain = c.is_alphanumeric() || PLAIN.contains(c) || !c.is_ascii();
         (!is_plain).then_some('\\').into_iter().chain([c])
     });
-    escaped.collect()
+    Some(escaped.collect())
 }
 
 #[cfg(test)]
@@ -99,9 +105,21 @@ mod tests {
 
     #[test]
     fn bash_gets_what_follows_its_breaks() {
-        assert_eq!(for_bash("--root=a b", "--root=a", "=:"), r"a\ b");
-        assert_eq!(for_bash("--root=a", "--root=", ""), "--root=a");
-        assert_eq!(for_bash("a:b=", "a:", ":="), "b=");
-        assert_eq!(for_bash("a b", "'a", ":="), "a b");
+        let said = |value: &str, current: &str, breaks: &str| for_bash(value, current, breaks).unwrap_or_default();
+        assert_eq!(said("--root=a b", "--root=a", "=:"), r"a\ b");
+        assert_eq!(said("--root=a", "--root=", ""), "--root=a");
+        assert_eq!(said("a:b=", "a:", ":="), "b=");
+        assert_eq!(said("a b", "'a", ":="), "a b");
+    }
+
+    #[test]
+    fn nothing_in_a_name_means_anything_to_bash() {
+        assert_eq!(for_bash("$(touch x)", "", "").as_deref(), Some(r"\$\(touch\ x\)"));
+        assert_eq!(for_bash("a;b", "a", "").as_deref(), Some(r"a\;b"));
+        for (name, current) in [("a$(touch x)", "\"a"), ("a`b`", "\"a"), ("a\"b", "\"a"), ("a'b", "'a"), ("a!b", "\"a")]
+        {
+            assert_eq!(for_bash(name, current, ""), None, "{name}");
+        }
+        assert_eq!(for_bash("a$b", "'a", "").as_deref(), Some("a$b"));
     }
 }

@@ -231,13 +231,8 @@ impl Slip<'_> {
                 );
             }
             "convert" if is("OUTPUT") => {
-                let input = words.iter().rfind(|word| !word.starts_with('-'))?;
-                let output = Path::new(input).with_extension("safetensors");
-                return Some(format!(
-                    "no output given; add it: `ckpt convert{} {}`",
-                    self.rest(1),
-                    quoted(&output.to_string_lossy())
-                ));
+                let output = quoted(&output_for(words)?);
+                return Some(format!("no output given; add it: `ckpt convert{} {output}`", self.rest(1)));
             }
             "diff" if is("<B>") => {
                 return Some(format!("two files are compared; add one: `ckpt diff{} OTHER`", self.rest(1)));
@@ -273,6 +268,22 @@ impl Slip<'_> {
             || format!("--format is the form of the report, table or json; the file's is chosen by `--to {value}`"),
         )
     }
+}
+
+/// A name for what a conversion writes: that of the input, with the extension of the format that was asked for.
+fn output_for(words: &[String]) -> Option<String> {
+    let asked = words.iter().position(|word| word == "--to").and_then(|at| words.get(at + 1));
+    let format = Format::OF_CHECKPOINTS.iter().find(|format| asked.is_some_and(|asked| asked == format.name()));
+    let is_file = |word: &&String| Path::new(word).exists();
+    let input = words.iter().find(is_file).or_else(|| words.iter().find(|word| !word.starts_with('-')))?;
+    let input = Path::new(input);
+    let extension = match format.map(|format| format.extension()) {
+        Some("") => "pt",
+        Some(extension) => extension,
+        None if input.extension().is_some_and(|extension| extension == "safetensors") => "pt",
+        None => "safetensors",
+    };
+    Some(input.with_extension(extension).to_string_lossy().into_owned())
 }
 
 /// Whether a command has an option.
