@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use rustc_hash::FxHashMap;
@@ -188,6 +189,12 @@ impl Source for Deferred {
 
     fn as_file(&self, offset: u64) -> Option<(&File, u64)> {
         self.open().ok()?.as_file(offset)
+    }
+
+    fn announce(&self, range: Range<u64>) {
+        if let Ok(source) = self.open() {
+            source.announce(range);
+        }
     }
 }
 

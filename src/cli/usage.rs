@@ -7,11 +7,13 @@ use std::ffi::OsString;
 use self::slips::Slip;
 use crate::cli::command;
 use crate::options::input::{masked, unmasked_text};
+use crate::source::address;
 
-/// The command line with `ckpt help ls` put as `ckpt ls --help`, and members of standard input (`-::model.pt`) so that they are
-/// no options.
+/// The command line with `ckpt help ls` put as `ckpt ls --help`, members of standard input (`-::model.pt`) so that they are
+/// no options, and addresses without what may be secret.
 pub(crate) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = given.collect();
+    // nothing secret in an address is for anybody's eyes
+    let mut arguments: Vec<OsString> = given.map(|argument| address::given(&argument)).collect();
     if arguments.get(1).is_some_and(|first| first == "help") {
         arguments.remove(1);
         arguments.truncate(2);

@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// Also look for NaN, infinities, zeros and subnormals in tensors
     #[arg(long)]
     pub numerics: bool,
-    /// Read no tensor data: skip checksums
+    /// Read no tensor data: skip checksums and hidden pickles
     #[arg(long, conflicts_with = "numerics")]
     pub no_data: bool,
     /// With --recursive, name the files left aside

@@ -141,6 +141,9 @@ impl Zip {
         let reader = BufReader::with_capacity(64 << 10, Cursor::new(Arc::clone(&source)));
         let archive = ::zip::ZipArchive::with_config(config, reader)
             .map_err(|e| directory_error(e).at(source.absolute(end_record)))?;
+        if archive.len() as u64 > limits.max_members {
+            return Err(too_many(limits).at(source.absolute(end_record)));
+        }
         let central_directory_start = archive.central_directory_start();
         if archive.offset() != 0 {
             let message = format!("{} bytes stand before the zip archive", archive.offset());
@@ -245,16 +248,24 @@ impl Zip {
 
 /// Finds the last end record, and checks what the directory announces before anything is allocated for it.
 fn check_end_records(source: &SharedSource, limits: &Limits) -> Result<u64> {
+    let check = |at: u64| match announced(source, at)? > limits.max_members {
+        true => Err(too_many(limits).at(source.absolute(at))),
+        false => Ok(()),
+    };
+    // an end record that ends the file and tells the truth is the one that every reader takes
+    let at_end = source.len().checked_sub(END_RECORD_BYTES);
+    if let Some((at, directory)) = at_end.and_then(|at| Some((at, directory::last_directory(source.as_ref(), at)?))) {
+        check(at)?;
+        source.announce(directory);
+        return Ok(at);
+    }
     let tail_bytes = source.len().min(END_RECORD_BYTES + MAX_COMMENT_BYTES);
     let tail_start = source.len() - tail_bytes;
     let tail = read_vec(source.as_ref(), tail_start, tail_bytes)?;
     let mut last = None;
     for (at, _) in tail.windows(4).enumerate().filter(|(_, window)| *window == END_RECORD) {
         let at = tail_start + at as u64;
-        if announced(source, at)? > limits.max_members {
-            let message = format!("announces more than {} members", limits.max_members);
-            return Err(Error::limit(message).at(source.absolute(at)));
-        }
+        check(at)?;
         if source.len() - at >= END_RECORD_BYTES {
             last = Some(at);
         }
@@ -264,6 +275,10 @@ fn check_end_records(source: &SharedSource, limits: &Limits) -> Result<u64> {
         let advice = "`ckpt repair` saves the tensors that are there";
         Error::truncated(message).at(source.absolute(source.len())).advise(advice)
     })
+}
+
+fn too_many(limits: &Limits) -> Error {
+    Error::limit(format!("announces more than {} members", limits.max_members))
 }
 
 /// How many members the zip64 end record before the end record at `end` announces (APPNOTE 4.3.14); the plain record

@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::pickle::NodeId;
 use crate::progress::Silent;
-use crate::source::{SharedSource, Window};
+use crate::source::{SharedSource, Window, files};
 use coverage::Coverage;
 use encoded::{Encoded, Packed, Recent};
 use metadata::{ChunkAt, FileRange, Metadata, Stored, TensorAt};
@@ -83,7 +83,7 @@ impl Dcp {
 
     /// Reads the index of a directory.
     pub(crate) fn of_directory(path: &Path, limits: &Limits) -> Result<Self> {
-        let source: SharedSource = Arc::new(crate::source::FileSource::open(&path.join(DCP_INDEX))?);
+        let source = files::open(&path.join(DCP_INDEX))?;
         let metadata = Metadata::read(source, limits).map_err(|e| e.in_member(DCP_INDEX))?;
         metadata.files().try_for_each(check_name)?;
         Ok(Dcp { directory: Directory::new(path), metadata, bytes: directory::bytes(path)?, notes: Vec::new() })

@@ -25,7 +25,6 @@ mod unpacked;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,7 +34,7 @@ use crate::container::detect::{Framing, detect};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::progress::{Progress, Silent};
-use crate::source::{FileSource, SharedSource};
+use crate::source::{SharedSource, files};
 use dcp::Dcp;
 use deepspeed::DeepSpeed;
 use folder::Weights;
@@ -114,16 +113,17 @@ impl Layout {
     /// Looks at a file, an index of shards, a directory that holds a checkpoint, or a member of an archive
     /// (`FILE::member`). Errors of the kind `NotACheckpoint` say what a directory is without.
     pub fn of(path: &Path, limits: &Limits) -> Result<Self> {
+        files::set_max_transfer(limits.max_transfer);
         if let Some(address) = address(path) {
             return Self::of_member(address.open()?, &address, limits, &Silent);
         }
-        if path.is_dir() {
+        if files::is_dir(path) {
             return Self::of_directory(path, limits);
         }
         if let Some(ranks) = Ranks::of_pattern(path)? {
             return Ok(Self::new(Kind::Ranks(Box::new(ranks)), path));
         }
-        let source: SharedSource = Arc::new(FileSource::open(path)?);
+        let source = files::open(path)?;
         let kind = match detect(source.as_ref()) {
             Ok(Framing::ShardIndex) => Kind::Sharded(Sharded::of_index(path, &source, limits)?),
             _ => Kind::File(source),
@@ -170,7 +170,7 @@ impl Layout {
 
     /// A directory without those of other iterations.
     fn of_iteration(path: &Path, limits: &Limits) -> Result<Self> {
-        if path.join(DCP_INDEX).is_file() {
+        if files::is_file(&path.join(DCP_INDEX)) {
             return Ok(Self::new(Kind::Dcp(Dcp::of_directory(path, limits)?), path));
         }
         if let Some(megatron) = Megatron::of_directory(path)? {
@@ -201,14 +201,14 @@ impl Layout {
             None => Err(Error::not_a_checkpoint(foreign::directory(path, &names))),
             Some((Weights::File(name), note)) => {
                 let file = path.join(name);
-                let source: SharedSource = Arc::new(FileSource::open(&file)?);
+                let source = files::open(&file)?;
                 let single = Single { path: file, bytes: directory::bytes(path)?, note };
                 let beside = deepspeed::beside(path, &names)?;
                 Ok(Layout { single: Some(single), beside, ..Self::new(Kind::File(source), path) })
             }
             Some((Weights::Index(name), note)) => {
                 let index = path.join(name);
-                let source: SharedSource = Arc::new(FileSource::open(&index)?);
+                let source = files::open(&index)?;
                 let sharded = Sharded::of_index(&index, &source, limits)?;
                 let beside = deepspeed::beside(path, &names)?;
                 let kind = Kind::Sharded(sharded.of_folder(directory::bytes(path)?, note));
@@ -359,15 +359,8 @@ impl Layout {
 
 /// Names of the regular files in a directory, sorted; what is no Unicode is no index of ours.
 fn file_names(path: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.path().is_file() {
-            names.extend(entry.file_name().into_string());
-        }
-    }
-    names.sort();
-    Ok(names)
+    let found = files::list(path)?.into_iter().filter(|entry| entry.bytes.is_some());
+    Ok(found.map(|entry| entry.name).collect())
 }
 
 /// What lies in one directory, for who looks through a tree of them.
@@ -400,8 +393,7 @@ pub(crate) fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
     for name in names.iter().filter(|name| folder::is_index(name)) {
         // an index that cannot be read is listed as a file, and the error with it
         let index = path.join(name);
-        let opened =
-            FileSource::open(&index).and_then(|file| Sharded::of_index(&index, &(Arc::new(file) as _), limits));
+        let opened = files::open(&index).and_then(|file| Sharded::of_index(&index, &file, limits));
         if let Ok(sharded) = opened {
             survey.parts.extend(sharded.shards().into_iter().chain([name.as_str()]).map(OsString::from));
             survey.checkpoints.push(index);

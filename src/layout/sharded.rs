@@ -72,6 +72,7 @@ impl Sharded {
         let mut sharded = Sharded { path, directory, weights, total_size, bytes: 0, notes: Vec::new() };
         let shards = sharded.shards();
         shards.iter().try_for_each(|name| check_name(name))?;
+        sharded.directory.prepare(shards.iter().copied());
         let bytes = shards.iter().map(|name| sharded.directory.bytes_of(name));
         sharded.bytes = bytes.fold(source.len(), u64::saturating_add);
         Ok(sharded)

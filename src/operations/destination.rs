@@ -19,7 +19,7 @@ pub use crate::operations::sink::Sink;
 use crate::operations::{Input, shards};
 use crate::progress::Progress;
 use crate::report::file_bytes::file_bytes;
-use crate::source::{FileSource, SharedSource, url};
+use crate::source::{FileSource, SharedSource, address as addresses};
 use crate::write::append::{self, append};
 use crate::write::atomic::{Output, Target};
 use crate::write::format::Format;
@@ -125,7 +125,10 @@ impl InPlace {
             let message = "a member of an archive cannot be edited in place";
             return Err(Error::refused(message).advise(elsewhere()));
         }
-        let path = fs::canonicalize(path).map_err(|e| url(path).unwrap_or_else(|| e.into()))?;
+        if addresses::is_address(path) {
+            return Err(Error::refused("is an address and cannot be edited in place").advise(elsewhere()));
+        }
+        let path = fs::canonicalize(path)?;
         let meta = fs::metadata(&path)?;
         if !meta.is_file() {
             return Err(Error::refused("is not a regular file, so it cannot be edited in place"));

@@ -13,7 +13,7 @@ use crate::message::{Message, Setting};
 use crate::operations::change::Edit;
 use crate::operations::sink::Sink;
 use crate::progress::Progress;
-use crate::source::{FileSource, SharedSource, url};
+use crate::source::{FileSource, SharedSource, address};
 use crate::write::atomic::Output;
 use crate::write::directory::NewDirectory;
 use crate::write::rewrite::rewrite;
@@ -43,7 +43,7 @@ impl Job<'_> {
             let advice = Message::from("name a directory with ").setting(Setting::Output);
             return Err(Error::refused(message).advise(advice));
         }
-        if let Some(url) = url(directory) {
+        if let Some(url) = address::not_written(directory) {
             return at(directory, Err(url));
         }
         let made = directory.parent().map_or(Ok(()), fs::create_dir_all);

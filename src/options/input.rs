@@ -13,6 +13,7 @@ use crate::layout::{Layout, address};
 use crate::limits::Limits;
 use crate::limits::tensor_parallel::TensorParallel;
 use crate::operations::Input;
+use crate::operations::convert::bytes_of;
 use crate::operations::open::{self, Found};
 use crate::options::list;
 use crate::progress::Progress;
@@ -37,6 +38,9 @@ pub(crate) struct LimitArgs {
     /// Maximum bytes to read from tensors whose declared size exceeds their stored data
     #[arg(long, value_name = "BYTES", hide_short_help = true)]
     max_read_bytes: Option<u64>,
+    /// Maximum bytes to transfer from URLs, such as 100MB
+    #[arg(long, value_name = "SIZE", value_parser = bytes_of, hide_short_help = true)]
+    max_transfer: Option<u64>,
 }
 
 /// What `--help` shows as the default of a limit; nothing for other options.
@@ -51,6 +55,8 @@ pub(crate) fn default_limit(option: &str) -> Option<String> {
             limits.max_expanded_bytes, limits.max_expansion_ratio, limits.min_expanded_bytes
         ),
         "max_read_bytes" => limits.max_read_bytes.to_string(),
+        "max_transfer" if limits.max_transfer == u64::MAX => "no limit".to_owned(),
+        "max_transfer" => limits.max_transfer.to_string(),
         _ => return None,
     })
 }
@@ -89,6 +95,7 @@ impl LimitArgs {
         set(&mut limits.max_objects, self.max_objects);
         set(&mut limits.max_entries, self.max_entries);
         set(&mut limits.max_read_bytes, self.max_read_bytes);
+        set(&mut limits.max_transfer, self.max_transfer);
         limits.max_depth = self.max_depth.unwrap_or(limits.max_depth);
         if let Some(bytes) = self.max_expanded_bytes {
             (limits.max_expanded_bytes, limits.min_expanded_bytes) = (bytes, bytes);

@@ -49,6 +49,7 @@ mod pickle;
 mod ranks;
 mod readme;
 mod recursive;
+mod remote;
 mod rename;
 mod renames;
 mod repair;

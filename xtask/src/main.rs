@@ -14,6 +14,7 @@ const TASKS: &[Task] = &[
             "cargo fmt --all --check",
             "cargo clippy --locked --workspace --all-targets -- -D warnings",
             "cargo check --locked --no-default-features --lib --examples",
+            "cargo check --locked --no-default-features --features cli",
             "RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps",
         ],
     ),
@@ -41,6 +42,11 @@ const TASKS: &[Task] = &[
         "completions",
         "completions in the real bash, zsh and fish; those that are not there are installed with apt",
         &["cargo build --locked", "bash tests/completions.sh"],
+    ),
+    (
+        "remote",
+        "inputs behind URLs, read from nginx and an S3 server (`MOTO_PYTHON` names a Python with moto[server])",
+        &["python3 tests/servers.py cargo test --locked --test suite -- --ignored remote_"],
     ),
     (
         "bless",

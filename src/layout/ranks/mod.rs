@@ -40,7 +40,7 @@ use crate::layout::spelled::spelled;
 use crate::limits::Limits;
 use crate::pickle::{Graph, NodeId};
 use crate::progress::Progress;
-use crate::source::SharedSource;
+use crate::source::{SharedSource, files};
 
 /// How FSDP calls parameters that it has flattened (`torch/distributed/fsdp/_common_utils.py`).
 const FLAT: &str = "flat_param";
@@ -70,7 +70,7 @@ pub(super) fn survey(names: &[String]) -> Vec<(Option<String>, Vec<String>)> {
 fn pattern_of(path: &Path) -> Option<(PathBuf, &str)> {
     let name = path.file_name()?.to_str().filter(|name| name.contains(found::ANY))?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    (!path.exists()).then(|| (parent.unwrap_or(Path::new(".")).to_owned(), name))
+    (!files::exists(path)).then(|| (parent.unwrap_or(Path::new(".")).to_owned(), name))
 }
 
 impl Ranks {
@@ -84,7 +84,7 @@ impl Ranks {
     /// The files that `DIRECTORY/model_rank_*.pt` stands for; nothing where that is a file itself, or has no star.
     pub(crate) fn of_pattern(path: &Path) -> Result<Option<Self>> {
         let Some((parent, pattern)) = pattern_of(path) else { return Ok(None) };
-        if !parent.is_dir() {
+        if !files::is_dir(&parent) {
             return Ok(None);
         }
         let Some(chosen) = found::by_pattern(&super::file_names(&parent)?, pattern) else { return Ok(None) };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::layout::address;
-use crate::source::url;
+use crate::source::address::is_address;
 
 /// An argument taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(crate) fn taken_apart(argument: &OsStr) -> Result<Keyed> {
             "{shown}: both this and {rest} are files; use ./{shown} for the one, {key}=./{rest} for the other with a key"
         )));
     }
-    if url(whole).is_some() {
+    if is_address(whole) {
         return Ok(bare());
     }
     if rest.is_empty() {
@@ -45,7 +45,7 @@ pub(crate) fn taken_apart(argument: &OsStr) -> Result<Keyed> {
     if key.is_empty() {
         return Err(Error::refused(format!("{shown}: no such file, and no KEY before the `=`")));
     }
-    if !is_there(&path) && url(&path).is_none() {
+    if !is_there(&path) && !is_address(&path) {
         return Err(Error::refused(format!(
             "{shown}: no such file, and neither is {} for the key {key:?}",
             path.display()

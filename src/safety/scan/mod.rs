@@ -114,7 +114,8 @@ pub(crate) fn scan(source: &SharedSource, limits: &Limits) -> Result<Scan> {
 
 /// The same of a file of which something is known.
 pub(crate) fn scan_known(source: &SharedSource, known: Known<'_>, limits: &Limits) -> Result<Scan> {
-    scan_as(source, limits, false, &HashSet::new(), known)
+    let apart = known.apart.clone();
+    scan_as(source, limits, false, &apart, known)
 }
 
 /// The same of an archive without the members `apart`, which are looked at on their own.
@@ -179,6 +180,8 @@ pub(crate) struct Known<'a> {
     pub zip: Option<Arc<Zip>>,
     /// The pickle of a checkpoint, whole, with the file's own bounds.
     pub pickle: Option<(&'a Graph, Decoded)>,
+    /// Members that are passed over.
+    pub apart: HashSet<Spot>,
 }
 
 fn too_many_bytes() -> Error {
@@ -430,7 +433,7 @@ mod tests {
             let Ok(checkpoint) = Checkpoint::open(source.clone(), &limits, &Silent) else { continue };
             let Some(pickle) = checkpoint.only_pickle() else { continue };
             decoded += 1;
-            let known = Known { zip: checkpoint.zip.clone(), pickle: Some(pickle) };
+            let known = Known { zip: checkpoint.zip.clone(), pickle: Some(pickle), ..Known::default() };
             let scans = [scan(&source, &limits), scan_known(&source, known, &limits)].map(|scan| format!("{scan:?}"));
             assert_eq!(scans[0], scans[1], "{}", path.display());
         }
