@@ -10,10 +10,10 @@ use anyhow::bail;
 
 use super::{Args, compare, open_both, status};
 use crate::commands::ExitStatus;
-use crate::commands::input;
-use crate::commands::output::stdout;
+use crate::options::input;
 use crate::render::escape::escape;
 use crate::report::figures::counted;
+use crate::terminal::streams::stdout;
 
 /// What git calls a file that is not there.
 const NONE: &str = "/dev/null";
