@@ -3,9 +3,10 @@
 
 mod complete;
 mod manual;
+pub(crate) mod resources;
 pub(crate) mod usage;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -68,6 +69,7 @@ pub fn command() -> clap::Command {
 
 /// The process: arguments in, exit status out, errors on one line.
 pub fn main() -> ExitCode {
+    resources::prepare();
     let arguments = usage::arguments(std::env::args_os());
     if let Some(question) = complete::question(&arguments) {
         return complete::answer(&question, Cli::command());
@@ -83,6 +85,15 @@ pub fn main() -> ExitCode {
                     ExitStatus::Trouble.into()
                 }
                 _ => ExitCode::SUCCESS,
+            };
+        }
+        Err(e)
+            if e.kind() == clap::error::ErrorKind::MissingRequiredArgument
+                && let Some(line) = diff::git::unmerged(&arguments) =>
+        {
+            return match writeln!(streams::stdout(), "{line}") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitStatus::Trouble.into(),
             };
         }
         Err(e) => {

@@ -1,6 +1,6 @@
 //! `ckpt diff`: did anything change, where, and by how much.
 
-mod git;
+pub(crate) mod git;
 mod proposal;
 
 use std::path::{Path, PathBuf};

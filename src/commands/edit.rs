@@ -7,6 +7,7 @@ use clap::{ArgMatches, Command, FromArgMatches};
 
 use crate::checkpoint::alter::Step;
 use crate::commands::ExitStatus;
+use crate::error::Error;
 use crate::layout::{Layout, address};
 use crate::limits::Limits;
 use crate::operations::edit::{Options, edit, read_array};
@@ -128,9 +129,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let is_index = || Layout::of(&args.input, &limits).is_ok_and(|layout| layout.file().is_none());
     let is_local = !is_stdin(&args.input) && address(&args.input).is_none();
     if args.input.is_dir() || is_local && args.input.extension().is_some_and(|e| e == "json") && is_index() {
-        bail!(
-            "{shown}: made of several files, which cannot be edited; convert it into one file first with `ckpt convert`"
-        );
+        let e = Error::unsupported("made of several files, which cannot be edited");
+        return Err(e.advise("convert it into one file first with `ckpt convert`").of_input(&shown).into());
     }
     // what is wrong with the target is said before a large input is read
     let mut destination = args.to.of_file(&args.input, &args.report)?;

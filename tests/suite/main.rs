@@ -8,6 +8,7 @@ mod casts;
 mod check;
 mod check_allow;
 mod check_archives;
+mod check_beside;
 mod check_calls;
 mod check_code;
 mod check_globals;

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::address;
 use crate::source::address::is_address;
 
@@ -46,10 +46,8 @@ pub(crate) fn taken_apart(argument: &OsStr) -> Result<Keyed> {
         return Err(Error::refused(format!("{shown}: no such file, and no KEY before the `=`")));
     }
     if !is_there(&path) && !is_address(&path) {
-        return Err(Error::refused(format!(
-            "{shown}: no such file, and neither is {} for the key {key:?}",
-            path.display()
-        )));
+        let message = format!("no such file, and neither is {} for the key {key:?}", path.display());
+        return Err(Error::new(ErrorKind::Io, message).of_input(&shown));
     }
     Ok(Keyed { key: Some(key.to_owned()), path })
 }
