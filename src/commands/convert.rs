@@ -89,15 +89,15 @@ pub(crate) struct Args {
     /// any machine; --index-only completes OUTPUT. With --force an index that is there goes
     #[arg(long, value_name = "I/N", value_parser = str::parse::<Shard>, requires = "max_shard_size", conflicts_with_all = ["index_only", "save_values"])]
     pub shard: Option<Shard>,
-    /// Write only the index, last: every shard must be there with the size, the header and a sample of the elements that INPUT
-    /// and these options give
+    /// Write only the index, last: every shard must be there with the size, the header and the elements that INPUT and
+    /// these options give (of tensors of more than 64 KiB a sample is compared)
     #[arg(long, requires = "max_shard_size")]
     pub index_only: bool,
     /// Write nothing unless this is the digest of INPUT's weights, as `ckpt digest` prints it with the same --root, --include
     /// and --exclude
     #[arg(long, value_name = "HEX", value_parser = digest)]
     pub expect_digest: Option<String>,
-    /// Replace existing files
+    /// Replace existing files, and remove shards of another number
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]

@@ -74,12 +74,13 @@ fn verify_list(
             }
             None => {
                 tally.malformed += 1;
-                say(format_args!("{name}: line {} is no digest and name", place + 1));
+                let what = Error::malformed(format!("line {} is no digest and name", place + 1));
+                args.output.refuse(Path::new(name), &what.of_input(name).into())?;
             }
         }
     }
     if paths.is_empty() {
-        return Err(Error::refused("has no line of a digest and a name").into());
+        return Err(Error::refused("has no line of a digest and a name").of_input(name).into());
     }
     let mut wanted = wanted.into_iter();
     let layout = |name: &Path| input::layout(name, limits, true);
