@@ -38,6 +38,7 @@ complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "diff" -d 'Compare two che
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "digest" -d 'Print a digest of the weights that is the same in every format, like sha256sum; verify lists of them'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "extract" -d 'Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "check" -d 'Check that a file is safe to load and intact: globals, weights_only, checksums, bounds'
+complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "schema" -d 'Print the JSON schema of a report, or list the schemas'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
 complete -c ckpt -n "__fish_ckpt_needs_command" -f -a "man" -d 'Print the manual page, or write all pages into a directory'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l depth -d 'Fold what lies deeper than N levels of the tree' -r
@@ -59,6 +60,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-depth -d 'Maximum n
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l max-transfer -d 'Maximum size of all transfers from URLs, such as 100MB' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l tree -d 'Roll up by module, with parameter counts and class names'
 complete -c ckpt -n "__fish_ckpt_using_subcommand ls" -l names -d 'Print only names, one per line'
@@ -86,6 +88,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-depth -d 
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l max-transfer -d 'Maximum size of all transfers from URLs, such as 100MB' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l anywhere -d 'Remove it inside names too, wherever an element begins with it (`model._orig_mod.fc` becomes `model.fc`)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l in-place -d 'Edit the file itself: append what changes to a zip, write a safetensors header that fits over the old one, replace any other file as a whole'
 complete -c ckpt -n "__fish_ckpt_using_subcommand strip-prefix" -l force -d 'Overwrite an existing OUTPUT'
@@ -112,6 +115,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-depth -d 'Maxim
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l max-transfer -d 'Maximum size of all transfers from URLs, such as 100MB' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l in-place -d 'Edit the file itself: append what changes to a zip, write a safetensors header that fits over the old one, replace any other file as a whole'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l force -d 'Overwrite an existing OUTPUT'
 complete -c ckpt -n "__fish_ckpt_using_subcommand rename" -l dry-run -d 'Show old -> new and write nothing'
@@ -135,6 +139,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-depth -d 'Maximum
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l max-transfer -d 'Maximum size of all transfers from URLs, such as 100MB' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l force-shape -d 'Let --set-tensor give a tensor the shape of FILE.npy'
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l in-place -d 'Edit the file itself: append what changes to a zip, write a safetensors header that fits over the old one, replace any other file as a whole'
 complete -c ckpt -n "__fish_ckpt_using_subcommand edit" -l force -d 'Overwrite an existing OUTPUT'
@@ -153,6 +158,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-depth -d 'Maxim
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l max-transfer -d 'Maximum size of all transfers from URLs, such as 100MB' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l in-place -d 'Repair the file itself'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l keep-damaged -d 'Keep tensors that may be damaged, and name them, instead of leaving them out'
 complete -c ckpt -n "__fish_ckpt_using_subcommand repair" -l force -d 'Replace an OUTPUT that exists'
@@ -188,12 +194,13 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-depth -d 'Maxi
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l max-transfer -d 'Maximum size of all transfers from URLs, such as 100MB' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l safe -d 'Keep the whole object and make it open with torch.load(weights_only=True): objects of other classes become the dicts, lists, numbers or strings that they hold (torch formats)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l compact -d 'Write only the parts of storages that tensors use (torch formats)'
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l index-only -d 'Write only the index, last: every shard must be there with the size, the header and a sample of the elements that INPUT and these options give'
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l index-only -d 'Write only the index, last: every shard must be there with the size, the header and the elements that INPUT and these options give (of tensors of more than 64 KiB a sample is compared)'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files, and remove shards of another number'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -223,6 +230,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-depth -d 'Maximu
 complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l max-transfer -d 'Maximum size of all transfers from URLs, such as 100MB' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l force -d 'Replace existing files'
 complete -c ckpt -n "__fish_ckpt_using_subcommand merge" -l json -d 'Short for --format json'
@@ -246,6 +254,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-depth -d 'Maxi
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l max-transfer -d 'Maximum size of all transfers from URLs, such as 100MB' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l force -d 'Replace an existing file'
 complete -c ckpt -n "__fish_ckpt_using_subcommand average" -l json -d 'Short for --format json'
@@ -275,6 +284,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-depth -d 'Maximum
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l max-transfer -d 'Maximum size of all transfers from URLs, such as 100MB' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l structure -d 'Compare names, shapes, dtypes and other values only; read no tensor data'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l nan-differs -d 'Treat NaN as different from NaN'
@@ -284,7 +294,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l load -d 'Report what 
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s c -l check -d 'Verify the digests in lists, as `sha256sum -c` does; `-` is standard input. Give the same --all, --root, --include and --exclude as when the list was made' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s c -l check -d 'Verify the digests in lists, as `sha256sum -c` does; `-`, or no LIST, is standard input. Give the same --all, --root, --include and --exclude as when the list was made' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l files-from -d 'Read more INPUTs from a file, one per line; `-` is standard input' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l shard -d 'Take only the I-th of every N files (1/N to N/N), in the order of their paths, files named like checkpoints first: N jobs that see the same files take each file once' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r
@@ -300,6 +310,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-depth -d 'Maxim
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l max-transfer -d 'Maximum size of all transfers from URLs, such as 100MB' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l strict -d 'With --check, exit with status 2 if a line is no line of a list'
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l ignore-missing -d 'With --check, pass over files that are not there'
@@ -335,6 +346,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-depth -d 'Maxi
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l max-transfer -d 'Maximum size of all transfers from URLs, such as 100MB' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l force -d 'Overwrite existing files'
 complete -c ckpt -n "__fish_ckpt_using_subcommand extract" -l full -d 'Print every element'
@@ -352,8 +364,6 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l shard -d 'Take only 
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l allow -d 'Treat matching unknown globals as known (`*` also matches dots), and a dangerous one if this is its exact name; repeatable' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l allow-from -d 'Read such globs from a file, one per line (`#` starts a comment); they need not match anything' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l write-allow -d 'Write the unknown globals of all inputs to FILE, to review and use with --allow-from; never dangerous ones' -r -F
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
-json\t'One JSON object per input, one per line'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l color -d 'When to use colour' -r -f -a "auto\t'When standard output is a terminal and NO_COLOR is not set'
 always\t'Always'
 never\t'Never'"
@@ -362,16 +372,21 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-depth -d 'Maximu
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-entries -d 'Maximum tensors and values to list' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-expanded-bytes -d 'Maximum bytes of compressed input or standard input once expanded' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-read-bytes -d 'Maximum bytes to read from tensors whose declared size exceeds their stored data' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l max-transfer -d 'Maximum size of all transfers from URLs, such as 100MB' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l tp-rule -d 'Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)' -r
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l format -d 'Output format' -r -f -a "table\t'Human-readable'
+json\t'One JSON object per input, one per line'
+sarif\t'One SARIF 2.1.0 log of all inputs'"
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s R -l recursive -d 'Check directories recursively; print one line per file that is, or contains, a checkpoint. What is named like one (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that cannot be read is an error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l numerics -d 'Also look for NaN, infinities, zeros and subnormal numbers in the tensors'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s v -l verbose -d 'With --recursive, name the files that were left aside'
-complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l no-data -d 'Read no tensor data: no checksums'
+complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l no-data -d 'Read no tensor data: no checksums, no search for pickles hidden in it'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s 0 -l null -d 'Names in LIST end with a NUL, as `find -print0` writes them'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l force -d 'Overwrite the file of --write-allow'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ckpt -n "__fish_ckpt_using_subcommand schema" -s h -l help -d 'Print help'
 complete -c ckpt -n "__fish_ckpt_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c ckpt -n "__fish_ckpt_using_subcommand man" -l dir -d 'Write all pages into this directory' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand man" -s h -l help -d 'Print help'

@@ -12,14 +12,14 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     ExitStatus, average, check, completions, convert, diff, digest, edit, extract, ls, man, merge, output, rename,
-    repair, strip_prefix, wording,
+    repair, schema, strip_prefix, wording,
 };
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
 #[derive(Debug, Parser)]
 #[command(name = "ckpt", version, about, max_term_width = 100, disable_help_subcommand = true, color = ColorChoice::Auto)]
 #[command(after_help = "\
-`-` as INPUT reads standard input. The file type is detected from its contents, not its extension.\n\
+`-` as INPUT reads standard input; https://, s3://, gs://, az:// and hf:// URLs are read in place. The file type is detected from its contents, not its extension.\n\
 `ckpt help COMMAND` shows a command's options.")]
 pub(crate) struct Cli {
     /// What to do.
@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Extract(Box<extract::Args>),
     /// Check that a file is safe to load and intact: globals, weights_only, checksums, bounds
     Check(check::Args),
+    /// Print the JSON schema of a report, or list the schemas
+    Schema(schema::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write all pages into a directory
@@ -137,6 +139,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
         Command::Repair(args) => (&args.report, Some(&args.input)),
         Command::Convert(args) => (&args.report, Some(&args.input)),
         Command::Extract(args) => (&args.report, Some(&args.input)),
+        Command::Schema(args) => return schema::run(args),
         Command::Completions(args) => return completions::run(args, command()),
         Command::Man(args) => return man::run(args, command()),
     };
@@ -153,6 +156,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
         Command::Digest(args) => digest::run(args),
         Command::Extract(args) => extract::run(args),
         Command::Check(args) => check::run(args),
+        Command::Schema(args) => schema::run(args),
         Command::Completions(args) => completions::run(args, command()),
         Command::Man(args) => man::run(args, command()),
     };

@@ -145,10 +145,21 @@ impl Error {
         self
     }
 
-    /// Says which tensor, value or other part it is about.
+    /// Says which tensor, value or other part it is about, unless a deeper layer has named that, by its whole name or the
+    /// end of it.
     #[must_use]
     pub(crate) fn of_part(mut self, name: &str) -> Self {
-        self.0.subjects.push(Subject::Part(name.to_owned()));
+        match self.0.subjects.last_mut() {
+            Some(Subject::Part(known)) if is_end_of(name, known) => {}
+            Some(Subject::Part(known)) if is_end_of(known, name) => name.clone_into(known),
+            _ => self.0.subjects.push(Subject::Part(name.to_owned())),
+        }
+        self
+    }
+
+    /// The same error of a part that whoever tells it names beside it.
+    pub(crate) fn beside_its_part(mut self) -> Self {
+        self.0.subjects.retain(|subject| !matches!(subject, Subject::Part(_)));
         self
     }
 
@@ -317,6 +328,11 @@ impl From<Error> for io::Error {
     }
 }
 
+/// Whether a name is another one, or what is behind one of its dots.
+fn is_end_of(end: &str, name: &str) -> bool {
+    name.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,6 +341,17 @@ mod tests {
     fn the_deepest_place_wins() {
         let e = Error::malformed("bad opcode 0xff").at(7).at(99).in_member("a/data.pkl").in_member("outer");
         assert_eq!(e.to_string(), "bad opcode 0xff (in a/data.pkl, byte 7)");
+    }
+
+    #[test]
+    fn a_part_is_named_once() {
+        let of = |names: &[&str]| names.iter().fold(Error::data("differs"), |e, name| e.of_part(name)).to_string();
+        assert_eq!(of(&["norm.weight", "norm.weight"]), "norm.weight: differs");
+        assert_eq!(of(&["norm.weight", "model.norm.weight"]), "model.norm.weight: differs");
+        assert_eq!(of(&["model.norm.weight", "weight"]), "model.norm.weight: differs");
+        assert_eq!(of(&["bias", "b.weight", "bias"]), "bias: b.weight: bias: differs");
+        assert_eq!(of(&["weight", "prenorm_weight"]), "prenorm_weight: weight: differs");
+        assert_eq!(Error::data("differs").of_part("a").beside_its_part().to_string(), "differs");
     }
 
     #[test]

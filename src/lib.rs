@@ -86,8 +86,8 @@ pub use operations::read::TensorView;
 pub use report::check::Check;
 pub use report::diff::Diff;
 
-/// Opens a checkpoint: a file, a directory, an index of shards, or a member of an archive (`model.tar.gz::model.pth`). What
-/// it is, its bytes decide. No tensor's data is read, and nothing in the file is run.
+/// Opens a checkpoint: a file, a directory, an index of shards, or a member of an archive (`model.tar.gz::model.pth`), on
+/// this machine or behind an address (`https://…`, `s3://…`, `gs://…`, `az://…`, `hf://…`). What it is, its bytes decide. No tensor's data is read, and nothing in the file is run.
 ///
 /// ```
 /// let checkpoint = ckpt::open("testdata/torch-2.15-py311/checkpoint.tar")?;
@@ -100,7 +100,8 @@ pub use report::diff::Diff;
 ///
 /// Errors name the file. The bounds are [`Limits::default`]; [`operations::open::open`] takes others.
 pub fn open(path: impl AsRef<Path>) -> Result<Input> {
-    operations::open::open(path.as_ref(), &Limits::default(), &progress::Silent)
+    let path = source::address::given(path.as_ref().as_os_str());
+    operations::open::open(Path::new(&path), &Limits::default(), &progress::Silent)
 }
 
 /// Checks whether a file is safe to load and intact, without loading it: one report, or for an archive of checkpoints one of

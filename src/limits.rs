@@ -34,6 +34,8 @@ pub struct Limits {
     /// Bytes of elements that will be read of one tensor that is larger than its storage, and of all tensors together
     /// beyond what their storages explain (`--max-read-bytes`).
     pub max_read_bytes: u64,
+    /// Bytes that the process may transfer from addresses, all inputs together (`--max-transfer`).
+    pub max_transfer: u64,
     /// Opcodes that a search for pickles may read in one file, whatever its size.
     pub max_scan_steps: u64,
     /// How many more for each byte of the file: what is read twice and more is bounded.
@@ -61,6 +63,7 @@ impl Default for Limits {
             max_new_name_bytes: 256 << 20,
             max_members: 4_000_000,
             max_read_bytes: 256 << 20,
+            max_transfer: u64::MAX,
             max_scan_steps: 32 << 20,
             scan_steps_per_byte: 8,
             max_shared_names: 100,

@@ -63,6 +63,8 @@ pub enum Setting {
     MaxReadBytes,
     /// The size of a shard.
     MaxShardSize,
+    /// The bytes that may be transferred from elsewhere.
+    MaxTransfer,
     /// Names in a list that NULs end.
     Null,
     /// What becomes of a name that several inputs have.
@@ -140,6 +142,7 @@ impl Setting {
             Setting::MaxExpandedBytes => "max_expanded_bytes",
             Setting::MaxObjects => "max_objects",
             Setting::MaxReadBytes => "max_read_bytes",
+            Setting::MaxTransfer => "max_transfer",
             Setting::MaxShardSize => "max_shard_size",
             Setting::Null => "null",
             Setting::OnConflict => "on_conflict",

@@ -2,12 +2,17 @@
 //!
 //! Parsers never see files. No memory map: a file that shrinks while it is read must give an error, not a signal.
 
+pub(crate) mod address;
+pub(crate) mod files;
 mod overlay;
+#[cfg(feature = "remote")]
+mod remote;
 
 use std::any::Any;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,6 +48,9 @@ pub trait Source: Send + Sync + fmt::Debug {
     fn cache(&self) -> Option<&Cache> {
         None
     }
+
+    /// Says that these bytes will all be read. What comes from afar is asked for before it is wanted.
+    fn announce(&self, _range: Range<u64>) {}
 
     /// Fails where what must be read to find the bytes is not as it should be.
     fn verify(&self) -> Result<()> {
@@ -92,15 +100,6 @@ pub fn read_vec(source: &dyn Source, offset: u64, len: u64) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// What is wrong with a path that is a URL (`https://…`, `s3://…`, `hf://…`) and not the name of a file.
-pub(crate) fn url(path: &Path) -> Option<Error> {
-    let (scheme, _) = path.to_str()?.split_once("://")?;
-    let is_scheme = scheme.len() > 1
-        && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-    is_scheme.then(|| Error::unsupported("URLs are not supported yet; use a local file"))
-}
-
 /// A regular file, read with positioned reads.
 #[derive(Debug)]
 pub struct FileSource {
@@ -113,7 +112,7 @@ impl FileSource {
     /// Opens the file at `path`. Directories, sockets and devices are refused.
     pub fn open(path: &Path) -> Result<Self> {
         // asked before it is opened: opening a named pipe waits until somebody writes to it
-        let meta = std::fs::metadata(path).map_err(|e| url(path).unwrap_or_else(|| e.into()))?;
+        let meta = std::fs::metadata(path).map_err(|e| address::unknown(path).unwrap_or_else(|| e.into()))?;
         if meta.is_dir() {
             return Err(Error::not_a_checkpoint("is a directory"));
         }
@@ -245,6 +244,11 @@ impl Source for Window {
 
     fn absolute(&self, offset: u64) -> u64 {
         self.inner.absolute(self.start.saturating_add(offset))
+    }
+
+    fn announce(&self, range: Range<u64>) {
+        let (start, end) = (range.start.min(self.len), range.end.min(self.len));
+        self.inner.announce(self.start.saturating_add(start)..self.start.saturating_add(end));
     }
 
     fn as_file(&self, offset: u64) -> Option<(&File, u64)> {

@@ -7,30 +7,22 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::sync::Arc;
 
+use crate::checkpoint::framed::{Framed, Several};
 use crate::checkpoint::open::{Opened, Parts};
 use crate::checkpoint::storage::StorageId;
-use crate::checkpoint::{Checkpoint, Container, MadeOf, SavedPart};
-use crate::container::zip::Zip;
+use crate::checkpoint::{Checkpoint, MadeOf};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::pickle::{Graph, Moved, NodeId};
-use crate::source::SharedSource;
 
 /// What one of several checkpoints was before they became one.
 #[derive(Debug)]
 pub struct Origin {
     /// As people know it.
     pub name: String,
-    /// Its container.
-    pub container: Container,
-    /// Its bytes, expanded; nothing for what was several files itself.
-    pub source: Option<SharedSource>,
-    /// The archive, for containers that are one.
-    pub zip: Option<Arc<Zip>>,
-    /// The files of `torch.save` that its tensors are made of.
-    pub saved: Vec<SavedPart>,
+    /// What it was read from.
+    pub(crate) framed: Framed,
     /// The bounds it was opened with.
     pub limits: Limits,
     storages: Range<u32>,
@@ -48,7 +40,7 @@ impl Origin {
 impl Checkpoint {
     /// A checkpoint of nothing, that others can be taken into. It counts as made of several files.
     pub(crate) fn of_several(limits: &Limits) -> Result<Self> {
-        Parts::new().finish(Opened::new(Container::Sharded, Graph::NONE), limits)
+        Parts::new().finish(Opened::new(Framed::Several(Several::Sharded), Graph::NONE), limits)
     }
 
     /// Takes in all of another checkpoint, known as `name`; its top object is nowhere yet, and where that and all others
@@ -72,10 +64,7 @@ impl Checkpoint {
         }));
         self.origins.push(Origin {
             name: name.to_owned(),
-            container: other.container,
-            source: other.source,
-            zip: other.zip,
-            saved: other.saved,
+            framed: other.framed,
             limits: other.limits,
             storages: first..end,
             nodes: first_node..self.graph.len(),

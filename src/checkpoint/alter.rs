@@ -95,7 +95,7 @@ pub(crate) enum Altered {
 impl Altered {
     /// Nothing is done yet.
     pub(crate) fn new(checkpoint: &Checkpoint) -> Result<Self> {
-        match checkpoint.container {
+        match checkpoint.container() {
             Container::Zip | Container::Legacy | Container::Pickle | Container::Tar => {
                 Ok(Altered::Objects(Box::new(Objects::new(checkpoint)?)))
             }

@@ -1,6 +1,6 @@
 //! Arguments of torch's constructors that are read on their own: dtypes, devices, layouts, sizes.
 
-use crate::checkpoint::tensor::STRIDED;
+use crate::checkpoint::tensor::{Extents, STRIDED};
 use crate::dtype::DType;
 use crate::pickle::{Graph, NodeId};
 
@@ -44,7 +44,7 @@ pub(super) fn layout_name(graph: &Graph, node: NodeId) -> &'static str {
 }
 
 /// Sizes or strides: a tuple, a list or a `torch.Size` of integers.
-pub(crate) fn sizes(graph: &Graph, node: NodeId) -> Option<Vec<i64>> {
+pub(crate) fn sizes(graph: &Graph, node: NodeId) -> Option<Extents> {
     let items = match graph.object(node) {
         Some(object) => graph.sequence(*graph.sequence(object.args)?.first()?)?,
         None => graph.sequence(node)?,

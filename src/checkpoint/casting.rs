@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::names::{Element, Entry, Item, join};
 use crate::checkpoint::storage::StorageId;
-use crate::checkpoint::tensor::{Kind, Tensor, TensorId};
+use crate::checkpoint::tensor::{Extents, Kind, Tensor, TensorId};
 use crate::checkpoint::weights::roles::is_beside;
 use crate::checkpoint::{Checkpoint, Root};
 use crate::dtype::{Class, DType, Known};
@@ -161,7 +161,7 @@ impl Checkpoint {
 
     fn moments(&self, entries: &[Entry]) -> Moments {
         let mut moments = Moments::default();
-        let mut parameters: HashSet<Vec<i64>> = HashSet::new();
+        let mut parameters: HashSet<Extents> = HashSet::new();
         for entry in entries {
             let Item::Tensor(id, _) = entry.item else { continue };
             let Some(tensor) = self.tensor(id) else { continue };
@@ -185,9 +185,9 @@ impl Checkpoint {
 #[derive(Debug, Default)]
 struct Moments {
     /// The shape of the largest tensor that lies directly in each object of an optimizer.
-    largest: HashMap<String, Vec<i64>>,
+    largest: HashMap<String, Extents>,
     /// Shapes of the tensors outside optimizers, if any of an optimizer's is among them: flat ones are not.
-    parameters: Option<HashSet<Vec<i64>>>,
+    parameters: Option<HashSet<Extents>>,
 }
 
 impl Moments {

@@ -72,7 +72,7 @@ impl Checkpoint {
     /// Decides what `rules` make of the names below `root`; `takes` says which whole names are meant, `None` all.
     /// Two keys of one state dict that would become one are `Unsupported`.
     pub fn plan_renames(&self, root: &Root, rules: &Rules, takes: Option<&dyn Fn(&str) -> bool>) -> Result<RenamePlan> {
-        if matches!(self.container, Container::TorchScript | Container::Pt2) {
+        if matches!(self.container(), Container::TorchScript | Container::Pt2) {
             let what = "names in a TorchScript or torch.export archive are part of its code";
             return Err(Error::unsupported(what).advise(weights_first()));
         }
@@ -120,7 +120,7 @@ impl Checkpoint {
             }
         }
         if new_keys.len() < plan.renames.len() {
-            let kind = self.container.name();
+            let kind = self.container().name();
             return Err(Error::unsupported(format!(
                 "names in a {kind} checkpoint that are not at its top cannot change"
             )));
@@ -368,7 +368,7 @@ impl<'a> Planner<'a> {
     fn key(&self, entry: Pair) -> Result<Option<Key<'a>>> {
         let graph = &self.checkpoint.graph;
         let Node::Str(text) = graph.node(entry.key) else { return Ok(None) };
-        let is_flat = matches!(self.checkpoint.container, Container::Safetensors | Container::Sharded);
+        let is_flat = matches!(self.checkpoint.container(), Container::Safetensors | Container::Sharded);
         if is_flat && graph.str(entry.key).as_deref() == Some(METADATA) {
             return Ok(None);
         }
@@ -385,7 +385,7 @@ impl<'a> Planner<'a> {
     fn edit(&mut self, key: &Key<'_>, new: &Arc<[u8]>) -> Result<()> {
         let graph = &self.checkpoint.graph;
         // what is put together of several files has no pickle of its own to edit
-        let several = self.checkpoint.container.is_merged();
+        let several = self.checkpoint.container().is_merged();
         let Some((stream, ..)) = graph.place(key.text).filter(|_| !several) else { return Ok(()) };
         let shown = || lossy(Cow::Borrowed(&key.name), Encoding::Utf8).into_owned();
         if key.entry.key_at == 0 {

@@ -49,15 +49,15 @@ pub enum Text {
 impl Flat {
     /// What a file of arrays holds.
     pub(crate) fn of(checkpoint: &Checkpoint) -> Result<Self> {
-        let (arrays, metadata) = match checkpoint.container {
+        let (arrays, metadata) = match checkpoint.container() {
             Container::Safetensors => Self::safetensors(checkpoint)?,
             _ => (Self::npz(checkpoint)?, Vec::new()),
         };
-        Ok(Flat { container: checkpoint.container, arrays, metadata })
+        Ok(Flat { container: checkpoint.container(), arrays, metadata })
     }
 
     fn safetensors(checkpoint: &Checkpoint) -> Result<(Vec<Array>, Vec<Text>)> {
-        let source = checkpoint.source.as_ref().ok_or_else(|| Error::malformed("no header"))?;
+        let source = checkpoint.source().ok_or_else(|| Error::malformed("no header"))?;
         let header = safetensors::read(source.as_ref(), &checkpoint.limits)?;
         let place_of: HashMap<&str, usize> =
             header.tensors.iter().enumerate().map(|(place, tensor)| (tensor.name.as_str(), place)).collect();
@@ -79,7 +79,7 @@ impl Flat {
     }
 
     fn npz(checkpoint: &Checkpoint) -> Result<Vec<Array>> {
-        let zip = checkpoint.zip.as_ref().ok_or_else(|| Error::malformed("no members"))?;
+        let zip = checkpoint.zip().ok_or_else(|| Error::malformed("no members"))?;
         let members = zip.members.iter().enumerate().filter(|(_, member)| !member.is_dir());
         let nodes = checkpoint.objects().items(checkpoint.root).unwrap_or_default();
         let arrays = members.zip(nodes).map(|((place, member), entry)| {

@@ -76,7 +76,7 @@ impl Checkpoint {
 
     /// The dict of strings: the last item, where a safetensors file or shards of such had one.
     fn metadata_dict(&self) -> Option<NodeId> {
-        if !matches!(self.container, Container::Safetensors | Container::Sharded) {
+        if !matches!(self.container(), Container::Safetensors | Container::Sharded) {
             return None;
         }
         let Node::Dict(entries) = self.graph.node(self.root) else { return None };

@@ -14,6 +14,7 @@ pub mod edit;
 mod entry;
 pub(crate) mod equality;
 pub(crate) mod flat;
+pub(crate) mod framed;
 pub(crate) mod literal;
 pub(crate) mod metadata;
 mod module;
@@ -59,83 +60,20 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::pickle::{Decoded, Graph, Node, NodeId};
 use crate::source::SharedSource;
-use names::Element;
 use object::Objects;
 use rebuild::Tensors;
-use script::Script;
 use storage::{Storage, Storages};
-use tensor::{Data, STRIDED, contiguous, plain_tensor};
+use tensor::{Data, Rare, STRIDED, contiguous, plain_tensor};
 
 pub(crate) use absorb::Origin;
+pub use framed::Container;
+pub(crate) use framed::{Framed, SavedPart};
 pub use names::{Entry, Item, Names};
 pub use role::Role;
 pub use root::{Located, Root};
 pub(crate) use storage::StorageId;
 pub use tensor::TensorId;
 pub(crate) use tensor::{Kind, Tensor};
-
-/// What kind of file a checkpoint is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Container {
-    Zip,
-    Legacy,
-    Tar,
-    Pickle,
-    TorchScript,
-    Pt2,
-    Package,
-    Safetensors,
-    Npz,
-    Npy,
-    Sharded,
-    Dcp,
-    DeepSpeed,
-    Ranks,
-    Megatron,
-}
-
-impl Container {
-    /// True for what is put together from several files: its storages' keys mean nothing to a reader.
-    pub(crate) fn is_merged(self) -> bool {
-        matches!(
-            self,
-            Container::Sharded | Container::Dcp | Container::DeepSpeed | Container::Ranks | Container::Megatron
-        )
-    }
-
-    /// The name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Container::Zip => "zip",
-            Container::Legacy => "legacy",
-            Container::Tar => "tar",
-            Container::Pickle => "pickle",
-            Container::TorchScript => "torchscript",
-            Container::Pt2 => "pt2",
-            Container::Package => "package",
-            Container::Safetensors => "safetensors",
-            Container::Npz => "npz",
-            Container::Npy => "npy",
-            Container::Sharded => "sharded",
-            Container::Dcp => "dcp",
-            Container::DeepSpeed => "deepspeed",
-            Container::Ranks => "ranks",
-            Container::Megatron => "megatron",
-        }
-    }
-}
-
-/// A file of `torch.save` that is a part of a checkpoint.
-#[derive(Debug, Clone)]
-pub struct SavedPart {
-    /// The file that it lies in.
-    pub file: Arc<str>,
-    /// Its bytes.
-    pub bytes: SharedSource,
-    /// The name of what it is a part of.
-    pub fqn: Arc<str>,
-}
 
 /// Something that the files of a checkpoint of several say and is not so, or that none of them speaks of.
 #[derive(Debug, Clone)]
@@ -160,12 +98,8 @@ pub(crate) struct MadeOf {
 /// A file that was understood. Tensor data has not been read.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// The container.
-    pub container: Container,
-    /// The file's bytes, expanded where it was compressed; nothing for checkpoints of several files.
-    pub source: Option<SharedSource>,
-    /// How the whole file was compressed.
-    pub compression: Option<Compression>,
+    /// What it was read from.
+    pub(crate) framed: Framed,
     /// The pickle's protocol, where there is a pickle.
     pub protocol: Option<u8>,
     /// The storages' byte order, where the format has one.
@@ -180,16 +114,8 @@ pub struct Checkpoint {
     pub tensors: Tensors,
     /// Its storages.
     pub storages: Storages,
-    /// The archive, for containers that are one.
-    pub zip: Option<Arc<Zip>>,
-    /// TorchScript's classes.
-    pub script: Option<Script>,
-    /// Tensors that belong to no object of the graph (constants of TorchScript code), with their paths.
-    pub attached: Vec<(Vec<Element>, NodeId)>,
     /// What was left aside or guessed, for people.
     pub notes: Vec<String>,
-    /// Of several files: the whole `torch.save` files in them (chunks of DCP), each with the file it lies in.
-    pub saved: Vec<SavedPart>,
     /// Names of what lies in the files and is no part of this: tensors of a shard that the index does not name.
     pub left_aside: Vec<String>,
     /// The pickle that all objects are of, and how many there were once it was decoded.
@@ -205,6 +131,26 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// What kind of file it was.
+    pub fn container(&self) -> Container {
+        self.framed.container()
+    }
+
+    /// The file's bytes, expanded where it was compressed; nothing for checkpoints of several files.
+    pub fn source(&self) -> Option<&SharedSource> {
+        self.framed.source()
+    }
+
+    /// How the whole file was compressed.
+    pub(crate) fn compression(&self) -> Option<Compression> {
+        self.framed.compression()
+    }
+
+    /// The archive, for containers that are one.
+    pub fn zip(&self) -> Option<&Arc<Zip>> {
+        self.framed.zip()
+    }
+
     /// The graph with what is known of its objects.
     pub fn objects(&self) -> Objects<'_> {
         Objects { graph: &self.graph, tensors: &self.tensors, storages: &self.storages }
@@ -255,7 +201,7 @@ impl Checkpoint {
     /// Adds a tensor of which nothing is known but why it cannot be read.
     pub(crate) fn add_problem(&mut self, problem: &str) -> Result<NodeId> {
         let node = self.graph.push(Node::Foreign(0))?;
-        let tensor = Tensor { layout: STRIDED, problem: Some(problem.to_owned()), ..Tensor::default() };
+        let tensor = Tensor { layout: STRIDED, rare: Rare::of_problem(Some(problem.to_owned())), ..Tensor::default() };
         self.tensors.add(node, tensor)?;
         Ok(node)
     }

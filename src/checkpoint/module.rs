@@ -40,7 +40,7 @@ pub(super) fn is_module(checkpoint: &Checkpoint, node: NodeId) -> bool {
     if checkpoint.graph.object(node).is_none() {
         return false;
     }
-    if let Some(script) = &checkpoint.script {
+    if let Some(script) = checkpoint.framed.script() {
         return objects.class(node).is_some_and(|(module, name)| script.is_module(&module, &name));
     }
     if checkpoint.tensors.saved_in(node).is_some() {
@@ -74,7 +74,7 @@ struct Own {
 }
 
 fn own(checkpoint: &Checkpoint, node: NodeId) -> Own {
-    match &checkpoint.script {
+    match checkpoint.framed.script() {
         Some(_) => own_of_script(checkpoint, node),
         None => own_of_pickle(checkpoint, node),
     }
@@ -116,7 +116,7 @@ fn own_of_pickle(checkpoint: &Checkpoint, node: NodeId) -> Own {
 
 fn own_of_script(checkpoint: &Checkpoint, node: NodeId) -> Own {
     let objects = checkpoint.objects();
-    let described = checkpoint.script.as_ref().zip(objects.class(node));
+    let described = checkpoint.framed.script().zip(objects.class(node));
     let described = described.and_then(|(script, (module, name))| script.class(&module, &name));
     let mut out = Own::default();
     let mut left = Vec::new();

@@ -63,7 +63,7 @@ impl Checkpoint {
         walk.every = is_optimizer.then_some(Role::Optimizer);
         walk.visit(root.node, root.in_optimizer)?;
         walk.below(0)?;
-        for (path, node) in &self.attached {
+        for (path, node) in self.framed.attached() {
             let below = match root.node == self.root {
                 true => path.as_slice(),
                 false if root.path.is_empty() => continue,

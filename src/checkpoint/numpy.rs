@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::arguments::sizes;
 use crate::checkpoint::constructors::{Constructor, constructor};
-use crate::checkpoint::tensor::{Data, Kind, STRIDED, Tensor, contiguous, fortran};
+use crate::checkpoint::tensor::{Data, Extents, Kind, STRIDED, Tensor, contiguous, fortran};
 use crate::dtype::{ByteOrder, DType};
 use crate::error::Result;
 use crate::pickle::stored::bytes_of;
@@ -97,7 +97,7 @@ pub(crate) fn byte_string(graph: &Graph, node: NodeId) -> Option<TextId> {
     }
 }
 
-fn array(graph: &Graph, kind: NumpyType, shape: Vec<i64>, column_major: bool, data: Option<NodeId>) -> Tensor {
+fn array(graph: &Graph, kind: NumpyType, shape: Extents, column_major: bool, data: Option<NodeId>) -> Tensor {
     let mut tensor = Tensor {
         kind: Kind::NdArray,
         stride: Some(if column_major { fortran(&shape) } else { contiguous(&shape) }),
@@ -138,7 +138,7 @@ pub(super) fn reconstructed(graph: &Graph, node: NodeId) -> Option<Tensor> {
 }
 
 /// The list of an object array's elements, and its shape.
-pub(super) fn object_array(graph: &Graph, node: NodeId) -> Option<(NodeId, Vec<i64>)> {
+pub(super) fn object_array(graph: &Graph, node: NodeId) -> Option<(NodeId, Extents)> {
     let state = graph.sequence(state_of(graph, node)?)?;
     let [_, shape, dtype, _, data] = *state.first_chunk::<5>()?;
     numpy_type(graph, dtype).filter(|kind| kind.is_object)?;
@@ -176,7 +176,7 @@ pub(super) fn scalar(graph: &Graph, args: &[NodeId]) -> Option<(NumpyType, Vec<u
 /// A `NumpyArrayWrapper`'s attributes.
 struct Wrapper {
     kind: NumpyType,
-    shape: Vec<i64>,
+    shape: Extents,
     column_major: bool,
     aligned: bool,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::object::Objects;
 use crate::checkpoint::parts::Parts;
-use crate::checkpoint::tensor::{Data, Quantizer, plain_tensor};
+use crate::checkpoint::tensor::{Data, Extents, Quantizer, plain_tensor};
 use crate::dtype::{ByteOrder, Known};
 use crate::error::Result;
 use crate::pickle::{Graph, Node, NodeId};
@@ -84,7 +84,7 @@ fn scalar(parts: &mut Parts, number: NodeId) -> Result<NodeId> {
             (Known::Int64, value.to_le_bytes().to_vec())
         }
     };
-    let mut tensor = plain_tensor(dtype.into(), Vec::new());
+    let mut tensor = plain_tensor(dtype.into(), Extents::new());
     tensor.data = Data::Array { source: Arc::new(MemorySource::new(bytes)), byte_order: ByteOrder::Little };
     parts.tensor(tensor)
 }

@@ -198,7 +198,9 @@ impl Tensors {
                 Some(view) => *seen.entry(view).or_insert_with(fits),
                 None => fits(),
             };
-            tensor.unread = (!fits).then_some(MANY_TIMES_THE_BYTES);
+            if !fits {
+                tensor.unread = Some(MANY_TIMES_THE_BYTES);
+            }
         }
     }
 

@@ -18,6 +18,8 @@ pub(super) use self::joblib::unfold_nested;
 pub(crate) use self::state_dict::{metadata_below, ordered_dict, state_dict};
 pub(crate) use self::storages::NewStorage;
 use self::storages::{Home, Planned, Use};
+use thin_vec::ThinVec;
+
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::casting::Kept;
 use crate::checkpoint::constructors::Constructor;
@@ -154,7 +156,7 @@ impl Work<'_> {
     fn call(&mut self, callable: NodeId, args: &[NodeId]) -> Result<Node> {
         let args = self.checkpoint.graph.push_tuple(args)?;
         let how = Construct::Reduce;
-        Ok(Node::Object(Box::new(Object { how, callable, args, kwargs: None, changes: Vec::new() })))
+        Ok(Node::Object(Box::new(Object { how, callable, args, kwargs: None, changes: ThinVec::new() })))
     }
 
     /// One string node for each text.

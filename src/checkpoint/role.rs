@@ -38,7 +38,7 @@ impl Role {
     ) -> Self {
         let last = name.rsplit('.').next().unwrap_or(name);
         // torch.export says of each weight whether it is a parameter
-        let is_exported_buffer = checkpoint.container == Container::Pt2 && tensor.kind == Kind::Tensor;
+        let is_exported_buffer = checkpoint.container() == Container::Pt2 && tensor.kind == Kind::Tensor;
         if BUFFERS.contains(&last) || is_exported_buffer {
             return Role::Buffer;
         }

@@ -12,6 +12,8 @@ mod objects;
 
 use std::collections::{HashMap, HashSet};
 
+use thin_vec::ThinVec;
+
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::entry::{Budget, Element, join};
 use crate::checkpoint::object::Label;
@@ -342,7 +344,7 @@ impl Work<'_> {
         let callable = self.global(module, name)?;
         let args = self.checkpoint.graph.push_tuple(args)?;
         let how = Construct::Reduce;
-        Ok(Node::Object(Box::new(Object { how, callable, args, kwargs: None, changes: Vec::new() })))
+        Ok(Node::Object(Box::new(Object { how, callable, args, kwargs: None, changes: ThinVec::new() })))
     }
 
     /// Bytes as protocol 2 spells them: `_codecs.encode(text, 'latin1')`.

@@ -11,6 +11,7 @@ use crate::pickle::{Change, Node, NodeId};
 
 /// A tensor that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Lost {
     /// Its name from the top object on.
     pub name: String,
@@ -43,9 +44,9 @@ impl Checkpoint {
 
     /// Why names, types and places of the tensors may not be what was written.
     pub(crate) fn pickle_doubt(&self) -> Option<String> {
-        let zip = self.zip.as_ref()?;
+        let zip = self.zip()?;
         let says = |member: &Member| Some(format!("{}: {}", member.name, member.doubt.as_deref()?));
-        match self.container {
+        match self.container() {
             Container::Zip | Container::TorchScript => says(zip.in_top("data.pkl")?),
             Container::Pt2 => {
                 let describes = |member: &&Member| {
@@ -61,7 +62,7 @@ impl Checkpoint {
 
     /// The constants of TorchScript's code, where their pickle is damaged or missing.
     pub(crate) fn lost_constants(&self) -> Option<Lost> {
-        let zip = self.zip.as_ref().filter(|_| self.container == Container::TorchScript)?;
+        let zip = self.zip().filter(|_| self.container() == Container::TorchScript)?;
         let why = match zip.in_top("constants.pkl") {
             Some(member) => format!("{}: {}", member.name, member.doubt.as_deref()?),
             None => "constants.pkl is missing".to_owned(),

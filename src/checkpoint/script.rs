@@ -22,7 +22,7 @@ pub(crate) struct Class {
 
 /// The classes of an archive by qualified name.
 #[derive(Debug, Default)]
-pub struct Script {
+pub(crate) struct Script {
     classes: HashMap<String, Class>,
 }
 

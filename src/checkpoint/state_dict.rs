@@ -183,7 +183,7 @@ impl<'a> StateDicts<'a> {
 
     /// Whether each key is the name of a member of an archive, which may be renamed as any other.
     fn is_archive(&self, node: NodeId) -> bool {
-        self.checkpoint.container == Container::Npz && node == self.checkpoint.root
+        self.checkpoint.container() == Container::Npz && node == self.checkpoint.root
     }
 
     /// Whether a key of a mapping of this role is a name of a parameter or buffer.

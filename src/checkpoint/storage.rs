@@ -3,8 +3,12 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::hash::BuildHasher;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use rustc_hash::FxHashMap;
 
 use crate::container::zip::Zip;
@@ -189,6 +193,12 @@ impl Source for Deferred {
     fn as_file(&self, offset: u64) -> Option<(&File, u64)> {
         self.open().ok()?.as_file(offset)
     }
+
+    fn announce(&self, range: Range<u64>) {
+        if let Ok(source) = self.open() {
+            source.announce(range);
+        }
+    }
 }
 
 /// What a persistent id of torch means.
@@ -260,7 +270,7 @@ pub struct Storages {
     /// A node that names each, by their numbers.
     nodes: Vec<Option<NodeId>>,
     /// Names that many storages share, held once.
-    interned: HashSet<Arc<str>, foldhash::fast::RandomState>,
+    interned: HashSet<Arc<str>, RandomState>,
 }
 
 impl Storages {
@@ -345,6 +355,11 @@ impl Storages {
         Ok(first)
     }
 
+    /// What a storage is called in the stream whose storages all have this prefix.
+    fn key(&self, id: StorageId, prefix: &str) -> Option<&str> {
+        self.get(id)?.key.strip_prefix(prefix)
+    }
+
     /// A storage has so many elements from here on.
     pub(super) fn set_numel(&mut self, id: StorageId, numel: u64) {
         if let Some(storage) = self.all.get_mut(id.0 as usize) {
@@ -401,8 +416,9 @@ impl Storages {
         mut locate: impl FnMut(&str, Option<u64>) -> (Bytes, ByteOrder),
     ) -> Result<()> {
         let nodes = graph.persistents().get(from..).unwrap_or_default();
-        let mut by_key: HashMap<Arc<str>, StorageId, foldhash::fast::RandomState> =
-            HashMap::with_capacity_and_hasher(nodes.len(), foldhash::fast::RandomState::default());
+        // the keys are the storages'; the hash is seeded, as they come from strangers
+        let (mut by_key, state) = (HashTable::<StorageId>::with_capacity(nodes.len()), RandomState::default());
+        let hash_of = |key: &str| state.hash_one(key);
         let mut of_other_types: HashMap<(StorageId, DType), StorageId> = HashMap::new();
         self.all.reserve(nodes.len());
         self.by_node.reserve(nodes.len());
@@ -411,7 +427,9 @@ impl Storages {
             let Node::Persistent(pid) = graph.node(*node) else { continue };
             let meaning = if let Some(found) = storage_tuple(graph, *pid)? {
                 let dtype = DType::from_storage_class(&found.class);
-                let first = by_key.get(found.key.as_ref()).copied();
+                let hash = hash_of(&found.key);
+                let is_it = |id: &StorageId| self.key(*id, prefix) == Some(&*found.key);
+                let first = by_key.find(hash, is_it).copied();
                 let known = first.and_then(|first| match self.get(first) {
                     Some(storage) if storage.dtype == dtype => Some(first),
                     _ => of_other_types.get(&(first, dtype.clone())).copied(),
@@ -421,9 +439,12 @@ impl Storages {
                     None => {
                         let (bytes, byte_order) = locate(&found.key, found.bytes());
                         let (class, location) = (self.intern(&found.class), self.intern(&found.location));
-                        let key: Arc<str> = found.key.as_ref().into();
                         let id = self.add(Storage {
-                            key: if prefix.is_empty() { Arc::clone(&key) } else { format!("{prefix}{key}").into() },
+                            key: if prefix.is_empty() {
+                                (*found.key).into()
+                            } else {
+                                format!("{prefix}{}", found.key).into()
+                            },
                             class,
                             dtype: dtype.clone(),
                             location,
@@ -432,7 +453,9 @@ impl Storages {
                             bytes,
                         })?;
                         match first {
-                            None => drop(by_key.insert(key, id)),
+                            None => drop(
+                                by_key.insert_unique(hash, id, |id| hash_of(self.key(*id, prefix).unwrap_or_default())),
+                            ),
                             Some(first) => drop(of_other_types.insert((first, dtype), id)),
                         }
                         id

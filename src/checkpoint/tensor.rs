@@ -1,6 +1,9 @@
 //! What is known of one tensor: its facts as pickled, and where its elements lie.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::checkpoint::storage::{Storage, StorageId, Storages};
 use crate::data::Elements;
@@ -83,25 +86,27 @@ pub(crate) struct View {
     storage: StorageId,
     dtype: DType,
     offset: u64,
-    shape: Vec<i64>,
-    stride: Option<Vec<i64>>,
+    shape: Extents,
+    stride: Option<Extents>,
     conj: bool,
     neg: bool,
 }
 
-/// One tensor, as the file describes it. Sizes, strides and offsets are in elements.
+/// Sizes or steps; those of up to two dimensions take no memory of their own.
+pub(crate) type Extents = SmallVec<[i64; 2]>;
+
+/// One tensor, as the file describes it. Sizes, strides and offsets are in elements. What few tensors have is read and
+/// written as if it were here ([`Rare`]).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tensor {
     /// Tensor, parameter or array.
     pub kind: Kind,
-    /// The class of a tensor subclass.
-    pub class: Option<String>,
     /// The type of an element; `None` when the file does not say.
     pub dtype: Option<DType>,
-    /// Extents. Negative ones are kept as the file has them, and are a [`Tensor::problem`].
-    pub shape: Vec<i64>,
+    /// Extents. Negative ones are kept as the file has them, and are a [`Rare::problem`].
+    pub shape: Extents,
     /// Steps; `None` for layouts that have none.
-    pub stride: Option<Vec<i64>>,
+    pub stride: Option<Extents>,
     /// The first element in the storage, as pickled.
     pub storage_offset: Option<i64>,
     /// torch's layout name: `strided`, `sparse_coo`, ….
@@ -114,12 +119,21 @@ pub(crate) struct Tensor {
     pub conj: bool,
     /// Lazily negated.
     pub neg: bool,
-    /// How a quantized tensor's integers are to be read.
-    pub quantizer: Option<Box<Quantizer>>,
     /// Where the elements lie.
     pub data: Data,
     /// A wrapper subclass: what it holds lies in its state, and is listed below it.
     pub wraps: bool,
+    /// What few tensors have.
+    pub rare: Option<Box<Rare>>,
+}
+
+/// What few tensors have: apart, as a checkpoint may hold very many of them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rare {
+    /// The class of a tensor subclass.
+    pub class: Option<String>,
+    /// How a quantized tensor's integers are to be read.
+    pub quantizer: Option<Box<Quantizer>>,
     /// Elements of a nested tensor, whose shape has -1 where its tensors differ.
     pub ragged: Option<u64>,
     /// State of a parameter or subclass: what else it carries.
@@ -130,7 +144,48 @@ pub(crate) struct Tensor {
     pub unread: Option<&'static str>,
 }
 
+impl Rare {
+    const NONE: Rare = Rare { class: None, quantizer: None, ragged: None, state: None, problem: None, unread: None };
+
+    /// Those of a tensor with a problem, if it has one.
+    pub(crate) fn of_problem(problem: Option<String>) -> Option<Box<Self>> {
+        problem.map(|problem| Box::new(Rare { problem: Some(problem), ..Rare::default() }))
+    }
+
+    /// The same for the class of a subclass.
+    pub(crate) fn of_class(class: Option<String>) -> Option<Box<Self>> {
+        class.map(|class| Box::new(Rare { class: Some(class), ..Rare::default() }))
+    }
+}
+
+impl Deref for Tensor {
+    type Target = Rare;
+
+    fn deref(&self) -> &Rare {
+        const NONE: &Rare = &Rare::NONE;
+        self.rare.as_deref().unwrap_or(NONE)
+    }
+}
+
+impl DerefMut for Tensor {
+    fn deref_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+}
+
 impl Tensor {
+    /// The same without what a parameter or subclass carries.
+    pub(super) fn without_state(mut self) -> Self {
+        self.rare.iter_mut().for_each(|rare| rare.state = None);
+        self
+    }
+
+    /// The same as no subclass, and without what one carries.
+    pub(super) fn without_class(mut self) -> Self {
+        self.rare.iter_mut().for_each(|rare| (rare.class, rare.state) = (None, None));
+        self
+    }
+
     /// Elements, when the shape makes sense.
     pub(crate) fn numel(&self) -> Option<u64> {
         if self.ragged.is_some() {
@@ -159,10 +214,10 @@ impl Tensor {
             Data::Parts(parts) => parts.iter_mut().for_each(|part| *part = moved.node(*part)),
             Data::Array { .. } | Data::Nothing => {}
         }
-        for argument in self.quantizer.iter_mut().flat_map(|quantizer| &mut quantizer.arguments) {
-            *argument = moved.node(*argument);
+        if let Some(rare) = &mut self.rare {
+            let arguments = rare.quantizer.iter_mut().flat_map(|quantizer| &mut quantizer.arguments);
+            arguments.chain(&mut rare.state).for_each(|node| *node = moved.node(*node));
         }
-        self.state = self.state.map(|state| moved.node(state));
         self
     }
 
@@ -286,8 +341,10 @@ impl Tensor {
 
     /// Finds out, without reading data, whether the elements lie where they should; sets `problem` if not.
     pub(super) fn inspect(&mut self, storages: &Storages) {
-        if self.problem.is_none() {
-            self.problem = self.find_problem(storages);
+        if self.problem.is_none()
+            && let Some(problem) = self.find_problem(storages)
+        {
+            self.problem = Some(problem);
         }
     }
 
@@ -381,9 +438,9 @@ pub(crate) const STRIDED: &str = "strided";
 pub(crate) const NESTED: &str = "nested";
 
 /// Row-major strides, as torch counts them (an extent of 0 counts as 1).
-pub(crate) fn contiguous(shape: &[i64]) -> Vec<i64> {
+pub(crate) fn contiguous(shape: &[i64]) -> Extents {
     let mut step = 1i64;
-    let mut stride: Vec<i64> = shape
+    let mut stride: Extents = shape
         .iter()
         .rev()
         .map(|extent| {
@@ -397,15 +454,16 @@ pub(crate) fn contiguous(shape: &[i64]) -> Vec<i64> {
 }
 
 /// Column-major strides (numpy's `order='F'`).
-pub(crate) fn fortran(shape: &[i64]) -> Vec<i64> {
-    let reversed: Vec<i64> = shape.iter().rev().copied().collect();
+pub(crate) fn fortran(shape: &[i64]) -> Extents {
+    let reversed: Extents = shape.iter().rev().copied().collect();
     let mut stride = contiguous(&reversed);
     stride.reverse();
     stride
 }
 
 /// The facts of a tensor that a container lists itself: contiguous, on the CPU.
-pub(crate) fn plain_tensor(dtype: DType, shape: Vec<i64>) -> Tensor {
+pub(crate) fn plain_tensor(dtype: DType, shape: impl Into<Extents>) -> Tensor {
+    let shape = shape.into();
     Tensor {
         dtype: Some(dtype),
         stride: Some(contiguous(&shape)),
@@ -424,15 +482,29 @@ mod tests {
 
     #[test]
     fn strides_of_both_orders() {
-        assert_eq!(contiguous(&[4, 3, 2]), [6, 2, 1]);
-        assert_eq!(fortran(&[4, 3, 2]), [1, 4, 12]);
-        assert_eq!(contiguous(&[3, 0, 2]), [2, 2, 1]);
-        assert_eq!(contiguous(&[]), [0i64; 0]);
+        assert_eq!(contiguous(&[4, 3, 2])[..], [6, 2, 1]);
+        assert_eq!(fortran(&[4, 3, 2])[..], [1, 4, 12]);
+        assert_eq!(contiguous(&[3, 0, 2])[..], [2, 2, 1]);
+        assert!(contiguous(&[]).is_empty());
+    }
+
+    #[test]
+    fn tensors_stay_small() {
+        // as for nodes: their size is the memory of a listing
+        assert_eq!(size_of::<Tensor>(), 176);
+    }
+
+    #[test]
+    fn what_few_have_is_kept_apart_only_where_it_is() {
+        let mut tensor = Tensor::default();
+        assert!(tensor.problem.is_none() && tensor.rare.is_none());
+        tensor.problem = Some("lost".to_owned());
+        assert_eq!(tensor.clone().problem.as_deref(), Some("lost"));
     }
 
     #[test]
     fn counting_elements_never_overflows() {
-        let with = |shape: &[i64]| Tensor { shape: shape.to_vec(), ..Tensor::default() }.numel();
+        let with = |shape: &[i64]| Tensor { shape: shape.into(), ..Tensor::default() }.numel();
         assert_eq!(with(&[]), Some(1));
         assert_eq!(with(&[1 << 40, 1 << 40]), None);
         assert_eq!(with(&[1 << 40, 1 << 40, 0]), Some(0));

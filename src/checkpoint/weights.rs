@@ -43,7 +43,7 @@ impl Checkpoint {
     /// Finds the weights. Fails when a bound of the limits is met.
     pub(crate) fn find_weights(&self) -> Result<Found> {
         let top = self.top();
-        if matches!(self.container, Container::Safetensors | Container::Npz | Container::Npy | Container::Sharded)
+        if matches!(self.container(), Container::Safetensors | Container::Npz | Container::Npy | Container::Sharded)
             || self.tensors.of(self.objects().unwrap(top.node)).is_some()
         {
             return Ok(Found::One(top));
@@ -205,7 +205,7 @@ impl Survey<'_> {
             return when_holding(Verdict::Module);
         }
         // torch.export keeps each model of an archive by itself
-        if checkpoint.container == Container::Pt2 && place.depth == 1 {
+        if checkpoint.container() == Container::Pt2 && place.depth == 1 {
             return when_holding(Verdict::Whole);
         }
         let made_by_torch = || checkpoint.objects().attribute(place.node, "_metadata").is_some();

@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::cli::command;
 use crate::commands::input::{masked, unmasked_text};
 use crate::report::shell::quoted;
+use crate::source::address;
 
 /// What people call the subcommands who know other programs.
 const OTHER_NAMES: &[(&str, &str)] = &[
@@ -44,10 +45,11 @@ const NO_DCP: &str = "\
     `python -m torch.distributed.checkpoint.format_utils torch_to_dcp FILE DIR` makes one of what `--to torch` writes, and \
     torch.distributed.checkpoint loads what `--to safetensors` writes with HuggingFaceStorageReader";
 
-/// The command line with `ckpt help ls` put as `ckpt ls --help`, and members of standard input (`-::model.pt`) so that they are
-/// no options.
+/// The command line with `ckpt help ls` put as `ckpt ls --help`, members of standard input (`-::model.pt`) so that they are
+/// no options, and addresses without what may be secret.
 pub(crate) fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = given.collect();
+    // nothing secret in an address is for anybody's eyes
+    let mut arguments: Vec<OsString> = given.map(|argument| address::given(&argument)).collect();
     if arguments.get(1).is_some_and(|first| first == "help") {
         arguments.remove(1);
         arguments.truncate(2);

@@ -5,31 +5,37 @@ mod allowing;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
+use clap::builder::EnumValueParser;
+
 use self::allowing::AllowArgs;
 use crate::commands::ExitStatus;
 use crate::commands::files::FilesArgs;
 use crate::commands::input::{self, OpenArgs};
-use crate::commands::output::{OutputArgs, say};
+use crate::commands::output::{Format, OutputArgs, refusal, say};
 use crate::commands::wording::flag;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::operations::check::{Checked, Options, Requirement, Told, check, check_many};
 use crate::operations::files::{Group, gather};
 use crate::report::check::{Blank, Check, Lines};
 use crate::report::figures::counted;
+use crate::report::sarif::Log;
 use crate::safety::allow::Allow;
 use crate::safety::finding::Severity;
 
 /// Options of `ckpt check`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("format", |arg| arg.value_parser(EnumValueParser::<Format>::new())))]
 #[command(after_help = "\
 An archive of checkpoints (zip, tar, .nemo, .mar, also compressed) has a report of its own, and one for each checkpoint \
 in it.\n\n\
 Examples:\n  ckpt check download.pth\n  ckpt check -R --fail-on error models/\n  \
 ckpt check -R --shard 3/8 models/   # the third of eight jobs\n  \
 ckpt check --write-allow ours.txt model.pth\n  ckpt check --allow-from ours.txt --allow 'mymodels.*' model.pth\n  \
-ckpt check --json --numerics model.pth | jq .findings")]
+ckpt check --json --numerics model.pth | jq .findings\n  \
+ckpt check -R --format sarif models/ > check.sarif")]
 pub(crate) struct Args {
     /// Files, directories of a checkpoint in several files, or members of archives (`ARCHIVE::member`); `-` is standard input
     #[arg(required_unless_present = "files_from", value_name = "INPUT", value_parser = input::parser())]
@@ -47,7 +53,7 @@ pub(crate) struct Args {
     /// With --recursive, name the files that were left aside
     #[arg(short, long, requires = "recursive")]
     pub verbose: bool,
-    /// Read no tensor data: no checksums
+    /// Read no tensor data: no checksums, no search for pickles hidden in it
     #[arg(long, conflicts_with = "numerics")]
     pub no_data: bool,
     /// Report as an error what this asks for and a file is not
@@ -69,6 +75,9 @@ pub(crate) struct Args {
 
 /// Checks the inputs; one that cannot be opened does not keep the others from being checked.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    if args.output.json && args.output.wants_sarif() {
+        bail!("--json cannot be used with --format sarif");
+    }
     let limits = args.limits.limits();
     let inputs = args.files.inputs(&args.inputs)?;
     let allow = args.allow.read()?;
@@ -76,30 +85,43 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     (options.data, options.numerics, options.require) = (!args.no_data, args.numerics, args.require);
     let layout = |name: &Path| input::layout(name, &limits, true);
     let files = gather(&inputs, args.recursive, args.files.shard, &limits);
+    let mut log = Log::default();
     let status = match args.recursive {
-        true => each_file(args, &files, &layout, &options, &allow, &limits)?,
-        false => each_input(args, &files, &|input| check(layout(input), input, &options, &allow, &limits))?,
+        true => each_file(args, &files, &layout, &options, &allow, &limits, &mut log)?,
+        false => each_input(args, &files, &|input| check(layout(input), input, &options, &allow, &limits), &mut log)?,
     };
+    if args.output.wants_sarif() {
+        args.output.print(&log)?;
+    }
     args.allow.finish(&allow)?;
     Ok(status)
 }
 
 /// Prints a report for each input.
-fn each_input(args: &Args, files: &[Group], check: &dyn Fn(&Path) -> Vec<Checked>) -> io::Result<ExitStatus> {
+fn each_input(
+    args: &Args,
+    files: &[Group],
+    check: &dyn Fn(&Path) -> Vec<Checked>,
+    log: &mut Log,
+) -> io::Result<ExitStatus> {
     let (mut status, mut printed) = (ExitStatus::Success, 0_u64);
     for input in files.iter().flat_map(|group| &group.found) {
         for (name, checked) in check(&input.path) {
             match checked {
                 Ok(check) => {
-                    if printed > 0 && !args.output.wants_json() {
+                    if printed > 0 && args.output.wants_table() {
                         args.output.print(&Blank)?;
                     }
                     status = status.max(args.answer(&check));
-                    args.output.print(&args.worded(check))?;
+                    let check = args.worded(check);
+                    match args.output.wants_sarif() {
+                        true => log.add(&check),
+                        false => args.output.print(&check)?,
+                    }
                     printed += 1;
                 }
                 Err(e) => {
-                    args.output.refuse(&name, &e.into())?;
+                    args.refuse(&name, e, log)?;
                     status = ExitStatus::Trouble;
                 }
             }
@@ -116,6 +138,7 @@ fn each_file(
     options: &Options,
     allow: &Allow,
     limits: &Limits,
+    log: &mut Log,
 ) -> io::Result<ExitStatus> {
     let mut status = ExitStatus::Success;
     let summary = check_many(files, layout, options, allow, limits, &mut |many| {
@@ -130,14 +153,14 @@ fn each_file(
                 Told::LeftAside(_) => {}
                 Told::Refused(file, e) => {
                     status = ExitStatus::Trouble;
-                    args.print_lines(&mut lines)?;
-                    args.output.refuse(&file, &e.into())?;
+                    args.print_lines(&mut lines, log)?;
+                    args.refuse(&file, e, log)?;
                 }
             }
         }
-        args.print_lines(&mut lines)
+        args.print_lines(&mut lines, log)
     })?;
-    if !args.output.wants_json() {
+    if args.output.wants_table() {
         args.output.print(&summary)?;
     } else if summary.left_aside > 0 && args.verbose {
         args.output.note("in all", counted(summary.left_aside, "file") + " left aside");
@@ -147,9 +170,22 @@ fn each_file(
 
 impl Args {
     /// Prints what there is, and keeps nothing.
-    fn print_lines(&self, lines: &mut Lines) -> io::Result<()> {
+    fn print_lines(&self, lines: &mut Lines, log: &mut Log) -> io::Result<()> {
         let lines = std::mem::take(lines);
+        if self.output.wants_sarif() {
+            lines.0.iter().for_each(|check| log.add(check));
+            return Ok(());
+        }
         if lines.0.is_empty() { Ok(()) } else { self.output.print(&lines) }
+    }
+
+    /// Says why an input cannot be read; programs are told too.
+    fn refuse(&self, file: &Path, e: Error, log: &mut Log) -> io::Result<()> {
+        let e = e.into();
+        if self.output.wants_sarif() {
+            log.refuse(&refusal(file, &e));
+        }
+        self.output.refuse(file, &e)
     }
 
     fn answer(&self, check: &Check) -> ExitStatus {

@@ -25,7 +25,9 @@ themselves. Integers are exact to 64 bits, all other numbers meet in float64; qu
 their scales; sparse ones by their parts as stored. Values like `epoch` are equal when type and value are; tolerances count \
 for plain floats too. When one file has a format for weights only (safetensors, npz, npy, pt2, shards) the weights are compared, by \
 name, dtype, shape and elements only; a name that the __metadata__ of a safetensors file records as an alias ({alias: kept name}) \
-counts as a tensor there. A module against a mapping is compared by what its state_dict() gives.\n\n\
+counts as a tensor there. A module against a mapping is compared by what its state_dict() gives. Of two modules the tensors, the classes and \
+the values of their state_dict() are compared, and no other attributes (`training`, the `p` of a dropout). A key that is a number \
+is not its text (`0`, `'0'`); where a name is split into elements, and whether a list or a mapping holds them, does not count.\n\n\
 With --quiet nothing is printed and the first difference ends the comparison.\n\n\
 As the command of a git diff driver (git config diff.ckpt.command 'ckpt diff', and `*.pth diff=ckpt` in .gitattributes) it \
 takes git's seven arguments, names the files as the repository does, and ends with 0 when they differ.\n\n\

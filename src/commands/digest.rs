@@ -38,7 +38,8 @@ quint8(per_tensor_affine,0.1,10) with Python's numbers, qint8(per_channel_affine
 scales and zero points. Aliases in __metadata__ of safetensors count as the tensors that they stand for.\n\n\
 With --all, every tensor and value that `ckpt ls` lists counts, with whole names; of a value:\n  \
 record = \"value\" LF SHA256 LF TYPE LF NAME\n\
-with the sha256 of its whole Python repr, the elements of a set in the order of theirs.\n\n\
+with the sha256 of its whole Python repr, the elements of a set in the order of theirs. Names are text: `0` and `'0'` are one. \
+Attributes of modules that hold no tensors (`training`) do not count.\n\n\
 What is truncated, damaged or missing has no digest, nor have sparse and meta tensors: an error, exit status 2.";
 
 /// Options of `ckpt digest`.

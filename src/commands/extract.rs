@@ -18,7 +18,7 @@ use crate::write::format::Format;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = format!("\
 Without -o the result is printed: tensors as torch prints them, strings raw, other values as Python does, everything as \
-JSON with --json (NaN and infinities as strings, complex numbers as pairs).\n\n\
+JSON with --json, nested as the object is (NaN and infinities as strings, complex numbers as pairs).\n\n\
 {PARTS_HELP}\n\n\
 In a picture NaN is magenta, or dark where there are three channels; filters (N x C x H x W) are tiled, those with \
 neither one nor three channels in one row each.\n\n{EXAMPLES}"))]

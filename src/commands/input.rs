@@ -9,6 +9,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use crate::commands::list;
 use crate::commands::progress_bar::Bars;
+use crate::commands::values;
 use crate::container::archive::Contents;
 use crate::error::Result;
 use crate::layout::{Layout, address};
@@ -37,6 +38,9 @@ pub(crate) struct LimitArgs {
     /// Maximum bytes to read from tensors whose declared size exceeds their stored data
     #[arg(long, value_name = "BYTES", hide_short_help = true)]
     max_read_bytes: Option<u64>,
+    /// Maximum size of all transfers from URLs, such as 100MB
+    #[arg(long, value_name = "SIZE", value_parser = values::size, hide_short_help = true)]
+    max_transfer: Option<u64>,
 }
 
 /// What a person may say of an input that is opened.
@@ -70,6 +74,7 @@ impl LimitArgs {
         set(&mut limits.max_objects, self.max_objects);
         set(&mut limits.max_entries, self.max_entries);
         set(&mut limits.max_read_bytes, self.max_read_bytes);
+        set(&mut limits.max_transfer, self.max_transfer);
         limits.max_depth = self.max_depth.unwrap_or(limits.max_depth);
         if let Some(bytes) = self.max_expanded_bytes {
             (limits.max_expanded_bytes, limits.min_expanded_bytes) = (bytes, bytes);

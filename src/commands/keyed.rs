@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 
 use crate::layout::address;
-use crate::source::url;
+use crate::source::address::is_address;
 
 /// An argument taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(crate) fn taken_apart(argument: &OsStr) -> anyhow::Result<Keyed> {
             "{shown}: both this and {rest} are files; use ./{shown} for the one, {key}=./{rest} for the other with a key"
         );
     }
-    if url(whole).is_some() {
+    if is_address(whole) {
         return Ok(bare());
     }
     if rest.is_empty() {
@@ -46,7 +46,7 @@ pub(crate) fn taken_apart(argument: &OsStr) -> anyhow::Result<Keyed> {
     if key.is_empty() {
         bail!("{shown}: no such file, and no KEY before the `=`");
     }
-    if !is_there(&path) && url(&path).is_none() {
+    if !is_there(&path) && !is_address(&path) {
         bail!("{shown}: no such file, and neither is {} for the key {key:?}", path.display());
     }
     Ok(Keyed { key: Some(key.to_owned()), path })

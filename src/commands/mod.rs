@@ -23,6 +23,7 @@ pub(crate) mod output;
 pub(crate) mod progress_bar;
 pub(crate) mod rename;
 pub(crate) mod repair;
+pub(crate) mod schema;
 pub(crate) mod strip_prefix;
 pub(crate) mod values;
 pub(crate) mod wording;

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use crate::commands::wording::{flag, worded};
@@ -24,6 +25,14 @@ pub(crate) enum Format {
     Table,
     /// One JSON object per input, one per line.
     Json,
+    /// One SARIF 2.1.0 log of all inputs.
+    Sarif,
+}
+
+/// The formats that every command has.
+fn formats() -> impl TypedValueParser<Value = Format> {
+    let names = [Format::Table, Format::Json].iter().filter_map(Format::to_possible_value);
+    PossibleValuesParser::new(names).try_map(|name| Format::from_str(&name, false))
 }
 
 /// When to use terminal escapes.
@@ -43,7 +52,7 @@ pub(crate) enum Color {
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
     /// Output format
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(long, default_value = "table", value_parser = formats(), value_name = "FORMAT")]
     pub format: Format,
     /// Short for --format json
     #[arg(long)]
@@ -62,8 +71,18 @@ impl OutputArgs {
         self.json || self.format == Format::Json
     }
 
+    /// Whether all findings are to be one SARIF log.
+    pub(crate) fn wants_sarif(&self) -> bool {
+        self.format == Format::Sarif
+    }
+
+    /// Whether the result is for people.
+    pub(crate) fn wants_table(&self) -> bool {
+        !self.wants_json() && !self.wants_sarif()
+    }
+
     fn renderer(&self) -> Box<dyn Renderer> {
-        if self.wants_json() {
+        if !self.wants_table() {
             return Box::new(Json);
         }
         let terminal = io::stdout().is_terminal();
@@ -152,13 +171,7 @@ impl OutputArgs {
 
     /// With `--json`, the line for an input that cannot be read; it is said on standard error elsewhere.
     pub(crate) fn refused(&self, file: &Path, e: &anyhow::Error) -> io::Result<()> {
-        match self.wants_json() {
-            true => {
-                let refusal = Refusal::new(&file.display().to_string(), e.chain(), flag);
-                self.print(&Refusal { file_bytes: file_bytes(file), ..refusal })
-            }
-            false => Ok(()),
-        }
+        if self.wants_json() { self.print(&refusal(file, e)) } else { Ok(()) }
     }
 
     /// The same for the error that a command ends with, when it is about an input: one that could not be opened, or
@@ -180,6 +193,11 @@ impl OutputArgs {
         let is_ours = e.chain().any(|cause| cause.is::<crate::error::Error>() || cause.is::<io::Error>());
         if is_about_input && is_ours { self.refused(input, e) } else { Ok(()) }
     }
+}
+
+/// Why an input cannot be read, for programs.
+pub(crate) fn refusal(file: &Path, e: &anyhow::Error) -> Refusal {
+    Refusal { file_bytes: file_bytes(file), ..Refusal::new(&file.display().to_string(), e.chain(), flag) }
 }
 
 /// What messages call standard input.

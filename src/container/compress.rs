@@ -17,7 +17,7 @@ use crate::source::{Cursor, MemorySource, SharedSource, Window, read_vec};
 
 /// How a file is compressed as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
+pub(crate) enum Compression {
     /// RFC 1952, one member or several.
     Gzip,
     /// RFC 1950.

@@ -35,12 +35,18 @@ pub(crate) enum Framing {
 
 /// How much is looked at.
 const HEAD_BYTES: u64 = 64 << 10;
+/// Bytes that tell what has a magic number, or a length and JSON.
+const MAGIC_BYTES: u64 = 4 << 10;
 
 /// Decides what `source` holds. The error for anything else has the kind `NotACheckpoint` (a pickle of an unknown
 /// protocol and formats we could but do not read: `Unsupported`) and says what the bytes are.
 pub(crate) fn detect(source: &dyn Source) -> Result<Framing> {
     if source.is_empty() {
         return Err(Error::not_a_checkpoint("the file is empty"));
+    }
+    let head = read_vec(source, 0, source.len().min(MAGIC_BYTES))?;
+    if let Some(framing) = binary(&head, source.len()) {
+        return framing.map_err(|e| e.at(source.absolute(0)));
     }
     let head = read_vec(source, 0, source.len().min(HEAD_BYTES))?;
     // only tables of LevelDB's, which begin like that, are told by their end

@@ -1,8 +1,9 @@
 //! The members of a tar archive: torch's own container before 0.1.10, and archives that only hold checkpoints.
 //!
 //! The `tar` crate decodes header fields; the walk is ours, so that nothing is read or kept beyond a bound and every
-//! error knows its offset. Names too long for a header come from GNU (`L`, `K`) or PAX (`x`) records; sparse files and
-//! devices are passed over.
+//! error knows its offset. Names too long for a header come from GNU (`L`, `K`) or PAX (`x`, Solaris' `X`) records. A
+//! kind of member that nobody knows is a regular file, as for GNU tar and Python. Sparse files are not put together, but
+//! named; devices are passed over.
 
 use ::tar::{EntryType, Header, PaxExtensions};
 
@@ -12,6 +13,14 @@ use crate::source::{SharedSource, Window, read_vec};
 
 /// Headers take one block, data is padded to whole ones.
 pub(crate) const BLOCK_BYTES: u64 = 512;
+/// Bytes that are looked at at once for what stands behind the end.
+const TRAILING_BLOCK: u64 = 1 << 20;
+/// Kinds of members that are no files: links, devices, folders, pipes, records about all members.
+const NO_FILES: &[u8] = b"123456g";
+/// GNU's kind of a file that is stored without its holes.
+const SPARSE: u8 = b'S';
+/// Solaris' kind of a PAX record.
+const SOLARIS_PAX: u8 = b'X';
 /// Bytes of a record that only names the next member.
 const MAX_NAME_RECORD_BYTES: u64 = 64 << 10;
 
@@ -41,6 +50,10 @@ pub(crate) struct Link {
 #[derive(Debug, Clone)]
 pub(crate) struct Tar {
     source: SharedSource,
+    /// Where the end mark begins, or the file ends.
+    end: u64,
+    /// Regular files that cannot be read, as they are stored without their holes.
+    pub sparse: Vec<Member>,
     /// The links, in the archive's order.
     pub links: Vec<Link>,
     /// The regular files, in the archive's order.
@@ -50,18 +63,38 @@ pub(crate) struct Tar {
 impl Tar {
     /// Reads all headers of `source`.
     pub(crate) fn open(source: SharedSource, limits: &Limits) -> Result<Self> {
-        let mut tar = Tar { source, members: Vec::new(), links: Vec::new() };
+        let mut tar = Tar { source, end: 0, sparse: Vec::new(), members: Vec::new(), links: Vec::new() };
         let mut next = 0;
         let mut extended = Extended::default();
         while let Some(block) = tar.block(next)? {
             let header = decode(&block).ok_or_else(|| Error::malformed("bad tar header").at(tar.source.absolute(next)));
             let read = header.and_then(|header| tar.record(next, &header, &mut extended));
             next = read.map_err(|e| e.at(tar.source.absolute(next)))?;
-            if (tar.members.len() + tar.links.len()) as u64 > limits.max_members {
+            if (tar.members.len() + tar.links.len() + tar.sparse.len()) as u64 > limits.max_members {
                 return Err(Error::limit(format!("has more than {} members", limits.max_members)).at(next));
             }
         }
+        tar.end = next;
         Ok(tar)
+    }
+
+    /// Where bytes begin that stand behind the end mark and are not zero.
+    pub(crate) fn trailing(&self) -> Result<Option<u64>> {
+        let mut at = self.end;
+        while at < self.source.len() {
+            let block = read_vec(self.source.as_ref(), at, (self.source.len() - at).min(TRAILING_BLOCK))?;
+            if let Some(found) = block.iter().position(|byte| *byte != 0) {
+                return Ok(Some(at + found as u64));
+            }
+            at += block.len() as u64;
+        }
+        Ok(None)
+    }
+
+    /// Members whose names others have too: readers would not agree which one counts.
+    pub(crate) fn duplicates(&self) -> Vec<&Member> {
+        let mut seen = std::collections::HashSet::new();
+        self.members.iter().chain(&self.sparse).filter(|member| !seen.insert(member.name.as_str())).collect()
     }
 
     /// The header block at `at`; nothing at the end mark or the end of the file.
@@ -81,7 +114,7 @@ impl Tar {
     fn record(&mut self, at: u64, header: &Header, extended: &mut Extended) -> Result<u64> {
         let offset = at + BLOCK_BYTES;
         let kind = header.entry_type();
-        let names_next = kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions();
+        let names_next = kind.is_gnu_longname() || kind.is_gnu_longlink() || is_pax(kind);
         let size = extended.size.take_if(|_| !names_next);
         let size =
             size.map_or_else(|| header.entry_size(), Ok).map_err(|_| Error::malformed("bad size in a tar header"))?;
@@ -97,18 +130,38 @@ impl Tar {
             let body = read_vec(self.source.as_ref(), offset, size)?;
             extended.take(kind, &body)?;
         } else {
-            let Extended { name: long, link, sparse, .. } = std::mem::take(extended);
-            let name = long.unwrap_or_else(name);
+            let Extended { name: long, link, sparse, sparse_name, .. } = std::mem::take(extended);
+            let name = sparse_name.or(long).unwrap_or_else(name);
             if kind.is_hard_link() || kind.is_symlink() {
                 let short = || header.link_name_bytes().map(|target| String::from_utf8_lossy(&target).into_owned());
                 let target = link.or_else(short).unwrap_or_default();
                 self.links.push(Link { name: name.clone(), target, is_hard: kind.is_hard_link() });
             }
-            if (kind.is_file() || kind.is_contiguous()) && !sparse && !name.ends_with('/') {
-                self.members.push(Member { name, offset, size });
+            if !NO_FILES.contains(&kind.as_byte()) && !name.ends_with('/') {
+                let is_sparse = sparse || kind.as_byte() == SPARSE;
+                let list = if is_sparse { &mut self.sparse } else { &mut self.members };
+                list.push(Member { name, offset, size });
+            }
+            if kind.as_byte() == SPARSE {
+                return self.behind_sparse(at, end);
             }
         }
         end.checked_next_multiple_of(BLOCK_BYTES).ok_or_else(|| Error::malformed("bad size in a tar header"))
+    }
+
+    /// Where the record behind a sparse file is whose data ends at `end`: more of its map may stand behind its header.
+    fn behind_sparse(&self, at: u64, end: u64) -> Result<u64> {
+        /// In the header, and in each block that goes on with the map: whether another one does.
+        const IS_EXTENDED: [usize; 2] = [482, 504];
+        let mut block = read_vec(self.source.as_ref(), at, BLOCK_BYTES)?;
+        let (mut flag, mut more) = (IS_EXTENDED[0], 0);
+        while block.get(flag).is_some_and(|byte| *byte != 0) {
+            more += BLOCK_BYTES;
+            flag = IS_EXTENDED[1];
+            block = read_vec(self.source.as_ref(), at.saturating_add(more), BLOCK_BYTES)?;
+        }
+        let end = end.checked_next_multiple_of(BLOCK_BYTES).and_then(|end| end.checked_add(more));
+        end.ok_or_else(|| Error::malformed("bad size in a tar header"))
     }
 
     /// The member of this name; of several the last, as Python's `tarfile` does.
@@ -152,6 +205,12 @@ struct Extended {
     link: Option<String>,
     size: Option<u64>,
     sparse: bool,
+    /// The name of a sparse file, where its header has another one.
+    sparse_name: Option<String>,
+}
+
+fn is_pax(kind: EntryType) -> bool {
+    kind.is_pax_local_extensions() || kind.as_byte() == SOLARIS_PAX
 }
 
 impl Extended {
@@ -163,7 +222,7 @@ impl Extended {
         } else if kind.is_gnu_longlink() {
             let end = body.iter().position(|byte| *byte == 0).unwrap_or(body.len());
             self.link = body.get(..end).map(text);
-        } else if kind.is_pax_local_extensions() {
+        } else if is_pax(kind) {
             for extension in PaxExtensions::new(body) {
                 let extension = extension.map_err(|_| Error::malformed("bad PAX record in a tar archive"))?;
                 match extension.key_bytes() {
@@ -173,7 +232,13 @@ impl Extended {
                         let size = extension.value().ok().and_then(|value| value.parse().ok());
                         self.size = Some(size.ok_or_else(|| Error::malformed("bad size in a PAX record"))?);
                     }
-                    key => self.sparse |= key.starts_with(b"GNU.sparse."),
+                    key if key.starts_with(b"GNU.sparse.") => {
+                        self.sparse = true;
+                        if key == b"GNU.sparse.name" {
+                            self.sparse_name = Some(text(extension.value_bytes()));
+                        }
+                    }
+                    _ => {}
                 }
             }
         }
@@ -248,6 +313,62 @@ mod tests {
         builder.append(&header, &b"abc"[..]).unwrap();
         let tar = open(builder.into_inner().unwrap()).unwrap();
         assert_eq!((tar.members[0].name.as_str(), tar.members[0].size), ("long name", 3));
+    }
+
+    fn of_kind(kind: u8, name: &str, size: u64) -> Header {
+        let mut header = Header::new_gnu();
+        header.set_path(name).unwrap();
+        header.set_entry_type(EntryType::new(kind));
+        header.set_size(size);
+        header.set_cksum();
+        header
+    }
+
+    #[test]
+    fn unknown_kinds_are_files_and_sparse_ones_are_named() {
+        for kind in *b"0\07AZDMNV" {
+            let mut builder = ::tar::Builder::new(Vec::new());
+            builder.append(&of_kind(kind, "a.pt", 3), &b"abc"[..]).unwrap();
+            let tar = open(builder.into_inner().unwrap()).unwrap();
+            assert_eq!((tar.members.len(), tar.sparse.len()), (1, 0), "{kind}");
+        }
+        for kind in *b"123456" {
+            let mut builder = ::tar::Builder::new(Vec::new());
+            builder.append(&of_kind(kind, "a", 0), &b""[..]).unwrap();
+            assert!(open(builder.into_inner().unwrap()).unwrap().members.is_empty(), "{kind}");
+        }
+        let mut builder = ::tar::Builder::new(Vec::new());
+        builder.append(&of_kind(b'S', "gnu.pt", 3), &b"abc"[..]).unwrap();
+        builder.append_pax_extensions([("GNU.sparse.name", &b"pax.pt"[..])]).unwrap();
+        builder.append(&of_kind(b'0', "GNUSparseFile.0/pax.pt", 3), &b"abc"[..]).unwrap();
+        builder.append(&of_kind(b'0', "plain.pt", 3), &b"abc"[..]).unwrap();
+        let tar = open(builder.into_inner().unwrap()).unwrap();
+        let names = |members: &[Member]| members.iter().map(|member| member.name.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (names(&tar.sparse), names(&tar.members)),
+            (vec!["gnu.pt".into(), "pax.pt".into()], vec!["plain.pt".into()])
+        );
+    }
+
+    #[test]
+    fn more_of_a_sparse_map_is_stepped_over() {
+        let mut header = of_kind(b'S', "gnu.pt", 512);
+        header.as_mut_bytes()[482] = 1;
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend([0; 1024]);
+        bytes.extend(archive(&[("a", b"one")]));
+        let tar = open(bytes).unwrap();
+        assert_eq!((tar.sparse.len(), tar.members.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_stands_behind_the_end_and_comes_twice_is_found() {
+        let bytes = archive(&[("a", b"one"), ("b", b"two"), ("a", b"three")]);
+        let tar = open(bytes.clone()).unwrap();
+        assert_eq!((tar.duplicates().len(), tar.trailing().unwrap()), (1, None));
+        let more = [bytes.clone(), vec![0; 600], b"x".to_vec()].concat();
+        assert_eq!(open(more).unwrap().trailing().unwrap(), Some(bytes.len() as u64 + 600));
     }
 
     #[test]

@@ -5,24 +5,28 @@
 //! member is (`member.rs`); what the archive is for, `flavor.rs` says.
 
 mod ahead;
+mod by_name;
 pub(crate) mod directory;
 mod ends;
 mod flavor;
 mod member;
 mod salvage;
 pub(crate) mod tail;
+mod torch_reader;
 mod view;
 pub(crate) mod walk;
 
-use std::collections::HashMap;
 use std::io::BufReader;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use ::zip::read::{ArchiveOffset, Config};
 use ::zip::result::ZipError;
 
 pub(crate) use self::ahead::Ahead;
+use self::by_name::ByName;
 pub(crate) use self::flavor::{DECRYPT, Flavor};
+pub(crate) use self::torch_reader::TorchReading;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::{Cache, Cursor, SharedSource, read_vec};
@@ -36,16 +40,11 @@ const ZIP64_LOCATOR: [u8; 4] = *b"PK\x06\x07";
 const ZIP64_END_RECORD: [u8; 4] = *b"PK\x06\x06";
 const CENTRAL_HEADER: [u8; 4] = *b"PK\x01\x02";
 
-/// Places of members by name. The hash is seeded for each process: names come from strangers.
-type ByName = HashMap<Arc<str>, usize, foldhash::fast::RandomState>;
-
 /// One entry of the central directory. Sizes are in bytes.
 #[derive(Debug, Clone)]
 pub struct Member {
     /// The name; code page 437 where it is not UTF-8, so that it names one member only.
     pub name: Arc<str>,
-    /// The name's bytes where they are not those of `name`.
-    other_name: Option<Box<[u8]>>,
     /// Where the local header is.
     pub header_start: u64,
     /// Bytes in the file.
@@ -60,12 +59,36 @@ pub struct Member {
     pub flags: u16,
     /// False for what is left of a member that was cut off ([`Zip::salvage`]).
     pub is_whole: bool,
+    /// Where the next thing in the file starts.
+    bound: u64,
+    /// What few members have.
+    odd: Option<Box<Odd>>,
+}
+
+/// What few members have: apart, as an archive may have very many.
+#[derive(Debug, Clone, Default)]
+pub struct Odd {
+    /// The name's bytes where they are not those of `name`.
+    other_name: Option<Box<[u8]>>,
     /// Why its bytes may not be what was written ([`Zip::salvage`] only looks).
     pub doubt: Option<Box<str>>,
     /// Where its data is, when that was found without the local header.
     data_at: Option<u64>,
-    /// Where the next thing in the file starts.
-    bound: u64,
+}
+
+impl Deref for Member {
+    type Target = Odd;
+
+    fn deref(&self) -> &Odd {
+        const NONE: &Odd = &Odd { other_name: None, doubt: None, data_at: None };
+        self.odd.as_deref().unwrap_or(NONE)
+    }
+}
+
+impl DerefMut for Member {
+    fn deref_mut(&mut self) -> &mut Odd {
+        self.odd.get_or_insert_default()
+    }
 }
 
 impl Member {
@@ -114,6 +137,8 @@ pub struct Zip {
     pub damage: Vec<String>,
     /// The member that was inflated last: its local header's place, and its bytes.
     inflated: Cache,
+    /// Whether the source is the archive, as a reader of zips finds it.
+    is_own_file: bool,
     /// Whether these are all the members that there were; of an archive that lost its directory nobody knows.
     pub is_complete: bool,
 }
@@ -142,6 +167,9 @@ impl Zip {
         let reader = BufReader::with_capacity(64 << 10, Cursor::new(Arc::clone(&source)));
         let archive = ::zip::ZipArchive::with_config(config, reader)
             .map_err(|e| directory_error(e).at(source.absolute(end_record)))?;
+        if archive.len() as u64 > limits.max_members {
+            return Err(too_many(limits).at(source.absolute(end_record)));
+        }
         let central_directory_start = archive.central_directory_start();
         if archive.offset() != 0 {
             let message = format!("{} bytes stand before the zip archive", archive.offset());
@@ -154,7 +182,7 @@ impl Zip {
         let after = end_record + END_RECORD_BYTES + comment.len() as u64;
         let mut zip = Zip {
             members: Vec::with_capacity(archive.len()),
-            by_name: ByName::with_capacity_and_hasher(archive.len(), foldhash::fast::RandomState::default()),
+            by_name: ByName::with_capacity(archive.len()),
             comment,
             central_directory_start,
             trailing_bytes: source.len().saturating_sub(after),
@@ -165,6 +193,7 @@ impl Zip {
             limits: limits.clone(),
             source,
             loose: None,
+            is_own_file: true,
         };
         for index in 0..archive.len() {
             let entry = archive.by_index_data(index).map_err(directory_error)?;
@@ -180,8 +209,9 @@ impl Zip {
         let raw = entry.name_raw();
         let name: Arc<str> = entry.name().map_err(directory_error)?.as_ref().into();
         check_name(&name)?;
+        let other_name: Option<Box<[u8]>> = (name.as_bytes() != raw).then(|| raw.into());
         let member = Member {
-            other_name: (name.as_bytes() != raw).then(|| raw.into()),
+            odd: other_name.map(|other_name| Box::new(Odd { other_name: Some(other_name), ..Odd::default() })),
             header_start: entry.header_start(),
             compressed_size: entry.compressed_size(),
             size: entry.size(),
@@ -189,19 +219,17 @@ impl Zip {
             method: entry.compression().to_u16(),
             flags: entry.flags().as_u16(),
             is_whole: true,
-            doubt: None,
-            data_at: None,
             bound: self.source.len(),
-            name: Arc::clone(&name),
+            name,
         };
         if member.least_end().is_none_or(|end| end > self.source.len()) {
             let message = format!(
                 "the member's {} bytes at {} do not fit in the file",
                 member.compressed_size, member.header_start
             );
-            return Err(Error::truncated(message).in_member(&name));
+            return Err(Error::truncated(message).in_member(&member.name));
         }
-        if self.by_name.insert(name, self.members.len()).is_some() {
+        if self.by_name.insert(&self.members, &member.name).is_some() {
             return Err(Error::malformed("a second member has this name").in_member(&member.name));
         }
         self.members.push(member);
@@ -230,7 +258,7 @@ impl Zip {
 
     /// The place in [`Zip::members`] of the member of this name.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
-        self.by_name.get(name).copied()
+        self.by_name.get(&self.members, name)
     }
 
     /// The bytes of the whole archive.
@@ -246,16 +274,24 @@ impl Zip {
 
 /// Finds the last end record, and checks what the directory announces before anything is allocated for it.
 fn check_end_records(source: &SharedSource, limits: &Limits) -> Result<u64> {
+    let check = |at: u64| match announced(source, at)? > limits.max_members {
+        true => Err(too_many(limits).at(source.absolute(at))),
+        false => Ok(()),
+    };
+    // an end record that ends the file and tells the truth is the one that every reader takes
+    let at_end = source.len().checked_sub(END_RECORD_BYTES);
+    if let Some((at, directory)) = at_end.and_then(|at| Some((at, directory::last_directory(source.as_ref(), at)?))) {
+        check(at)?;
+        source.announce(directory);
+        return Ok(at);
+    }
     let tail_bytes = source.len().min(END_RECORD_BYTES + MAX_COMMENT_BYTES);
     let tail_start = source.len() - tail_bytes;
     let tail = read_vec(source.as_ref(), tail_start, tail_bytes)?;
     let mut last = None;
     for (at, _) in tail.windows(4).enumerate().filter(|(_, window)| *window == END_RECORD) {
         let at = tail_start + at as u64;
-        if announced(source, at)? > limits.max_members {
-            let message = format!("announces more than {} members", limits.max_members);
-            return Err(Error::limit(message).at(source.absolute(at)));
-        }
+        check(at)?;
         if source.len() - at >= END_RECORD_BYTES {
             last = Some(at);
         }
@@ -265,6 +301,10 @@ fn check_end_records(source: &SharedSource, limits: &Limits) -> Result<u64> {
         let advice = "`ckpt repair` saves the tensors that are there";
         Error::truncated(message).at(source.absolute(source.len())).advise(advice)
     })
+}
+
+fn too_many(limits: &Limits) -> Error {
+    Error::limit(format!("announces more than {} members", limits.max_members))
 }
 
 /// How many members the zip64 end record before the end record at `end` announces (APPNOTE 4.3.14); the plain record

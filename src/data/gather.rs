@@ -108,6 +108,7 @@ impl<'a> Blocks<'a> {
     pub(crate) fn in_range(elements: &'a Elements, limits: &Limits, range: Range<u64>) -> Result<Self> {
         let extent = elements.validate(limits)?;
         let end = range.end.min(extent.elements);
+        elements.source.announce(extent.span.clone());
         let dims = if extent.elements == 0 { Vec::new() } else { coalesce(&elements.shape, &elements.stride) };
         let contiguous = matches!(dims.as_slice(), [] | [Dim { stride: 1, .. }]);
         let box_bytes = if contiguous || extent.bytes <= MIN_BOX_BYTES as u64 { MIN_BOX_BYTES } else { box_bytes() };

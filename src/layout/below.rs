@@ -5,9 +5,10 @@ use std::fs::{self, FileType};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::survey;
+use super::survey::survey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
+use crate::source::files;
 
 /// Something below a directory.
 #[derive(Debug)]
@@ -45,6 +46,18 @@ pub fn below(dir: &Path, limits: &Limits) -> Vec<Below> {
 
 fn look_into(dir: &Path, limits: &Limits, found: &mut Vec<Below>, open: &mut Vec<PathBuf>) -> Result<()> {
     let survey = survey(dir, limits)?;
+    if files::is_remote(dir) {
+        for entry in files::list(dir)? {
+            let path = dir.join(&entry.name);
+            if entry.is_dir && !survey.is_whole {
+                open.push(path);
+            } else if !entry.is_dir && !survey.parts.contains(OsStr::new(&entry.name)) {
+                found.push(Below { path, kind: Kind::Input });
+            }
+        }
+        found.extend(survey.checkpoints.into_iter().map(|path| Below { path, kind: Kind::Input }));
+        return Ok(());
+    }
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);

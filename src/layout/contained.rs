@@ -27,7 +27,9 @@ const BYTES_OF_A_CHECKPOINT: u64 = 512;
 /// Unpacked archives, and pickles of a package, that are gone through in one archive: each looks at all its members.
 const MAX_FOLDERS: usize = 256;
 
-/// Encrypted members of one archive that are told.
+/// What to do about members that are not put together here.
+const UNPACK: &str = "unpack the archive first (`tar -x`) and name what comes out";
+/// Encrypted and sparse members of one archive that are told.
 const MAX_ENCRYPTED: usize = 100;
 
 /// Where a member of an archive begins.
@@ -151,6 +153,11 @@ impl Walk {
         }
         let encrypted = inside::encrypted(&archive).map(|name| Step::Encrypted(format!("{shown}{SEPARATOR}{name}")));
         self.waiting.extend(encrypted.take(MAX_ENCRYPTED));
+        let sparse = archive.tar().map_or(&[][..], |tar| &tar.sparse).iter().map(|member| {
+            let e = Error::unsupported("is stored as a sparse file, without its holes").advise(UNPACK);
+            Step::Unreadable(format!("{shown}{SEPARATOR}{}", member.name), e)
+        });
+        self.waiting.extend(sparse.take(MAX_ENCRYPTED));
         self.open.push(Level { archive, shown, place, left: found.into_iter() });
     }
 

@@ -17,9 +17,10 @@ use std::sync::{Arc, OnceLock};
 use super::DCP_INDEX;
 use super::directory::{self, Directory, check_name};
 use super::stitch::{Chunk, Stitched};
+use crate::checkpoint::framed::{Framed, Several};
 use crate::checkpoint::open::{Opened, Opener, Parts};
 use crate::checkpoint::tensor::{Data, Tensor, plain_tensor};
-use crate::checkpoint::{Checkpoint, Container, SavedPart};
+use crate::checkpoint::{Checkpoint, SavedPart};
 use crate::container::compress::{Compression, expand};
 use crate::data::Elements;
 use crate::dtype::{ByteOrder, DType};
@@ -27,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::pickle::NodeId;
 use crate::progress::Silent;
-use crate::source::{SharedSource, Window};
+use crate::source::{SharedSource, Window, files};
 use coverage::Coverage;
 use encoded::{Encoded, Packed, Recent};
 use metadata::{ChunkAt, FileRange, Metadata, Stored, TensorAt};
@@ -83,7 +84,7 @@ impl Dcp {
 
     /// Reads the index of a directory.
     pub(crate) fn of_directory(path: &Path, limits: &Limits) -> Result<Self> {
-        let source: SharedSource = Arc::new(crate::source::FileSource::open(&path.join(DCP_INDEX))?);
+        let source = files::open(&path.join(DCP_INDEX))?;
         let metadata = Metadata::read(source, limits).map_err(|e| e.in_member(DCP_INDEX))?;
         metadata.files().try_for_each(check_name)?;
         Ok(Dcp { directory: Directory::new(path), metadata, bytes: directory::bytes(path)?, notes: Vec::new() })
@@ -136,9 +137,8 @@ impl Dcp {
             protocol: metadata.protocol,
             byte_order: Some(ByteOrder::Little),
             notes,
-            saved,
             oddities,
-            ..Opened::new(Container::Dcp, root)
+            ..Opened::new(Framed::Several(Several::Dcp(saved)), root)
         };
         parts.finish(opened, limits)
     }
@@ -278,7 +278,7 @@ impl Reader {
         if is_zstd {
             source = expand(&source, Compression::Zstd, &self.limits, &Silent).map_err(|e| e.to_string())?;
         }
-        let opener = Opener { source, limits: &self.limits, max_objects: self.max_objects, damaged: false };
+        let opener = Opener::new(source, &self.limits, self.max_objects);
         opener.saved(&mut self.parts).map(|opened| opened.root).map_err(|e| e.to_string())
     }
 }

@@ -14,7 +14,6 @@ mod partition;
 mod placing;
 mod reading;
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ use super::directory::{self, Directory, check_name};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::source::SharedSource;
+use crate::source::{SharedSource, files};
 use merge::Merge;
 use model::Described;
 use names::Names;
@@ -76,7 +75,7 @@ impl DeepSpeed {
     fn of_files(path: &Path, names: &[String]) -> Result<Self> {
         Ok(DeepSpeed {
             directory: Directory::new(path),
-            is_universal: path.join(UNIVERSAL).is_dir(),
+            is_universal: files::is_dir(&path.join(UNIVERSAL)),
             files: names.iter().filter(|name| is_part(name)).cloned().collect(),
             bytes: directory::bytes(path)?,
         })
@@ -234,8 +233,8 @@ fn left_over(file: &str, why: &str) -> Error {
 fn below(path: &Path, names: &[String]) -> Result<Option<String>> {
     let has = |name: &str| names.iter().any(|found| found == name);
     let latest = path.join(LATEST);
-    if has(LATEST) && fs::metadata(&latest)?.len() <= MAX_LATEST_BYTES {
-        let tag = String::from_utf8(fs::read(&latest)?).unwrap_or_default();
+    if has(LATEST) && files::len(&latest).is_some_and(|len| len <= MAX_LATEST_BYTES) {
+        let tag = String::from_utf8(files::read(&latest, MAX_LATEST_BYTES)?).unwrap_or_default();
         let tag = tag.trim();
         if check_name(tag).is_ok() && is_tag(&path.join(tag)) {
             return Ok(Some(tag.to_owned()));
@@ -243,7 +242,7 @@ fn below(path: &Path, names: &[String]) -> Result<Option<String>> {
         let tags = tags(path)?;
         if has(SCRIPT) || !tags.is_empty() {
             let there = if tags.is_empty() { "no such directory".to_owned() } else { tags.join(", ") };
-            let what = if path.join(tag).is_dir() { "holds none of DeepSpeed's files" } else { "is not there" };
+            let what = if files::is_dir(&path.join(tag)) { "holds none of DeepSpeed's files" } else { "is not there" };
             let message = format!("its file {LATEST} names {tag:?}, which {what} (there is {there})");
             return Err(Error::malformed(message));
         }
@@ -272,19 +271,17 @@ pub(crate) fn beside(path: &Path, names: &[String]) -> Result<Option<String>> {
 
 /// Whether a directory holds files that are called like DeepSpeed's.
 fn is_tag(dir: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(dir) else { return false };
-    entries.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_deepspeed))
+    let Ok(entries) = files::list(dir) else { return false };
+    entries.iter().any(|entry| is_deepspeed(&entry.name))
 }
 
 /// The first directories with DeepSpeed's files, sorted.
 fn tags(path: &Path) -> Result<Vec<String>> {
     let mut tags = Vec::new();
-    for entry in fs::read_dir(path)?.take(MAX_ENTRIES) {
-        let entry = entry?;
-        if tags.len() < MAX_TAGS && entry.file_type()?.is_dir() && is_tag(&entry.path()) {
-            tags.extend(entry.file_name().into_string());
+    for entry in files::list(path)?.into_iter().take(MAX_ENTRIES) {
+        if tags.len() < MAX_TAGS && entry.is_dir && !entry.is_link && is_tag(&path.join(&entry.name)) {
+            tags.push(entry.name);
         }
     }
-    tags.sort();
     Ok(tags)
 }

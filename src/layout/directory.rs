@@ -4,14 +4,13 @@
 //! cache is made of them.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::open_files;
 use crate::container::archive::Archive;
 use crate::error::{Error, Result};
-use crate::source::SharedSource;
+use crate::source::{SharedSource, files};
 
 /// A directory, or a folder of an archive, and the files of it that were asked for.
 #[derive(Debug)]
@@ -61,6 +60,13 @@ impl Directory {
         opened
     }
 
+    /// Says which files will be opened.
+    pub(crate) fn prepare<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        if let Base::Disk(path) = &self.place {
+            files::prepare(names.map(|name| path.join(name)));
+        }
+    }
+
     /// The names of the files that lie directly in it, sorted; what cannot be listed has none.
     pub(crate) fn names(&self) -> Vec<String> {
         match &self.place {
@@ -81,7 +87,7 @@ impl Directory {
     /// Bytes of a file, where there is one.
     pub(crate) fn bytes_of(&self, name: &str) -> u64 {
         match &self.place {
-            Base::Disk(path) => fs::metadata(path.join(name)).map_or(0, |meta| meta.len()),
+            Base::Disk(path) => files::len(&path.join(name)).unwrap_or(0),
             Base::Archive { archive, folder } => {
                 archive.find(&format!("{folder}{name}")).map_or(0, |index| archive.size(index))
             }
@@ -90,8 +96,14 @@ impl Directory {
 }
 
 fn open(path: &Path) -> Result<SharedSource, String> {
+    if files::is_remote(path) {
+        return match files::exists(path) {
+            true => files::open(path).map_err(|e| e.to_string()),
+            false => Err("is missing".into()),
+        };
+    }
     // opening a pipe would wait for a writer, so look first
-    match fs::metadata(path) {
+    match std::fs::metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err("is missing".into()),
         Err(e) => return Err(e.to_string()),
         Ok(meta) if !meta.is_file() => return Err("is not a regular file".into()),
@@ -112,13 +124,8 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 
 /// The sum of a directory's files, in bytes.
 pub(super) fn bytes(path: &Path) -> Result<u64> {
-    let mut sum = 0u64;
-    for entry in fs::read_dir(path)? {
-        // a link that leads nowhere has no bytes
-        let meta = fs::metadata(entry?.path());
-        sum = sum.saturating_add(meta.ok().filter(fs::Metadata::is_file).map_or(0, |meta| meta.len()));
-    }
-    Ok(sum)
+    let sizes = files::list(path)?.into_iter().filter_map(|entry| entry.bytes);
+    Ok(sizes.fold(0u64, u64::saturating_add))
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::source::files;
+
 use super::folder::parts_of_shard;
 use super::{DCP_DATA, DCP_INDEX, deepspeed};
 
@@ -12,7 +14,7 @@ const SHOWN: usize = 6;
 pub(super) fn directory(path: &Path, names: &[String]) -> String {
     let has = |name: &str| names.iter().any(|found| found == name);
     let ends = |ending: &str| names.iter().any(|name| name.ends_with(ending));
-    let is_folder = |name: &str| path.join(name).is_dir();
+    let is_folder = |name: &str| files::is_dir(&path.join(name));
     if has(deepspeed::SCRIPT) {
         return "is a directory of DeepSpeed's, and none of its checkpoints (global_step*) is in it".into();
     }
@@ -76,13 +78,9 @@ fn shards(names: &[String]) -> Option<(&str, usize)> {
 
 /// Says which folders to name instead.
 fn folders(path: &Path) -> String {
-    let mut found = Vec::new();
-    for entry in path.read_dir().into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            found.extend(entry.file_name().into_string().ok().filter(|name| !name.starts_with('.')));
-        }
-    }
-    found.sort();
+    let below = files::list(path).unwrap_or_default().into_iter();
+    let mut found: Vec<String> =
+        below.filter(|entry| entry.is_dir && !entry.name.starts_with('.')).map(|entry| entry.name).collect();
     let more = found.len().saturating_sub(SHOWN);
     found.truncate(SHOWN);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };

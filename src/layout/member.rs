@@ -13,7 +13,7 @@ use crate::container::zip::{Flavor, Zip};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::progress::Progress;
-use crate::source::{FileSource, SharedSource};
+use crate::source::{SharedSource, files};
 
 /// Archives in archives that are opened for one name.
 pub(super) const MAX_NESTED: usize = 16;
@@ -38,18 +38,18 @@ pub(crate) fn address(name: &Path) -> Option<Address> {
         let (file, member) = (bytes.get(..at)?, bytes.get(at + SEPARATOR.len()..)?);
         let file = PathBuf::from(os_str(file)?);
         let member = String::from_utf8_lossy(member).into_owned();
-        (file.as_os_str() == "-" || file.exists()).then_some(Address { file, member })
+        (file.as_os_str() == "-" || files::is_remote(&file) || file.exists()).then_some(Address { file, member })
     })
 }
 
 impl Address {
     /// The bytes of the file; not of standard input.
     pub(crate) fn open(&self) -> Result<SharedSource> {
-        if self.file.is_dir() {
+        if !files::is_remote(&self.file) && self.file.is_dir() {
             let path = quoted(&self.file.join(&self.member).display().to_string());
             return Err(Error::unsupported(format!("is in a directory, which is no archive; name the file as {path}")));
         }
-        Ok(Arc::new(FileSource::open(&self.file)?))
+        files::open(&self.file)
     }
 }
 

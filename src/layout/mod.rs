@@ -21,11 +21,9 @@ mod ranks;
 mod sharded;
 mod spelled;
 mod stitch;
+mod survey;
 mod unpacked;
 
-use std::collections::HashSet;
-use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,7 +33,7 @@ use crate::container::detect::{Framing, detect};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::progress::{Progress, Silent};
-use crate::source::{FileSource, SharedSource};
+use crate::source::{SharedSource, files};
 use dcp::Dcp;
 use deepspeed::DeepSpeed;
 use folder::Weights;
@@ -115,16 +113,17 @@ impl Layout {
     /// Looks at a file, an index of shards, a directory that holds a checkpoint, or a member of an archive
     /// (`FILE::member`). Errors of the kind `NotACheckpoint` say what a directory is without.
     pub fn of(path: &Path, limits: &Limits) -> Result<Self> {
+        files::set_max_transfer(limits.max_transfer);
         if let Some(address) = address(path) {
             return Self::of_member(address.open()?, &address, limits, &Silent);
         }
-        if path.is_dir() {
+        if files::is_dir(path) {
             return Self::of_directory(path, limits);
         }
         if let Some(ranks) = Ranks::of_pattern(path)? {
             return Ok(Self::new(Kind::Ranks(Box::new(ranks)), path));
         }
-        let source: SharedSource = Arc::new(FileSource::open(path)?);
+        let source = files::open(path)?;
         let kind = match detect(source.as_ref()) {
             Ok(Framing::ShardIndex) => Kind::Sharded(Sharded::of_index(path, &source, limits)?),
             _ => Kind::File(source),
@@ -171,7 +170,7 @@ impl Layout {
 
     /// A directory without those of other iterations.
     fn of_iteration(path: &Path, limits: &Limits) -> Result<Self> {
-        if path.join(DCP_INDEX).is_file() {
+        if files::is_file(&path.join(DCP_INDEX)) {
             return Ok(Self::new(Kind::Dcp(Dcp::of_directory(path, limits)?), path));
         }
         if let Some(megatron) = Megatron::of_directory(path)? {
@@ -202,14 +201,14 @@ impl Layout {
             None => Err(Error::not_a_checkpoint(foreign::directory(path, &names))),
             Some((Weights::File(name), note)) => {
                 let file = path.join(name);
-                let source: SharedSource = Arc::new(FileSource::open(&file)?);
+                let source = files::open(&file)?;
                 let single = Single { path: file, bytes: directory::bytes(path)?, note };
                 let beside = deepspeed::beside(path, &names)?;
                 Ok(Layout { single: Some(single), beside, ..Self::new(Kind::File(source), path) })
             }
             Some((Weights::Index(name), note)) => {
                 let index = path.join(name);
-                let source: SharedSource = Arc::new(FileSource::open(&index)?);
+                let source = files::open(&index)?;
                 let sharded = Sharded::of_index(&index, &source, limits)?;
                 let beside = deepspeed::beside(path, &names)?;
                 let kind = Kind::Sharded(sharded.of_folder(directory::bytes(path)?, note));
@@ -380,81 +379,6 @@ pub(crate) fn hides(path: &Path, index: &str) -> Result<Option<String>> {
 
 /// Names of the regular files in a directory, sorted; what is no Unicode is no index of ours.
 fn file_names(path: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.path().is_file() {
-            names.extend(entry.file_name().into_string());
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// What lies in one directory, for who looks through a tree of them.
-#[derive(Debug, Default)]
-pub(crate) struct Survey {
-    /// Checkpoints of several files: the directory itself, or its indexes where it has more than one.
-    pub checkpoints: Vec<PathBuf>,
-    /// Files that are parts of those.
-    pub parts: HashSet<OsString>,
-    /// Whether everything below is part of them.
-    pub is_whole: bool,
-}
-
-/// Looks for checkpoints of several files in a directory.
-pub(crate) fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
-    let mut survey = Survey::default();
-    let names = file_names(path)?;
-    if unpacked::is_unpacked(path) {
-        survey.checkpoints.push(path.to_owned());
-        survey.parts.extend(names.into_iter().map(OsString::from));
-        survey.is_whole = true;
-        return Ok(survey);
-    }
-    if ranks::is_megatron(path) {
-        survey.checkpoints.push(path.to_owned());
-        survey.parts.extend(names.into_iter().map(OsString::from));
-        survey.is_whole = true;
-        return Ok(survey);
-    }
-    for name in names.iter().filter(|name| folder::is_index(name)) {
-        // an index that cannot be read is listed as a file, and the error with it
-        let index = path.join(name);
-        let opened =
-            FileSource::open(&index).and_then(|file| Sharded::of_index(&index, &(Arc::new(file) as _), limits));
-        if let Ok(sharded) = opened {
-            survey.parts.extend(sharded.shards().into_iter().chain([name.as_str()]).map(OsString::from));
-            survey.checkpoints.push(index);
-        }
-    }
-    let ranks: Vec<&String> = names.iter().filter(|name| name.ends_with(SAFETENSORS)).collect();
-    if survey.checkpoints.is_empty() && matches!(Dcp::of_ranks(path, &ranks, limits), Ok(Some(_))) {
-        survey.parts.extend(ranks.into_iter().map(OsString::from));
-        survey.checkpoints.push(path.to_owned());
-    }
-    if names.iter().any(|name| deepspeed::is_deepspeed(name)) && deepspeed::are_put_together(&names) {
-        survey.parts.extend(names.iter().filter(|name| deepspeed::is_part(name)).map(OsString::from));
-        survey.checkpoints.push(path.to_owned());
-    }
-    if survey.checkpoints.is_empty() && !names.iter().any(|name| name == DCP_INDEX) {
-        for (pattern, files) in ranks::survey(&names) {
-            survey.parts.extend(files.into_iter().map(OsString::from));
-            survey.checkpoints.push(pattern.map_or_else(|| path.to_owned(), |pattern| path.join(pattern)));
-        }
-        if !survey.checkpoints.is_empty() {
-            return Ok(survey);
-        }
-    }
-    let is_dcp = names.iter().any(|name| name == DCP_INDEX);
-    if is_dcp {
-        let parts = names.iter().filter(|name| *name == DCP_INDEX || name.ends_with(DCP_DATA));
-        survey.parts.extend(parts.map(OsString::from));
-    }
-    match (is_dcp, survey.checkpoints.as_mut_slice()) {
-        (true, _) => survey.checkpoints.push(path.to_owned()),
-        (false, [only]) => *only = path.to_owned(),
-        _ => {}
-    }
-    Ok(survey)
+    let found = files::list(path)?.into_iter().filter(|entry| entry.bytes.is_some());
+    Ok(found.map(|entry| entry.name).collect())
 }

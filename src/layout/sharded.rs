@@ -12,8 +12,9 @@ use serde::Deserialize;
 use super::directory::{Directory, check_name};
 use super::folder::parts_of_shard;
 use super::spelled::spelled;
+use crate::checkpoint::framed::{Framed, Several};
 use crate::checkpoint::open::{Opened, Opener, Parts};
-use crate::checkpoint::tensor::{STRIDED, Tensor};
+use crate::checkpoint::tensor::{Rare, STRIDED, Tensor};
 use crate::checkpoint::{Checkpoint, Container, Oddity};
 use crate::container::ordered::{Ordered, json_error};
 use crate::container::safetensors::METADATA;
@@ -72,6 +73,7 @@ impl Sharded {
         let mut sharded = Sharded { path, directory, weights, total_size, bytes: 0, notes: Vec::new() };
         let shards = sharded.shards();
         shards.iter().try_for_each(|name| check_name(name))?;
+        sharded.directory.prepare(shards.iter().copied());
         let bytes = shards.iter().map(|name| sharded.directory.bytes_of(name));
         sharded.bytes = bytes.fold(source.len(), u64::saturating_add);
         Ok(sharded)
@@ -127,7 +129,7 @@ impl Sharded {
             limits,
             progress,
             parts: Parts::new(),
-            opened: Opened::new(Container::Sharded, crate::pickle::Graph::NONE),
+            opened: Opened::new(Framed::Several(Several::Sharded), crate::pickle::Graph::NONE),
             places: self.weights.iter().zip(0..).map(|((name, _), place)| (name.as_str(), place)).collect(),
             weights: &self.weights,
             found: vec![None; self.weights.len()],
@@ -216,11 +218,11 @@ struct Merge<'a> {
 impl Merge<'_> {
     /// Reads one shard and takes from it what the index says is there.
     fn shard(&mut self, shard: &str, source: SharedSource) -> Result<()> {
-        let opener = Opener { source, limits: self.limits, max_objects: self.max_objects, damaged: false };
+        let opener = Opener::new(source, self.limits, self.max_objects);
         let opened = opener.read(self.progress, &mut self.parts)?;
-        if !matches!(opened.container, Container::Zip | Container::Legacy | Container::Pickle | Container::Safetensors)
-        {
-            return Err(Error::unsupported(format!("is no shard but a file of the kind {}", opened.container.name())));
+        let container = opened.framed.container();
+        if !matches!(container, Container::Zip | Container::Legacy | Container::Pickle | Container::Safetensors) {
+            return Err(Error::unsupported(format!("is no shard but a file of the kind {}", container.name())));
         }
         let objects = self.parts.objects();
         let items = objects.items(opened.root).ok_or_else(|| Error::malformed("holds no dict of tensors"))?;
@@ -231,7 +233,7 @@ impl Merge<'_> {
             let place = self.places.get(name.as_ref()).copied();
             match place.filter(|place| self.weights.get(*place).is_some_and(|(_, named)| named == shard)) {
                 Some(place) => self.found.iter_mut().skip(place).take(1).for_each(|found| *found = Some(value)),
-                None if name == METADATA && opened.container == Container::Safetensors => metadata = Some(value),
+                None if name == METADATA && container == Container::Safetensors => metadata = Some(value),
                 None => unnamed.push(name.into_owned()),
             }
         }
@@ -276,7 +278,8 @@ impl Merge<'_> {
                 None => {
                     let why = broken.get(shard.as_str()).cloned();
                     let problem = why.unwrap_or_else(|| format!("shard {shard} does not hold it"));
-                    self.parts.tensor(Tensor { layout: STRIDED, problem: Some(problem), ..Tensor::default() })?
+                    let rare = Rare::of_problem(Some(problem));
+                    self.parts.tensor(Tensor { layout: STRIDED, rare, ..Tensor::default() })?
                 }
             };
             items.push((name.as_str(), node));

@@ -130,7 +130,7 @@ impl Stitched {
         }
         let max_objects = self.limits.objects_for(chunk.saved.len());
         let mut parts = Parts::new();
-        let opener = Opener { source: Arc::clone(&chunk.saved), limits: &self.limits, max_objects, damaged: false };
+        let opener = Opener::new(Arc::clone(&chunk.saved), &self.limits, max_objects);
         let opened = opener.saved(&mut parts)?;
         let checkpoint = parts.finish(opened, &self.limits)?;
         let at = |e: Error| e.at(chunk.saved.absolute(0));

@@ -1,6 +1,5 @@
 //! A zip of torch's that somebody unpacked: the folder with its `data.pkl` and `data/`, or the one above.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::container::zip::Zip;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
-use crate::source::SharedSource;
+use crate::source::{SharedSource, files};
 
 /// Folders below an unpacked archive's own; pt2 has three.
 const MAX_DEPTH: usize = 16;
@@ -42,8 +41,8 @@ impl Unpacked {
                 files.push((name, source));
             }
         }
-        let top = folder.canonicalize().ok();
-        let top = top.as_deref().and_then(Path::file_name).map(|top| top.to_string_lossy().into_owned());
+        let top = folder.canonicalize().ok().unwrap_or(folder);
+        let top = top.file_name().map(|top| top.to_string_lossy().into_owned());
         let zip = Zip::of_files(&top.unwrap_or_default(), files, limits);
         Ok(Some(Unpacked::new(Arc::new(zip), None)))
     }
@@ -71,11 +70,11 @@ impl Unpacked {
 
 /// Whether a directory is what comes out of one of torch's zips.
 pub(super) fn is_unpacked(path: &Path) -> bool {
-    let has = |name: &str| path.join(name).exists();
-    let pickle = path.join("data.pkl").is_file();
-    pickle && ["version", "byteorder", "data", "constants.pkl"].iter().any(|name| has(name))
-        || path.join("archive_format").is_file() && path.join("models").is_dir()
-        || path.join(".data/extern_modules").is_file()
+    let has = |name: &str| files::exists(&path.join(name));
+    let is_file = |name: &str| files::is_file(&path.join(name));
+    is_file("data.pkl") && ["version", "byteorder", "data", "constants.pkl"].iter().any(|name| has(name))
+        || is_file("archive_format") && files::is_dir(&path.join("models"))
+        || is_file(".data/extern_modules")
 }
 
 fn folder(path: &Path) -> Result<Option<PathBuf>> {
@@ -83,19 +82,18 @@ fn folder(path: &Path) -> Result<Option<PathBuf>> {
         return Ok(Some(path.to_owned()));
     }
     let mut found = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if NOT_OURS.iter().any(|name| entry.file_name() == *name) {
+    for entry in files::list(path)? {
+        if NOT_OURS.contains(&entry.name.as_str()) {
             continue;
         }
-        if !entry.path().is_dir() {
+        if !entry.is_dir {
             return Ok(None);
         }
-        if is_unpacked(&entry.path()) {
-            found.push(entry.path());
+        let inner = path.join(&entry.name);
+        if is_unpacked(&inner) {
+            found.push(inner);
         }
     }
-    found.sort();
     match found.as_slice() {
         [] => Ok(None),
         [only] => Ok(Some(only.clone())),
@@ -112,16 +110,14 @@ fn file_names(path: &Path, limits: &Limits) -> Result<Vec<String>> {
     let mut names = Vec::new();
     let mut open = vec![(path.to_owned(), String::new(), 0)];
     while let Some((dir, within, depth)) = open.pop() {
-        for entry in fs::read_dir(&dir)? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let name = format!("{within}{name}");
-            if entry.file_type()?.is_dir() {
+        for entry in files::list(&dir)? {
+            let name = format!("{within}{}", entry.name);
+            if entry.is_dir && !entry.is_link {
                 if depth == MAX_DEPTH {
                     return Err(Error::limit(format!("folders nest more than {MAX_DEPTH} deep: {name}")));
                 }
-                open.push((entry.path(), format!("{name}/"), depth + 1));
-            } else if entry.path().is_file() {
+                open.push((dir.join(&entry.name), format!("{name}/"), depth + 1));
+            } else if entry.bytes.is_some() {
                 names.push(name);
             }
             if names.len() as u64 > limits.max_members {

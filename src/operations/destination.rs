@@ -134,7 +134,7 @@ impl Destination {
             }
             Destination::File { sink, to } => {
                 let is_file = matches!(form, Form::File(_));
-                let container = input.checkpoint.container;
+                let container = input.checkpoint.container();
                 let (bytes, notes) = match to.filter(|to| !is_file || !is_format_of(*to, container)) {
                     Some(to) => {
                         let mut notes: Vec<Note> = is_uncompressed(input, sink).into_iter().collect();
@@ -195,7 +195,7 @@ fn same_container(
 
 /// Says that the output is not compressed where the input is.
 fn is_uncompressed(input: &Input, sink: &Sink) -> Option<Note> {
-    let compression = input.checkpoint.compression?;
+    let compression = input.checkpoint.compression()?;
     Some(Note::new(&input.name, format!("is compressed ({}), {} is not", compression.name(), sink.name)))
 }
 

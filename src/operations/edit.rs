@@ -44,8 +44,8 @@ pub fn read_array(path: &Path, limits: &Limits) -> Result<Elements> {
             Err(e) if e.kind() == ErrorKind::NotACheckpoint => return Err(Error::refused("is not an .npy file")),
             checkpoint => checkpoint?,
         };
-        if checkpoint.container != Container::Npy {
-            return Err(Error::refused(format!("is not an .npy file: detected {}", checkpoint.container.name())));
+        if checkpoint.container() != Container::Npy {
+            return Err(Error::refused(format!("is not an .npy file: detected {}", checkpoint.container().name())));
         }
         let id = checkpoint.tensors.of(checkpoint.root);
         let tensor = id.and_then(|id| checkpoint.tensor(id));
@@ -88,7 +88,7 @@ fn edited(
         changes.push(row(step, done));
     }
     if let Altered::Objects(objects) = &altered {
-        notes.extend(unused(objects.unused_storages(checkpoint)?, checkpoint.container, &file)?);
+        notes.extend(unused(objects.unused_storages(checkpoint)?, checkpoint.container(), &file)?);
     }
     let edit = Steps { altered: &altered };
     if matches!(destination, Destination::Nowhere) {
@@ -170,7 +170,7 @@ impl Edit for Steps<'_> {
     }
 
     fn apply(&self, checkpoint: &mut Checkpoint) -> Result<()> {
-        let kind = checkpoint.container.name();
+        let kind = checkpoint.container().name();
         let advice = Message::from("use ").setting(Setting::Output).text(" with its extension, then `ckpt convert`");
         Err(Error::refused(format!("an edit keeps the format of its input, {kind}")).advise(advice))
     }

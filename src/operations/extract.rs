@@ -4,6 +4,7 @@
 
 mod choose;
 pub mod file_names;
+mod nested;
 mod parts;
 mod place;
 mod plan;
@@ -59,7 +60,7 @@ pub struct Options {
 pub enum Form {
     /// Tensors as torch prints them, strings raw, other values as Python's `repr`.
     Text(Text),
-    /// One value, or an object by name.
+    /// One line, `ckpt.value/1`.
     Json,
 }
 
@@ -90,7 +91,7 @@ pub fn show(input: &Input, chosen: &Chosen, options: &Options, form: Form, out: 
     let watched = watch(checkpoint, chosen);
     let shown = match form {
         Form::Text(form) => show::text(checkpoint, chosen, options, form, out),
-        Form::Json => show::write_json(checkpoint, chosen, options, out),
+        Form::Json => show::write_line(input, chosen, options, out),
     };
     shown.and_then(|()| Ok(out.flush()?)).map_err(of_input)?;
     let doubtful = doubtful(input, watched)?;

@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 use crate::layout::{Below, BelowKind, below, is_called_a_checkpoint};
 use crate::limits::Limits;
 use crate::message::Setting;
+use crate::source::address::given;
+use crate::source::files;
 
 /// One of several jobs: `3/8` is the third of eight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +69,9 @@ pub struct Group {
 
 /// The files of all inputs; with `recursive` those below directories. Of a shard, those that fall to it.
 pub fn gather(inputs: &[PathBuf], recursive: bool, shard: Option<Shard>, limits: &Limits) -> Vec<Group> {
+    files::set_max_transfer(limits.max_transfer);
     let group = |input: &PathBuf| {
-        let found = match recursive && input.is_dir() {
+        let found = match recursive && files::is_dir(input) {
             true => below(input, limits),
             false => vec![Below { path: input.clone(), kind: BelowKind::Input }],
         };
@@ -77,7 +80,7 @@ pub fn gather(inputs: &[PathBuf], recursive: bool, shard: Option<Shard>, limits:
     let mut groups: Vec<Group> = inputs.iter().map(group).collect();
     let Some(shard) = shard else { return groups };
     // what lies beside checkpoints costs nothing: it must not bring all of them to one job
-    let is_other = |path: &PathBuf| !is_called_a_checkpoint(path) && !path.is_dir();
+    let is_other = |path: &PathBuf| !is_called_a_checkpoint(path) && (files::is_remote(path) || !path.is_dir());
     let found = groups.iter().flat_map(|group| &group.found);
     let mut all: Vec<(bool, PathBuf)> = found.map(|found| (is_other(&found.path), found.path.clone())).collect();
     all.sort();
@@ -104,7 +107,9 @@ pub fn names_in(list: &[u8], null: bool) -> Result<Vec<PathBuf>> {
             let message = format!("line {} has a NUL in it", place + 1);
             return Err(Error::refused(message).advise(Setting::Null.then(" reads names that NULs end")));
         }
-        let name = os_name(name).ok_or_else(|| Error::refused(format!("name {} is no Unicode", place + 1)))?;
+        let name = os_name(name)
+            .map(|name| given(&name))
+            .ok_or_else(|| Error::refused(format!("name {} is no Unicode", place + 1)))?;
         names.push(PathBuf::from(name));
     }
     match names.is_empty() {

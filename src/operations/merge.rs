@@ -12,6 +12,7 @@ mod strings;
 use std::collections::HashSet;
 
 use self::join::Joined;
+use crate::checkpoint::framed::{Framed, Several};
 use crate::checkpoint::{Checkpoint, Container};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -118,7 +119,7 @@ pub fn merge(
     checkpoint.unify_globals()?;
     checkpoint.root = joined.root;
     // all that is below the top is meant, where only weights are written
-    checkpoint.container = if of_arrays { Container::Sharded } else { Container::Zip };
+    checkpoint.framed = if of_arrays { Framed::Several(Several::Sharded) } else { Framed::Joined };
     joined.told(&mut report);
     if options.to == Format::Safetensors {
         report.notes.extend(strings.disagreeing());
@@ -188,7 +189,7 @@ fn write(
     mut report: Merging,
     progress: &dyn Progress,
 ) -> Result<Merging> {
-    let of_arrays = checkpoint.container == Container::Sharded;
+    let of_arrays = checkpoint.container() == Container::Sharded;
     let root = of_arrays.then(|| ".".to_owned());
     let select = Select { root, include: options.include.clone(), exclude: options.exclude.clone() };
     let set_metadata = if options.to == Format::Safetensors { strings.into_all() } else { Vec::new() };

@@ -13,10 +13,11 @@ use crate::limits::Limits;
 use crate::operations::Input;
 use crate::progress::Progress;
 use crate::report::file_bytes::file_bytes;
-use crate::source::SharedSource;
+use crate::source::{SharedSource, files};
 
 /// What a path stands for. `progress` hears of bytes that must be expanded to find out.
 pub fn layout(path: &Path, limits: &Limits, progress: &dyn Progress) -> Result<Layout> {
+    files::set_max_transfer(limits.max_transfer);
     match address(path) {
         None => Layout::of(path, limits),
         Some(address) => member(address.open()?, path, &address, limits, progress),

@@ -14,7 +14,7 @@ use crate::operations::change::Edit;
 use crate::operations::occupied::{self, is_directory_name, is_read_by, stale};
 use crate::operations::sink::Sink;
 use crate::progress::Progress;
-use crate::source::{FileSource, SharedSource, url};
+use crate::source::{FileSource, SharedSource, address};
 use crate::write::atomic::{Output, is_same_file};
 use crate::write::directory::NewDirectory;
 use crate::write::indexed;
@@ -42,7 +42,7 @@ impl Job<'_> {
     pub(super) fn write(&self, index: &Path, shards: &[String], directory: &Path) -> Result<(u64, Option<Note>)> {
         let folder = index.parent().unwrap_or(Path::new(""));
         is_directory_name(directory)?;
-        if let Some(url) = url(directory) {
+        if let Some(url) = address::not_written(directory) {
             return at(directory, Err(url));
         }
         let index_name = index.file_name().unwrap_or_default();

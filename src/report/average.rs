@@ -12,6 +12,7 @@ use crate::report::written::{self, Written};
 
 /// One average.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Averaging {
     /// Always `ckpt.average/1`.
     pub schema: &'static str,
@@ -50,6 +51,7 @@ pub struct Averaging {
 
 /// A tensor with numbers that are not finite.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NotFinite {
     /// The input, or the output.
     pub file: String,

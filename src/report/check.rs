@@ -13,6 +13,7 @@ use crate::safety::weights_only::Verdict;
 
 /// One input. Fields stand in the order of the JSON.
 #[derive(Debug, Clone, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Check {
     /// Always [`Check::SCHEMA`].
     pub schema: &'static str,
@@ -38,6 +39,7 @@ pub struct Check {
 
 /// One global.
 #[derive(Debug, Clone, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GlobalRow {
     /// Module and qualified name.
     pub name: String,

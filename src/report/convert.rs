@@ -12,6 +12,7 @@ use crate::report::written::{self, Written};
 
 /// One conversion.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Conversion {
     /// Always `ckpt.convert/1`.
     pub schema: &'static str,
@@ -56,6 +57,7 @@ pub struct Conversion {
 
 /// A tensor that a cast did not leave finite.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Overflowed {
     /// Its name; the first of those that share its memory.
     pub name: String,
@@ -84,6 +86,7 @@ impl Conversion {
 
 /// An object that became what it holds.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Replacement {
     /// Its name from the top object on.
     pub name: String,
@@ -95,6 +98,7 @@ pub struct Replacement {
 
 /// Something of the input that is not in the output.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LeftOut {
     /// Its name from the top object on.
     pub name: String,
@@ -104,6 +108,7 @@ pub struct LeftOut {
 
 /// A tensor that shares memory with one before it.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Alias {
     /// Its name.
     pub name: String,

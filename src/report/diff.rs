@@ -10,6 +10,7 @@ use crate::message::{Message, Note};
 
 /// Two checkpoints compared. Fields stand in the order of the JSON; lists are in file order, of A where it has the name.
 #[derive(Debug, Clone, Default, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Diff {
     /// Always [`Diff::SCHEMA`].
     pub schema: &'static str,
@@ -33,7 +34,7 @@ pub struct Diff {
     pub same: u64,
     /// Other values without any difference.
     pub same_values: u64,
-    /// How long the lists are before [`Diff::keep_top`].
+    /// How long the lists are, however many of their entries are shown.
     pub counts: Counts,
     /// Tensors and values whose data cannot be compared, and why.
     pub problems: Vec<Problem>,
@@ -55,6 +56,7 @@ pub struct Diff {
 
 /// A name that one side has, shown with what it stands for.
 #[derive(Debug, Clone, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct OneSided {
     /// The name.
@@ -66,6 +68,7 @@ pub struct OneSided {
 
 /// A tensor that both have, with a difference.
 #[derive(Debug, Clone, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Changed {
     /// Its name.
     pub name: String,
@@ -82,6 +85,7 @@ pub struct Changed {
 
 /// In which respect tensors differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum Aspect {
@@ -99,6 +103,7 @@ pub enum Aspect {
 
 /// What a file says of a tensor.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Facts {
     /// torch's name of it.
     pub dtype: String,
@@ -118,6 +123,7 @@ pub struct Facts {
 /// Elements `a` and `b` compared. JSON has null for what is not finite; where a NaN makes a difference, that is all but the
 /// counts.
 #[derive(Debug, Clone, Default, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Numbers {
     /// The largest `|a - b|`.
     pub max_abs: Option<f64>,
@@ -137,6 +143,7 @@ pub struct Numbers {
 
 /// A value that differs: as JSON where that holds both sides exactly, else both as Python's `repr`.
 #[derive(Debug, Clone, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ValueChange {
     /// Its name.
     pub name: String,
@@ -151,6 +158,7 @@ pub struct ValueChange {
 
 /// The same tensor under two names.
 #[derive(Debug, Clone, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Renamed {
     /// Its name in the first file.
     pub a: String,
@@ -160,6 +168,7 @@ pub struct Renamed {
 
 /// Lengths of the lists.
 #[derive(Debug, Clone, Default, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[allow(missing_docs)]
 pub struct Counts {
     pub only_a: u64,
@@ -174,17 +183,20 @@ pub struct Counts {
 
 /// What could not be compared.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Problem {
     /// The file it is in.
     pub file: String,
     /// The tensor or value.
     pub name: String,
     /// What is wrong with it.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub problem: Message,
 }
 
 /// A prefix that the names of one file have and those of the other have not.
 #[derive(Debug, Clone, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StripPrefix {
     /// The file with the prefix.
     pub file: String,

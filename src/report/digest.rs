@@ -14,8 +14,10 @@ use crate::report::figures::{counted, some_of};
 
 /// The digest of one file.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Digested {
     /// Always `ckpt.digest/1`.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub schema: Schema,
     /// The path as given; `-` for standard input.
     pub file: String,

@@ -10,6 +10,7 @@ use crate::report::arrows::arrows;
 
 /// The changes in one input.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Edits {
     /// [`Edits::SCHEMA`].
     pub schema: &'static str,
@@ -30,6 +31,7 @@ pub struct Edits {
 
 /// What one step changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Row {
     /// `set`, `set_tensor`, `delete`, `move` or `set_metadata`.
     pub operation: &'static str,

@@ -8,6 +8,7 @@ use crate::render::{Document, Report, json};
 
 /// One run that wrote something.
 #[derive(Debug, Clone, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Extraction {
     /// Always [`Extraction::SCHEMA`].
     pub schema: &'static str,
@@ -32,6 +33,7 @@ pub struct Extraction {
 
 /// One tensor, part of a tensor, or value.
 #[derive(Debug, Clone, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Written {
     /// The name in the output.
     pub name: String,

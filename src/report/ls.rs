@@ -18,6 +18,7 @@ pub use layout::Names;
 /// One input, listed. Fields stand in the order of the JSON. The rows of its tensors may be something that makes them one by
 /// one.
 #[derive(Debug, Clone, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Listing<Rows = Vec<TensorRow>> {
     /// Always [`Listing::SCHEMA`].
     pub schema: &'static str,
@@ -43,9 +44,9 @@ pub struct Listing<Rows = Vec<TensorRow>> {
     /// Of the weights, as `ckpt digest` prints it; only with `--hash`, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// In file order, until [`Listing::sort`].
+    /// In file order, or sorted as asked.
     pub tensors: Rows,
-    /// In file order, until [`Listing::sort`].
+    /// In file order, or sorted as asked.
     pub values: Vec<ValueRow>,
     /// Which torch wrote it, as far as the container tells: `torch 1.6 or newer`.
     #[serde(skip)]
@@ -60,6 +61,7 @@ pub struct Listing<Rows = Vec<TensorRow>> {
 
 /// Sums over the tensors of a listing.
 #[derive(Debug, Clone, Default, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Totals {
     /// How many tensors are listed.
     pub tensors: u64,
@@ -73,6 +75,7 @@ pub struct Totals {
     pub storage_bytes: u64,
     /// What there is of each dtype, in file order.
     #[serde(serialize_with = "as_map")]
+    #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, OfDType>"))]
     pub dtypes: Vec<(Cow<'static, str>, OfDType)>,
     /// What the storages take in the file, where that differs (deflated members).
     #[serde(skip)]
@@ -107,6 +110,7 @@ impl Totals {
 
 /// The tensors of one dtype.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OfDType {
     /// How many there are.
     pub tensors: u64,
@@ -120,6 +124,7 @@ fn as_map<S: Serializer>(dtypes: &[(Cow<'static, str>, OfDType)], serializer: S)
 
 /// One tensor or array.
 #[derive(Debug, Clone, Default, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TensorRow {
     /// Path elements joined with `.`; empty for a bare tensor.
     pub name: String,
@@ -151,6 +156,7 @@ pub struct TensorRow {
     /// The storage's key.
     pub storage: Option<Arc<str>>,
     /// The other tensors in the same storage.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub shares_with: Sharing,
     /// Why the data cannot be trusted.
     pub problem: Option<String>,
@@ -188,6 +194,7 @@ pub struct TensorRow {
 
 /// One value that is no tensor.
 #[derive(Debug, Clone, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ValueRow {
     /// Path elements joined with `.`.
     pub name: String,
@@ -204,6 +211,7 @@ pub struct ValueRow {
 
 /// One step from an object to a part of it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum PathElement {
     /// A dict key, an attribute, or the repr of another key.
@@ -216,6 +224,7 @@ pub enum PathElement {
 
 /// Numbers over all elements of one tensor; JSON has null for what is not finite or has no meaning.
 #[derive(Debug, Clone, Default, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Stats {
     /// The smallest element.
     pub min: Option<Number>,

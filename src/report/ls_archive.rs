@@ -4,11 +4,13 @@ use std::io::{self, Write};
 
 use super::figures::{count, counted, size};
 use super::ls::SortBy;
+use super::names;
 use crate::message::Note;
 use crate::render::{Cell, Column, Document, Fit, Report, Style, Table, json};
 
 /// One archive. Fields stand in the order of the JSON.
 #[derive(Debug, Clone, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ArchiveListing {
     /// Always [`ArchiveListing::SCHEMA`].
     pub schema: &'static str,
@@ -21,7 +23,7 @@ pub(crate) struct ArchiveListing {
     pub container: &'static str,
     /// Bytes on disk.
     pub bytes: u64,
-    /// In the archive's order, those of archives in it too, until [`ArchiveListing::sort`].
+    /// In the archive's order, those of archives in it too, or sorted as asked.
     pub checkpoints: Vec<ArchivedRow>,
     /// Members of the outermost archive.
     pub members: u64,
@@ -32,6 +34,7 @@ pub(crate) struct ArchiveListing {
 
 /// One checkpoint in an archive, or a member that may be one and cannot be read.
 #[derive(Debug, Clone, Default, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ArchivedRow {
     /// The member, with further ones behind it where archives nest.
     pub name: String,
@@ -118,7 +121,7 @@ impl Report for ArchiveListing {
     }
 }
 
-/// What names the checkpoints on a command line, one per line (`--names`); as JSON an array.
+/// What names the checkpoints on a command line, one per line (`--names`); as JSON `ckpt.names/1`.
 #[derive(Debug)]
 pub(crate) struct Addresses<'a>(pub &'a ArchiveListing);
 
@@ -130,6 +133,7 @@ impl Report for Addresses<'_> {
     }
 
     fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
-        json::write(&self.0.checkpoints.iter().map(|row| row.file.as_str()).collect::<Vec<_>>(), out)
+        let names = self.0.checkpoints.iter().map(|row| row.file.as_str());
+        names::write(&self.0.file, self.0.file_bytes.as_deref(), names, out)
     }
 }

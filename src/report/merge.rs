@@ -12,6 +12,7 @@ use crate::report::written::{self, Written};
 
 /// One merge.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Merging {
     /// Always `ckpt.merge/1`.
     pub schema: &'static str,
@@ -40,6 +41,7 @@ pub struct Merging {
 
 /// One input.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Merged {
     /// As given.
     pub file: String,
@@ -55,6 +57,7 @@ pub struct Merged {
 
 /// A name that several inputs have.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Conflict {
     /// The name.
     pub name: String,

@@ -8,6 +8,7 @@ use crate::render::{Document, Report, json};
 
 /// What is wrong with an input, and where.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct Refusal {
     /// Always [`Refusal::SCHEMA`].
     pub schema: &'static str,

@@ -11,6 +11,7 @@ use crate::report::arrows::arrows;
 
 /// The renamed names of one input.
 #[derive(Debug, Clone, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Renaming {
     /// [`Renaming::SCHEMA`].
     pub schema: &'static str,
@@ -42,6 +43,7 @@ pub struct Renaming {
 
 /// One name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Row {
     /// The name of the state dict that has it; empty for the top object.
     #[serde(rename = "in", serialize_with = "text")]

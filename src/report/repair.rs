@@ -14,6 +14,7 @@ const MAX_NAMED: usize = 8;
 
 /// One repair.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Repair {
     /// Always [`Repair::SCHEMA`].
     pub schema: &'static str,
@@ -37,6 +38,7 @@ pub struct Repair {
 
 /// What a repair did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// An interrupted edit in place is complete now.

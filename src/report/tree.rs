@@ -52,17 +52,51 @@ struct Bud<'a> {
 
 /// The fields of one node in JSON; `children` follows.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Fields<'a> {
+    /// The part of the name below the node above; empty for the top object.
     name: &'a str,
+    /// The class of a module or another object, where the file has it.
     class: Option<&'a str>,
+    /// Only where the node is a tensor.
     #[serde(skip_serializing_if = "Option::is_none")]
     dtype: Option<&'a str>,
+    /// Only where the node is a tensor.
     #[serde(skip_serializing_if = "Option::is_none")]
     shape: Option<&'a [i64]>,
+    /// Tensors here and below.
     tensors: u64,
+    /// Elements of parameters here and below, tied ones once.
     parameters: u64,
+    /// Elements of buffers here and below.
     buffers: u64,
+    /// Bytes of the tensors' elements.
     bytes: u64,
+}
+
+/// The whole in JSON, for its schema: what is written has the same fields.
+#[cfg(test)]
+pub(crate) mod schema {
+    use super::Fields;
+
+    /// One input as a tree of modules.
+    #[derive(serde::Serialize, schemars::JsonSchema)]
+    pub(crate) struct Top {
+        schema: &'static str,
+        /// The input as given.
+        file: String,
+        #[serde(flatten)]
+        node: Branch,
+    }
+
+    /// A node of the tree.
+    #[derive(serde::Serialize, schemars::JsonSchema)]
+    struct Branch {
+        #[serde(flatten)]
+        fields: Fields<'static>,
+        /// What lies below it, in file order.
+        children: Vec<Branch>,
+    }
 }
 
 impl<'a> Tree<'a> {
@@ -177,7 +211,8 @@ impl Report for Tree<'_> {
             if node.depth > 0 {
                 out.write_all(if is_sibling { b",{" } else { b"{" })?;
             }
-            let fields = serde_json::to_string(&Fields {
+            let mut fields = Vec::new();
+            let written = Fields {
                 name: &node.name,
                 class: node.class,
                 dtype: node.tensor.map(|row| row.dtype.as_ref()),
@@ -186,9 +221,11 @@ impl Report for Tree<'_> {
                 parameters: node.parameters,
                 buffers: node.buffers,
                 bytes: node.bytes,
-            })?;
-            let fields = fields.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
-            write!(out, "{fields},\"children\":[")?;
+            };
+            json::write(&written, &mut fields)?;
+            let inner = fields.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or_default();
+            out.write_all(inner)?;
+            out.write_all(b",\"children\":[")?;
         }
         for _ in 0..open {
             out.write_all(b"]}")?;

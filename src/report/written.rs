@@ -6,6 +6,7 @@ use crate::render::Document;
 
 /// A file that was written.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Written {
     /// Its path.
     pub file: String,

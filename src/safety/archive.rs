@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::examine::{Examined, examine, examine_one, examine_several, weights_only};
 use super::finding::{Finding, Severity};
 use super::integrity::{Depth, checksums_of};
-use super::scan::scan_without;
+use super::scan::{LIBRARIES, LIBRARY_STARTS, PYTHON as SOURCES, scan_without};
 use crate::checkpoint::Checkpoint;
 use crate::container::archive::{Archive, Contents};
 use crate::container::zip::Flavor;
@@ -18,10 +18,6 @@ use crate::limits::Limits;
 use crate::message::Setting;
 use crate::progress::Silent;
 
-/// What compiled code is called.
-const LIBRARIES: &[&str] = &[".so", ".pyd", ".dll", ".dylib"];
-/// What Python code is called.
-const SOURCES: &[&str] = &[".py", ".pyc"];
 /// Findings of one kind that are told one by one.
 const MAX_TOLD: usize = 20;
 
@@ -128,6 +124,10 @@ fn examine_archive(
     if depth.data {
         out.findings.extend(sums(archive)?);
     }
+    if let Some(trailing) = archive.zip().map(|zip| zip.trailing_bytes).filter(|trailing| *trailing > 0) {
+        let message = format!("{trailing} bytes stand after the end of the archive");
+        out.findings.push(Finding::new(Severity::Warning, "trailing-data", message, ""));
+    }
     out.findings.extend(names(archive));
     out.findings.extend(code(archive));
     out.take(scan_without(archive.source(), archive.limits(), apart)?);
@@ -190,7 +190,7 @@ fn leads_out(folder: &str, path: &str) -> bool {
     path.starts_with(['/', '\\'])
 }
 
-/// Code beside the checkpoints: what TorchServe runs, and what nothing that loads a checkpoint comes to.
+/// Code beside the checkpoints: shared libraries, and Python's, which servers run.
 fn code(archive: &Archive) -> Vec<Finding> {
     let is_served = archive.find("MAR-INF/MANIFEST.json").is_some();
     let is_called = |name: &str, endings: &[&str]| {
@@ -202,24 +202,21 @@ fn code(archive: &Archive) -> Vec<Finding> {
     if archive.zip().is_some_and(|zip| matches!(zip.flavor(), Ok(Flavor::Package))) {
         return found;
     }
-    for (endings, code, what) in
-        [(LIBRARIES, "native-code", "shared library"), (SOURCES, "python-code", "file of Python code")]
-    {
-        let files: Vec<&str> = archive.names().filter(|name| is_called(name, endings)).collect();
-        let Some(first) = files.first() else { continue };
-        if is_served {
-            let told = files.iter().take(MAX_TOLD);
-            let message = format!("a {what}: TorchServe runs what its handler names when it loads the archive");
-            found.extend(told.map(|name| Finding::new(Severity::Warning, code, message.clone(), name)));
-            continue;
-        }
-        let more = match files.len() - 1 {
-            0 => String::new(),
-            more => format!(", and {more} more"),
-        };
-        let message = format!("a {what} beside the checkpoints{more}: loading a checkpoint does not run it");
-        found.push(Finding::new(Severity::Info, code, message, first));
+    let files = || archive.names().enumerate().filter(|(_, name)| !name.ends_with('/'));
+    let is_library = |(index, name): &(usize, &str)| {
+        let begins = |head: Vec<u8>| LIBRARY_STARTS.iter().any(|start| head.starts_with(start));
+        is_called(name, LIBRARIES) || archive.head(*index, 4).is_ok_and(begins)
+    };
+    for (_, name) in files().filter(is_library).take(MAX_TOLD) {
+        let message = "a shared library: who loads what belongs to it runs its code";
+        found.push(Finding::new(Severity::Danger, "native-code", message, name));
     }
+    let message = match is_served {
+        true => "a file of Python code: TorchServe runs what its handler names when it loads the archive",
+        false => "a file of Python code: who serves or imports what the archive holds runs it",
+    };
+    let sources = files().filter(|(_, name)| is_called(name, SOURCES)).take(MAX_TOLD);
+    found.extend(sources.map(|(_, name)| Finding::new(Severity::Warning, "python-code", message, name)));
     found
 }
 

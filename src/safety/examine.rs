@@ -1,6 +1,6 @@
 //! One file, examined: its pickles, the weights-only verdict, its integrity, put together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use crate::container::detect::{Framing, detect};
 use crate::container::zip::{Flavor, Zip};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
+use crate::layout::Spot;
 use crate::limits::Limits;
 use crate::progress::Silent;
 use crate::source::SharedSource;
@@ -157,7 +158,7 @@ fn look(
     let mut out = Opened::default();
     match opened {
         Ok(checkpoint) => {
-            out.container = Some(checkpoint.container);
+            out.container = Some(checkpoint.container());
             out.findings = or_finding(integrity::of_checkpoint(checkpoint, depth))?;
             // a bound on names that is met is told by what else looks at them
             out.broken = match super::sparse::broken(checkpoint) {
@@ -177,6 +178,14 @@ fn look(
     Ok(Some(out))
 }
 
+/// The members that hold the data of tensors.
+fn storages(checkpoint: &Checkpoint) -> HashSet<Spot> {
+    let Some(zip) = checkpoint.zip() else { return HashSet::new() };
+    let members = checkpoint.storages.iter().filter_map(|(_, storage)| storage.member());
+    let members = members.filter(|(of, _)| Arc::ptr_eq(of, zip)).filter_map(|(_, index)| zip.members.get(index));
+    members.map(|member| Spot { archive: String::new(), at: member.header_start }).collect()
+}
+
 impl Examined {
     /// Looks at what opening a file came to, and goes through the file; false where [`look`] gives nothing. A pickle that was
     /// decoded is not decoded again.
@@ -189,8 +198,10 @@ impl Examined {
         (apart, at_once): (bool, bool),
     ) -> Result<bool> {
         let known = |checkpoint: &Checkpoint| {
-            let read = checkpoint.zip.clone().filter(|read| Arc::ptr_eq(read.source(), source));
-            Known { zip: zip.clone().or(read), pickle: None }
+            let read = checkpoint.zip().cloned().filter(|read| Arc::ptr_eq(read.source(), source));
+            // without the data of tensors, nothing is looked for in it
+            let apart = if depth.data { HashSet::new() } else { storages(checkpoint) };
+            Known { zip: zip.clone().or(read), pickle: None, apart }
         };
         let once = opened.as_ref().ok().and_then(|checkpoint| Some((checkpoint, checkpoint.only_pickle()?)));
         let (looked, scanned) = if let Some((checkpoint, pickle)) = once {
@@ -202,7 +213,7 @@ impl Examined {
             // two graphs at once would take twice the memory: this one goes first
             let (known, looked) = match opened {
                 Ok(checkpoint) => (known(&checkpoint), look(Ok(&checkpoint), source, limits, depth, apart)),
-                Err(e) => (Known { zip, pickle: None }, look(Err(e), source, limits, depth, apart)),
+                Err(e) => (Known { zip, ..Known::default() }, look(Err(e), source, limits, depth, apart)),
             };
             if matches!(looked, Ok(None) | Err(_)) {
                 return looked.map(|_| false);
@@ -218,17 +229,25 @@ impl Examined {
         self.container = opened.container;
         self.findings.extend(opened.findings);
         self.sparse(opened.broken);
-        match opened.other {
+        let none = match opened.other {
             Some(e) if scanned.is_empty() => return Err(e),
             // a hidden pickle is told as such
             Some(e) if e.kind() != ErrorKind::NotACheckpoint => {
                 self.findings.extend(integrity::of_broken(source, &e, limits)?);
+                None
             }
-            _ => {}
-        }
+            // what is in an archive has been looked at
+            Some(e) => Some(e).filter(|_| detect(source.as_ref()).is_err()),
+            None => None,
+        };
+        let is_none = none.filter(|_| self.findings.is_empty());
         self.take(scanned);
         self.finish();
-        Ok(())
+        match is_none {
+            // only harmless pickles hide in it: it is no checkpoint, as every other command says
+            Some(e) if self.findings.iter().all(|finding| finding.severity == Severity::Info) => Err(e),
+            _ => Ok(()),
+        }
     }
 
     /// Sparse tensors whose indices break torch's rules, which `weights_only=True` looks at.
@@ -258,7 +277,7 @@ pub(crate) fn examine_several(
     let mut out = Examined::default();
     match opened {
         Ok(checkpoint) => {
-            out.container = Some(checkpoint.container);
+            out.container = Some(checkpoint.container());
             out.findings.extend(or_finding(integrity::of_checkpoint(&checkpoint, depth))?);
         }
         Err(e) => out.findings.push(refused(e)?),

@@ -11,7 +11,7 @@ use super::numerics::numerics;
 use crate::checkpoint::{Checkpoint, Container, Item, Oddity, SavedPart, TensorId};
 use crate::container::compress::expand;
 use crate::container::detect::{Framing, detect};
-use crate::container::zip::{Ahead, Member, Zip};
+use crate::container::zip::{Ahead, Flavor, Member, Zip};
 use crate::data::gather::for_each_block;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
@@ -35,7 +35,7 @@ pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec
     let mut found = Vec::new();
     storages(checkpoint, &mut found);
     tensors(checkpoint, depth, &mut found)?;
-    if let Some(zip) = &checkpoint.zip {
+    if let Some(zip) = checkpoint.zip() {
         archive(checkpoint, zip, depth, &mut found)?;
     }
     parts(checkpoint, depth, &mut found)?;
@@ -43,7 +43,7 @@ pub(crate) fn of_checkpoint(checkpoint: &Checkpoint, depth: Depth) -> Result<Vec
     if depth.data {
         copies(checkpoint, &mut found)?;
     }
-    if checkpoint.container == Container::Legacy {
+    if checkpoint.container() == Container::Legacy {
         found.extend(checkpoint.notes.iter().map(|note| Finding::new(Severity::Warning, "trailing-data", note, "")));
     }
     if depth.numerics {
@@ -190,10 +190,34 @@ fn archive(checkpoint: &Checkpoint, zip: &Arc<Zip>, depth: Depth, found: &mut Ve
                        `ckpt repair` writes it again";
         found.push(Finding::new(Severity::Error, "zip-end-record", message, ""));
     }
-    if matches!(checkpoint.container, Container::Zip | Container::TorchScript) {
+    if matches!(checkpoint.container(), Container::Zip | Container::TorchScript) {
         unreferenced(checkpoint, zip, found);
     }
+    if checkpoint.container() != Container::Npz {
+        directory(zip, found)?;
+    }
     if depth.data { checksums(zip, found) } else { Ok(()) }
+}
+
+/// What torch's reader of zips refuses, or takes for something else than it is.
+fn directory(zip: &Zip, found: &mut Vec<Finding>) -> Result<()> {
+    let reading = zip.as_torch_reads()?;
+    for (code, all) in [
+        ("zip-directory", reading.refused.into_iter().collect::<Vec<_>>()),
+        ("member-unreadable", reading.as_folders),
+        ("member-unreadable", reading.unread),
+    ] {
+        let place = |e: &Error| match (e.member(), e.offset()) {
+            (Some(member), Some(offset)) => format!("{member}, byte {offset}"),
+            (member, offset) => member.map_or(offset.map_or(String::new(), |at| format!("byte {at}")), str::to_owned),
+        };
+        tell(found, Severity::Error, code, all.iter().map(|e| (place(e), told(e, code))).collect());
+    }
+    Ok(())
+}
+
+fn told(e: &Error, code: &str) -> String {
+    if code == "zip-directory" { format!("torch refuses the archive: {}", e.message()) } else { e.message() }
 }
 
 /// What the files of a checkpoint of several say and is not so, of each kind the first ones.
@@ -308,7 +332,8 @@ fn parts(checkpoint: &Checkpoint, depth: Depth, found: &mut Vec<Finding>) -> Res
     }
     let mut seen = HashSet::new();
     let each_once: Vec<_> = checkpoint
-        .saved
+        .framed
+        .saved()
         .iter()
         .filter(|part| seen.insert((&part.file, part.bytes.absolute(0), part.bytes.len())))
         .collect();
@@ -323,7 +348,12 @@ fn parts(checkpoint: &Checkpoint, depth: Depth, found: &mut Vec<Finding>) -> Res
                 _ => return Ok(found),
             };
             match opened {
-                Ok(zip) => checksums(&zip, &mut found)?,
+                Ok(zip) => {
+                    if !matches!(zip.flavor(), Ok(Flavor::Npz)) {
+                        directory(&zip, &mut found)?;
+                    }
+                    checksums(&zip, &mut found)?;
+                }
                 Err(e) if e.kind() == ErrorKind::Io => return Err(e),
                 Err(e) => found.push(Finding::of_error(Severity::Error, code(e.kind()), &e, "")),
             }

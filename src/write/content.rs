@@ -215,6 +215,7 @@ fn read_blocks(
 ) -> Result<()> {
     let mut block = Vec::new();
     let (mut at, end) = (offset, offset.saturating_add(len));
+    source.announce(at..end);
     while at < end {
         let take = usize::try_from(end - at).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
         block.resize(take, 0);

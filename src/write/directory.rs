@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::error::Result;
-use crate::source::url;
+use crate::source::address;
 use crate::write::atomic::{directory, held};
 use crate::write::interrupt::{self, Undo};
 use crate::write::leftovers;
@@ -24,7 +24,7 @@ pub(crate) struct NewTree {
 impl NewTree {
     /// Begins a directory for `target`, which must not be there.
     pub(crate) fn beside(target: &Path) -> Result<Self> {
-        if let Some(url) = url(target) {
+        if let Some(url) = address::not_written(target) {
             return Err(url);
         }
         let dir = directory(target);
@@ -74,7 +74,7 @@ impl NewDirectory {
         if path.is_dir() {
             return Ok(None);
         }
-        if let Some(url) = url(path) {
+        if let Some(url) = address::not_written(path) {
             return Err(io::Error::new(io::ErrorKind::Unsupported, url));
         }
         match interrupt::guard(|| fs::create_dir(path).map(|()| ((), Undo::Directory(path.to_owned())))) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::edit::RenamePlan;
 use crate::checkpoint::flat::Flat;
+use crate::checkpoint::framed::{Archived, Framed, Place, Single};
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::{Checkpoint, Container};
 use crate::container::tar::{BLOCK_BYTES, Tar};
@@ -52,7 +53,7 @@ pub struct Objects {
 impl Change {
     /// What a renaming is in this checkpoint's container.
     pub fn of_renames(checkpoint: &Checkpoint, plan: &RenamePlan) -> Result<Self> {
-        Ok(match checkpoint.container {
+        Ok(match checkpoint.container() {
             Container::Safetensors | Container::Npz => {
                 let top = plan.renames.iter().filter(|rename| rename.within.is_empty());
                 let mut flat = Flat::of(checkpoint)?;
@@ -98,7 +99,7 @@ fn spliced(checkpoint: &Checkpoint, plan: &RenamePlan) -> Result<Spliced> {
         return Err(Error::unsupported("the names lie in several pickles, one of them inside another"));
     };
     let source = checkpoint.graph.stream(*stream).ok_or_else(|| Error::malformed("no such stream"))?;
-    let outer = checkpoint.source.as_ref().map_or(0, |source| source.len());
+    let outer = checkpoint.source().map_or(0, |source| source.len());
     let max_objects = checkpoint.limits.objects_for(outer.max(source.len()));
     splice(source, &checkpoint.graph, edits, max_objects, checkpoint.limits.max_new_name_bytes, &Joblib)
 }
@@ -119,30 +120,38 @@ pub(crate) fn rewrite(
     output: &mut Output,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let source = checkpoint.source.as_ref().ok_or_else(|| fixed(checkpoint))?;
-    let zip = || checkpoint.zip.as_ref().ok_or_else(|| fixed(checkpoint));
     let mut writer = Writer { output, progress };
-    match (checkpoint.container, change) {
-        (Container::Zip | Container::TorchScript, Change::Objects(_)) => writer.zip(zip()?, &change.members(zip()?)?),
-        (Container::Legacy | Container::Pickle | Container::Tar, Change::Objects(objects)) => {
+    match (&checkpoint.framed, change) {
+        (Framed::Archive { kind, zip, place: Place::File(_) }, change) => match (kind, change) {
+            (Archived::Torch | Archived::TorchScript { .. }, Change::Objects(_)) => {
+                writer.zip(zip, &change.members(zip)?)
+            }
+            (Archived::Npz, Change::Arrays(flat)) => writer.npz(zip, flat, &checkpoint.limits),
+            _ => Err(fixed(checkpoint)),
+        },
+        (Framed::File { kind: Single::Safetensors, bytes, .. }, Change::Arrays(flat)) => {
+            writer.safetensors(bytes, flat, &checkpoint.limits)
+        }
+        (
+            Framed::File { kind: kind @ (Single::Legacy | Single::Pickle | Single::Tar), bytes, .. },
+            Change::Objects(objects),
+        ) => {
             let source: SharedSource = match objects.over.as_slice() {
-                [] => Arc::clone(source),
-                over => Arc::new(Overlay::over(Arc::clone(source), over.to_vec())?),
+                [] => Arc::clone(bytes),
+                over => Arc::new(Overlay::over(Arc::clone(bytes), over.to_vec())?),
             };
-            match (&objects.pickle, checkpoint.container) {
+            match (&objects.pickle, kind) {
                 (None, _) => writer.copy(source.as_ref(), 0, source.len()),
-                (Some(pickle), Container::Tar) => writer.tar(&source, &checkpoint.limits, pickle.as_ref()),
+                (Some(pickle), Single::Tar) => writer.tar(&source, &checkpoint.limits, pickle.as_ref()),
                 (Some(pickle), _) => writer.spliced(&source, &pickle.in_other(Arc::clone(&source))?),
             }
         }
-        (Container::Safetensors, Change::Arrays(flat)) => writer.safetensors(source, flat, &checkpoint.limits),
-        (Container::Npz, Change::Arrays(flat)) => writer.npz(zip()?, flat, &checkpoint.limits),
         _ => Err(fixed(checkpoint)),
     }
 }
 
 fn fixed(checkpoint: &Checkpoint) -> Error {
-    Error::unsupported(format!("names in {} files cannot be changed", checkpoint.container.name()))
+    Error::unsupported(format!("names in {} files cannot be changed", checkpoint.container().name()))
 }
 
 struct Writer<'a> {

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use crate::checkpoint::salvage::Lost;
 use crate::checkpoint::tensor::Tensor;
-use crate::checkpoint::{Checkpoint, Container, Entry, Item, Origin, SavedPart, StorageId};
+use crate::checkpoint::{Checkpoint, Container, Entry, Framed, Item, Origin, StorageId};
 use crate::container::zip::Zip;
 use crate::error::{ErrorKind, Result};
 use crate::limits::Limits;
 use crate::message::{Message, Setting};
 use crate::progress::{Progress, Silent};
-use crate::source::{SharedSource, Window, read_vec};
+use crate::source::{Window, read_vec};
 use crate::write::content::{crc_of, is_sparse};
 
 const BLOCK_BYTES: u64 = 1 << 20;
@@ -152,7 +152,7 @@ impl Progress for Paced<'_> {
 /// pickle.
 pub(crate) fn broken<'a>(checkpoint: &Checkpoint, entries: impl IntoIterator<Item = &'a Entry>) -> Vec<Lost> {
     // what several files are put together from is read by who writes it
-    let is_read = checkpoint.container.is_merged();
+    let is_read = checkpoint.container().is_merged();
     let in_pickle = |tensor| move || if is_read { None } else { why_no_bytes(tensor) };
     let found = entries.into_iter().filter_map(|entry| {
         let Item::Tensor(id, _) = entry.item else { return None };
@@ -180,26 +180,26 @@ fn why_no_bytes(tensor: &Tensor) -> Option<String> {
 /// The members that are no storages and say something of what is wanted.
 fn others(checkpoint: &Checkpoint, names: &Names) -> Vec<Stored> {
     let mut found = Vec::new();
-    if let (Container::Npz, Some(zip)) = (checkpoint.container, &checkpoint.zip) {
+    if let (Container::Npz, Some(zip)) = (checkpoint.container(), checkpoint.zip()) {
         let arrays = names.0.iter().filter_map(|name| zip.position(&format!("{name}.npy")));
         found.extend(arrays.map(|index| (None, Arc::clone(zip), index)));
         return found;
     }
     let (of_arrays, of_objects): (Vec<_>, Vec<_>) =
-        checkpoint.origins.iter().partition(|origin| origin.container == Container::Npz);
+        checkpoint.origins.iter().partition(|origin| origin.framed.container() == Container::Npz);
     // a key may stand before the name
     let names_of_arrays: HashSet<&str> = match of_arrays.is_empty() {
         true => HashSet::new(),
         false => names.0.iter().flat_map(|name| ends(name)).collect(),
     };
-    for zip in of_arrays.into_iter().filter_map(|origin| origin.zip.as_ref()) {
+    for zip in of_arrays.into_iter().filter_map(|origin| origin.framed.zip()) {
         let is_wanted = |index: &usize| {
             let array = zip.members.get(*index).and_then(|member| member.name.strip_suffix(".npy"));
             array.is_some_and(|array| names_of_arrays.contains(array))
         };
         found.extend((0..zip.members.len()).filter(is_wanted).map(|index| (None, Arc::clone(zip), index)));
     }
-    let zips = checkpoint.zip.iter().chain(of_objects.iter().filter_map(|origin| origin.zip.as_ref()));
+    let zips = checkpoint.zip().into_iter().chain(of_objects.iter().filter_map(|origin| origin.framed.zip()));
     let mut zips: Vec<Arc<Zip>> = zips.map(Arc::clone).collect();
     let mut stored: HashSet<(*const Zip, usize)> = HashSet::new();
     let mut seen: HashSet<*const Zip> = zips.iter().map(Arc::as_ptr).collect();
@@ -218,7 +218,7 @@ fn others(checkpoint: &Checkpoint, names: &Names) -> Vec<Stored> {
     }
     // each chunk of a distributed checkpoint is an archive of its own
     let mut seen = HashSet::new();
-    let saved = checkpoint.saved.iter().chain(of_objects.iter().flat_map(|origin| &origin.saved));
+    let saved = checkpoint.framed.saved().iter().chain(of_objects.iter().flat_map(|origin| origin.framed.saved()));
     let wanted = names.among(saved.clone().map(|part| &*part.fqn));
     for part in saved.filter(|part| wanted.contains(&*part.fqn)) {
         if seen.insert((Arc::clone(&part.file), part.bytes.absolute(0)))
@@ -309,9 +309,10 @@ pub(crate) fn named(checkpoint: &Checkpoint, wrong: &[Stored]) -> Result<Vec<Los
         let zips = checkpoint.storages.iter().filter(|(id, _)| origin.storage(*id).is_some());
         let mut zips: HashSet<*const Zip> =
             zips.filter_map(|(_, storage)| Some(Arc::as_ptr(storage.member()?.0))).collect();
-        zips.extend(origin.zip.as_ref().map(Arc::as_ptr));
+        zips.extend(origin.framed.zip().map(Arc::as_ptr));
         let is_of_it = |zip: &Arc<Zip>| {
-            zips.contains(&Arc::as_ptr(zip)) || file.saved.iter().any(|part| Arc::ptr_eq(&part.bytes, zip.source()))
+            zips.contains(&Arc::as_ptr(zip))
+                || file.framed.saved().iter().any(|part| Arc::ptr_eq(&part.bytes, zip.source()))
         };
         let wrong = wrong.iter().filter(|(_, zip, _)| is_of_it(zip));
         let wrong: Vec<Stored> =
@@ -324,21 +325,17 @@ pub(crate) fn named(checkpoint: &Checkpoint, wrong: &[Stored]) -> Result<Vec<Los
 
 /// A file whose members are to be told by the tensors that lie in them.
 struct File<'a> {
-    container: Container,
-    source: Option<&'a SharedSource>,
-    saved: &'a [SavedPart],
+    framed: &'a Framed,
     limits: &'a Limits,
 }
 
 impl<'a> File<'a> {
     fn of(checkpoint: &'a Checkpoint) -> Self {
-        let Checkpoint { container, source, saved, limits, .. } = checkpoint;
-        File { container: *container, source: source.as_ref(), saved, limits }
+        File { framed: &checkpoint.framed, limits: &checkpoint.limits }
     }
 
     fn of_origin(origin: &'a Origin) -> Self {
-        let Origin { container, source, saved, limits, .. } = origin;
-        File { container: *container, source: source.as_ref(), saved, limits }
+        File { framed: &origin.framed, limits: &origin.limits }
     }
 
     fn named(&self, wrong: &[Stored]) -> Result<Vec<Lost>> {
@@ -355,8 +352,8 @@ impl<'a> File<'a> {
             match id {
                 Some(id) => drop(storages.insert(*id, name)),
                 None => {
-                    let part = self.saved.iter().find(|part| Arc::ptr_eq(&part.bytes, zip.source()));
-                    found.push(match (part, name.strip_suffix(".npy").filter(|_| self.container == Container::Npz)) {
+                    let part = self.framed.saved().iter().find(|part| Arc::ptr_eq(&part.bytes, zip.source()));
+                    found.push(match (part, name.strip_suffix(".npy").filter(|_| self.framed.container() == Container::Npz)) {
                         (Some(part), _) => {
                             let at = part.bytes.absolute(0);
                             let place = format!("{}, the archive at byte {at}, member {name}", part.file);
@@ -373,7 +370,7 @@ impl<'a> File<'a> {
                 }
             }
         }
-        let Some(source) = self.source.filter(|_| !storages.is_empty()) else {
+        let Some(source) = self.framed.source().filter(|_| !storages.is_empty()) else {
             let stored = storages.into_iter().map(|(id, name)| (id, Lost { why: why(&name), name }));
             let mut stored: Vec<(StorageId, Lost)> = stored.collect();
             stored.sort_by_key(|(id, _)| *id);

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
+use crate::driver::schemas::output;
+
 /// Time that the check of one bomb may take.
 const LONGEST: Duration = Duration::from_secs(if cfg!(debug_assertions) { 120 } else { 10 });
 
@@ -61,7 +63,7 @@ fn check(name: &str, bytes: &[u8]) -> (Option<i32>, String) {
 }
 
 fn check_file(path: &Path) -> (Option<i32>, String) {
-    let out = Command::new(env!("CARGO_BIN_EXE_ckpt")).args(["check", "--json"]).arg(path).output().unwrap();
+    let out = output(Command::new(env!("CARGO_BIN_EXE_ckpt")).args(["check", "--json"]).arg(path));
     (out.status.code(), String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned())
 }
 

@@ -207,5 +207,10 @@ fn a_pickle_before_a_zip() {
     assert_eq!(globals(&[b"PK\x01\x02\ncm\nf\n)R.", &zip[..]].concat()), ["m.f()"]);
     // one that breaks where the archive begins has imported what it names
     assert_eq!(globals(&[b"cm\nf\n0", &zip[..]].concat()), ["m.f"]);
-    assert_eq!(globals(&[b"#!/bin/sh\ncm\nf\n0", &zip[..]].concat()), [""; 0]);
+    // what is no pickle imports nothing, and what lies behind it is opened by nobody
+    let behind_text = [b"#!/bin/sh\ncm\nf\n0", &zip[..]].concat();
+    let source: SharedSource = Arc::new(MemorySource::new(behind_text));
+    let depth = Depth { data: false, numerics: false };
+    let e = examine(Path::new("a.pkl"), &source, &Limits::default(), depth).unwrap_err();
+    assert_eq!(e.kind(), ckpt::error::ErrorKind::NotACheckpoint);
 }

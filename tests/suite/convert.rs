@@ -16,7 +16,7 @@ fn command(args: &[&str]) -> Command {
 }
 
 fn run(args: &[&str]) -> Output {
-    command(args).output().unwrap()
+    crate::driver::schemas::output(&mut command(args))
 }
 
 fn stderr(output: &Output) -> String {

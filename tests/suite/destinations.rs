@@ -39,7 +39,7 @@ fn names(bytes: Vec<u8>) -> (Container, Vec<String>) {
         Checkpoint::open(std::sync::Arc::new(MemorySource::new(bytes)), &Limits::default(), &Silent).unwrap();
     let names = checkpoint.names(&checkpoint.top()).unwrap().entries;
     let names = names.iter().map(|entry| entry.name()).filter(|name| !name.starts_with("__metadata__"));
-    (checkpoint.container, names.collect())
+    (checkpoint.container(), names.collect())
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn diff_with(words: &str, paths: &[&Path], stdin: &[u8]) -> Run {
     // a child that does not read closes the pipe
     let _ = child.stdin.take().unwrap().write_all(stdin);
     let output = child.wait_with_output().unwrap();
+    crate::driver::schemas::hold(&command, output.status.code(), &output.stdout);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Run { status: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }

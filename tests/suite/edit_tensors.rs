@@ -167,7 +167,7 @@ fn every_tensor_of_every_file_takes_other_elements() {
                         }
                         assert_eq!(old, row, "{label}: {other}");
                     }
-                    containers.insert(ckpt::open(&path).unwrap().checkpoint.container.name());
+                    containers.insert(ckpt::open(&path).unwrap().checkpoint.container().name());
                     done += 1;
                     with_others += usize::from(!also.is_empty());
                 }

@@ -7,12 +7,14 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::driver::schemas;
+
 fn testdata(name: &str) -> String {
     format!("{}/testdata/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 fn ckpt(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ckpt")).arg("extract").args(args).output().unwrap()
+    schemas::output(Command::new(env!("CARGO_BIN_EXE_ckpt")).arg("extract").args(args))
 }
 
 /// What a run that succeeds in silence writes to standard output.
@@ -70,10 +72,15 @@ const CHECKPOINT: &str = "torch-2.15-py311/checkpoint.tar";
 fn values() {
     let file = testdata(CHECKPOINT);
     assert_eq!(stdout(&[&file, "epoch"]), "96\n");
-    assert_eq!(stdout(&[&file, "epoch", "--json"]), "96\n");
+    let printed = |args: &[&str]| -> Value { serde_json::from_str(&stdout(args)).unwrap() };
+    let wanted = serde_json::json!({"schema": "ckpt.value/1", "file": file, "name": "epoch", "value": 96});
+    assert_eq!(printed(&[&file, "epoch", "--json"]), wanted);
     let betas = "optimizer_state_dict.param_groups.0.betas";
     assert_eq!(stdout(&[&file, betas]), "(0.5, 0.999)\n");
-    assert_eq!(stdout(&[&file, betas, "--format", "json"]), "[0.5,0.999]\n");
+    let found = printed(&[&file, betas, "--format", "json"]);
+    assert_eq!((&found["name"], &found["value"]), (&betas.into(), &serde_json::json!([0.5, 0.999])));
+    let found = printed(&[&file, "--root", "optimizer_state_dict", "param_groups.0.betas", "--json"]);
+    assert_eq!((&found["name"], &found["value"]), (&betas.into(), &serde_json::json!([0.5, 0.999])));
     assert_eq!(stdout(&[&file, "--root", "optimizer_state_dict", "param_groups.0.eps"]), "1e-08\n");
     let dir = scratch();
     let json = path(&dir, "betas.json");
@@ -86,7 +93,8 @@ fn strings_come_raw() {
     let file = testdata("frameworks/lightning.ckpt");
     let version = stdout(&[&file, "pytorch-lightning_version"]);
     assert!(version.starts_with(|c: char| c.is_ascii_digit()) && version.ends_with('\n'), "{version}");
-    assert_eq!(stdout(&[&file, "pytorch-lightning_version", "--json"]), format!("\"{}\"\n", version.trim()));
+    let found: Value = serde_json::from_str(&stdout(&[&file, "pytorch-lightning_version", "--json"])).unwrap();
+    assert_eq!(found["value"], version.trim());
 }
 
 #[test]
@@ -97,7 +105,8 @@ fn several_are_printed_with_their_names() {
     let print = |name: &str| format!("{name}:\n{}", expected[name]["print"]);
     assert_eq!(both, print("only_nan") + &print("only_nonfinite") + &print("scalar"));
     let json = stdout(&[&tensors, "scalar", "only_nonfinite", "--json"]);
-    assert_eq!(json, "{\"only_nonfinite\":[\"-Infinity\",\"NaN\",0.0],\"scalar\":3.5}\n");
+    let wanted = r#""name":"","value":{"only_nonfinite":["-Infinity","NaN",0.0],"scalar":3.5}}"#;
+    assert!(json.ends_with(&format!("{wanted}\n")), "{json}");
     // a glob stands for several even when it matches one
     assert_eq!(stdout(&[&tensors, "scala?"]), print("scalar"));
     assert_eq!(stdout(&[&tensors, "--include", "scalar_i*", "--include", "scalar_b*"]).matches("tensor(").count(), 2);
@@ -262,7 +271,8 @@ fn csv_and_json() {
     assert_eq!(to("uint64_extreme", "json"), "[18446744073709551615,0]\n");
     assert_eq!(to("bool", "json"), "[[true,false],[false,true]]\n");
     assert_eq!(to("coo", "json"), "{\"indices\":[[0,2],[1,0]],\"values\":[1.5,2.0],\"size\":[3,2]}\n");
-    assert_eq!(stdout(&[&tensors, "float64", "--json", "--slice", "1,:2"]), "[0.125,100.25]\n");
+    let found = stdout(&[&tensors, "float64", "--json", "--slice", "1,:2"]);
+    assert!(found.ends_with("\"name\":\"float64\",\"value\":[0.125,100.25]}\n"), "{found}");
 }
 
 #[test]
@@ -342,7 +352,7 @@ fn pictures() {
 
 /// Names of tensors with what makes them equal, and which of them share a storage.
 fn listing(args: &[&str]) -> (Vec<Value>, usize) {
-    let output = Command::new(env!("CARGO_BIN_EXE_ckpt")).args(["ls", "--json", "--hash"]).args(args).output().unwrap();
+    let output = schemas::output(Command::new(env!("CARGO_BIN_EXE_ckpt")).args(["ls", "--json", "--hash"]).args(args));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let listing: Value = serde_json::from_slice(&output.stdout).unwrap();
     let mut storages = std::collections::HashMap::new();
@@ -564,4 +574,45 @@ fn a_closed_pipe_ends_quietly() {
         let output = child.wait_with_output().unwrap();
         assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""), "{args:?}");
     }
+}
+
+/// Dicts, lists, tuples, objects and names with dots, as the object nests them.
+#[test]
+fn json_nests_as_the_object_does() {
+    let printed = |args: &[&str]| -> Value { serde_json::from_str(&stdout(args)).unwrap() };
+    let file = testdata(CHECKPOINT);
+    let whole = printed(&[&file, "--json", "--exclude", "model_state_dict*"]);
+    assert_eq!((&whole["file"], &whole["name"]), (&file.clone().into(), &"".into()));
+    let group = &whole["value"]["optimizer_state_dict"]["param_groups"];
+    assert_eq!(group[0]["betas"], serde_json::json!([0.5, 0.999]));
+    assert_eq!(group[0]["params"][1], 1, "{group}");
+    // integer keys are no indexes
+    assert!(whole["value"]["optimizer_state_dict"]["state"]["0"]["exp_avg"].is_array());
+    // a name of a state dict is one key, whatever dots it has
+    let model = printed(&[&file, "--json", "--root", "model_state_dict", "features.0.*"]);
+    assert_eq!(model["name"], "model_state_dict");
+    assert_eq!(model["value"]["features.0.weight"].as_array().map(Vec::len), Some(4));
+}
+
+/// {"meta": {2: {"k": 1}, "2": {"k": 2}}, "list": [{"x": 1}, 2], "pair": (1, {"y": 2, "z": []}), "n": None}
+const NESTED: &[u8] = b"\x80\x02}q\x00(X\x04\x00\x00\x00metaq\x01}q\x02(K\x02}q\x03X\x01\x00\x00\x00kq\x04K\x01sX\x01\x00\x00\x002q\x05}q\x06h\x04K\x02suX\x04\x00\x00\x00listq\x07]q\x08(}q\x09X\x01\x00\x00\x00xq\x0aK\x01sK\x02eX\x04\x00\x00\x00pairq\x0bK\x01}q\x0c(X\x01\x00\x00\x00yq\x0dK\x02X\x01\x00\x00\x00zq\x0e]q\x0fu\x86q\x10X\x01\x00\x00\x00nq\x11Nu.";
+
+#[test]
+fn json_of_parts_and_of_keys_that_look_alike() {
+    let dir = scratch();
+    let file = path(&dir, "nested.pkl");
+    std::fs::write(&file, NESTED).unwrap();
+    let value = |args: &[&str]| -> Value {
+        let printed: Value = serde_json::from_str(&stdout(&[&[file.as_str(), "--json"], args].concat())).unwrap();
+        printed["value"].clone()
+    };
+    let whole = r#"{"meta": {"2": {"k": 1}, "'2'": {"k": 2}}, "list": [{"x": 1}, 2], "pair": [1, {"y": 2, "z": []}], "n": null}"#;
+    assert_eq!(value(&[]), serde_json::from_str::<Value>(whole).unwrap());
+    assert_eq!(value(&["n"]), Value::Null);
+    // of a list of which a part is chosen the indexes stay
+    assert_eq!(value(&["list.1", "pair.1.y"]), serde_json::json!({"list": {"1": 2}, "pair": {"1": {"y": 2}}}));
+    assert_eq!(value(&["--root", "pair"]), serde_json::json!([1, {"y": 2, "z": []}]));
+    let out = path(&dir, "out.json");
+    assert_eq!(stdout(&[&file, "list", "pair", "-o", &out]), "");
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "{\"list\":[{\"x\":1},2],\"pair\":[1,{\"y\":2,\"z\":[]}]}\n");
 }

@@ -18,7 +18,7 @@ fn testdata(name: &str) -> PathBuf {
 }
 
 fn ls(args: &[&str], path: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ckpt")).arg("ls").args(args).arg(path).output().unwrap()
+    crate::driver::schemas::output(Command::new(env!("CARGO_BIN_EXE_ckpt")).arg("ls").args(args).arg(path))
 }
 
 fn json(args: &[&str], path: &Path) -> Value {

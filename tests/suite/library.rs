@@ -21,7 +21,8 @@ fn json(input: &Input, name: &str) -> Vec<Value> {
     let mut out = Vec::new();
     let notes = extract::show(input, &chosen, &options, Form::Json, &mut out).unwrap();
     assert!(notes.is_empty());
-    let rows: Vec<Vec<Value>> = serde_json::from_slice(&out).unwrap();
+    let printed: Value = serde_json::from_slice(&out).unwrap();
+    let rows: Vec<Vec<Value>> = serde_json::from_value(printed["value"].clone()).unwrap();
     rows.concat()
 }
 

@@ -151,7 +151,7 @@ fn names() {
     assert_eq!(run(&format!("ls --names {STATE}")).exits(0).lines(), wanted);
     let listed = run(&format!("ls --names --json {CHECKPOINT}")).exits(0).json();
     wanted = oracle_names(CHECKPOINT);
-    let listed: Vec<&str> = listed.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let listed: Vec<&str> = listed["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     assert_eq!(listed[..40], wanted);
     assert_eq!(listed[40], "epoch");
 }

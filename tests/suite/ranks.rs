@@ -15,7 +15,7 @@ fn testdata(name: &str) -> PathBuf {
 
 fn ckpt(args: &[&str], path: &Path) -> Output {
     let (command, args) = args.split_first().unwrap();
-    Command::new(env!("CARGO_BIN_EXE_ckpt")).arg(command).arg(path).args(args).output().unwrap()
+    crate::driver::schemas::output(Command::new(env!("CARGO_BIN_EXE_ckpt")).arg(command).arg(path).args(args))
 }
 
 fn said(output: &Output) -> String {
@@ -453,7 +453,14 @@ fn what_must_be_the_same_is_not() {
         &["edit", "--set-tensor", &format!("{name}={}", other.display())],
     );
     let text = no_conversion(&[], dir.path());
-    assert!(text.contains(name) && text.contains("should hold the same and do not"), "{text}");
+    assert!(text.matches(name).count() == 1 && text.contains("should hold the same and do not"), "{text}");
+    // each command names the tensor, once
+    let original = testdata("megatron_tp");
+    for args in [&["ls", "--hash"][..], &["digest"], &["diff", original.to_str().unwrap()]] {
+        let text = said(&ckpt(args, dir.path()));
+        let line = text.lines().find(|line| line.contains("should hold the same")).unwrap_or_default();
+        assert_eq!(line.matches(name).count(), 1, "{args:?}: {text}");
+    }
     // a listing reads no data, and says nothing of it
     assert_eq!(json(&[], dir.path())["container"], "megatron");
     let output = ckpt(&["ls", "--hash"], dir.path());

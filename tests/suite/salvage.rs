@@ -158,6 +158,24 @@ fn script_without_constants() {
     }
 }
 
+/// Without its pickle nothing of it can be saved, and that is said, whether its constants are there or not.
+#[test]
+fn script_without_its_pickle() {
+    let bytes = testdata("torch-2.15-py311/scripted.pt");
+    for lost in [&["data.pkl"][..], &["data.pkl", "constants.pkl"]] {
+        let mut archive = zip::ZipArchive::new(std::io::Cursor::new(&bytes)).unwrap();
+        let mut left = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for index in 0..archive.len() {
+            let member = archive.by_index_raw(index).unwrap();
+            if !lost.iter().any(|name| member.name().unwrap().ends_with(&format!("/{name}"))) {
+                left.raw_copy_file(member).unwrap();
+            }
+        }
+        let e = repaired(&left.finish().unwrap().into_inner()).unwrap_err();
+        assert!(format!("{e:#}").contains("nothing can be saved: its pickle data.pkl is lost"), "{lost:?}: {e:#}");
+    }
+}
+
 /// Every member of what torch.export and torch.jit write is whole, so the archive is written again as the program that it is;
 /// the archive of example inputs in it is not taken for it.
 #[test]

@@ -75,7 +75,7 @@ fn elements_that_share_a_byte() {
     }
     // the integers one by one, in the shape of the tensor
     let stored = ckpt(["extract", "--json", &path, "quint4x2_6"]).exits(0).json();
-    let rows = stored["int_repr"].as_array().unwrap();
+    let rows = stored["value"]["int_repr"].as_array().unwrap();
     assert_eq!((rows.len(), rows[0].as_array().unwrap().len()), (4, 6));
     assert!(rows.iter().flat_map(|row| row.as_array().unwrap()).all(|element| element.as_u64().unwrap() < 16));
 }

@@ -104,7 +104,7 @@ fn whole(path: PathBuf) -> Option<File> {
     let bytes = std::fs::read(&path).unwrap();
     let checkpoint = Checkpoint::open(memory(bytes.clone()), &Limits::default(), &Silent).ok()?;
     let is_kind = matches!(
-        checkpoint.container,
+        checkpoint.container(),
         Container::Zip
             | Container::TorchScript
             | Container::Pt2

@@ -9,12 +9,14 @@ type Task = (&'static str, &'static str, &'static [&'static str]);
 const TASKS: &[Task] = &[
     (
         "lint",
-        "format, clippy, documentation, and the library without the command line",
+        "format, clippy, documentation, the library without the command line, and schemas in step",
         &[
             "cargo fmt --all --check",
             "cargo clippy --locked --workspace --all-targets -- -D warnings",
             "cargo check --locked --no-default-features --lib --examples",
+            "cargo check --locked --no-default-features --features cli",
             "RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps",
+            "cargo test --locked --lib report::schema",
         ],
     ),
     (
@@ -34,13 +36,21 @@ const TASKS: &[Task] = &[
     ),
     (
         "git",
-        "ckpt diff as the command of a git diff driver, with the git that is on the PATH",
-        &["cargo test --locked --test suite -- --ignored git_"],
+        "ckpt diff as the command of a git diff driver, and the README's commands with jq, with those that are on the PATH",
+        &["cargo test --locked --test suite -- --ignored git_ jq_"],
+    ),
+    (
+        "remote",
+        "inputs behind URLs, read from nginx and an S3 server (`MOTO_PYTHON` names a Python with moto[server])",
+        &["python3 tests/servers.py cargo test --locked --test suite -- --ignored remote_"],
     ),
     (
         "bless",
-        "write completions, man pages and golden files again",
-        &["CKPT_BLESS=1 cargo test --test suite -- generated:: check::shown ls::"],
+        "write schemas, completions, man pages, golden files and the picture again",
+        &[
+            "CKPT_BLESS=1 cargo test --lib report::schema",
+            "CKPT_BLESS=1 cargo test --test suite -- generated:: check::shown ls:: picture",
+        ],
     ),
 ];
 

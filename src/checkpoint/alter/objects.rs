@@ -62,7 +62,7 @@ pub(super) fn entries_of(graph: &Graph, node: NodeId) -> Vec<Pair> {
 /// The stream that holds the pickle.
 pub(super) fn pickle_source(checkpoint: &Checkpoint) -> Result<&SharedSource> {
     let graph = &checkpoint.graph;
-    let stream = match checkpoint.container {
+    let stream = match checkpoint.container() {
         Container::Tar => graph.stream_named("pickle"),
         _ => graph.first_stream(),
     };
@@ -94,7 +94,7 @@ impl Objects {
             Step::Delete { name } => self.delete(checkpoint, name),
             Step::Move { from, to } => self.rename(checkpoint, from, to),
             Step::SetMetadata { .. } => {
-                let kind = checkpoint.container.name();
+                let kind = checkpoint.container().name();
                 let what = format!("only safetensors files have metadata, and this is one of the kind {kind}");
                 Err(Error::refused(what))
             }
@@ -112,7 +112,7 @@ impl Objects {
         }
         let graph = &checkpoint.graph;
         let source = pickle_source(checkpoint)?;
-        let outer = checkpoint.source.as_ref().map_or(0, |source| source.len());
+        let outer = checkpoint.source().map_or(0, |source| source.len());
         let uses = Census::new(graph, checkpoint.root)?;
         let mut grafts = Grafts {
             fates: self.grafts.fates.clone(),
@@ -132,8 +132,8 @@ impl Objects {
         let pickle = Pickle {
             source,
             graph,
-            root: Some(self.first_root).filter(|_| checkpoint.container != Container::Tar),
-            before: if checkpoint.container == Container::Legacy { LEGACY_BEFORE } else { 0 },
+            root: Some(self.first_root).filter(|_| checkpoint.container() != Container::Tar),
+            before: if checkpoint.container() == Container::Legacy { LEGACY_BEFORE } else { 0 },
             max_objects: checkpoint.limits.objects_for(outer.max(source.len())),
             max_bytes: checkpoint.limits.max_new_name_bytes,
             inline: &Joblib,

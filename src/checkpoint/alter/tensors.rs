@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::objects::{Home, Objects, pickle_source};
 use super::spot::shared;
 use super::{Done, fits};
-use crate::checkpoint::tensor::{Data, contiguous};
+use crate::checkpoint::tensor::{Data, Extents, contiguous};
 use crate::checkpoint::{Checkpoint, Item, Located, StorageId, Tensor, TensorId, names::ambiguous, names::join};
 use crate::data::Elements;
 use crate::data::patch::{Patched, View, overlap};
@@ -115,10 +115,10 @@ impl Objects {
             let what = format!("its storage {} is read as two types of elements, and cannot be set", storage.key);
             return Err(Error::unsupported(what));
         }
-        let home = match (&checkpoint.zip, storage.member()) {
+        let home = match (checkpoint.zip(), storage.member()) {
             (Some(zip), Some((other, position))) if Arc::ptr_eq(zip, other) => Home::Member(position),
             (None, None) => {
-                let file = checkpoint.source.as_ref().ok_or_else(cannot)?;
+                let file = checkpoint.source().ok_or_else(cannot)?;
                 Home::File(place_in(file, &storage.source()?)?.ok_or_else(cannot)?)
             }
             _ => return Err(cannot()),
@@ -140,7 +140,7 @@ impl Objects {
         }
         self.find_home(checkpoint, storage).map_err(|e| e.of_part(name))?;
         if !matches!(self.homes.get(&storage), Some(Home::Member(_))) {
-            let what = format!("a tensor of a {} file keeps its shape", checkpoint.container.name());
+            let what = format!("a tensor of a {} file keeps its shape", checkpoint.container().name());
             return Err(Error::unsupported(what).advise("make a zip of it first with `ckpt convert`"));
         }
         let Some(call) = self.call_of(checkpoint, name)? else { return refuse("is made by a call that is not known") };
@@ -225,7 +225,7 @@ impl Objects {
     }
 }
 
-fn extents(shape: &[u64]) -> Result<Vec<i64>> {
+fn extents(shape: &[u64]) -> Result<Extents> {
     let all =
         shape.iter().map(|extent| i64::try_from(*extent).map_err(|_| Error::limit("a size of more than 63 bits")));
     all.collect()
@@ -299,7 +299,7 @@ impl Checkpoint {
     }
 
     /// A tensor has another shape, and its storage holds just its elements.
-    fn resize_tensor(&mut self, id: TensorId, shape: Vec<i64>, stride: Vec<i64>, numel: u64) {
+    fn resize_tensor(&mut self, id: TensorId, shape: Extents, stride: Extents, numel: u64) {
         let Some(tensor) = self.tensors.get_mut(id) else { return };
         (tensor.shape, tensor.stride, tensor.storage_offset) = (shape, Some(stride), Some(0));
         if let Data::Storage { id, offset } = &mut tensor.data {

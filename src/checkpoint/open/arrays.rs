@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{Opened, Opener, Parts};
-use crate::checkpoint::Container;
+use crate::checkpoint::framed::{Archived, Single};
 use crate::checkpoint::numpy::Joblib;
-use crate::checkpoint::tensor::{Data, Kind, Tensor, contiguous, fortran, plain_tensor};
+use crate::checkpoint::tensor::{Data, Extents, Kind, Rare, Tensor, contiguous, fortran, plain_tensor};
 use crate::container::zip::Zip;
 use crate::container::{npy, safetensors};
 use crate::dtype::{ByteOrder, DType};
@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pickle::{NodeId, decode};
 use crate::source::{SharedSource, Window};
 
-fn extents(shape: &[u64]) -> Result<Vec<i64>> {
+fn extents(shape: &[u64]) -> Result<Extents> {
     let sizes = shape.iter().map(|size| i64::try_from(*size));
     sizes.collect::<Result<_, _>>().map_err(|_| Error::malformed("a size that does not fit in 64 bits"))
 }
@@ -46,7 +46,11 @@ impl Opener<'_> {
                     (Some(format!("only {left} of its {all} bytes are in the file")), Data::Nothing)
                 }
             };
-            let node = parts.tensor(Tensor { data, problem, ..plain_tensor(dtype, extents(&found.shape)?) })?;
+            let node = parts.tensor(Tensor {
+                data,
+                rare: Rare::of_problem(problem),
+                ..plain_tensor(dtype, extents(&found.shape)?)
+            })?;
             items.push((found.name.as_str(), node));
         }
         if !header.metadata.is_empty() {
@@ -62,11 +66,11 @@ impl Opener<'_> {
         if self.damaged && end < available {
             notes.push(format!("{} bytes after the last tensor are left aside", available - end));
         }
-        Ok(Opened { notes, byte_order: Some(ByteOrder::Little), ..Opened::new(Container::Safetensors, root) })
+        Ok(Opened { notes, byte_order: Some(ByteOrder::Little), ..Opened::new(self.file(Single::Safetensors), root) })
     }
 
     pub(super) fn npy(&self, parts: &mut Parts) -> Result<Opened> {
-        Ok(Opened::new(Container::Npy, self.array(parts, &self.source, "")?))
+        Ok(Opened::new(self.file(Single::Npy), self.array(parts, &self.source, "")?))
     }
 
     pub(super) fn npz(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
@@ -81,14 +85,15 @@ impl Opener<'_> {
                 None => array(parts).map_err(|e| e.in_member(&member.name))?,
                 // what its header says may be as wrong as its elements
                 problem => {
-                    let unknown = plain_tensor(DType::other("unknown", None), Vec::new());
-                    parts.tensor(Tensor { kind: Kind::NdArray, problem, data: Data::Nothing, ..unknown })?
+                    let unknown = plain_tensor(DType::other("unknown", None), Extents::new());
+                    let rare = Rare::of_problem(problem);
+                    parts.tensor(Tensor { kind: Kind::NdArray, rare, data: Data::Nothing, ..unknown })?
                 }
             };
             items.push((member.name.strip_suffix(".npy").unwrap_or(&member.name), node));
         }
         let root = parts.dict(items)?;
-        Ok(Opened { zip: Some(zip), ..Opened::new(Container::Npz, root) })
+        Ok(Opened::new(self.archive(Archived::Npz, zip), root))
     }
 
     /// One `.npy`: an array, or the pickle of an object array.

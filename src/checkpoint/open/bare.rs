@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Opened, Opener, Parts};
-use crate::checkpoint::Container;
+use crate::checkpoint::framed::Single;
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::storage::Bytes;
 use crate::dtype::ByteOrder;
@@ -45,6 +45,6 @@ impl Opener<'_> {
             (Bytes::Missing(why), ByteOrder::Little)
         })?;
         super::read_nested(self, parts, from)?;
-        Ok(Opened { protocol: Some(first.protocol), notes, ..Opened::new(Container::Pickle, root) })
+        Ok(Opened { protocol: Some(first.protocol), notes, ..Opened::new(self.file(Single::Pickle), root) })
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn read(opener: &Opener<'_>, parts: &mut Parts, from: usize) -> Resul
 fn open(opener: &Opener<'_>, parts: &mut Parts, text: TextId, number: usize) -> Result<Option<NodeId>> {
     let source = bytes_of(&parts.graph, text, None)?;
     let max_objects = opener.limits.objects_for(source.len()).min(opener.max_objects);
-    let inner = Opener { source, limits: opener.limits, max_objects, damaged: false };
+    let inner = Opener::new(source, opener.limits, max_objects);
     let first = parts.storages.len();
     match inner.saved(parts) {
         Ok(opened) => {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Opened, Opener, Parts};
-use crate::checkpoint::Container;
+use crate::checkpoint::framed::Single;
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::storage::{Bytes, Storages, storage_tuple};
 use crate::container::legacy::{self, Announced, Legacy, Located, StoredAt};
@@ -32,7 +32,7 @@ impl Opener<'_> {
             protocol: Some(found.object.protocol),
             byte_order: Some(ByteOrder::Little),
             era: Some("torch 0.1.10 to 1.5, or its legacy format"),
-            ..Opened::new(Container::Legacy, found.object.root)
+            ..Opened::new(self.file(Single::Legacy), found.object.root)
         };
         let after = self.source.len() - end;
         if after > 0 {

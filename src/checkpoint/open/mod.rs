@@ -14,14 +14,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::checkpoint::constructors::Constructor;
-use crate::checkpoint::names::Element;
+use crate::checkpoint::framed::{Archived, Framed, Place, Single};
 use crate::checkpoint::object::Objects;
 pub(crate) use crate::checkpoint::parts::Parts;
 use crate::checkpoint::quantized;
-use crate::checkpoint::script::Script;
 use crate::checkpoint::tensor::Tensor;
-use crate::checkpoint::{Checkpoint, Container, Oddity, SavedPart};
-use crate::container::compress::{Compression, expand};
+use crate::checkpoint::{Checkpoint, Oddity};
+use crate::container::compress::expand;
 use crate::container::detect::{Framing, damage, detect};
 use crate::container::legacy::is_legacy;
 use crate::container::zip::{Flavor, Zip};
@@ -35,19 +34,12 @@ use crate::source::SharedSource;
 /// What reading one file into [`Parts`] gave.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub container: Container,
+    pub framed: Framed,
     pub root: NodeId,
-    /// The bytes of the one file there is, expanded.
-    pub source: Option<SharedSource>,
-    pub compression: Option<Compression>,
     pub protocol: Option<u8>,
     pub byte_order: Option<ByteOrder>,
     pub era: Option<&'static str>,
-    pub zip: Option<Arc<Zip>>,
-    pub script: Option<Script>,
-    pub attached: Vec<(Vec<Element>, NodeId)>,
     pub notes: Vec<String>,
-    pub saved: Vec<SavedPart>,
     pub left_aside: Vec<String>,
     /// The pickle that all objects are of, and how many there were once it was decoded.
     pub decoded: Option<(Decoded, usize)>,
@@ -55,20 +47,14 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    pub(crate) fn new(container: Container, root: NodeId) -> Self {
+    pub(crate) fn new(framed: Framed, root: NodeId) -> Self {
         Opened {
-            container,
+            framed,
             root,
-            source: None,
-            compression: None,
             protocol: None,
             byte_order: None,
             era: None,
-            zip: None,
-            script: None,
-            attached: Vec::new(),
             notes: Vec::new(),
-            saved: Vec::new(),
             left_aside: Vec::new(),
             decoded: None,
             oddities: Vec::new(),
@@ -101,9 +87,7 @@ impl Parts {
         quantized::describe(&mut self)?;
         self.graph.complete()?;
         Ok(Checkpoint {
-            container: opened.container,
-            source: opened.source,
-            compression: opened.compression,
+            framed: opened.framed,
             protocol: opened.protocol,
             byte_order: opened.byte_order,
             era: opened.era,
@@ -111,11 +95,7 @@ impl Parts {
             root: opened.root,
             tensors: self.tensors,
             storages: self.storages,
-            zip: opened.zip,
-            script: opened.script,
-            attached: opened.attached,
             notes: opened.notes,
-            saved: opened.saved,
             left_aside: opened.left_aside,
             decoded: opened.decoded,
             oddities: opened.oddities,
@@ -134,6 +114,24 @@ pub(crate) struct Opener<'a> {
     pub max_objects: u64,
     /// What is cut off or cannot be read is missing, instead of an error: of torch's zip and legacy files and of safetensors.
     pub damaged: bool,
+    /// Where the archive is, of which the bytes are.
+    pub place: Place,
+}
+
+impl<'a> Opener<'a> {
+    /// Reads a file as it is; `max_objects` is what its graph may have.
+    pub(crate) fn new(source: SharedSource, limits: &'a Limits, max_objects: u64) -> Self {
+        Opener { source, limits, max_objects, damaged: false, place: Place::File(None) }
+    }
+
+    /// A file of this kind, whose bytes are these.
+    fn file(&self, kind: Single) -> Framed {
+        Framed::File { kind, bytes: Arc::clone(&self.source), compression: self.place.compression() }
+    }
+
+    fn archive(&self, kind: Archived, zip: Arc<Zip>) -> Framed {
+        Framed::Archive { kind, zip, place: self.place }
+    }
 }
 
 impl Checkpoint {
@@ -142,7 +140,7 @@ impl Checkpoint {
     pub fn open(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
-        let opener = Opener { source: Arc::clone(&source), limits, max_objects, damaged: false };
+        let opener = Opener::new(Arc::clone(&source), limits, max_objects);
         let opened = opener.read(progress, &mut parts).map_err(|e| damage::explain(e, source.as_ref()))?;
         parts.finish(opened, limits)
     }
@@ -152,14 +150,14 @@ impl Checkpoint {
         let source = Arc::clone(zip.source());
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
-        let opener = Opener { source: Arc::clone(&source), limits, max_objects, damaged: false };
+        let opener = Opener::new(Arc::clone(&source), limits, max_objects);
         let from = parts.graph.len();
         let opened = opener.of_zip(zip, &mut parts).and_then(|opened| {
             embedded::read(&opener, &mut parts, from)?;
             Ok(opened)
         });
         let opened = opened.map_err(|e| damage::explain(e, source.as_ref()))?;
-        parts.finish(Opened { source: Some(source), ..opened }, limits)
+        parts.finish(opened, limits)
     }
 
     /// Reads an archive that is no file of its own, or one pickle of a torch.package archive, the member number `pickle`.
@@ -167,12 +165,11 @@ impl Checkpoint {
     pub(crate) fn open_archive(zip: Arc<Zip>, pickle: Option<usize>, disk_bytes: u64, limits: &Limits) -> Result<Self> {
         let max_objects = limits.objects_for(disk_bytes);
         let mut parts = Parts::new();
-        let opener = Opener { source: Arc::clone(zip.source()), limits, max_objects, damaged: false };
-        let mut opened = match pickle {
+        let opener = Opener { place: Place::Folder, ..Opener::new(Arc::clone(zip.source()), limits, max_objects) };
+        let opened = match pickle {
             Some(_) => opener.package(zip, pickle, &mut parts),
             None => opener.of_zip(zip, &mut parts),
         }?;
-        opened.zip = opened.zip.filter(|zip| !zip.is_loose());
         parts.finish(opened, limits)
     }
 
@@ -183,7 +180,7 @@ impl Checkpoint {
     pub(crate) fn open_damaged(source: SharedSource, limits: &Limits, progress: &dyn Progress) -> Result<Self> {
         let max_objects = limits.objects_for(source.len());
         let mut parts = Parts::new();
-        let opener = Opener { source: Arc::clone(&source), limits, max_objects, damaged: true };
+        let opener = Opener { damaged: true, ..Opener::new(Arc::clone(&source), limits, max_objects) };
         let opened = opener.read(progress, &mut parts).map_err(|e| damage::explain(e, source.as_ref()))?;
         parts.finish(opened, limits)
     }
@@ -200,15 +197,14 @@ impl Opener<'_> {
             }
             framing => framing?,
         };
-        let mut compression: Option<Compression> = None;
         if let Framing::Compressed(kind) = framing {
             self.source = expand(&self.source, kind, self.limits, progress)?;
-            compression = Some(kind);
+            self.place = Place::File(Some(kind));
             framing =
                 detect(self.source.as_ref()).map_err(|e| e.reworded(|why| format!("inside {}: {why}", kind.name())))?;
         }
         let from = parts.graph.len();
-        let mut opened = match framing {
+        let opened = match framing {
             Framing::Zip => self.zip(parts),
             Framing::Tar => self.tar(parts),
             Framing::Npy => self.npy(parts),
@@ -223,8 +219,6 @@ impl Opener<'_> {
             }
         }?;
         embedded::read(&self, parts, from)?;
-        opened.source = Some(self.source);
-        opened.compression = compression;
         Ok(opened)
     }
 

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{Opened, Opener, Parts};
-use crate::checkpoint::Container;
+use crate::checkpoint::framed::Archived;
 use crate::checkpoint::names::Element;
 use crate::checkpoint::storage::{Bytes, Storage, StorageId};
-use crate::checkpoint::tensor::{Data, Kind, STRIDED, Tensor};
+use crate::checkpoint::tensor::{Data, Extents, Kind, Rare, STRIDED, Tensor};
 use crate::container::ordered::{Ordered, json_error};
 use crate::container::zip::{Member, Zip};
 use crate::dtype::{ByteOrder, DType, Known};
@@ -141,8 +141,8 @@ impl Opener<'_> {
         }
         let byte_order = Some(archive.byte_order);
         let era = Some("torch.export");
-        let zip = Some(archive.zip);
-        Ok(Opened { byte_order, era, zip, attached, notes, ..Opened::new(Container::Pt2, root) })
+        let framed = self.archive(Archived::Pt2 { constants: attached }, archive.zip);
+        Ok(Opened { byte_order, era, notes, ..Opened::new(framed, root) })
     }
 }
 
@@ -282,7 +282,7 @@ impl Meta {
     /// What the tensor looks like, without its data.
     fn tensor(&self) -> Tensor {
         let known = DTYPES.iter().find(|(number, _)| *number == self.dtype).map(|(_, known)| DType::from(*known));
-        let values = |list: &[SymInt]| list.iter().map(SymInt::value).collect::<Option<Vec<i64>>>();
+        let values = |list: &[SymInt]| list.iter().map(SymInt::value).collect::<Option<Extents>>();
         let (shape, stride, offset) = (values(&self.sizes), values(&self.strides), self.storage_offset.value());
         let problem = match () {
             () if shape.is_none() || stride.is_none() || offset.is_none() => {
@@ -302,7 +302,7 @@ impl Meta {
                 self.device.index.map_or_else(|| kind.as_str().into(), |index| format!("{kind}:{index}").into()),
             ),
             requires_grad: Some(self.requires_grad),
-            problem,
+            rare: Rare::of_problem(problem),
             ..Tensor::default()
         }
     }

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Opened, Opener, Parts};
-use crate::checkpoint::Container;
+use crate::checkpoint::framed::Single;
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::storage::{Bytes, Persistent, Storage, StorageId, Storages};
-use crate::checkpoint::tensor::{Data, STRIDED, Tensor};
+use crate::checkpoint::tensor::{Data, Extents, STRIDED, Tensor};
 use crate::container::tar::Tar;
 use crate::dtype::{ByteOrder, DType};
 use crate::error::{Error, Result};
@@ -50,7 +50,7 @@ impl Opener<'_> {
             protocol: Some(object.protocol),
             byte_order: Some(ByteOrder::Little),
             era: Some("torch before 0.1.10"),
-            ..Opened::new(Container::Tar, object.root)
+            ..Opened::new(self.file(Single::Tar), object.root)
         })
     }
 
@@ -121,8 +121,8 @@ impl Opener<'_> {
             if !(0..=MAX_DIMS).contains(&dims) {
                 return Err(items.bad(&format!("a tensor of {dims} dimensions")));
             }
-            let shape = (0..dims).map(|_| items.int64()).collect::<Result<Vec<_>>>()?;
-            let stride = (0..dims).map(|_| items.int64()).collect::<Result<Vec<_>>>()?;
+            let shape = (0..dims).map(|_| items.int64()).collect::<Result<Extents>>()?;
+            let stride = (0..dims).map(|_| items.int64()).collect::<Result<Extents>>()?;
             let offset = items.int64()?;
             let described = storages.get(id);
             let mut tensor = Tensor {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{Opened, Opener, Parts};
-use crate::checkpoint::Container;
+use crate::checkpoint::framed::Archived;
 use crate::checkpoint::names::Element;
 use crate::checkpoint::numpy::Joblib;
 use crate::checkpoint::script::Script;
@@ -59,13 +59,15 @@ impl Opener<'_> {
             byte_order: Some(byte_order),
             era: Some(era),
             notes,
-            zip: Some(zip),
             decoded,
-            ..Opened::new(Container::Zip, object.root)
+            ..Opened::new(self.archive(Archived::Torch, zip), object.root)
         })
     }
 
     fn torchscript(&self, zip: Arc<Zip>, parts: &mut Parts) -> Result<Opened> {
+        if let Some(e) = zip.lost_pickle() {
+            return Err(e);
+        }
         let (byte_order, notes) = self.byte_order(&zip)?;
         let object = self.member_pickle(parts, &zip, "data.pkl", DATA, byte_order)?;
         let is_lost = self.damaged && zip.in_top(CONSTANTS_PICKLE).is_none_or(|member| member.doubt.is_some());
@@ -76,15 +78,13 @@ impl Opener<'_> {
         let list = parts.graph.sequence(constants).unwrap_or_default().iter().enumerate();
         // code refers to them as CONSTANTS.c0, CONSTANTS.c1, …
         let attached = list.map(|(number, node)| (vec![Element::Text(format!("CONSTANTS.c{number}"))], *node));
+        let kind = Archived::TorchScript { script: self.script(&zip)?, constants: attached.collect() };
         Ok(Opened {
             protocol: Some(object.protocol),
             byte_order: Some(byte_order),
             era: Some("TorchScript"),
-            script: Some(self.script(&zip)?),
-            attached: attached.collect(),
             notes,
-            zip: Some(zip),
-            ..Opened::new(Container::TorchScript, object.root)
+            ..Opened::new(self.archive(kind, zip), object.root)
         })
     }
 
@@ -126,8 +126,7 @@ impl Opener<'_> {
             protocol: Some(object.protocol),
             byte_order: Some(byte_order),
             era: Some("torch.package"),
-            zip: Some(zip),
-            ..Opened::new(Container::Package, object.root)
+            ..Opened::new(self.archive(Archived::Package, zip), object.root)
         })
     }
 

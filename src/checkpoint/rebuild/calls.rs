@@ -8,7 +8,7 @@ use crate::checkpoint::arguments::{device_name, layout_name, sizes, torch_dtype}
 use crate::checkpoint::constructors::Constructor as C;
 use crate::checkpoint::numpy;
 use crate::checkpoint::storage::{Persistent, StorageId, Storages};
-use crate::checkpoint::tensor::{Data, Kind, Quantizer, STRIDED, Tensor};
+use crate::checkpoint::tensor::{Data, Kind, Quantizer, Rare, STRIDED, Tensor};
 use crate::data::casting::Casting;
 use crate::dtype::{ByteOrder, DType};
 use crate::pickle::{Change, Graph, Node, NodeId};
@@ -161,7 +161,7 @@ impl Call<'_> {
             device: values.device.clone(),
             requires_grad: Some(false),
             data: if odd.is_some() { Data::Nothing } else { Data::Parts(tensors.clone()) },
-            problem: odd.or_else(|| tensors.iter().find_map(|node| self.known(*node)?.problem.clone())),
+            rare: Rare::of_problem(odd.or_else(|| tensors.iter().find_map(|node| self.known(*node)?.problem.clone()))),
             ..Tensor::default()
         };
         Attempt::Done(Box::new(tensor))
@@ -184,13 +184,14 @@ impl Call<'_> {
     fn parameter(&self, args: &[NodeId]) -> Attempt {
         let Some(inner) = args.first() else { return Attempt::Never };
         let Some(tensor) = self.known(*inner) else { return Attempt::NotYet };
-        Attempt::Done(Box::new(Tensor {
-            kind: Kind::Parameter,
-            requires_grad: Some(self.flag(args.get(1)).unwrap_or(true)),
-            // what a wrapper holds is in its own state
-            state: tensor.state.filter(|_| tensor.wraps).or(args.get(3).copied()),
-            ..tensor.clone()
-        }))
+        let requires_grad = Some(self.flag(args.get(1)).unwrap_or(true));
+        let mut parameter = Tensor { kind: Kind::Parameter, requires_grad, ..tensor.clone() };
+        // what a wrapper holds is in its own state
+        let state = tensor.state.filter(|_| tensor.wraps).or(args.get(3).copied());
+        if state != parameter.state {
+            parameter.state = state;
+        }
+        Attempt::Done(Box::new(parameter))
     }
 
     /// torch 0.x: a class called with a tensor or with nothing, and a state of 3, 4 or 5 elements (`Tensor.__setstate__`).

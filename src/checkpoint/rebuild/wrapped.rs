@@ -11,7 +11,7 @@ use super::calls::Call;
 use crate::checkpoint::arguments::{device_name, layout_name, sizes, torch_dtype};
 use crate::checkpoint::constructors::Constructor as C;
 use crate::checkpoint::object::Objects;
-use crate::checkpoint::tensor::{Data, Kind, NESTED, Tensor};
+use crate::checkpoint::tensor::{Data, Extents, Kind, NESTED, Rare, Tensor};
 use crate::data::number::integers;
 use crate::dtype::{ByteOrder, DType, Known};
 use crate::error::ErrorKind;
@@ -34,7 +34,7 @@ impl Call<'_> {
     pub(super) fn wrapper(&self, args: &[NodeId]) -> Option<Tensor> {
         let [class, dtype, size, stride, offset, layout, device, requires_grad, ..] = args else { return None };
         Some(Tensor {
-            class: self.graph.global(*class).map(|(_, name)| name.into_owned()),
+            rare: Rare::of_class(self.graph.global(*class).map(|(_, name)| name.into_owned())),
             dtype: torch_dtype(self.graph, *dtype),
             shape: sizes(self.graph, *size)?,
             stride: sizes(self.graph, *stride),
@@ -143,8 +143,11 @@ impl Call<'_> {
             device: elements.device.clone(),
             requires_grad: Some(elements.requires_grad.unwrap_or(false)),
             layout: NESTED,
-            ragged: Some(elements.numel().unwrap_or(0)),
-            problem: args.iter().take(4).find_map(|part| self.known(*part)?.problem.clone()),
+            rare: Some(Box::new(Rare {
+                ragged: Some(elements.numel().unwrap_or(0)),
+                problem: args.iter().take(4).find_map(|part| self.known(*part)?.problem.clone()),
+                ..Rare::default()
+            })),
             data: Data::Parts(parts),
             ..Tensor::default()
         };
@@ -156,11 +159,11 @@ impl Call<'_> {
     }
 
     /// How many tensors, and their extents where all have the same, from the table of their sizes.
-    fn nested_shape(&self, table: &Tensor) -> Option<Vec<i64>> {
+    fn nested_shape(&self, table: &Tensor) -> Option<Extents> {
         let [count, dims] = *table.shape.as_slice() else { return None };
         let rows = usize::try_from(dims).ok()?;
         table.numel().filter(|numel| *numel <= MAX_NESTED_SIZES)?;
-        let mut shape = vec![count];
+        let mut shape = Extents::from_slice(&[count]);
         if table.dtype != Some(DType::Known(Known::Int64)) || !table.is_contiguous() {
             return None;
         }
@@ -220,7 +223,7 @@ impl Call<'_> {
             requires_grad: Some(get("requires_grad").and_then(|flag| self.graph.bool(flag)).unwrap_or(false)),
             layout: "jagged",
             shape,
-            ragged: Some(values.numel().unwrap_or(0)),
+            rare: Some(Box::new(Rare { ragged: Some(values.numel().unwrap_or(0)), ..Rare::default() })),
             data: Data::Parts(parts.collect()),
             ..Tensor::default()
         }))

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use thin_vec::ThinVec;
+
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::tensor::{Data, Kind, STRIDED, Tensor, TensorId};
@@ -40,7 +42,8 @@ pub(crate) fn metadata_below(checkpoint: &mut Checkpoint, state: NodeId, stem: &
 pub(crate) fn ordered_dict(checkpoint: &mut Checkpoint, changes: Vec<Change>) -> Result<NodeId> {
     let (module, name) = (checkpoint.graph.push_str("collections")?, checkpoint.graph.push_str("OrderedDict")?);
     let callable = checkpoint.graph.push(Node::Global { module, name })?;
-    let object = Object { how: Construct::Reduce, callable, args: Graph::EMPTY_TUPLE, kwargs: None, changes };
+    let object =
+        Object { how: Construct::Reduce, callable, args: Graph::EMPTY_TUPLE, kwargs: None, changes: changes.into() };
     checkpoint.graph.push(Node::Object(Box::new(object)))
 }
 
@@ -68,7 +71,7 @@ pub(crate) fn state_dict(
                 None => {
                     let made = checkpoint.graph.push(Node::Foreign(0))?;
                     let is_array = tensor.storage().is_none();
-                    let plain = Tensor { kind: Kind::Tensor, requires_grad: Some(false), state: None, ..tensor };
+                    let plain = Tensor { kind: Kind::Tensor, requires_grad: Some(false), ..tensor.without_state() };
                     checkpoint.tensors.add(made, plain)?;
                     arrays.extend(is_array.then_some((*id, made)));
                     made
@@ -77,8 +80,7 @@ pub(crate) fn state_dict(
             // without a storage there is nothing to keep
             Data::Nothing if tensor.layout == STRIDED && !tensor.wraps && tensor.device.as_deref() == Some("meta") => {
                 let made = checkpoint.graph.push(Node::Foreign(0))?;
-                let plain =
-                    Tensor { kind: Kind::Tensor, requires_grad: Some(false), class: None, state: None, ..tensor };
+                let plain = Tensor { kind: Kind::Tensor, requires_grad: Some(false), ..tensor.without_class() };
                 checkpoint.tensors.add(made, plain)?;
                 made
             }
@@ -105,9 +107,9 @@ fn plain_call(checkpoint: &mut Checkpoint, mut node: NodeId, tensor: Tensor) -> 
     if checkpoint.objects().constructor(node) != Some(Constructor::FromType) {
         return Ok(node);
     }
-    let object = Object { how: Construct::Reduce, callable: func, args, kwargs: None, changes: Vec::new() };
+    let object = Object { how: Construct::Reduce, callable: func, args, kwargs: None, changes: ThinVec::new() };
     let made = checkpoint.graph.push(Node::Object(Box::new(object)))?;
-    checkpoint.tensors.add(made, Tensor { kind: Kind::Tensor, class: None, state: None, ..tensor })?;
+    checkpoint.tensors.add(made, Tensor { kind: Kind::Tensor, ..tensor.without_class() })?;
     Ok(made)
 }
 

@@ -79,7 +79,7 @@ impl Work<'_> {
 
     /// A meta tensor over a storage without bytes: TorchScript describes them so, and torch's legacy form cannot.
     fn is_meta_storage(&self, node: NodeId, tensor: &Tensor) -> bool {
-        let without_storage = self.options.legacy || self.checkpoint.container == Container::TorchScript;
+        let without_storage = self.options.legacy || self.checkpoint.container() == Container::TorchScript;
         let constructor = self.checkpoint.objects().constructor(node);
         let strided = matches!(constructor, Some(Constructor::Tensor | Constructor::TensorV2 | Constructor::TensorV3));
         let is_meta = matches!(tensor.data, Data::Nothing) && tensor.device.as_deref() == Some("meta");

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 use super::{Fate, Form, Work};
+use thin_vec::ThinVec;
+
 use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::number::{Number, numpy_number};
 use crate::checkpoint::numpy;
@@ -158,7 +160,7 @@ impl Work<'_> {
         if is_plain && !has_state && graph.global(func).is_some_and(makes_tensor) {
             // as torch before 1.13 has it, too
             let how = Construct::Reduce;
-            let made = Object { how, callable: func, args: inner, kwargs: None, changes: Vec::new() };
+            let made = Object { how, callable: func, args: inner, kwargs: None, changes: ThinVec::new() };
             return Ok(Fate { class: shown_class, form: Form::New(Node::Object(Box::new(made))) });
         }
         if takes_class && self.takes_call(node) {
@@ -180,8 +182,8 @@ impl Work<'_> {
             return Ok(Fate { class: None, ..self.anew(node, id, tensor) });
         }
         let inner = self.push(Node::Foreign(0))?;
-        let data =
-            Tensor { kind: Kind::Tensor, requires_grad: Some(false), state: None, class: None, ..tensor.clone() };
+        let plain = tensor.clone().without_class();
+        let data = Tensor { kind: Kind::Tensor, requires_grad: Some(false), ..plain };
         self.checkpoint.tensors.add(inner, data)?;
         let grad = if tensor.requires_grad == Some(false) { Graph::FALSE } else { Graph::TRUE };
         let hooks = self.call("collections", "OrderedDict", &[])?;

@@ -381,7 +381,16 @@ pub(crate) fn end_records(start: u64, len: u64, count: u64, comment: &[u8]) -> R
 /// Where a whole end record at byte `at` of `source` says that everything ends, when what it says of the directory is
 /// true: the directory lies right before it. Gives the byte after the record and its comment.
 pub(super) fn valid_end(source: &dyn Source, at: u64) -> Option<u64> {
-    let record = read_vec(source, at, super::END_RECORD_BYTES).ok()?;
+    true_end(source, at).map(|(end, _)| end)
+}
+
+/// The bytes of the directory that the end record at byte `at` leads to, where it is true and ends the file.
+pub(super) fn last_directory(source: &dyn Source, at: u64) -> Option<Range<u64>> {
+    true_end(source, at).filter(|(end, _)| *end == source.len()).map(|(_, directory)| directory)
+}
+
+fn true_end(source: &dyn Source, at: u64) -> Option<(u64, Range<u64>)> {
+    let record = read_vec(source, at, super::END_RECORD_BYTES).ok().filter(|r| r.starts_with(&END_RECORD))?;
     let end = at + super::END_RECORD_BYTES + u64::from(half(&record, 20));
     let (mut len, mut start, mut directory_end) = (u64::from(word(&record, 12)), u64::from(word(&record, 16)), at);
     let locator = at.checked_sub(20).and_then(|locator| read_vec(source, locator, 20).ok());
@@ -393,5 +402,5 @@ pub(super) fn valid_end(source: &dyn Source, at: u64) -> Option<u64> {
     }
     let lies_there = start.checked_add(len) == Some(directory_end) && end <= source.len();
     let begins = len == 0 || read_vec(source, start, 4).is_ok_and(|bytes| bytes == CENTRAL_HEADER);
-    (lies_there && begins).then_some(end)
+    (lies_there && begins).then_some((end, start..directory_end))
 }

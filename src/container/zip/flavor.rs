@@ -76,6 +76,13 @@ impl Zip {
         self.members.iter().any(|member| member.name.starts_with(&code) && member.name.ends_with(".py"))
     }
 
+    /// Why nothing of it can be read, where it is an archive of TorchScript that has lost its main pickle.
+    pub(crate) fn lost_pickle(&self) -> Option<Error> {
+        let is_lost = self.has_code() && self.in_top("version").is_some() && self.in_top("data.pkl").is_none();
+        let message = "its pickle data.pkl is lost, which alone says what tensors a TorchScript archive holds";
+        is_lost.then(|| Error::malformed(message).at(self.source.absolute(self.central_directory_start)))
+    }
+
     /// The pickles of a torch.package archive: what is neither source code nor in `.data/`, and starts as one.
     pub(crate) fn package_pickles(&self) -> Result<Vec<&str>> {
         let mut pickles = Vec::new();

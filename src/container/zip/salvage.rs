@@ -45,13 +45,14 @@ impl Zip {
         let found = work.best()?;
         let mut zip = Zip {
             members: Vec::with_capacity(found.members.len()),
-            by_name: super::ByName::with_capacity_and_hasher(found.members.len(), Default::default()),
+            by_name: super::ByName::with_capacity(found.members.len()),
             comment: Vec::new(),
             central_directory_start: found.directory_start,
             trailing_bytes: source.len().saturating_sub(found.end),
             top_folder: None,
             damage: found.damage,
             is_complete: found.is_complete,
+            is_own_file: false,
             inflated: super::Cache::default(),
             limits: limits.clone(),
             source: Arc::clone(&source),
@@ -60,7 +61,7 @@ impl Zip {
         for member in found.members {
             match zip.position(&member.name).and_then(|known| zip.members.get_mut(known)) {
                 None => {
-                    zip.by_name.insert(Arc::clone(&member.name), zip.members.len());
+                    zip.by_name.insert(&zip.members, &member.name);
                     zip.members.push(member);
                 }
                 Some(known) if known.is_same(&member) => {}

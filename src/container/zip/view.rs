@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Member, Zip, check_name};
+use super::by_name::ByName;
+use super::{Member, Odd, Zip, check_name};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::source::{Cache, MemorySource, SharedSource};
@@ -18,14 +19,14 @@ impl Zip {
         let top = top_of(folder);
         let inside = self.members.iter().filter_map(|member| {
             let name: Arc<str> = format!("{top}/{}", member.name.strip_prefix(&within)?).into();
-            let other_name = Some(member.name_raw().into());
-            Some(Member { name, other_name, ..member.clone() })
+            let odd = Odd { other_name: Some(member.name_raw().into()), ..Odd::clone(member) };
+            Some(Member { name, odd: Some(Box::new(odd)), ..member.clone() })
         });
         let members: Vec<Member> = inside.filter(|member| !member.is_dir()).collect();
         Zip {
             source: Arc::clone(&self.source),
             limits: self.limits.clone(),
-            by_name: by_name(&members),
+            by_name: ByName::of(&members),
             members,
             comment: Vec::new(),
             central_directory_start: self.central_directory_start,
@@ -33,6 +34,7 @@ impl Zip {
             top_folder: None,
             damage: Vec::new(),
             is_complete: true,
+            is_own_file: false,
             inflated: Cache::default(),
             loose: None,
         }
@@ -49,7 +51,6 @@ impl Zip {
             }
             members.push(Member {
                 name: format!("{top}/{name}").into(),
-                other_name: None,
                 header_start: loose.len() as u64,
                 compressed_size: source.len(),
                 size: source.len(),
@@ -57,16 +58,15 @@ impl Zip {
                 method: 0,
                 flags: 0,
                 is_whole: true,
-                doubt: None,
-                data_at: None,
                 bound: 0,
+                odd: None,
             });
             loose.push(source);
         }
         Zip {
             source: Arc::new(MemorySource::new(Vec::new())),
             limits: limits.clone(),
-            by_name: by_name(&members),
+            by_name: ByName::of(&members),
             members,
             comment: Vec::new(),
             central_directory_start: 0,
@@ -74,6 +74,7 @@ impl Zip {
             top_folder: None,
             damage: Vec::new(),
             is_complete: true,
+            is_own_file: false,
             inflated: Cache::default(),
             loose: Some(loose),
         }
@@ -98,8 +99,4 @@ fn top_of(folder: &str) -> &str {
         None | Some("" | "." | "..") => NO_FOLDER,
         Some(top) => top,
     }
-}
-
-fn by_name(members: &[Member]) -> super::ByName {
-    members.iter().zip(0..).map(|(member, index)| (Arc::clone(&member.name), index)).collect()
 }

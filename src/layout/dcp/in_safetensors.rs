@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::metadata::{ChunkAt, FileRange, Metadata, MetadataEntry, Stored, TensorAt};
 use crate::checkpoint::names::Element;
+use crate::checkpoint::tensor::Extents;
 use crate::container::detect::{Framing, detect};
 use crate::container::ordered::Ordered;
 use crate::container::safetensors::{self, Tensor};
@@ -143,7 +144,7 @@ pub(super) fn index_of(files: &[(String, SharedSource)], limits: &Limits) -> Res
             let at = offsets.get(&tensor.name).filter(|at| at.len() == tensor.shape.len());
             let at = at.ok_or_else(|| fail("the file does not say where its chunk begins"))?;
             let reach = tensor.shape.iter().zip(at).map(|(size, at)| size.checked_add(*at)?.try_into().ok());
-            let reach: Vec<i64> = reach.collect::<Option<_>>().ok_or_else(|| fail("a size of more than 63 bits"))?;
+            let reach: Extents = reach.collect::<Option<_>>().ok_or_else(|| fail("a size of more than 63 bits"))?;
             let dtype = DType::from_safetensors(&tensor.dtype);
             let dtype = dtype.unwrap_or_else(|| DType::other(&tensor.dtype.to_lowercase(), None));
             let number = *known.entry(tensor.name.clone()).or_insert(entries.len());

@@ -10,6 +10,7 @@ use crate::checkpoint::arguments::{sizes, torch_dtype};
 use crate::checkpoint::names::Element;
 use crate::checkpoint::object::Objects;
 use crate::checkpoint::open::Parts;
+use crate::checkpoint::tensor::Extents;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -50,7 +51,7 @@ pub(super) enum Stored {
 #[derive(Debug)]
 pub(super) struct TensorAt {
     pub dtype: DType,
-    pub size: Vec<i64>,
+    pub size: Extents,
     pub requires_grad: bool,
     pub chunks: Vec<ChunkAt>,
     /// Where chunks without an element are stored.

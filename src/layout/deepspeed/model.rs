@@ -3,6 +3,7 @@
 use super::reading::{Flat, Shapes, count, named, number, shapes, value, wrong};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::object::Objects;
+use crate::checkpoint::tensor::Extents;
 use crate::error::{Error, Result};
 use crate::pickle::NodeId;
 
@@ -122,7 +123,7 @@ impl Described {
     pub(crate) fn frozen_parts(&self, file: &str, checkpoint: &Checkpoint) -> Result<Vec<Flat>> {
         let nodes: std::collections::HashMap<&str, NodeId> =
             self.fragments.iter().map(|(name, node)| (name.as_str(), *node)).collect();
-        let part = |(name, shape): &(String, Vec<i64>)| {
+        let part = |(name, shape): &(String, Extents)| {
             let bad = |what: String| wrong(file, format_args!("the frozen {name} {what}"));
             let node = nodes.get(name.as_str()).ok_or_else(|| bad("has no fragment".into()))?;
             let flat = Flat::of(checkpoint, *node).map_err(bad)?;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::checkpoint::arguments::sizes;
+use crate::checkpoint::framed::{Framed, Several};
 use crate::checkpoint::object::Objects;
 use crate::checkpoint::storage::Storage;
-use crate::checkpoint::tensor::Data;
+use crate::checkpoint::tensor::{Data, Extents};
 use crate::checkpoint::{Checkpoint, Container, Tensor};
 use crate::data::Elements;
 use crate::error::{Error, Result};
@@ -32,8 +33,8 @@ const BF16: &str = "bf16_";
 /// Reads a file of its own. Errors name it.
 pub(super) fn open(file: &str, source: &SharedSource, limits: &Limits) -> Result<Checkpoint> {
     let opened = Checkpoint::open(Arc::clone(source), limits, &Silent).map_err(|e| in_file(file, &e))?;
-    is_saved(file, opened.container)?;
-    let saved = opened.zip.as_ref().map_or("", |zip| zip.top());
+    is_saved(file, opened.container())?;
+    let saved = opened.zip().map_or("", |zip| zip.top());
     let is_other = saved.trim_start_matches(BF16) != places::stem(file).trim_start_matches(BF16);
     if is_other && is_deepspeed(&format!("{saved}.pt")) {
         return Err(places::changed(file, saved));
@@ -51,8 +52,7 @@ pub(super) fn is_saved(file: &str, container: Container) -> Result<()> {
 
 /// The checkpoint of one file is one of a directory from here on.
 pub(super) fn becomes_several(checkpoint: &mut Checkpoint) {
-    checkpoint.container = Container::DeepSpeed;
-    (checkpoint.source, checkpoint.zip, checkpoint.compression) = (None, None, None);
+    checkpoint.framed = Framed::Several(Several::DeepSpeed);
 }
 
 /// The value of a dict's key; nothing for `None`.
@@ -74,7 +74,7 @@ pub(super) fn named(objects: Objects<'_>, dict: NodeId) -> Option<Vec<(String, N
 }
 
 /// Names and shapes.
-pub(super) type Shapes = Vec<(String, Vec<i64>)>;
+pub(super) type Shapes = Vec<(String, Extents)>;
 
 /// A dict of names to shapes.
 pub(super) fn shapes(objects: Objects<'_>, dict: NodeId) -> Option<Shapes> {

@@ -73,11 +73,12 @@ impl Agreed {
             .map_err(|e| named(file, e))?;
             if let Some(byte) = differs {
                 let element = first + byte as u64 / self.size;
-                let (name, dtype) = (&self.name, self.dtype.name());
-                return Err(Error::data(format!(
-                    "{name}: {first_file} and {file} should hold the same and do not: element {element} of their \
-                     {dtype} tensors is another one"
-                )));
+                let dtype = self.dtype.name();
+                let message = format!(
+                    "{first_file} and {file} should hold the same and do not: element {element} of their {dtype} tensors \
+                     is another one"
+                );
+                return Err(Error::data(message).of_part(&self.name));
             }
         }
         Ok(())
@@ -117,6 +118,6 @@ mod tests {
         let other = of(&[1, 2, 3, 4, 5, 7]);
         assert_eq!(read_vec(other.as_ref(), 0, 4).unwrap(), [1, 2, 3, 4]);
         let e = read_vec(other.as_ref(), 2, 4).unwrap_err();
-        assert!(e.message().starts_with("w: a.pt and b.pt should") && e.message().contains("element 2 of"), "{e}");
+        assert!(e.message().starts_with("a.pt and b.pt should") && e.message().contains("element 2 of"), "{e}");
     }
 }

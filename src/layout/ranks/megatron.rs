@@ -5,19 +5,19 @@
 //! model's is put together and its layers are counted through; what each process keeps for itself is left aside.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::grid::{File, Grid};
-use crate::checkpoint::{Checkpoint, Container};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::framed::Several;
 use crate::error::{Error, Result};
 use crate::layout::directory::{self, Directory};
 use crate::layout::spelled::spelled;
 use crate::layout::{file_names, places};
 use crate::limits::Limits;
 use crate::progress::Progress;
-use crate::source::SharedSource;
+use crate::source::{SharedSource, files};
 
 /// The file that names the last iteration.
 const LATEST: &str = "latest_checkpointed_iteration.txt";
@@ -44,18 +44,17 @@ pub(in crate::layout) struct Megatron {
 /// The directory of the last iteration, where `path` has a file that names it.
 pub(in crate::layout) fn latest(path: &Path) -> Result<Option<PathBuf>> {
     let file = path.join(LATEST);
-    match fs::metadata(&file) {
-        Ok(meta) if meta.is_file() && meta.len() <= MAX_LATEST_BYTES => {}
-        _ => return Ok(None),
+    if !files::is_file(&file) || files::len(&file).is_none_or(|len| len > MAX_LATEST_BYTES) {
+        return Ok(None);
     }
-    let text = String::from_utf8_lossy(&fs::read(&file)?).trim().to_owned();
+    let text = String::from_utf8_lossy(&files::read(&file, MAX_LATEST_BYTES)?).trim().to_owned();
     let name = match text.parse::<u64>() {
         Ok(iteration) => format!("iter_{iteration:07}"),
         Err(_) if text == "release" => text,
         Err(_) => return Err(Error::malformed(format!("{LATEST} names no iteration: {text:?}"))),
     };
     match path.join(&name) {
-        found if found.is_dir() => Ok(Some(found)),
+        found if files::is_dir(&found) => Ok(Some(found)),
         _ => Err(Error::malformed(format!("{LATEST} names {name}, which is missing"))),
     }
 }
@@ -77,15 +76,8 @@ pub(in crate::layout) fn is_megatron(path: &Path) -> bool {
 }
 
 fn directories(path: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.path().is_dir() {
-            names.extend(entry.file_name().into_string());
-        }
-    }
-    names.sort();
-    Ok(names)
+    let found = files::list(path)?.into_iter().filter(|entry| entry.is_dir);
+    Ok(found.map(|entry| entry.name).collect())
 }
 
 impl Megatron {
@@ -145,7 +137,7 @@ impl Megatron {
         for name in self.files.values() {
             sources.push((Arc::from(name.as_str()), self.directory.file(name).map_err(Error::malformed)?));
         }
-        let (mut checkpoint, roots, zips) = super::read(&sources, Container::Megatron, limits, progress)?;
+        let (mut checkpoint, roots, zips) = super::read(&sources, Several::Megatron, limits, progress)?;
         places::check_copies(super::placed(&roots, &zips))?;
         let files =
             roots.into_iter().map(|(file, root)| File::of(&checkpoint, file, root.node)).collect::<Result<_>>()?;

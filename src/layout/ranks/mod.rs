@@ -32,6 +32,7 @@ use self::rows::{Row, Rows};
 use self::whole::Wholes;
 use super::directory::{self, Directory};
 use super::places;
+use crate::checkpoint::framed::{Framed, Several};
 use crate::checkpoint::open::{Opened, Opener, Parts};
 use crate::checkpoint::{Checkpoint, Container, Root, TensorId};
 use crate::container::zip::Zip;
@@ -40,7 +41,7 @@ use crate::layout::spelled::spelled;
 use crate::limits::Limits;
 use crate::pickle::{Graph, NodeId};
 use crate::progress::Progress;
-use crate::source::SharedSource;
+use crate::source::{SharedSource, files};
 
 /// How FSDP calls parameters that it has flattened (`torch/distributed/fsdp/_common_utils.py`).
 const FLAT: &str = "flat_param";
@@ -70,7 +71,7 @@ pub(super) fn survey(names: &[String]) -> Vec<(Option<String>, Vec<String>)> {
 fn pattern_of(path: &Path) -> Option<(PathBuf, &str)> {
     let name = path.file_name()?.to_str().filter(|name| name.contains(found::ANY))?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    (!path.exists()).then(|| (parent.unwrap_or(Path::new(".")).to_owned(), name))
+    (!files::exists(path)).then(|| (parent.unwrap_or(Path::new(".")).to_owned(), name))
 }
 
 impl Ranks {
@@ -84,7 +85,7 @@ impl Ranks {
     /// The files that `DIRECTORY/model_rank_*.pt` stands for; nothing where that is a file itself, or has no star.
     pub(crate) fn of_pattern(path: &Path) -> Result<Option<Self>> {
         let Some((parent, pattern)) = pattern_of(path) else { return Ok(None) };
-        if !parent.is_dir() {
+        if !files::is_dir(&parent) {
             return Ok(None);
         }
         let Some(chosen) = found::by_pattern(&super::file_names(&parent)?, pattern) else { return Ok(None) };
@@ -123,7 +124,7 @@ impl Ranks {
         for (_, name) in &files {
             sources.push((Arc::clone(name), self.directory.file(name).map_err(Error::malformed)?));
         }
-        let (mut checkpoint, roots, zips) = read(&sources, Container::Ranks, limits, progress)?;
+        let (mut checkpoint, roots, zips) = read(&sources, Several::Ranks, limits, progress)?;
         let rows = rows::rows(&checkpoint, &roots)?;
         let mut parts = parts(&checkpoint, &files, &rows)?;
         let table = match parts.iter().flatten().flatten().any(|(_, part)| matches!(part, Part::Placed { .. })) {
@@ -204,21 +205,21 @@ fn placed<'a>(
 /// Reads files into one checkpoint, whose top object is that of the first; gives the top objects of all, and their archives.
 fn read(
     files: &[(Arc<str>, SharedSource)],
-    container: Container,
+    kind: Several,
     limits: &Limits,
     progress: &dyn Progress,
 ) -> Result<(Checkpoint, Vec<Top>, Zips)> {
     let bytes = files.iter().fold(0u64, |sum, (_, source)| sum.saturating_add(source.len()));
     let max_objects = limits.objects_for(bytes);
     let mut parts = Parts::new();
-    let mut all = Opened::new(container, Graph::NONE);
+    let mut all = Opened::new(Framed::Several(kind), Graph::NONE);
     let (mut roots, mut zips) = (Vec::new(), Vec::new());
     for (name, source) in files {
-        let opener = Opener { source: Arc::clone(source), limits, max_objects, damaged: false };
+        let opener = Opener::new(Arc::clone(source), limits, max_objects);
         let named = |e: Error| Error::new(e.kind(), format!("{name}: {e}"));
         let opened = opener.read(progress, &mut parts).map_err(named)?;
-        if !matches!(opened.container, Container::Zip | Container::Legacy | Container::Pickle) {
-            let kind = opened.container.name();
+        if !matches!(opened.framed.container(), Container::Zip | Container::Legacy | Container::Pickle) {
+            let kind = opened.framed.container().name();
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("{name} is no rank's part but a file of the kind {kind}"),
@@ -233,7 +234,7 @@ fn read(
         all.notes.extend(opened.notes.into_iter().map(|note| format!("{name}: {note}")));
         let root = Root { node: opened.root, path: Vec::new(), in_optimizer: false, stem: None };
         roots.push((Arc::clone(name), root));
-        zips.push(opened.zip);
+        zips.push(opened.framed.zip().map(Arc::clone));
     }
     places::check_names(placed(&roots, &zips))?;
     Ok((parts.finish(all, limits)?, roots, zips))

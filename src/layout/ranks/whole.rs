@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::cut::Pieces;
 use super::join::{self, OfRank};
 use super::placement::Part;
-use crate::checkpoint::tensor::{Data, Kind, View, plain_tensor};
+use crate::checkpoint::tensor::{Data, Kind, Rare, View, plain_tensor};
 use crate::checkpoint::{Checkpoint, MadeOf, Tensor, TensorId};
 use crate::dtype::{ByteOrder, DType};
 use crate::error::Result;
@@ -61,7 +61,8 @@ impl Wholes {
             }
             Err(problem) => {
                 let plain = plain_tensor(DType::other("unknown", None), shape);
-                checkpoint.add(Tensor { kind, requires_grad, device, dtype, problem: Some(problem), ..plain })?
+                let rare = Rare::of_problem(Some(problem));
+                checkpoint.add(Tensor { kind, requires_grad, device, dtype, rare, ..plain })?
             }
         };
         if let Some(identity) = identity {

@@ -162,7 +162,7 @@ impl<'a> Placing<'a> {
 
     /// Whether the output is one of torch's formats, which keep the whole object.
     fn keeps_all(&self) -> bool {
-        let is_script = self.last.checkpoint.container == Container::TorchScript;
+        let is_script = self.last.checkpoint.container() == Container::TorchScript;
         matches!(self.options.to, Format::Torch | Format::TorchLegacy) && !is_script
     }
 

@@ -2,9 +2,7 @@
 
 mod many;
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 pub use self::many::{Told, check_many};
 use crate::error::{ErrorKind, Result};
@@ -20,7 +18,7 @@ use crate::safety::archive::{Named, examine_all};
 use crate::safety::examine::{Examined, examine_refused, examine_several};
 use crate::safety::finding::{Finding, Severity};
 use crate::safety::integrity::Depth;
-use crate::source::{FileSource, SharedSource};
+use crate::source::files;
 
 /// What is looked at, and what is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -121,13 +119,13 @@ fn examine_layout(
     let alone = |examined| vec![(shown.to_owned(), Ok(examined))];
     let mut layout = match layout {
         Ok(layout) => layout,
-        Err(e) if e.kind() == ErrorKind::Unsupported && !input.is_dir() => return Err(e),
+        Err(e) if e.kind() == ErrorKind::Unsupported && !files::is_dir(input) => return Err(e),
         Err(e) => return examine_refused(e).map(alone),
     };
     if let Some(contents) = layout.contents(limits) {
         return examine_all(layout.file().unwrap_or(input), &contents, shown, depth);
     }
-    if !input.exists() {
+    if !files::exists(input) {
         // in an archive
         let (files, are_shards, limits) = (layout.files(), layout.is_of_checkpoints(), layout.limits(limits));
         return examine_several(files.into_iter(), are_shards, layout.open(&limits, &Silent), &limits, depth)
@@ -136,7 +134,7 @@ fn examine_layout(
     let (listed, are_checkpoints) = (layout.listed_files(), layout.is_of_checkpoints());
     let shards = layout.shards().map(|(index, shards)| (index.to_owned(), shards));
     let opened = layout.open(limits, &Silent);
-    let open = |dir: &Path, name: &str| FileSource::open(&dir.join(name)).map(|file| Arc::new(file) as SharedSource);
+    let open = |dir: &Path, name: &str| files::open(&dir.join(name));
     let examined = match (shards, listed) {
         (Some((index, shards)), _) => {
             let dir = index.parent().unwrap_or(Path::new(""));
@@ -145,11 +143,7 @@ fn examine_layout(
         }
         (None, Some(files)) => examine_several(files.into_iter(), are_checkpoints, opened, limits, depth),
         (None, None) => {
-            let names = fs::read_dir(input)?.map(|entry| Ok(entry?.file_name()));
-            let mut names = names.collect::<std::io::Result<Vec<_>>>()?;
-            names.retain(|name| input.join(name).is_file());
-            names.sort();
-            let names = names.iter().map(|name| name.to_string_lossy().into_owned());
+            let names = files::list(input)?.into_iter().filter(|entry| entry.bytes.is_some()).map(|entry| entry.name);
             examine_several(names.map(|name| (name.clone(), open(input, &name))), false, opened, limits, depth)
         }
     };

@@ -55,7 +55,7 @@ impl Job<'_> {
     /// The strings of a safetensors input as they were, for any other what the library writes; and what the user adds.
     fn new_metadata(&self, checkpoint: &Checkpoint) -> BTreeMap<String, String> {
         let mut metadata: BTreeMap<String, String> = self.metadata.iter().cloned().collect();
-        if checkpoint.container != Container::Safetensors && !metadata.contains_key(FORMAT) {
+        if checkpoint.container() != Container::Safetensors && !metadata.contains_key(FORMAT) {
             metadata.insert(FORMAT.to_owned(), "pt".to_owned());
         }
         metadata.extend(self.options.set_metadata.iter().cloned());

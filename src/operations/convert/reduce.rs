@@ -73,7 +73,7 @@ impl Job<'_> {
         let aliases = checkpoint.restore_aliases()?;
         self.metadata = checkpoint.take_metadata();
         self.leave_out_metadata();
-        let is_script = checkpoint.container == Container::TorchScript;
+        let is_script = checkpoint.container() == Container::TorchScript;
         let top = match to {
             Reduced::Object if !is_script => {
                 let node = self.whole(checkpoint)?;

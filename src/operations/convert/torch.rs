@@ -36,8 +36,8 @@ impl Job<'_> {
             let kept = " has no effect on torch's formats, in which tensors that share memory go on sharing it";
             self.note(Setting::Shared.then(kept));
         }
-        let is_script = checkpoint.container == Container::TorchScript;
-        if self.options.safe && matches!(checkpoint.container, Container::TorchScript | Container::Pt2) {
+        let is_script = checkpoint.container() == Container::TorchScript;
+        if self.options.safe && matches!(checkpoint.container(), Container::TorchScript | Container::Pt2) {
             // what else such an archive holds belongs to its code
             let what = Setting::Safe.then(" does not open a program; ").setting(Setting::StateDict);
             return Err(Error::refused(what.text(" writes its weights")));
@@ -64,7 +64,7 @@ impl Job<'_> {
 
     /// The state dict that weights are: the one they are in, or a new one.
     pub(super) fn as_state_dict(&mut self, checkpoint: &mut Checkpoint, weights: &mut Weights) -> Result<NodeId> {
-        if checkpoint.container != Container::TorchScript && self.plain(checkpoint, weights)? {
+        if checkpoint.container() != Container::TorchScript && self.plain(checkpoint, weights)? {
             return Ok(weights.root.node);
         }
         let attributes = self.attributes(checkpoint, &weights.root)?;

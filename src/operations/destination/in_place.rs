@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{Form, one_file};
-use crate::checkpoint::Container;
+use crate::checkpoint::framed::{Framed, Single};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::address;
 use crate::message::{Message, Setting};
 use crate::operations::Input;
 use crate::operations::change::Edit;
 use crate::progress::Progress;
-use crate::source::{FileSource, SharedSource, url};
+use crate::source::{FileSource, SharedSource, address as addresses};
 use crate::write::append::{self, append};
 use crate::write::atomic::{Output, Target};
 use crate::write::interrupt::Appending;
@@ -70,7 +70,10 @@ impl InPlace {
             let message = "a member of an archive cannot be edited in place";
             return Err(Error::refused(message).advise(elsewhere()));
         }
-        let path = fs::canonicalize(path).map_err(|e| url(path).unwrap_or_else(|| e.into()))?;
+        if addresses::is_address(path) {
+            return Err(Error::refused("is an address and cannot be edited in place").advise(elsewhere()));
+        }
+        let path = fs::canonicalize(path)?;
         let meta = fs::metadata(&path)?;
         if !meta.is_file() {
             return Err(Error::refused("is not a regular file, so it cannot be edited in place"));
@@ -135,20 +138,20 @@ impl InPlace {
     ) -> Result<u64> {
         one_file(form)?;
         let checkpoint = &input.checkpoint;
-        if let Some(compression) = checkpoint.compression {
+        if let Some(compression) = checkpoint.compression() {
             let message = format!("is compressed ({}), so it cannot be edited in place", compression.name());
             let advice = Message::from("use ").setting(Setting::Output).text(" to write it uncompressed");
             return Err(Error::refused(message).advise(advice));
         }
         let change = edit.change(checkpoint)?;
-        if let Some(zip) = checkpoint.zip.as_ref().filter(|_| matches!(change, Change::Objects(_))) {
+        if let Some(zip) = checkpoint.zip().filter(|_| matches!(change, Change::Objects(_))) {
             let members = change.members(zip)?;
             if members.iter().map(|member| member.content.len()).sum::<u64>() <= append::MAX_BYTES {
                 return append(&mut Appending::to(self.file()?)?, zip, &members);
             }
         }
-        if let (Change::Arrays(flat), Container::Safetensors, Some(source)) =
-            (&change, checkpoint.container, &checkpoint.source)
+        if let (Change::Arrays(flat), Framed::File { kind: Single::Safetensors, bytes: source, .. }) =
+            (&change, &checkpoint.framed)
             && let Some(new) = rewrite::in_place(source, flat, &checkpoint.limits)?
             && new.writes.iter().map(|(_, bytes)| bytes.len()).sum::<u64>() <= append::MAX_BYTES
         {

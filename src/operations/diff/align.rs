@@ -12,7 +12,7 @@ use crate::message::Note;
 /// Whether this step renames something in a checkpoint that can be written as it is.
 pub(crate) fn can_be_stripped(checkpoint: &Checkpoint, step: &Step) -> bool {
     // a distributed checkpoint is not written as one
-    (checkpoint.container == Container::Sharded || !checkpoint.container.is_merged())
+    (checkpoint.container() == Container::Sharded || !checkpoint.container().is_merged())
         && checkpoint
             .plan_renames(&checkpoint.top(), &Rules(vec![step.clone()]), None)
             .is_ok_and(|plan| !plan.renames.is_empty())

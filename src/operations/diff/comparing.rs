@@ -35,7 +35,7 @@ pub(crate) struct Comparing<'a> {
 impl<'a> Comparing<'a> {
     /// Aligns the names of both. Fails when they cannot be listed.
     pub(crate) fn of(a: &'a Input, b: &'a Input, options: &Options) -> Result<Self> {
-        let holds_only_weights = |input: &Input| input.checkpoint.container.holds_only_weights();
+        let holds_only_weights = |input: &Input| input.checkpoint.container().holds_only_weights();
         let only_weights = options.load || holds_only_weights(a) || holds_only_weights(b);
         let begin = |input: &Input, root: &Option<String>, setting: Setting| {
             let found = match root {

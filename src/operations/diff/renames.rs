@@ -199,7 +199,7 @@ impl<'a> Search<'a> {
             let side = if lone.is_left { self.left } else { self.right };
             match result {
                 Ok(found) => read.push((lone, found)),
-                Err(e) => self.problems.push(side.problem(lone.named, &e)),
+                Err(e) => self.problems.push(side.problem(lone.named, &e.beside_its_part())),
             }
         }
         read

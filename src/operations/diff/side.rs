@@ -106,7 +106,7 @@ impl<'a> Side<'a> {
             stripped: Stripped::default(),
         };
         let names = checkpoint.names(root)?;
-        if align.other_keys && !checkpoint.container.holds_only_weights() && !checkpoint.is_module(root) {
+        if align.other_keys && !checkpoint.container().holds_only_weights() && !checkpoint.is_module(root) {
             for (element, node) in other_keys(checkpoint, root, &names.entries) {
                 side.add(vec![element], node, What::Value, align);
             }

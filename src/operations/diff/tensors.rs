@@ -166,7 +166,7 @@ impl<'a> Comparing<'a> {
     fn changed(&self, pair: &Pair<'_>, what: Vec<Aspect>, numbers: Numbers) -> Changed {
         let facts = |side: &Side<'_>, tensor: &Tensor| Facts {
             dtype: dtype_name(tensor),
-            shape: tensor.shape.clone(),
+            shape: tensor.shape.to_vec(),
             device: tensor.device.as_deref().map(str::to_owned),
             requires_grad: tensor.requires_grad,
             layout: tensor.layout,
@@ -238,7 +238,7 @@ impl<'a> Comparing<'a> {
             Err(e) => {
                 let is_left = for_each_block::<Error>(&a, limits, &mut |_| Ok(())).is_err();
                 let (side, name) = if is_left { (&self.left, name_a) } else { (&self.right, name_b) };
-                Err(side.problem(name, &e))
+                Err(side.problem(name, &e.beside_its_part()))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Which tensors, values and subtrees are meant.
 
-use crate::checkpoint::names::ambiguous;
+use crate::checkpoint::names::{Element, ambiguous, join};
 use crate::checkpoint::resolve::{Ambiguous, Choice, Listed, Meaning, Reach, meaning};
 use crate::checkpoint::{Checkpoint, Entry, Item, Located, Root};
 use crate::error::{Error, Result};
@@ -20,6 +20,16 @@ pub struct Chosen {
 }
 
 impl Chosen {
+    /// The name of what was chosen, from the top object on; empty for that.
+    pub(super) fn name(&self) -> String {
+        let below = match (self.entries.as_slice(), self.single) {
+            ([entry], true) => entry.path.as_slice(),
+            _ => &[],
+        };
+        let stem = self.root.stem.iter().map(|stem| Element::Text(stem.to_string()));
+        join(&self.root.path.iter().cloned().chain(stem).chain(below.iter().cloned()).collect::<Vec<_>>())
+    }
+
     /// The entries without the wrapper tensors whose parts were chosen with them.
     pub(super) fn without_wrappers<'a>(&'a self, checkpoint: &'a Checkpoint) -> impl Iterator<Item = &'a Entry> {
         let next = self.entries.iter().skip(1).map(Some).chain(std::iter::once(None));

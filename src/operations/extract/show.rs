@@ -5,13 +5,16 @@ use std::io::{self, Write};
 use serde_json::Value as Json;
 
 use super::choose::Chosen;
+use super::nested::Nested;
 use super::parts::{self, Taken};
 use super::{Options, cast, named};
 use crate::checkpoint::{Checkpoint, Entry, Item};
 use crate::error::{Error, Result};
+use crate::operations::Input;
 use crate::pickle::{Node, NodeId};
 use crate::render::escape::escape;
 use crate::render::tensor_print::{self, Contents};
+use crate::report::value::Extracted;
 use crate::write;
 
 /// A string that is printed is held in memory.
@@ -112,7 +115,7 @@ pub(super) fn value_json(checkpoint: &Checkpoint, node: NodeId) -> Json {
     }
 }
 
-/// Writes a single entry as bare JSON, others as an object by name; a newline at the end.
+/// Writes what was chosen as one JSON value: a single entry by itself, others nested as the object is.
 pub(super) fn write_json(
     checkpoint: &Checkpoint,
     chosen: &Chosen,
@@ -120,16 +123,24 @@ pub(super) fn write_json(
     out: &mut dyn Write,
 ) -> Result<()> {
     if let ([entry], true) = (chosen.entries.as_slice(), chosen.single) {
-        entry_json(checkpoint, entry, options, out).map_err(|e| named(e.into(), entry, false))?;
-        return Ok(out.write_all(b"\n")?);
+        return entry_json(checkpoint, entry, options, out).map_err(|e| named(e.into(), entry, false));
     }
-    for (at, entry) in chosen.without_wrappers(checkpoint).enumerate() {
-        out.write_all(if at == 0 { b"{" } else { b"," })?;
-        serde_json::to_writer(&mut *out, &entry.name()).map_err(io::Error::from)?;
-        out.write_all(b":")?;
-        entry_json(checkpoint, entry, options, out).map_err(|e| named(e.into(), entry, true))?;
-    }
-    Ok(out.write_all(b"}\n")?)
+    Nested::of(checkpoint, chosen).write(out, &mut |entry, out| {
+        entry_json(checkpoint, entry, options, out).map_err(|e| named(e.into(), entry, true))
+    })
+}
+
+/// Writes the line that a program reads: what `value` is, and the value. A line that an error ends is ended.
+pub(super) fn write_line(input: &Input, chosen: &Chosen, options: &Options, out: &mut dyn Write) -> Result<()> {
+    let head = Extracted::new(&input.name, input.name_bytes.clone(), chosen.name());
+    let mut text = Vec::new();
+    crate::render::json::write(&head, &mut text)?;
+    // in place of the value that the head does not have
+    let before = text.strip_suffix(b"null}").unwrap_or(&text);
+    out.write_all(before)?;
+    let written = write_json(&input.checkpoint, chosen, options, out);
+    out.write_all(if written.is_ok() { b"}\n" } else { b"\n" })?;
+    written
 }
 
 fn entry_json(checkpoint: &Checkpoint, entry: &Entry, options: &Options, out: &mut dyn Write) -> io::Result<()> {

@@ -128,6 +128,7 @@ impl Pieces {
             Format::Json => {
                 let mut out = target.create()?;
                 show::write_json(checkpoint, chosen, options, &mut out)?;
+                out.write_all(b"\n")?;
                 (out, 0)
             }
             _ => {
@@ -160,7 +161,7 @@ impl Pieces {
             None => nodes = chosen.entries.iter().map(|entry| (entry.name(), entry.node)).collect(),
         }
         // TorchScript's classes exist in its archive only
-        let whole = chosen.whole && options.slice.is_none() && checkpoint.container != Container::TorchScript;
+        let whole = chosen.whole && options.slice.is_none() && checkpoint.container() != Container::TorchScript;
         let root = match nodes.as_slice() {
             [(_, node)] if chosen.single => *node,
             _ if whole => chosen.root.node,

@@ -60,7 +60,7 @@ pub(super) fn read_data(
         let (hash, stats) = match result {
             Some(Ok((hash, stats))) => (hash.clone(), stats.clone()),
             Some(Err(e)) => {
-                let why = e.spoken(wanted.voice);
+                let why = e.again().beside_its_part().spoken(wanted.voice);
                 row.problem.get_or_insert_with(|| why.clone());
                 troubles.push((row.name.clone(), why));
                 (None, None)

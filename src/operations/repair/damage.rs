@@ -17,11 +17,11 @@ use crate::source::SharedSource;
 pub(super) fn unverified(checkpoint: &Checkpoint) -> Option<String> {
     let values = "values that were changed cannot be told from right ones";
     // a compressed file as a whole has one, but in the oldest form
-    if checkpoint.compression.is_some_and(|compression| compression != Compression::Lzma) {
+    if checkpoint.compression().is_some_and(|compression| compression != Compression::Lzma) {
         return None;
     }
-    let Some(zip) = &checkpoint.zip else {
-        return Some(format!("{} files have no checksums: {values}", checkpoint.container.name()));
+    let Some(zip) = checkpoint.zip() else {
+        return Some(format!("{} files have no checksums: {values}", checkpoint.container().name()));
     };
     if !zip.salvaged_byte_order().1 {
         return Some("the numbers may be those of the other byte order".to_owned());
@@ -33,7 +33,7 @@ pub(super) fn unverified(checkpoint: &Checkpoint) -> Option<String> {
 
 /// What is wrong with an archive beside its tensors.
 pub(super) fn beside_tensors(checkpoint: &Checkpoint) -> Vec<String> {
-    let Some(zip) = &checkpoint.zip else { return Vec::new() };
+    let Some(zip) = checkpoint.zip() else { return Vec::new() };
     let storages = match zip.top() {
         "" => "data/".to_owned(),
         top => format!("{top}/data/"),
@@ -50,8 +50,8 @@ pub(super) fn refused(source: &SharedSource, limits: &Limits, progress: &dyn Pro
         Err(e) => return Ok(vec![e.to_string()]),
         Ok(opened) => opened,
     };
-    let zip = opened.zip.filter(|_| matches!(opened.container, Container::Zip | Container::TorchScript));
-    let reasons = zip.map_or(Ok(Vec::new()), |zip| container_reasons(&zip))?;
+    let zip = opened.zip().filter(|_| matches!(opened.container(), Container::Zip | Container::TorchScript));
+    let reasons = zip.map_or(Ok(Vec::new()), |zip| container_reasons(zip))?;
     Ok(reasons.into_iter().map(|reason| reason.detail).collect())
 }
 
@@ -81,10 +81,10 @@ pub(super) fn before_transfer(
         // without checksums, that all lengths are right and nothing is left over
         let opened = match Checkpoint::open(Arc::clone(&source), limits, progress) {
             Err(e) if e.kind() == ErrorKind::Io => return Err(e),
-            Ok(opened) if opened.notes.is_empty() && opened.compression.is_none() => opened,
+            Ok(opened) if opened.notes.is_empty() && opened.compression().is_none() => opened,
             _ => continue,
         };
-        let has_lengths = matches!(opened.container, Container::Legacy | Container::Safetensors | Container::Pickle);
+        let has_lengths = matches!(opened.container(), Container::Legacy | Container::Safetensors | Container::Pickle);
         if has_lengths && opened.lost()?.is_empty() {
             let mut notes = vec![format!("{what}; with that undone every length is right")];
             notes.extend(unverified(&opened));

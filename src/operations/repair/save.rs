@@ -12,8 +12,9 @@ use crate::container::archive::Contents;
 use crate::container::detect::damage::of_transfer;
 use crate::container::safetensors::read_damaged;
 use crate::container::zip::Zip;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::explain;
+use crate::limits::Limits;
 use crate::message::Setting;
 use crate::pickle::{Census, NodeId};
 use crate::report::figures::counted;
@@ -51,7 +52,13 @@ impl Job<'_> {
             return Ok(restored);
         }
         // an archive of checkpoints says how to name one of them
-        let around = |e| explain(e, &Contents { source: Arc::clone(source), limits: limits.clone() }, name);
+        let around = |e| {
+            explain(
+                or_lost_pickle(e, source, limits),
+                &Contents { source: Arc::clone(source), limits: limits.clone() },
+                name,
+            )
+        };
         let mut checkpoint = left.map_err(around).map_err(nothing_saved)?;
         if let Some(doubt) = checkpoint.pickle_doubt().filter(|_| !keep_damaged) {
             let advice = Setting::KeepDamaged.then(" saves what it says");
@@ -69,9 +76,9 @@ impl Job<'_> {
         let report = |action| Repair { verified: unverified.is_none(), ..Repair::new(name, action) };
         let refused = refused(source, limits, progress)?;
         if lost.is_empty() && doubtful.is_empty() && notes.is_empty() && refused.is_empty() {
-            let trailing = checkpoint.zip.as_ref().map_or(0, |zip| zip.trailing_bytes);
+            let trailing = checkpoint.zip().map_or(0, |zip| zip.trailing_bytes);
             notes.extend(unverified.clone());
-            if trailing == 0 || checkpoint.compression.is_some() {
+            if trailing == 0 || checkpoint.compression().is_some() {
                 return Ok(Repair { notes, ..report(Action::Nothing) });
             }
             let output = Some(self.copy(source, source.len() - trailing)?);
@@ -83,7 +90,7 @@ impl Job<'_> {
             return Ok(restored);
         }
         // without checksums, what a transfer did to the bytes cannot be told from what they were
-        let is_told = matches!(checkpoint.container, Container::Legacy | Container::Safetensors);
+        let is_told = matches!(checkpoint.container(), Container::Legacy | Container::Safetensors);
         if is_told && let Some(cause) = of_transfer(source.as_ref())? {
             return Err(nothing_saved(Error::refused(format!("{cause}; get the file again, in binary mode"))));
         }
@@ -92,12 +99,12 @@ impl Job<'_> {
             notes.extend(refused.into_iter().map(|why| format!("was refused: {why}")));
         }
         notes.extend(unverified.clone());
-        if checkpoint.container == Container::Npz && checkpoint.zip.as_ref().is_some_and(|zip| !zip.is_complete) {
+        if checkpoint.container() == Container::Npz && checkpoint.zip().is_some_and(|zip| !zip.is_complete) {
             let message =
                 "arrays whose headers are lost cannot be named: the zip directory, which lists all, is damaged";
             notes.push(message.to_owned());
         }
-        let saved = match checkpoint.zip.clone().filter(|zip| goes_member_by_member(&checkpoint, zip, &lost)) {
+        let saved = match checkpoint.zip().cloned().filter(|zip| goes_member_by_member(&checkpoint, zip, &lost)) {
             Some(zip) => self.member_by_member(&checkpoint, &zip)?,
             None => self.tensor_by_tensor(&mut checkpoint, &mut lost, &mut notes)?,
         };
@@ -125,7 +132,7 @@ impl Job<'_> {
         let tensors = at_least_one(tensors.len())?;
         self.progress.begin(self.name, zip.members.iter().map(|member| member.size).sum());
         // torch's readers want a folder around everything, numpy none
-        let folder = (checkpoint.container != Container::Npz).then_some("archive");
+        let folder = (checkpoint.container() != Container::Npz).then_some("archive");
         let folder = folder.map(|folder| if zip.top().is_empty() { folder } else { zip.top() });
         let folder = folder.map(|folder| folder.rsplit('/').next().unwrap_or(folder));
         let output = self.write(|target| rezip(zip, folder, target, self.progress))?;
@@ -138,7 +145,7 @@ impl Job<'_> {
         lost: &mut Vec<Lost>,
         notes: &mut Vec<String>,
     ) -> Result<Saved> {
-        match checkpoint.container {
+        match checkpoint.container() {
             Container::Safetensors => self.safetensors(checkpoint),
             Container::Zip | Container::TorchScript | Container::Pt2 | Container::Legacy => {
                 let root = without_lost(checkpoint, lost, notes)?;
@@ -153,7 +160,7 @@ impl Job<'_> {
 
     /// Writes the tensors of a safetensors file that are all there.
     fn safetensors(&self, checkpoint: &Checkpoint) -> Result<Saved> {
-        let source = checkpoint.source.as_ref().ok_or_else(|| Error::refused("made of several files"))?;
+        let source = checkpoint.source().ok_or_else(|| Error::refused("made of several files"))?;
         let (header, _) = read_damaged(source.as_ref(), self.limits)?;
         let mut tensors = Vec::new();
         for entry in checkpoint.names(&checkpoint.top())?.entries {
@@ -172,7 +179,7 @@ impl Job<'_> {
 
     /// Writes an object, as a stream where it came as one, else as a zip.
     fn objects(&self, checkpoint: &mut Checkpoint, root: NodeId) -> Result<Saved> {
-        let legacy = checkpoint.container == Container::Legacy;
+        let legacy = checkpoint.container() == Container::Legacy;
         let mut storages = resave(checkpoint, root, &Resave { legacy, ..Resave::default() })?;
         // what the damaged file states of its bytes is not believed
         storages.iter_mut().for_each(|storage| storage.crc = None);
@@ -192,6 +199,14 @@ impl Job<'_> {
     }
 }
 
+/// An error about what does not open, or that it is TorchScript without its pickle.
+fn or_lost_pickle(e: Error, source: &SharedSource, limits: &Limits) -> Error {
+    match Zip::salvage(Arc::clone(source), limits) {
+        Ok(zip) if e.kind() == ErrorKind::NotACheckpoint => zip.lost_pickle().unwrap_or(e),
+        _ => e,
+    }
+}
+
 fn at_least_one(tensors: usize) -> Result<u64> {
     match tensors {
         0 => Err(Error::refused("no tensor is whole, nothing is written")),
@@ -202,7 +217,7 @@ fn at_least_one(tensors: usize) -> Result<u64> {
 /// Whether a damaged archive is written again member by member: an npz, of which every array is one, and what has more in it
 /// than tensors, when nothing is lost.
 fn goes_member_by_member(checkpoint: &Checkpoint, zip: &Zip, lost: &[Lost]) -> bool {
-    match checkpoint.container {
+    match checkpoint.container() {
         Container::Npz => true,
         Container::TorchScript | Container::Pt2 | Container::Package => lost.is_empty() && rezip::is_whole(zip),
         _ => false,
@@ -212,7 +227,7 @@ fn goes_member_by_member(checkpoint: &Checkpoint, zip: &Zip, lost: &[Lost]) -> b
 /// The object without what is lost.
 fn without_lost(checkpoint: &mut Checkpoint, lost: &mut Vec<Lost>, notes: &mut Vec<String>) -> Result<NodeId> {
     // of what is more than tensors, nobody could use a part
-    let what = match checkpoint.container {
+    let what = match checkpoint.container() {
         Container::TorchScript => "a TorchScript archive",
         Container::Pt2 => "a torch.export archive",
         _ => {

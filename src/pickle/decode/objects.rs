@@ -1,6 +1,8 @@
 //! Calls and constructions, kept as descriptions, and the states that `BUILD` gives to what they made.
 
 use super::{Decoder, Does, Follows, NothingInline, Trace};
+use thin_vec::ThinVec;
+
 use crate::error::{Error, Result};
 use crate::pickle::graph::{Change, Construct, Graph, Node, Object};
 use crate::pickle::opcode as op;
@@ -45,7 +47,7 @@ impl Decoder<'_> {
             }
             self.odd("a call with arguments that are no tuple");
         }
-        self.push_node(Node::Object(Box::new(Object { how, callable, args, kwargs, changes: Vec::new() })))
+        self.push_node(Node::Object(Box::new(Object { how, callable, args, kwargs, changes: ThinVec::new() })))
     }
 
     pub(super) fn build(&mut self) -> Result<()> {

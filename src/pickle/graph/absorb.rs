@@ -26,7 +26,7 @@ pub(crate) struct Moved {
 impl Moved {
     /// The object's place now.
     pub(crate) fn node(&self, id: NodeId) -> NodeId {
-        if id.0 < CONSTANTS { id } else { NodeId(id.0.saturating_add(self.nodes)) }
+        if id.place() < CONSTANTS { id } else { NodeId::at(id.place().saturating_add(self.nodes)) }
     }
 
     fn text(&self, id: TextId) -> TextId {

@@ -75,13 +75,13 @@ pub struct Graph {
 
 impl Graph {
     /// `None`'s node in every graph.
-    pub const NONE: NodeId = NodeId(0);
+    pub const NONE: NodeId = NodeId::at(0);
     /// `True`'s node.
-    pub(crate) const TRUE: NodeId = NodeId(1);
+    pub(crate) const TRUE: NodeId = NodeId::at(1);
     /// `False`'s node.
-    pub(crate) const FALSE: NodeId = NodeId(2);
+    pub(crate) const FALSE: NodeId = NodeId::at(2);
     /// The empty tuple's node.
-    pub(crate) const EMPTY_TUPLE: NodeId = NodeId(3);
+    pub(crate) const EMPTY_TUPLE: NodeId = NodeId::at(3);
 
     /// A graph with only the constants in it.
     pub fn new() -> Self {
@@ -145,7 +145,7 @@ impl Graph {
         }
         self.extra.values_mut().flatten().for_each(change);
         for (sequence, at) in &self.first_pushed_at {
-            let first = match self.nodes.get_mut(sequence.0 as usize) {
+            let first = match self.nodes.get_mut(sequence.index()) {
                 Some(Node::List(items)) => items.first_mut(),
                 Some(Node::Tuple(children)) => self.children.get_mut(children.start as usize),
                 _ => None,
@@ -258,24 +258,24 @@ impl Graph {
 
     /// All nodes in the order they were made.
     pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
-        (0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)).map(NodeId)
+        (0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)).map(NodeId::at)
     }
 
     /// The node of `id`; `None`'s for an id of another graph.
     pub fn node(&self, id: NodeId) -> &Node {
-        self.nodes.get(id.0 as usize).unwrap_or(&Node::None)
+        self.nodes.get(id.index()).unwrap_or(&Node::None)
     }
 
     /// The node of `id`, to change.
     pub(crate) fn node_mut(&mut self, id: NodeId) -> Option<&mut Node> {
-        self.nodes.get_mut(id.0 as usize)
+        self.nodes.get_mut(id.index())
     }
 
     /// Adds a node.
     pub(crate) fn push(&mut self, node: Node) -> Result<NodeId> {
         let id = u32::try_from(self.nodes.len()).map_err(|_| Error::limit("more than 4 billion objects"))?;
         self.nodes.push(node);
-        Ok(NodeId(id))
+        Ok(NodeId::at(id))
     }
 
     /// Adds a tuple.
@@ -350,7 +350,7 @@ impl Graph {
     /// Records a change to any node.
     pub(super) fn change(&mut self, id: NodeId, change: Change) {
         self.count_items(1);
-        match self.nodes.get_mut(id.0 as usize) {
+        match self.nodes.get_mut(id.index()) {
             Some(Node::Object(object)) => object.changes.push(change),
             _ => self.extra.entry(id).or_default().push(change),
         }

@@ -1,15 +1,29 @@
 //! What one object of a pickle is: a node, and what nodes are made of.
 
+use std::num::NonZeroU32;
+
+use thin_vec::ThinVec;
+
 use super::TextId;
 
-/// A node's place in the arena.
+/// A node's place in the arena, which an `Option` of one takes no more memory than.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(pub(super) u32);
+pub struct NodeId(NonZeroU32);
 
 impl NodeId {
+    /// The node of number `place`. The last of 4 billion there never is.
+    pub(super) const fn at(place: u32) -> Self {
+        NodeId(NonZeroU32::MIN.saturating_add(place))
+    }
+
+    /// The place as a number.
+    pub(super) fn place(self) -> u32 {
+        self.0.get() - 1
+    }
+
     /// The place as a number: less than the graph's length.
     pub(crate) fn index(self) -> usize {
-        self.0 as usize
+        self.place() as usize
     }
 }
 
@@ -108,7 +122,7 @@ pub struct Object {
     /// Its keyword arguments (`NEWOBJ_EX` only).
     pub kwargs: Option<NodeId>,
     /// What was done to it afterwards, in order.
-    pub changes: Vec<Change>,
+    pub changes: ThinVec<Change>,
 }
 
 /// What a pickle does to an object that it has made.
@@ -131,6 +145,6 @@ mod tests {
     #[test]
     fn nodes_stay_small() {
         // a state dict makes about fifteen nodes a tensor: their size is the memory of a listing
-        assert_eq!(size_of::<Node>(), 16);
+        assert_eq!((size_of::<Node>(), size_of::<Object>()), (16, 24));
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::{Listing, Stats, TensorRow, shown_name};
 use crate::render::{Cell, Column, Document, Fit, Report, Style, Table, json};
 use crate::report::figures::{count, counted, number, shape, significant, size};
+use crate::report::names;
 
 // hexadecimal digits of a digest that a narrow terminal shows
 const SHORT_DIGEST: usize = 16;
@@ -26,7 +27,7 @@ impl Report for Listing {
     }
 }
 
-/// The bare names of a listing, one per line (`--names`); as JSON an array.
+/// The bare names of a listing, one per line (`--names`); as JSON `ckpt.names/1`.
 #[derive(Debug)]
 pub struct Names<'a>(pub &'a Listing);
 
@@ -45,7 +46,7 @@ impl Report for Names<'_> {
     }
 
     fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
-        json::write(&self.all().collect::<Vec<_>>(), out)
+        names::write(&self.0.file, self.0.file_bytes.as_deref(), self.all(), out)
     }
 }
 

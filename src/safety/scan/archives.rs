@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::expand::{BZIP2, LZMA};
 use super::hidden::may_be_pickle;
 use super::loaders::PICKLES;
-use super::{Scanner, inside, only_io, too_many_bytes};
+use super::texts::is_text;
+use super::{Scanner, at_byte, inside, only_io, too_many_bytes};
 use crate::checkpoint::open::{Opener, Parts};
 use crate::container::detect::{Framing, detect, of_head};
 use crate::container::tar::Tar;
@@ -147,7 +148,25 @@ impl Scanner<'_> {
             Ok(tar) => tar,
             Err(e) => return self.unreadable(e, place),
         };
+        for member in &tar.sparse {
+            let message =
+                "a sparse file, stored without its holes, was not looked at; unpack the archive and check that";
+            self.tell(Severity::Error, "unreadable", message, &inside(place, &member.name));
+        }
+        // torch's own tells its members apart below
         let is_torch = tar.is_torch();
+        if !is_torch {
+            for member in tar.duplicates() {
+                let message = "another member has this name: readers would not agree which one counts";
+                self.tell(Severity::Warning, "member-duplicate", message, &inside(place, &member.name));
+            }
+        }
+        if let Some(at) = tar.trailing()? {
+            let message = format!("{} bytes stand after the end of the archive", source.len() - at);
+            self.tell(Severity::Warning, "trailing-data", message, &at_byte(place, source.absolute(at)));
+            let rest = Window::shared(source, at, source.len() - at)?;
+            self.file(&rest, &inside(place, "after the end"), depth + 1)?;
+        }
         if is_torch {
             self.tar_tables(source, &tar, place, depth)?;
         }
@@ -182,7 +201,7 @@ impl Scanner<'_> {
     /// what it should be, the rest is searched.
     fn tar_tables(&mut self, source: &SharedSource, tar: &Tar, place: &str, depth: usize) -> Result<()> {
         let mut parts = Parts::new();
-        let opener = Opener { source: Arc::clone(source), limits: self.limits, max_objects: self.left, damaged: false };
+        let opener = Opener::new(Arc::clone(source), self.limits, self.left);
         let read = opener.tar_tables(tar, &mut parts);
         self.left = self.left.saturating_sub(parts.graph.held());
         self.scan.pickles += 1;
@@ -213,6 +232,13 @@ impl Scanner<'_> {
         // torch finds members without regard to case
         let is_pickle = PICKLES.iter().any(|ending| is_called(name, ending)) || name.eq_ignore_ascii_case("pickle");
         let framing = if is_pickle { Some(Framing::Pickle) } else { of_head(head) };
+        let is_other = matches!(framing, None | Some(Framing::Pickle | Framing::ShardIndex)) && !is_pickle;
+        if is_other && is_text(head) && !is_storage(name) {
+            match open() {
+                Ok(bytes) => self.text(&bytes, &inside(place, name), depth)?,
+                Err(e) => return self.unreadable(e, &inside(place, name)),
+            }
+        }
         let begins = || head.first().is_some_and(|code| describe(*code).is_some());
         let framing = match framing {
             Some(Framing::Pickle | Framing::Zip | Framing::Tar | Framing::Compressed(_) | Framing::Npy) => framing,

@@ -31,6 +31,8 @@ pub(super) enum Reading {
     Keras,
     /// The templates among the metadata.
     Template,
+    /// What a text of settings names or holds, and who reads it runs.
+    Text,
     /// Nothing of it is run.
     Nothing,
 }
@@ -85,6 +87,10 @@ fn unknown(seen: Seen) -> bool {
     seen.framing.is_none()
 }
 
+fn text(seen: Seen) -> bool {
+    matches!(seen.framing, None | Some(Framing::ShardIndex))
+}
+
 fn no_archive(seen: Seen) -> bool {
     !zip(seen) && !compressed(seen)
 }
@@ -115,6 +121,7 @@ const LOADERS: &[Loader] = &[
     row("pickle.load", unknown, Reading::HiddenOrSearched),
     row("keras.models.load_model", unknown, Reading::Keras),
     row("llama_cpp.Llama", unknown, Reading::Template),
+    row("stable_baselines3's load, hydra.utils.instantiate, yaml.unsafe_load", text, Reading::Text),
     row("zipfile.ZipFile", no_archive, Reading::Directories),
     row("torch.distributed.checkpoint.load", part, Reading::Chunks),
 ];
@@ -134,11 +141,12 @@ pub(super) fn readings(seen: Seen) -> Vec<Reading> {
 /// Names of members that are pickles, whatever they begin with (`.debug_pkl`: what TorchScript knows of its sources).
 pub(super) const PICKLES: &[&str] = &[".pkl", ".pickle", ".p", ".joblib", ".pk", ".debug_pkl"];
 /// Names of members that are shared libraries: torch.export's loader of AOTInductor packages opens them.
-pub(super) const LIBRARIES: &[&str] = &[".so", ".pyd", ".dll", ".dylib"];
+pub(in crate::safety) const LIBRARIES: &[&str] = &[".so", ".pyd", ".dll", ".dylib"];
 /// How libraries and programs begin.
-pub(super) const LIBRARY_STARTS: &[&[u8]] = &[b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"MZ\x90\0"];
+pub(in crate::safety) const LIBRARY_STARTS: &[&[u8]] =
+    &[b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"MZ\x90\0"];
 /// Names of members that are Python code: torch.package imports them.
-pub(super) const PYTHON: &[&str] = &[".py", ".pyc"];
+pub(in crate::safety) const PYTHON: &[&str] = &[".py", ".pyc"];
 /// Compressions that are not expanded: how they begin, and what they are.
 pub(super) const NOT_EXPANDED: &[(&[u8], &str)] = &[
     (b"\x04\x22\x4d\x18", "compressed with LZ4"),
@@ -170,7 +178,8 @@ mod tests {
         assert_eq!(of(Some(Framing::Pickle), false), [Reading::Pickles, Reading::Directories]);
         assert_eq!(of(Some(Framing::Compressed(Compression::Xz)), false), [Reading::Expanded]);
         assert_eq!(of(Some(Framing::Safetensors), false), [Reading::Nothing, Reading::Hidden, Reading::Directories]);
-        let unknown = [Reading::HiddenOrSearched, Reading::Keras, Reading::Template, Reading::Directories];
+        let unknown =
+            [Reading::HiddenOrSearched, Reading::Keras, Reading::Template, Reading::Text, Reading::Directories];
         assert_eq!(of(None, false), unknown);
         assert!(of(Some(Framing::Zip), true).contains(&Reading::Chunks));
     }

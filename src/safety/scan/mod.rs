@@ -18,6 +18,7 @@ mod memory;
 mod reached;
 mod search;
 mod streams;
+mod texts;
 mod uses;
 mod walking;
 
@@ -26,6 +27,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 pub(super) use conditions::loose;
+pub(in crate::safety) use loaders::{LIBRARIES, LIBRARY_STARTS, PYTHON};
 use loaders::{Reading, Seen, not_expanded, readings};
 
 use super::finding::{Finding, Severity};
@@ -114,7 +116,8 @@ pub(crate) fn scan(source: &SharedSource, limits: &Limits) -> Result<Scan> {
 
 /// The same of a file of which something is known.
 pub(crate) fn scan_known(source: &SharedSource, known: Known<'_>, limits: &Limits) -> Result<Scan> {
-    scan_as(source, limits, false, &HashSet::new(), known)
+    let apart = known.apart.clone();
+    scan_as(source, limits, false, &apart, known)
 }
 
 /// The same of an archive without the members `apart`, which are looked at on their own.
@@ -179,6 +182,8 @@ pub(crate) struct Known<'a> {
     pub zip: Option<Arc<Zip>>,
     /// The pickle of a checkpoint, whole, with the file's own bounds.
     pub pickle: Option<(&'a Graph, Decoded)>,
+    /// Members that are passed over.
+    pub apart: HashSet<Spot>,
 }
 
 fn too_many_bytes() -> Error {
@@ -350,6 +355,7 @@ impl<'a> Scanner<'a> {
             Reading::Chunks => self.chunks(source, place, depth),
             Reading::Keras => self.keras(source, place),
             Reading::Template => self.template(source, place),
+            Reading::Text => self.text(source, place, depth),
             Reading::Nothing => Ok(()),
         }
     }
@@ -430,7 +436,7 @@ mod tests {
             let Ok(checkpoint) = Checkpoint::open(source.clone(), &limits, &Silent) else { continue };
             let Some(pickle) = checkpoint.only_pickle() else { continue };
             decoded += 1;
-            let known = Known { zip: checkpoint.zip.clone(), pickle: Some(pickle) };
+            let known = Known { zip: checkpoint.zip().cloned(), pickle: Some(pickle), ..Known::default() };
             let scans = [scan(&source, &limits), scan_known(&source, known, &limits)].map(|scan| format!("{scan:?}"));
             assert_eq!(scans[0], scans[1], "{}", path.display());
         }

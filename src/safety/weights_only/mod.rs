@@ -32,13 +32,14 @@ use self::storages::element_bytes;
 use self::tables::TABLES;
 use self::value::Value;
 use crate::container::tar;
-use crate::container::zip::Zip;
+use crate::container::zip::{Member, TorchReading, Zip};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use crate::source::{SharedSource, read_vec};
 
 /// One thing that stands in the way.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reason {
     /// `global`, `opcode`, `container`, `call`, `argument`, `build`, `append`, `setitem`, `key`, `persistent-id`,
     /// `storage`, `malformed` or `truncated`.
@@ -51,6 +52,7 @@ pub struct Reason {
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Verdict {
     /// The torch whose rules were replayed.
     pub torch: &'static str,
@@ -115,16 +117,41 @@ const FILE_VERSIONS: std::ops::RangeInclusive<u64> = 1..=10;
 
 /// Why torch does not open a zip archive whose directory could be read, whatever is pickled in it.
 pub(crate) fn container_reasons(zip: &Zip) -> Result<Vec<Reason>> {
-    reasons_of(&Records::of(zip))
+    let reading = zip.as_torch_reads()?;
+    let mut reasons = reasons_of(&Records::of(zip), &reading)?.0;
+    let told: Vec<Option<u64>> = reasons.iter().map(|reason| reason.offset).collect();
+    let more = reading.as_folders.iter().chain(&reading.unread).filter(|e| !told.contains(&e.offset()));
+    reasons.extend(more.map(reason));
+    Ok(reasons)
 }
 
-fn reasons_of(records: &Records<'_>) -> Result<Vec<Reason>> {
+/// The reasons, and whether torch goes no further.
+fn reasons_of(records: &Records<'_>, reading: &TorchReading) -> Result<(Vec<Reason>, bool)> {
     let zip = records.zip;
     let mut reasons = Vec::new();
+    if let Some(e) = &reading.refused {
+        return Ok((vec![reason(e)], true));
+    }
     if let Some(first) = zip.members.first().filter(|first| !first.name.contains('/')) {
         reasons.push(container(format!("{} is in no folder, as torch wants the first member to be", first.name)));
-        return Ok(reasons);
+        return Ok((reasons, true));
     }
+    // it asks for all names, and wants each in that folder (`PyTorchStreamReader::getAllRecords`)
+    let is_listed = |member: &&Member| {
+        let rest = member.name.strip_prefix(zip.top()).and_then(|name| name.strip_prefix('/'));
+        rest.is_some() && std::str::from_utf8(member.name_raw()).is_ok()
+    };
+    if let Some(other) = zip.members.iter().find(|member| !is_listed(member)) {
+        let what = format!("{} is not in the folder {}, as torch wants all members to be", other.name, zip.top());
+        reasons.push(container(what));
+    }
+    // a storage is there, whatever is in it
+    let is_opened = |name: &str| {
+        let name = name.strip_prefix(zip.top()).and_then(|name| name.strip_prefix('/')).unwrap_or(name);
+        READ_FIRST.contains(&name) || TEXTS.iter().any(|(text, ..)| *text == name)
+    };
+    let folders = reading.as_folders.iter().filter(|e| e.member().is_some_and(is_opened));
+    reasons.extend(folders.chain(&reading.unread).map(reason));
     let version = if records.find(".data/version").is_some() { ".data/version" } else { "version" };
     match records.bytes(version) {
         Ok(Some(bytes)) => {
@@ -149,15 +176,17 @@ fn reasons_of(records: &Records<'_>) -> Result<Vec<Reason>> {
     if !zip.is_found_by_miniz()? {
         reasons.push(container("the last end record does not lead to this directory"));
     }
-    Ok(reasons)
+    Ok((reasons, false))
 }
+
+/// What torch reads of every archive.
+const READ_FIRST: [&str; 3] = ["data.pkl", "version", ".data/version"];
 
 /// The verdict on a zip archive whose directory could be read.
 pub(crate) fn of_zip(zip: &Zip, limits: &Limits) -> Result<Verdict> {
     let records = Records::of(zip);
-    let mut reasons = reasons_of(&records)?;
-    if reasons.iter().any(|reason| reason.detail.contains("in no folder") || reason.detail.contains("last end record"))
-    {
+    let (mut reasons, is_all) = reasons_of(&records, &zip.as_torch_reads()?)?;
+    if is_all {
         return Ok(Verdict::of(reasons));
     }
     // looked for in the list of names, so that this one must be spelt so

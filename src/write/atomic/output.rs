@@ -127,6 +127,7 @@ impl Output {
     pub(crate) fn copy(&mut self, source: &dyn Source, offset: u64, len: u64, advance: &dyn Fn(u64)) -> Result<()> {
         crate::source::check_range(source, offset, len)?;
         let (mut at, end) = (offset, offset + len);
+        source.announce(at..end);
         while at < end {
             let left = end - at;
             // what lies in pieces is copied piece by piece

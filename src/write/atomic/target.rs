@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Message, Setting};
-use crate::source::url;
+use crate::source::address;
 
 /// Where output will go, checked before anything is written.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ impl Target {
             return Err(fail("is not a file name"));
         }
         let Ok(link) = fs::symlink_metadata(path) else {
-            if let Some(url) = url(path) {
+            if let Some(url) = address::not_written(path) {
                 return Err(url);
             }
             let dir = directory(path);

@@ -2,6 +2,8 @@
 #![allow(dead_code)] // each test file uses its part
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // helpers of tests are tests
 
+pub mod schemas;
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -133,6 +135,7 @@ pub fn run_with(command: &mut Command, stdin: &[u8]) -> Run {
         let Some(status) = status else { panic!("no end after {TIME_LIMIT:?}: {command:?}\n{stderr}") };
         assert!(!stderr.contains("panicked"), "{command:?}: {stderr}");
         let status = status.code().unwrap_or_else(|| panic!("{command:?}: {status}: {stderr}"));
+        schemas::hold(command, Some(status), &stdout);
         Run { status, stdout, stderr }
     })
 }

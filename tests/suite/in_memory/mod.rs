@@ -189,10 +189,11 @@ pub fn convert_and_reread(bytes: &[u8], to: Format) -> Result<()> {
     let row = |row: &ckpt::report::ls::TensorRow, name: &str| {
         (name.to_owned(), row.dtype.clone(), row.shape.clone(), row.sha256.clone())
     };
-    let whole = matches!(to, Format::Torch | Format::TorchLegacy) && checkpoint.container != Container::TorchScript;
+    let whole = matches!(to, Format::Torch | Format::TorchLegacy) && checkpoint.container() != Container::TorchScript;
     if whole {
         let rows = |listing: &Listing| {
-            let kept = listing.tensors.iter().filter(|row| checkpoint.container != Container::Pt2 || row.in_state_dict);
+            let kept =
+                listing.tensors.iter().filter(|row| checkpoint.container() != Container::Pt2 || row.in_state_dict);
             let mut rows: Vec<_> = kept.map(|t| row(t, &t.name)).collect();
             rows.sort();
             rows
@@ -256,7 +257,7 @@ pub fn strip_prefix(source: &SharedSource, prefix: &str) -> Result<Option<Stripp
     let rules = Rules(steps.into_iter().map(|named| named.step).collect());
     let plan = checkpoint.plan_renames(&checkpoint.top(), &rules, None)?;
     let mut in_place = None;
-    if let (Some(zip), Container::Zip) = (&checkpoint.zip, checkpoint.container) {
+    if let (Some(zip), Container::Zip) = (checkpoint.zip(), checkpoint.container()) {
         let old = ckpt::source::read_vec(source.as_ref(), 0, source.len())?;
         let mut file = InPlace(old.clone());
         let change = Change::of_renames(&checkpoint, &plan)?;

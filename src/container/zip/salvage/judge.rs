@@ -8,7 +8,7 @@ use flate2::bufread::DeflateDecoder;
 
 use super::super::directory::DirectoryEntry;
 use super::super::walk::LocalMember;
-use super::super::{LOCAL_HEADER_BYTES, Member, check_name};
+use super::super::{LOCAL_HEADER_BYTES, Member, Odd, check_name};
 use super::{LOOKED_AT, Salvage};
 use crate::error::{ErrorKind, Result};
 use crate::source::{Cursor, Window};
@@ -234,7 +234,6 @@ impl Salvage<'_> {
 
     fn member(&self, name: String, at: u64, start: u64, claim: &Claim, method: u16, flags: u16) -> Member {
         Member {
-            other_name: None,
             header_start: at,
             compressed_size: claim.stored,
             size: claim.size,
@@ -242,9 +241,8 @@ impl Salvage<'_> {
             method,
             flags,
             is_whole: true,
-            doubt: None,
-            data_at: Some(start),
             bound: self.source.len(),
+            odd: Some(Box::new(Odd { data_at: Some(start), ..Odd::default() })),
             name: name.into(),
         }
     }
@@ -286,7 +284,10 @@ impl Salvage<'_> {
         let stored = claim.stored.min(left);
         let size = if is_whole { claim.size } else { stored };
         let claim = Claim { stored, size, ..claim };
-        Member { is_whole, doubt: Some(why.into()), ..self.member(name, at, start.min(len), &claim, method, flags) }
+        let mut member = self.member(name, at, start.min(len), &claim, method, flags);
+        member.is_whole = is_whole;
+        member.doubt = Some(why.into());
+        member
     }
 }
 
