@@ -70,7 +70,7 @@ pub(crate) struct Args {
     pub shard: Option<Shard>,
     /// Write only the index, after all shards
     ///
-    /// Every shard must have the size, the header and a sample of the elements that INPUT and these options give.
+    /// Every shard must have the size, the header and the elements that INPUT and these options give; of tensors of more than 64 KiB a sample is compared.
     #[arg(long, requires = "max_shard_size", hide_short_help = true)]
     pub index_only: bool,
     /// Set an entry of `__metadata__` (safetensors); repeatable

@@ -25,14 +25,14 @@ pub(crate) struct Args {
     pub inputs: Vec<PathBuf>,
     /// Verify the digests in lists, as `sha256sum -c` does
     ///
-    /// `-` is standard input. Use the same --all, --root, --include and --exclude as when the list was made.
-    #[arg(short, long, value_name = "LIST", num_args = 1.., conflicts_with_all = ["inputs", "files_from", "recursive", "shard"])]
-    pub check: Vec<PathBuf>,
+    /// `-`, or no LIST, is standard input. Use the same --all, --root, --include and --exclude as when the list was made.
+    #[arg(short, long, value_name = "LIST", num_args = 0.., conflicts_with_all = ["files_from", "recursive", "shard"])]
+    pub check: Option<Vec<PathBuf>>,
     /// With --check, exit with status 2 if a line is malformed
-    #[arg(long, requires = "check")]
+    #[arg(long)]
     pub strict: bool,
     /// With --check, skip files that do not exist
-    #[arg(long, requires = "check")]
+    #[arg(long)]
     pub ignore_missing: bool,
     /// Include every tensor and value, not only the weights
     #[arg(long)]
@@ -49,12 +49,13 @@ pub(crate) struct Args {
 
 /// Prints a line for each input; one that cannot be read does not keep the others from it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+    args.is_consistent()?;
     let mut options = Options::default();
     (options.select, options.all) = (args.names.select(), args.all);
     let missing = Missing::of(&options.select);
-    let status = match args.check.as_slice() {
-        [] => print(args, &options, &missing)?,
-        lists => lists::verify_all(args, lists, &options, &missing)?,
+    let status = match &args.check {
+        None => print(args, &options, &missing)?,
+        Some(lists) => lists::verify_all(args, &args.lists(lists), &options, &missing)?,
     };
     match missing.said() {
         Some(message) => Err(Error::refused(message).into()),
@@ -101,6 +102,24 @@ fn print(args: &Args, options: &Options, missing: &Missing<'_>) -> anyhow::Resul
 }
 
 impl Args {
+    /// What clap does not look at, as INPUT stands for lists with --check.
+    fn is_consistent(&self) -> anyhow::Result<()> {
+        let alone = [(self.strict, "--strict"), (self.ignore_missing, "--ignore-missing")];
+        if let Some((_, flag)) = alone.iter().find(|(is_given, _)| *is_given && self.check.is_none()) {
+            anyhow::bail!("{flag} is for --check");
+        }
+        if self.check.is_some() && self.files.null {
+            anyhow::bail!("--null is for --files-from; lists of digests have lines");
+        }
+        Ok(())
+    }
+
+    /// The lists that --check names, wherever other options stand; standard input where it names none.
+    fn lists(&self, named: &[PathBuf]) -> Vec<PathBuf> {
+        let lists: Vec<PathBuf> = named.iter().chain(&self.inputs).cloned().collect();
+        if lists.is_empty() { vec![PathBuf::from("-")] } else { lists }
+    }
+
     /// Says what counts and what does not, of a file that somebody has named.
     fn tell(&self, digested: &Digested) {
         digested.notes.iter().for_each(|note| self.output.note(&digested.file, note));

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use crate::checkpoint::names::ambiguous;
 use crate::checkpoint::value::Value;
 use crate::checkpoint::{Entry, Item, Located, Tensor};
 use crate::data::scalar::{Scalar, read};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::operations::Input;
-use crate::operations::select::{ambiguous, missing_in};
+use crate::operations::select::missing_in;
 
 /// One tensor of an [`Input`], by name.
 #[derive(Clone)]

@@ -67,6 +67,7 @@ mod scripts;
 mod selection;
 mod shard_directories;
 mod signals;
+mod spelled;
 mod strip_prefix;
 mod structure;
 mod weights;

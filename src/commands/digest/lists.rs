@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use super::Args;
 use crate::commands::ExitStatus;
+use crate::error::Error;
 use crate::operations::digest::{Missing, Options, Tally, Verified, verify};
 use crate::options::input;
 use crate::options::list::read;
@@ -27,7 +28,11 @@ pub(super) fn verify_all(
         let name = if input::is_stdin(list) { STDIN.to_owned() } else { list.display().to_string() };
         let verified = read(list).map_err(anyhow::Error::from);
         let verified = verified.and_then(|text| verify_list(args, &name, &text, options, missing));
-        match verified.with_context(|| name.clone()) {
+        let named = |e: anyhow::Error| match e.downcast::<Error>() {
+            Ok(e) => anyhow::Error::from(e.of_input(&name)),
+            Err(e) => e.context(name.clone()),
+        };
+        match verified.map_err(named) {
             Ok(tally) => status = status.max(answer(args, &tally, &name)),
             Err(e) if is_closed_pipe(&e) => return Err(e),
             Err(e) => {
@@ -53,7 +58,10 @@ fn verify_list(
     let layout = |name: &Path| input::layout(name, &limits, true);
     verify(text, args.ignore_missing, &layout, options, missing, &limits, &mut |verified| -> anyhow::Result<()> {
         match verified {
-            Verified::Malformed(line) => say(format_args!("{name}: line {line} is not a digest and a name")),
+            Verified::Malformed(line) => {
+                let what = Error::malformed(format!("line {line} is not a digest and a name"));
+                args.output.refuse(Path::new(name), &what.of_input(name).into())?;
+            }
             Verified::Digest(digested) if digested.matches == Some(true) && args.output.quiet => {}
             Verified::Digest(digested) => args.output.print(&*digested)?,
             Verified::Unread(file, e) => {
