@@ -209,8 +209,8 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
             [CompletionResult]::new('--state-dict', '--state-dict', [CompletionResultType]::ParameterName, 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)')
             [CompletionResult]::new('--safe', '--safe', [CompletionResultType]::ParameterName, 'Keep the whole object and make it open with torch.load(weights_only=True): objects of other classes become the dicts, lists, numbers or strings that they hold (torch formats)')
             [CompletionResult]::new('--compact', '--compact', [CompletionResultType]::ParameterName, 'Write only the parts of storages that tensors use (torch formats)')
-            [CompletionResult]::new('--index-only', '--index-only', [CompletionResultType]::ParameterName, 'Write only the index, last: every shard must be there with the size, the header and a sample of the elements that INPUT and these options give')
-            [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Replace existing files')
+            [CompletionResult]::new('--index-only', '--index-only', [CompletionResultType]::ParameterName, 'Write only the index, last: every shard must be there with the size, the header and the elements that INPUT and these options give (of tensors of more than 64 KiB a sample is compared)')
+            [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Replace existing files, and remove shards of another number')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Short for --format json')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Suppress notes and progress on standard error')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Suppress notes and progress on standard error')
@@ -304,8 +304,8 @@ Register-ArgumentCompleter -Native -CommandName 'ckpt' -ScriptBlock {
             break
         }
         'ckpt;digest' {
-            [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Verify the digests in lists, as `sha256sum -c` does; `-` is standard input. Give the same --all, --root, --include and --exclude as when the list was made')
-            [CompletionResult]::new('--check', '--check', [CompletionResultType]::ParameterName, 'Verify the digests in lists, as `sha256sum -c` does; `-` is standard input. Give the same --all, --root, --include and --exclude as when the list was made')
+            [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Verify the digests in lists, as `sha256sum -c` does; `-`, or no LIST, is standard input. Give the same --all, --root, --include and --exclude as when the list was made')
+            [CompletionResult]::new('--check', '--check', [CompletionResultType]::ParameterName, 'Verify the digests in lists, as `sha256sum -c` does; `-`, or no LIST, is standard input. Give the same --all, --root, --include and --exclude as when the list was made')
             [CompletionResult]::new('--files-from', '--files-from', [CompletionResultType]::ParameterName, 'Read more INPUTs from a file, one per line; `-` is standard input')
             [CompletionResult]::new('--shard', '--shard', [CompletionResultType]::ParameterName, 'Take only the I-th of every N files (1/N to N/N), in the order of their paths, files named like checkpoints first: N jobs that see the same files take each file once')
             [CompletionResult]::new('--root', '--root', [CompletionResultType]::ParameterName, 'Start at this element (`.` is the top); names are shown relative to it')

@@ -200,8 +200,8 @@ set edit:completion:arg-completer[ckpt] = {|@words|
             cand --state-dict 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)'
             cand --safe 'Keep the whole object and make it open with torch.load(weights_only=True): objects of other classes become the dicts, lists, numbers or strings that they hold (torch formats)'
             cand --compact 'Write only the parts of storages that tensors use (torch formats)'
-            cand --index-only 'Write only the index, last: every shard must be there with the size, the header and a sample of the elements that INPUT and these options give'
-            cand --force 'Replace existing files'
+            cand --index-only 'Write only the index, last: every shard must be there with the size, the header and the elements that INPUT and these options give (of tensors of more than 64 KiB a sample is compared)'
+            cand --force 'Replace existing files, and remove shards of another number'
             cand --json 'Short for --format json'
             cand -q 'Suppress notes and progress on standard error'
             cand --quiet 'Suppress notes and progress on standard error'
@@ -291,8 +291,8 @@ set edit:completion:arg-completer[ckpt] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'ckpt;digest'= {
-            cand -c 'Verify the digests in lists, as `sha256sum -c` does; `-` is standard input. Give the same --all, --root, --include and --exclude as when the list was made'
-            cand --check 'Verify the digests in lists, as `sha256sum -c` does; `-` is standard input. Give the same --all, --root, --include and --exclude as when the list was made'
+            cand -c 'Verify the digests in lists, as `sha256sum -c` does; `-`, or no LIST, is standard input. Give the same --all, --root, --include and --exclude as when the list was made'
+            cand --check 'Verify the digests in lists, as `sha256sum -c` does; `-`, or no LIST, is standard input. Give the same --all, --root, --include and --exclude as when the list was made'
             cand --files-from 'Read more INPUTs from a file, one per line; `-` is standard input'
             cand --shard 'Take only the I-th of every N files (1/N to N/N), in the order of their paths, files named like checkpoints first: N jobs that see the same files take each file once'
             cand --root 'Start at this element (`.` is the top); names are shown relative to it'

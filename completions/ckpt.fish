@@ -199,8 +199,8 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l tp-rule -d 'Read f
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l state-dict -d 'Reduce a module, a TorchScript archive or a checkpoint to a plain state dict; of wrapper tensors (torchao, quanto, DTensor shards) the parts are written under their own names (0.weight._data)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l safe -d 'Keep the whole object and make it open with torch.load(weights_only=True): objects of other classes become the dicts, lists, numbers or strings that they hold (torch formats)'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l compact -d 'Write only the parts of storages that tensors use (torch formats)'
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l index-only -d 'Write only the index, last: every shard must be there with the size, the header and a sample of the elements that INPUT and these options give'
-complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l index-only -d 'Write only the index, last: every shard must be there with the size, the header and the elements that INPUT and these options give (of tensors of more than 64 KiB a sample is compared)'
+complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l force -d 'Replace existing files, and remove shards of another number'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand convert" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -294,7 +294,7 @@ complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l load -d 'Report what 
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -l json -d 'Short for --format json'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s q -l quiet -d 'Suppress notes and progress on standard error'
 complete -c ckpt -n "__fish_ckpt_using_subcommand diff" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s c -l check -d 'Verify the digests in lists, as `sha256sum -c` does; `-` is standard input. Give the same --all, --root, --include and --exclude as when the list was made' -r -F
+complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -s c -l check -d 'Verify the digests in lists, as `sha256sum -c` does; `-`, or no LIST, is standard input. Give the same --all, --root, --include and --exclude as when the list was made' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l files-from -d 'Read more INPUTs from a file, one per line; `-` is standard input' -r -F
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l shard -d 'Take only the I-th of every N files (1/N to N/N), in the order of their paths, files named like checkpoints first: N jobs that see the same files take each file once' -r
 complete -c ckpt -n "__fish_ckpt_using_subcommand digest" -l root -d 'Start at this element (`.` is the top); names are shown relative to it' -r

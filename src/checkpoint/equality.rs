@@ -72,7 +72,7 @@ impl Equality<'_> {
             _ if has_inside(&self.a, a) && has_inside(&self.b, b) => true,
             _ => match (self.a.set_elements(a), self.b.set_elements(b)) {
                 (Some(x), Some(y)) => sorted(&self.a, &x) == sorted(&self.b, &y),
-                _ => self.a.repr(a, MAX_REPR_CHARS) == self.b.repr(b, MAX_REPR_CHARS),
+                _ => self.a.sorted_repr(a, MAX_REPR_CHARS) == self.b.sorted_repr(b, MAX_REPR_CHARS),
             },
         })
     }
@@ -174,7 +174,9 @@ fn same_bytes(a: &dyn Source, b: &dyn Source) -> Result<bool> {
 
 fn has_inside(objects: &Objects<'_>, node: NodeId) -> bool {
     objects.elements(node).is_some_and(|items| !items.is_empty())
-        || objects.constructor(node).is_none() && objects.graph.object(node).is_some()
+        || objects.constructor(node).is_none()
+            && objects.graph.object(node).is_some()
+            && byte_string(objects.graph, node).is_none()
 }
 
 /// The parts of a sequence, or the arguments of an object of a class nobody knows.
@@ -188,7 +190,7 @@ fn inside(objects: &Objects<'_>, node: NodeId) -> Vec<NodeId> {
 
 /// The elements of a set in an order of their own: hashing gives another one in each process.
 fn sorted(objects: &Objects<'_>, items: &[NodeId]) -> Vec<String> {
-    let mut shown: Vec<String> = items.iter().map(|item| objects.repr(*item, MAX_REPR_CHARS)).collect();
+    let mut shown: Vec<String> = items.iter().map(|item| objects.sorted_repr(*item, MAX_REPR_CHARS)).collect();
     shown.sort();
     shown
 }

@@ -133,7 +133,7 @@ impl Flat {
             return Err(Error::refused("nothing would be left in the npz file"));
         }
         if self.container == Container::Safetensors && names.contains(METADATA) {
-            return Err(Error::refused("a tensor of a safetensors file cannot be called `__metadata__`"));
+            return Err(safetensors::reserved());
         }
         Ok(())
     }

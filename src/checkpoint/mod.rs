@@ -30,6 +30,7 @@ mod parts;
 pub(crate) mod plain;
 pub(crate) mod prune;
 pub(crate) mod pyrepr;
+mod python2;
 mod quantized;
 pub(crate) mod rebuild;
 mod repr;

@@ -369,3 +369,22 @@ impl Checkpoint {
         false
     }
 }
+/// A path with its elements apart: `["a", "b.c"]`.
+pub(crate) fn show_path(path: &[Element]) -> String {
+    if path.is_empty() {
+        return ".".to_owned();
+    }
+    let shown: Vec<String> = path
+        .iter()
+        .map(|element| match element {
+            Element::Text(text) => format!("{text:?}"),
+            other => other.to_string(),
+        })
+        .collect();
+    format!("{} [{}]", join(path), shown.join(", "))
+}
+
+/// Says that a name has two things.
+pub(crate) fn ambiguous(name: &str, first: &[Element], second: &[Element]) -> String {
+    format!("`{name}` is ambiguous: {} or {}", show_path(first), show_path(second))
+}

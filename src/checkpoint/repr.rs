@@ -10,6 +10,7 @@ use crate::checkpoint::number::{Number, numpy_number};
 use crate::checkpoint::numpy;
 use crate::checkpoint::object::Objects;
 use crate::checkpoint::pyrepr;
+use crate::checkpoint::python2;
 use crate::checkpoint::storage::Persistent;
 use crate::dtype::Class;
 use crate::pickle::{Node, NodeId, TextId, text};
@@ -22,14 +23,21 @@ const MAX_INT_BYTES: u64 = 1800;
 impl Objects<'_> {
     /// Python's `repr` of any object, cut with `...` after so many characters.
     pub fn repr(&self, node: NodeId, max_chars: usize) -> String {
-        let mut repr = Repr { objects: self, out: String::new(), max: max_chars, depth: 0, is_cut: false };
+        let mut repr = Repr::new(self, max_chars);
+        repr.write(node);
+        cut(repr.out, max_chars)
+    }
+
+    /// The same with the elements of sets sorted by their own: hashing gives them another order in each process.
+    pub(crate) fn sorted_repr(&self, node: NodeId, max_chars: usize) -> String {
+        let mut repr = Repr { sorts_sets: true, ..Repr::new(self, max_chars) };
         repr.write(node);
         cut(repr.out, max_chars)
     }
 
     /// Whether [`repr`](Self::repr) leaves nothing out: no deep nesting, no long integer, no text behind so many characters.
     pub(crate) fn is_repr_whole(&self, node: NodeId, max_chars: usize) -> bool {
-        let mut repr = Repr { objects: self, out: String::new(), max: max_chars, depth: 0, is_cut: false };
+        let mut repr = Repr::new(self, max_chars);
         repr.write(node);
         !repr.is_cut && repr.out.chars().count() <= max_chars
     }
@@ -50,9 +58,16 @@ struct Repr<'a, 'b> {
     depth: usize,
     /// Something was left out.
     is_cut: bool,
+    sorts_sets: bool,
 }
 
 const MAX_REPR_DEPTH: usize = 20;
+
+impl<'a, 'b> Repr<'a, 'b> {
+    fn new(objects: &'a Objects<'b>, max: usize) -> Self {
+        Repr { objects, out: String::new(), max, depth: 0, is_cut: false, sorts_sets: false }
+    }
+}
 
 impl Repr<'_, '_> {
     fn full(&self) -> bool {
@@ -107,7 +122,8 @@ impl Repr<'_, '_> {
             Node::Set(_) | Node::FrozenSet(_) => self.set(node, matches!(graph.node(node), Node::FrozenSet(_))),
             Node::Global { .. } => {
                 let (module, name) = graph.global(node).unwrap_or_default();
-                let text = if module.is_empty() { name.into_owned() } else { format!("{module}.{name}") };
+                let (module, name) = python2::renamed(&module, &name);
+                let text = if module.is_empty() { name.to_owned() } else { format!("{module}.{name}") };
                 self.push(&text);
             }
             Node::Extension(code) => self.push(&format!("<extension {code}>")),
@@ -243,8 +259,28 @@ impl Repr<'_, '_> {
             (false, false) => ("{", "}"),
         };
         self.push(open);
-        self.items(&items);
+        match self.sorts_sets {
+            true => self.sorted(&items),
+            false => self.items(&items),
+        }
         self.push(close);
+    }
+
+    fn sorted(&mut self, items: &[NodeId]) {
+        let begun = self.out.len();
+        let mut shown = Vec::with_capacity(items.len());
+        for item in items {
+            if self.full() {
+                self.is_cut = true;
+                break;
+            }
+            let from = self.out.len();
+            self.write(*item);
+            shown.push(self.out.get(from..).unwrap_or_default().to_owned());
+        }
+        shown.sort_unstable();
+        self.out.truncate(begun);
+        self.push(&shown.join(", "));
     }
 
     /// The first bytes of a text that is too long to read, or all of it.

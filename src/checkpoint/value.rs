@@ -11,6 +11,7 @@ use crate::checkpoint::constructors::Constructor;
 use crate::checkpoint::entry::Item;
 use crate::checkpoint::numpy;
 use crate::checkpoint::object::Objects;
+use crate::checkpoint::python2;
 use crate::checkpoint::storage::Persistent;
 use crate::pickle::{Change, Node, NodeId};
 
@@ -49,8 +50,11 @@ impl Objects<'_> {
             Node::Dict(_) => "dict",
             Node::Object(_) => {
                 let class = || self.class_name(node).unwrap_or_else(|| "object".into());
-                let made = self.constructor(node) == Some(Constructor::NumpyArray);
-                return if made { "ndarray".into() } else { class() };
+                return match self.constructor(node) {
+                    Some(Constructor::NumpyArray) => "ndarray".into(),
+                    Some(Constructor::Encode) => "bytes".into(),
+                    _ => class(),
+                };
             }
             _ => return self.value_kind(node).map_or_else(|| "object".into(), |(name, _)| name),
         };
@@ -98,7 +102,11 @@ impl Objects<'_> {
             Node::FrozenSet(_) => named("frozenset"),
             Node::Global { .. } => named(if torch_dtype(self.graph, node).is_some_and(|d| d.class().is_some()) {
                 "dtype"
-            } else if self.graph.global(node).is_some_and(|(_, name)| names_a_class(&name)) {
+            } else if self
+                .graph
+                .global(node)
+                .is_some_and(|(module, name)| names_a_class(python2::renamed(&module, &name).1))
+            {
                 "type"
             } else {
                 "function"

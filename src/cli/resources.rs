@@ -3,7 +3,7 @@
 
 use std::panic;
 
-use super::output;
+use crate::terminal::streams;
 use crate::write::interrupt::{fail_at_file_limit, undo_all};
 
 /// Memory that the program takes whatever it does, and what a thread more takes: its stack, and what it allocates from.
@@ -24,7 +24,7 @@ pub(super) fn prepare() {
             return usual(info);
         }
         undo_all();
-        output::say("no thread can be started: the limit on memory or processes is too low (ulimit -v, ulimit -u)");
+        streams::say("no thread can be started: the limit on memory or processes is too low (ulimit -v, ulimit -u)");
         std::process::exit(2);
     }));
     if let Some(bound) = address_space() {

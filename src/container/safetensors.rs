@@ -22,6 +22,11 @@ const LENGTH_BYTES: u64 = 8;
 const MOST_PADDING: u64 = 4096;
 /// The key under which the header holds strings instead of a tensor.
 pub(crate) const METADATA: &str = "__metadata__";
+
+/// Why no tensor has that name: it would be read as text, or not at all.
+pub(crate) fn reserved() -> Error {
+    Error::refused("a tensor of a safetensors file cannot be called `__metadata__`")
+}
 /// The entry of [`METADATA`] that says which framework the tensors are meant for.
 pub(crate) const FORMAT: &str = "format";
 

@@ -62,6 +62,7 @@ fn same(total: u64, arithmetic: Arithmetic) -> Comparison {
         total,
         differing: 0,
         first_difference: None,
+        nan: 0,
         max_abs: zero,
         mean_abs: zero,
         max_rel: zero,

@@ -22,8 +22,8 @@ impl Default for Options {
     }
 }
 
-/// What [`compare`](super::compare::compare) found. Pairs with a NaN on either side are left out of all but `total`, `differing` and
-/// `first_difference`; so are types without arithmetic.
+/// What [`compare`](super::compare::compare) found. Types without arithmetic are left out of all but `total`, `differing` and
+/// `first_difference`; so are pairs of two equal NaN. Where a NaN makes a difference, the other numbers are NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Comparison {
     /// Elements in each tensor.
@@ -32,6 +32,8 @@ pub struct Comparison {
     pub differing: u64,
     /// Position of the first of them in the row-major sequence; [`Elements::index_of`](super::Elements::index_of) gives its indexes.
     pub first_difference: Option<u64>,
+    /// Elements that differ because one of both is NaN, or both are where that is no equality.
+    pub nan: u64,
     /// The largest `|a - b|`; infinite where one side is.
     pub max_abs: Option<f64>,
     /// The mean of `|a - b|` over all pairs of numbers.

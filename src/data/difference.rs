@@ -154,6 +154,8 @@ pub(super) struct Difference {
     first: Option<u64>,
     /// Pairs without NaN.
     pairs: u64,
+    /// Pairs that differ by a NaN.
+    nan: u64,
     max_abs: f64,
     max_rel: f64,
     abs: Sum,
@@ -230,7 +232,9 @@ impl Difference {
         let length = |[re, im]: [f64; 2]| f64::hypot(re, im);
         let (nan, finite) = ([nan(a), nan(b)], finite(a) && finite(b));
         let differs = if nan.contains(&true) {
-            nan != [true; 2] || !options.nan_equal
+            let differs = nan != [true; 2] || !options.nan_equal;
+            self.nan += u64::from(differs);
+            differs
         } else {
             let distance = match (a == b, finite) {
                 (true, _) => 0.0,
@@ -261,6 +265,7 @@ impl Difference {
         self.differing += later.differing;
         self.first = self.first.or(later.first);
         self.pairs += later.pairs;
+        self.nan += later.nan;
         self.max_abs = larger(self.max_abs, later.max_abs);
         self.max_rel = larger(self.max_rel, later.max_rel);
         self.abs.merge(later.abs);
@@ -270,7 +275,11 @@ impl Difference {
     }
 
     pub(super) fn finish(&self, total: u64) -> Comparison {
-        let number = |x: f64| (self.pairs > 0).then_some(x);
+        // a NaN is no small change: nothing that is summed up beside it says how large it is
+        let number = |x: f64| match self.nan {
+            0 => (self.pairs > 0).then_some(x),
+            _ => Some(f64::NAN),
+        };
         let lengths = self.aa.value().sqrt() * self.bb.value().sqrt();
         let cosine = self.dot.value() / lengths;
         Comparison {
@@ -280,7 +289,11 @@ impl Difference {
             max_abs: number(self.max_abs),
             mean_abs: number(self.abs.value() / self.pairs as f64),
             max_rel: number(self.max_rel),
-            cosine: (lengths > 0.0 && cosine.is_finite()).then(|| cosine.clamp(-1.0, 1.0)),
+            nan: self.nan,
+            cosine: match self.nan {
+                0 => (lengths > 0.0 && cosine.is_finite()).then(|| cosine.clamp(-1.0, 1.0)),
+                _ => Some(f64::NAN),
+            },
         }
     }
 }

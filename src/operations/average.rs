@@ -80,11 +80,14 @@ impl Method {
                     return Err(Error::refused(Setting::Weights.then(what)));
                 }
                 let sum: f64 = weights.iter().sum();
-                if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) || sum <= 0.0 || !sum.is_finite() {
-                    let what = " takes numbers that are not negative, and not all 0";
+                if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) || sum <= 0.0 {
+                    let what = " takes numbers that are finite and not negative, and not all 0";
                     return Err(Error::refused(Setting::Weights.then(what)));
                 }
-                Ok(Blend::weighted(weights))
+                // only their ratios count, and the sum of these is finite
+                let count = weights.len() as f64;
+                let smaller = || weights.iter().map(|weight| weight / count).collect::<Vec<f64>>();
+                Ok(if sum.is_finite() { Blend::weighted(weights) } else { Blend::weighted(&smaller()) })
             }
             Method::Moving(decay) if (0.0..=1.0).contains(decay) => Ok(Blend::moving(*decay, count)),
             Method::Moving(_) => Err(Error::refused(Setting::Ema.then(" takes a decay from 0 to 1"))),

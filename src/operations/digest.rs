@@ -8,9 +8,11 @@ mod beside;
 mod chosen;
 mod elements;
 mod many;
+mod verify;
 
 pub(in crate::operations) use self::beside::Beside;
 pub use self::many::{Told, digest_many};
+pub use self::verify::{Tally, Verified, verify};
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -126,8 +128,12 @@ pub(in crate::operations) fn of_checkpoint(
     for (name, node, item) in &values {
         let value = checkpoint.objects().listed(*node, *item, chars.left());
         let is_whole = *item == Item::Recursion || checkpoint.objects().is_repr_whole(*node, chars.left());
-        chars.take(&value.repr, is_whole).map_err(|e| e.of_part(shown_name(name)))?;
-        let sha256 = hex(&sha256_of(value.repr.as_bytes()));
+        let repr = match item {
+            Item::Recursion => value.repr,
+            _ => checkpoint.objects().sorted_repr(*node, chars.left()),
+        };
+        chars.take(&repr, is_whole).map_err(|e| e.of_part(shown_name(name)))?;
+        let sha256 = hex(&sha256_of(repr.as_bytes()));
         digester.add(&Record::Value { name, class: &value.type_name, sha256: &sha256 });
     }
     checkpoint.graph.complete()?;

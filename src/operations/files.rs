@@ -101,6 +101,11 @@ pub fn names_in(list: &[u8], null: bool) -> Result<Vec<PathBuf>> {
     let end = if null { 0 } else { b'\n' };
     let mut names = Vec::new();
     for (place, name) in list.split(|byte| *byte == end).enumerate().filter(|(_, name)| !name.is_empty()) {
+        // as lists from Windows have it; whose name ends so is ended by a NUL
+        let name = if null { name } else { name.strip_suffix(b"\r").unwrap_or(name) };
+        if name.is_empty() {
+            continue;
+        }
         if name.contains(&0) {
             let message = format!("line {} has a NUL in it", place + 1);
             return Err(Error::refused(message).advise(Setting::Null.then(" reads names that NULs end")));
@@ -184,6 +189,8 @@ mod tests {
         assert_eq!(names(b"a b.pt\n\n./-x\n", false), Ok(vec!["a b.pt".into(), "./-x".into()]));
         assert_eq!(names(b"a\nb\0c\0", true), Ok(vec!["a\nb".into(), "c".into()]));
         assert_eq!(names(b"last", false), Ok(vec!["last".into()]));
+        assert_eq!(names(b"a.pt\r\n\r\nb.pt\r\n", false), Ok(vec!["a.pt".into(), "b.pt".into()]));
+        assert_eq!(names(b"a\r\0", true), Ok(vec!["a\r".into()]));
         assert!(names(b"a\0b\0", false).unwrap_err().contains("null reads"));
         assert!(names(b"\n\n", false).unwrap_err().contains("names no files"));
         #[cfg(unix)]

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use crate::checkpoint::names::ambiguous;
 use crate::checkpoint::value::Value;
 use crate::checkpoint::{Entry, Item, Located, Tensor};
 use crate::data::scalar::{Scalar, read};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::operations::Input;
-use crate::operations::select::{ambiguous, missing_in};
+use crate::operations::select::missing_in;
 
 /// One tensor of an [`Input`], by name.
 #[derive(Clone)]
@@ -67,7 +68,8 @@ impl Input {
         Ok(value)
     }
 
-    fn entries(&self) -> Result<Vec<Entry>> {
+    /// What is listed, in file order.
+    pub(crate) fn entries(&self) -> Result<Vec<Entry>> {
         let names = self.checkpoint.names(&self.checkpoint.top());
         names.map(|names| names.entries).map_err(|e| e.of_input(&self.name))
     }

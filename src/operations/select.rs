@@ -2,7 +2,7 @@
 //! or glob means is [`checkpoint::resolve`](crate::checkpoint::resolve)'s affair; here is what is said when there is
 //! nothing of the name.
 
-use crate::checkpoint::names::{Element, Entry, join};
+use crate::checkpoint::names::{Entry, ambiguous, join};
 use crate::checkpoint::near::{near, not_there};
 use crate::checkpoint::resolve::{Ambiguous, Choice, Listed, Meaning, Reach, meaning};
 use crate::checkpoint::weights::Found;
@@ -105,26 +105,6 @@ pub(crate) fn root_if_there(checkpoint: &Checkpoint, name: &str) -> Result<Optio
 pub(crate) fn missing_in(name: &str, setting: Option<Setting>, entries: &[Entry]) -> Message {
     let listed = Listed::of(entries);
     not_there("element", name, setting, &near(name, listed.names()))
-}
-
-/// Says that a name has two things.
-pub(crate) fn ambiguous(name: &str, first: &[Element], second: &[Element]) -> String {
-    format!("`{name}` is ambiguous: {} or {}", show_path(first), show_path(second))
-}
-
-/// A path with its elements apart: `["a", "b.c"]`.
-pub(crate) fn show_path(path: &[Element]) -> String {
-    if path.is_empty() {
-        return ".".to_owned();
-    }
-    let shown: Vec<String> = path
-        .iter()
-        .map(|element| match element {
-            Element::Text(text) => format!("{text:?}"),
-            other => other.to_string(),
-        })
-        .collect();
-    format!("{} [{}]", join(path), shown.join(", "))
 }
 
 const SETTINGS: [(Setting, Reach); 3] =

@@ -120,7 +120,8 @@ pub struct Facts {
     pub quantizer: Option<String>,
 }
 
-/// Elements `a` and `b` compared. JSON has null for what is not finite.
+/// Elements `a` and `b` compared. JSON has null for what is not finite; where a NaN makes a difference, that is all but the
+/// counts.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Numbers {
@@ -134,6 +135,8 @@ pub struct Numbers {
     pub cosine: Option<f64>,
     /// Elements that are not equal.
     pub differing: Option<u64>,
+    /// Those of them that differ by a NaN.
+    pub nan: Option<u64>,
     /// Elements in all.
     pub total: Option<u64>,
 }
@@ -212,7 +215,7 @@ pub enum SortBy {
     /// As they stand in the first file.
     #[default]
     File,
-    /// Largest relative change first; a changed shape is larger than any.
+    /// Largest relative change first; a changed shape is larger than any, then a new NaN.
     Change,
 }
 
@@ -258,14 +261,15 @@ impl Diff {
                 let numbers = &changed.numbers;
                 let or_more = |x: Option<f64>| x.unwrap_or(f64::INFINITY);
                 match changed.what.contains(&Aspect::Shape) {
-                    true => [f64::INFINITY; 2],
-                    false if numbers.total.is_some() => [or_more(numbers.max_rel), or_more(numbers.max_abs)],
-                    false => [0.0; 2],
+                    true => (2, [f64::INFINITY; 2]),
+                    false if numbers.nan.is_some_and(|nan| nan > 0) => (1, [f64::INFINITY; 2]),
+                    false if numbers.total.is_some() => (0, [or_more(numbers.max_rel), or_more(numbers.max_abs)]),
+                    false => (0, [0.0; 2]),
                 }
             };
             self.changed.sort_by(|x, y| {
-                let ([rel_x, abs_x], [rel_y, abs_y]) = (size(x), size(y));
-                rel_y.total_cmp(&rel_x).then(abs_y.total_cmp(&abs_x))
+                let ((kind_x, [rel_x, abs_x]), (kind_y, [rel_y, abs_y])) = (size(x), size(y));
+                kind_y.cmp(&kind_x).then(rel_y.total_cmp(&rel_x)).then(abs_y.total_cmp(&abs_x))
             });
         }
     }

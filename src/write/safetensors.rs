@@ -7,6 +7,7 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
+use crate::container::safetensors::{METADATA, reserved};
 use crate::data::Elements;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -95,6 +96,9 @@ pub(crate) fn header(
     }
     let mut at = 0_u64;
     for tensor in order.iter().filter_map(|index| tensors.get(*index)) {
+        if tensor.name == METADATA {
+            return Err(reserved());
+        }
         let dtype = tensor.dtype();
         let dtype = dtype
             .safetensors()

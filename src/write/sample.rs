@@ -1,4 +1,5 @@
-//! Whether bytes that were written are those of a content, told by some of them: from the beginning, the middle and the end.
+//! Whether bytes that were written are those of a content: all of a small one, of a larger one some from the beginning, the
+//! middle and the end.
 
 use crate::data::Elements;
 use crate::error::{Error, Result};
@@ -9,6 +10,8 @@ use crate::write::content::Content;
 /// Bytes, or elements, that are looked at in one place.
 const RUN: u64 = 4096;
 const RUN_STEP: usize = 4096;
+/// What has no more bytes is looked at as a whole.
+const SMALL_BYTES: u64 = 64 << 10;
 
 impl Content {
     /// Whether `written` has, from byte `start` on, what writing this content gives, as far as a sample tells.
@@ -25,7 +28,9 @@ impl Content {
             }
             Content::Elements { elements, cast } => {
                 let size = cast.as_ref().unwrap_or(&elements.dtype).size().map_or(1, u64::from);
-                for (first, part) in parts(elements)? {
+                let is_small = self.bytes(limits)? <= SMALL_BYTES;
+                let parts = if is_small { vec![(0, elements.clone())] } else { parts(elements)? };
+                for (first, part) in parts {
                     let mut bytes = Vec::new();
                     Content::Elements { elements: part, cast: cast.clone() }.blocks(limits, &mut |block| {
                         bytes.extend_from_slice(block);
@@ -50,7 +55,7 @@ fn offset(start: u64, at: u64) -> Result<u64> {
 fn places(len: u64) -> Vec<u64> {
     match len {
         0 => Vec::new(),
-        len if len <= 3 * RUN => (0..len).step_by(RUN_STEP).collect(),
+        len if len <= SMALL_BYTES => (0..len).step_by(RUN_STEP).collect(),
         len => vec![0, len / 2, len - RUN],
     }
 }
@@ -143,6 +148,16 @@ mod tests {
             let mut other = vec![1; 9000];
             other[place] = 2;
             assert!(!content.is_like(&MemorySource::new(other), 0, &Limits::default()).unwrap(), "{place}");
+        }
+    }
+
+    #[test]
+    fn small_tensors_are_looked_at_everywhere() {
+        let (content, written) = content(&[128, 128], &[1, 128], None);
+        for place in (4..written.len()).step_by(101) {
+            let mut other = written.clone();
+            other[place] ^= 1;
+            assert!(!content.is_like(&MemorySource::new(other), 4, &Limits::default()).unwrap(), "{place}");
         }
     }
 }

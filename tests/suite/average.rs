@@ -383,3 +383,12 @@ fn which_weights_are_averaged_is_said() {
     let whole = average("--json tied.pt tied.pt", &dir.path().join("whole.pt")).exits(0);
     assert!(!whole.stderr.contains("weights: "), "{}", whole.stderr);
 }
+
+#[test]
+fn only_the_ratios_of_weights_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let (large, small) = (dir.path().join("large.pt"), dir.path().join("small.pt"));
+    average("run_0.pt run_1.pt --weights 1e308,1e308", &large).exits(0);
+    average("run_0.pt run_1.pt --weights 1,1", &small).exits(0);
+    run_with(ckpt().args(["diff", "-q"]).args([&large, &small]), b"").exits(0);
+}

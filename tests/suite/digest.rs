@@ -238,7 +238,7 @@ fn lists_are_verified() {
     fs::write(&list, format!("# a comment\n\nxyz\n{} *digest/state.pt\r\n", plain.to_uppercase())).unwrap();
     let odd = here(&["digest", "--check", &list]).exits(0);
     assert_eq!(odd.text(), "digest/state.pt: OK\n");
-    assert!(odd.stderr.contains("line 3 is no digest") && odd.stderr.contains("1 line is improperly formatted"));
+    assert!(odd.stderr.contains("line 3 is not a digest") && odd.stderr.contains("1 line is improperly formatted"));
     here(&["digest", "--check", &list, "--strict"]).exits(2);
     fs::write(&list, "xyz\n").unwrap();
     assert!(here(&["digest", "--check", &list]).exits(2).stderr.contains("no line of a digest and a name"));
@@ -417,4 +417,37 @@ fn values_that_would_be_endless_have_no_digest() {
         run_with(ckpt().args(["ls", "-"]), &nested(levels)).exits(0);
     }
     run_with(ckpt().args(["digest", "--all", "-"]), &nested(5)).exits(0);
+}
+
+/// The order of words that `sha256sum` takes, and what is no list.
+#[test]
+fn lists_are_given_as_to_sha256sum() {
+    let dir = Dir::new();
+    let list = dir.path("list");
+    let line = run("digest -q digest/state.pt").exits(0);
+    fs::write(&list, line.text()).unwrap();
+    for words in
+        [&["-c", "--strict", &list][..], &["--strict", "-c", &list], &["-c", &list, "--strict"], &["-c", "--", &list]]
+    {
+        assert_eq!(args(&[&["digest"], words].concat()).exits(0).text(), "digest/state.pt: OK\n", "{words:?}");
+    }
+    let from_stdin = run_with(ckpt().args(["digest", "-c"]), line.text().as_bytes()).exits(0);
+    assert_eq!(from_stdin.text(), "digest/state.pt: OK\n");
+    for (words, why) in [
+        (&["--strict", "digest/state.pt"][..], "--strict is for --check"),
+        (&["--ignore-missing", "digest/state.pt"], "--ignore-missing is for --check"),
+        (&["-0", "-c", &list], "--null is for --files-from"),
+    ] {
+        assert!(args(&[&["digest"], words].concat()).exits(2).stderr.contains(why), "{words:?}");
+    }
+    // every line has its record
+    fs::write(&list, format!("bad\n{}", line.text())).unwrap();
+    let run = args(&["digest", "--json", "-c", &list]).exits(0);
+    let records: Vec<serde_json::Value> = run.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&records[0]["schema"], &records[0]["file"]), (&"ckpt.error/1".into(), &list.clone().into()));
+    assert!(records[0]["message"].as_str().unwrap().contains("line 1 is no digest and name"));
+    assert_eq!((records.len(), &records[1]["matches"]), (2, &true.into()));
+    fs::write(&list, "").unwrap();
+    let empty = args(&["digest", "-c", &list]).exits(2);
+    assert_eq!(empty.stderr, format!("ckpt: {list}: has no line of a digest and a name\n"));
 }

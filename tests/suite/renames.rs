@@ -266,3 +266,25 @@ fn the_proposed_command_works() {
     assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
     assert_eq!(compare("-it's a $model.stripped-2.pt", "plain.pt").exits(0).json()["equal"], true);
 }
+
+#[test]
+fn tables_that_say_nothing_or_two_things_are_refused() {
+    let dir = crate::driver::Dir::new();
+    let (table, out) = (dir.path("map.json"), dir.path("out.pt"));
+    for (text, why) in [
+        ("", "has no names in it"),
+        ("# nothing\n\n", "has no names in it"),
+        ("{}", "has no names in it"),
+        (r#"{"a": "b", "a": "c"}"#, "twice"),
+    ] {
+        std::fs::write(&table, text).unwrap();
+        let arguments = ["rename", "digest/state.pt", "-o", &out, "--map", &table];
+        let refused = crate::driver::run_with(crate::driver::ckpt().args(arguments), b"").exits(2);
+        assert!(
+            refused.stderr.starts_with(&format!("ckpt: {table}: ")) && refused.stderr.contains(why),
+            "{}",
+            refused.stderr
+        );
+        assert!(!std::path::Path::new(&out).exists());
+    }
+}

@@ -1,7 +1,7 @@
 //! Where the thing of a name stands in the objects, and where the opcodes lie that made what it stands in.
 
 use super::objects::Objects;
-use crate::checkpoint::names::join;
+use crate::checkpoint::names::{ambiguous, join};
 use crate::checkpoint::object::{Child, Label};
 use crate::checkpoint::{Checkpoint, Located, module};
 use crate::error::{Error, Result};
@@ -91,8 +91,7 @@ impl Objects {
             }
             Located::Of(_) | Located::Nowhere => return self.out_of_range(checkpoint, name).map(|()| None),
             Located::Ambiguous(first, second) => {
-                let (first, second) = (format!("{first:?}"), format!("{second:?}"));
-                return Err(Error::refused(format!("`{name}` is ambiguous: {first} or {second}")));
+                return Err(Error::refused(ambiguous(name, &first, &second)));
             }
         };
         let uses = Census::new(&checkpoint.graph, checkpoint.root)?;

@@ -6,7 +6,7 @@ use super::objects::{Home, Objects, pickle_source};
 use super::spot::shared;
 use super::{Done, fits};
 use crate::checkpoint::tensor::{Data, Extents, contiguous};
-use crate::checkpoint::{Checkpoint, Item, Located, StorageId, Tensor, TensorId, names::join};
+use crate::checkpoint::{Checkpoint, Item, Located, StorageId, Tensor, TensorId, names::ambiguous, names::join};
 use crate::data::Elements;
 use crate::data::patch::{Patched, View, overlap};
 use crate::data::row::row;
@@ -242,8 +242,7 @@ impl Checkpoint {
             }
             Located::Of(_) | Located::Nowhere => return Err(self.not_there(name)),
             Located::Ambiguous(first, second) => {
-                let (first, second) = (format!("{first:?}"), format!("{second:?}"));
-                return Err(Error::refused(format!("`{name}` is ambiguous: {first} or {second}")));
+                return Err(Error::refused(ambiguous(name, &first, &second)));
             }
         };
         let node = objects.unwrap(root.node);

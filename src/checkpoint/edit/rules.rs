@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use regex::bytes::Regex;
 
+use crate::container::ordered::Ordered;
 /// One step. Names are bytes: Python's UTF-8, in which lone surrogates may stand.
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -253,9 +254,12 @@ pub fn parse_table(text: &str) -> Result<Step, String> {
         None => Ok(()),
     };
     if text.trim_start().starts_with('{') {
-        let object: serde_json::Map<String, serde_json::Value> =
+        let object: Ordered<serde_json::Value> =
             serde_json::from_str(text).map_err(|e| format!("is not a JSON object of names: {e}"))?;
-        for (old, new) in &object {
+        if object.0.is_empty() {
+            return Err(EMPTY.to_owned());
+        }
+        for (old, new) in &object.0 {
             add(old, new.as_str().ok_or_else(|| format!("maps {old:?} to something other than a string"))?)?;
         }
         return Ok(Step::Table(table));
@@ -275,8 +279,11 @@ pub fn parse_table(text: &str) -> Result<Step, String> {
         };
         add(old, new)?;
     }
-    Ok(Step::Table(table))
+    if table.is_empty() { Err(EMPTY.to_owned()) } else { Ok(Step::Table(table)) }
 }
+
+/// What is wrong with a table without rows.
+const EMPTY: &str = "has no names in it";
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,7 @@ impl Objects<'_> {
     /// Whether Python shows an object of the standard library otherwise than by its constructor's arguments, so that it
     /// is one thing to people, whatever it consists of.
     pub(crate) fn is_of_stdlib(&self, node: NodeId) -> bool {
-        let mut repr = Repr { objects: self, out: String::new(), max: 200, depth: 0, is_cut: false };
+        let mut repr = Repr::new(self, 200);
         self.constructor(node).is_none() && self.graph.object(node).is_some() && repr.stdlib(node).is_some()
     }
 
@@ -96,7 +96,7 @@ impl Objects<'_> {
                 _ => None,
             },
             ("uuid", "UUID") => {
-                let mut repr = Repr { objects: self, out: String::new(), max: 200, depth: 0, is_cut: false };
+                let mut repr = Repr::new(self, 200);
                 repr.uuid(node)?;
                 Some(repr.out.strip_prefix("UUID('")?.strip_suffix("')")?.to_owned())
             }

@@ -13,11 +13,11 @@ use anyhow::bail;
 
 use super::{Args, compare, open_both};
 use crate::commands::ExitStatus;
-use crate::commands::input;
-use crate::commands::output::{is_closed_pipe, stdout};
-use crate::commands::wording::worded;
+use crate::options::input;
 use crate::render::escape::escape;
 use crate::report::figures::counted;
+use crate::terminal::streams::{is_closed_pipe, stdout};
+use crate::terminal::wording::worded;
 
 /// What git calls a file that is not there.
 const NONE: &str = "/dev/null";

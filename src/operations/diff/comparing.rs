@@ -19,6 +19,9 @@ use crate::progress::Progress;
 use crate::report::diff::{Diff, OneSided, Problem, StripPrefix};
 use crate::report::figures::counted;
 
+/// The key of what a module saves besides its tensors (`torch/nn/modules/module.py`).
+const EXTRA_STATE: &str = "_extra_state";
+
 /// Two sides whose names are aligned and paired.
 pub(crate) struct Comparing<'a> {
     pub left: Side<'a>,
@@ -48,7 +51,8 @@ impl<'a> Comparing<'a> {
         let criteria = Criteria::of(options, &a.checkpoint.limits, only_weights, state_dict)?;
         let all = Filter::default();
         let side = |input: &'a Input, root: &Root, strip_prefix: Option<&str>, filter: &Filter| {
-            let alignment = Alignment { strip_prefix, filter, weights: only_weights, state_dict };
+            let alignment =
+                Alignment { strip_prefix, filter, weights: only_weights, state_dict, other_keys: options.load };
             Side::new(input, root, &alignment).map_err(|e| e.of_input(&input.name))
         };
         let (mut left, mut right) = (side(a, &root_a, None, &all)?, side(b, &root_b, None, &all)?);
@@ -81,7 +85,12 @@ impl<'a> Comparing<'a> {
                 notes.push(Note::new(side.name, format!("weights: {}, {tensors}", shown(root))));
             }
         }
-        let (tensors, values) = (pair(&left.tensors, &right.tensors), pair(&left.values, &right.values));
+        let (tensors, mut values) = (pair(&left.tensors, &right.tensors), pair(&left.values, &right.values));
+        if options.load {
+            // what else lies beside a model's tensors is no key that it wants
+            let is_wanted = |value: &Aligned| value.name.rsplit('.').next() == Some(EXTRA_STATE);
+            values.only_b.retain(|index| right.values.get(*index).is_some_and(is_wanted));
+        }
         Ok(Comparing { left, right, criteria, tensors, values, notes })
     }
 
@@ -99,7 +108,7 @@ impl<'a> Comparing<'a> {
             ..Diff::default()
         };
         self.compare_tensors(&jobs, progress, &mut diff);
-        self.compare_values(&mut diff);
+        let no_tensors = self.compare_others(&mut diff);
         let sides = (&self.left, &self.right);
         let renames = find_renames(sides, &self.tensors, &self.criteria, progress, &mut diff.problems);
         diff.strip_prefix = self.strip_prefix(&renames);
@@ -115,11 +124,11 @@ impl<'a> Comparing<'a> {
         diff.only_a = one_sided(
             &self.left,
             &mut self.tensors.only_a.iter().filter(|index| !renames.a.contains_key(index)),
-            &mut self.values.only_a.iter().filter(|index| !modules_a.contains(index)),
+            &mut self.values.only_a.iter().filter(|index| !modules_a.contains(index) && !no_tensors.a.contains(index)),
         );
         diff.only_b = one_sided(
             &self.right,
-            &mut self.tensors.only_b.iter().filter(|index| !renames.b.contains(index)),
+            &mut self.tensors.only_b.iter().filter(|index| !renames.b.contains(index) && !no_tensors.b.contains(index)),
             &mut self.values.only_b.iter().filter(|index| !modules_b.contains(index)),
         );
         diff.problems.dedup();
@@ -140,7 +149,7 @@ impl<'a> Comparing<'a> {
             return Answer::Different;
         }
         let mut diff = Diff::default();
-        self.compare_values(&mut diff);
+        self.compare_others(&mut diff);
         match (diff.problems.is_empty(), diff.values.is_empty()) {
             (false, _) => Answer::Unknown(diff.problems),
             (true, false) => Answer::Different,

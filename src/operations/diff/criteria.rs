@@ -15,6 +15,8 @@ pub(crate) struct Criteria {
     pub reads_data: bool,
     /// Values of one name are.
     pub values_count: bool,
+    /// Whether a key is a number or text.
+    pub keys_count: bool,
     /// Dtypes.
     pub dtypes_count: bool,
     /// Devices, where both say one.
@@ -47,6 +49,7 @@ impl Criteria {
             },
             reads_data: !options.structure && !options.load && counts(Ignore::Values),
             values_count: counts(Ignore::Values),
+            keys_count: !weights && !state_dict && counts(Ignore::Values),
             dtypes_count: counts(Ignore::Dtype),
             devices_count: !weights && counts(Ignore::Device),
             gradients_count: !state_dict && counts(Ignore::RequiresGrad),

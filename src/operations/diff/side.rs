@@ -1,10 +1,11 @@
 //! One of the two files: its names, made comparable with the other's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::checkpoint::edit::strip_fault;
 use crate::checkpoint::names::{Element, join};
-use crate::checkpoint::{Checkpoint, Item, Root, Tensor, TensorId};
+use crate::checkpoint::object::Label;
+use crate::checkpoint::{Checkpoint, Entry, Item, Root, Tensor, TensorId};
 use crate::error::Result;
 use crate::message::Message;
 use crate::operations::Input;
@@ -24,6 +25,8 @@ pub(crate) struct Alignment<'a> {
     pub weights: bool,
     /// Of modules only what `state_dict()` gives.
     pub state_dict: bool,
+    /// The keys of the state dict that hold no tensors too, as `load_state_dict` sees them.
+    pub other_keys: bool,
 }
 
 /// A tensor or value with its aligned name.
@@ -103,6 +106,11 @@ impl<'a> Side<'a> {
             stripped: Stripped::default(),
         };
         let names = checkpoint.names(root)?;
+        if align.other_keys && !checkpoint.container().holds_only_weights() && !checkpoint.is_module(root) {
+            for (element, node) in other_keys(checkpoint, root, &names.entries) {
+                side.add(vec![element], node, What::Value, align);
+            }
+        }
         for entry in names.entries {
             let what = match entry.item {
                 _ if align.weights && entry.in_optimizer && !root.in_optimizer => continue,
@@ -182,6 +190,16 @@ impl<'a> Side<'a> {
     pub(crate) fn problem(&self, named: &Aligned, problem: impl Into<Message>) -> Problem {
         Problem { file: self.name.to_owned(), name: named.name.clone(), problem: problem.into() }
     }
+}
+
+/// The keys of a mapping without weights in them.
+fn other_keys(checkpoint: &Checkpoint, root: &Root, entries: &[Entry]) -> Vec<(Element, NodeId)> {
+    let objects = checkpoint.objects();
+    let is_weight = |entry: &&Entry| matches!(entry.item, Item::Tensor(..)) && !entry.in_optimizer;
+    let weights: HashSet<&Element> = entries.iter().filter(is_weight).filter_map(|entry| entry.path.first()).collect();
+    let items = objects.items(objects.unwrap(root.node)).unwrap_or_default();
+    let keys = items.iter().map(|item| (checkpoint.element(Label::Key(item.key)), item.value));
+    keys.filter(|(element, _)| !weights.contains(element)).collect()
 }
 
 /// Longer values are cut when they are shown.

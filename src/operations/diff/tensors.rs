@@ -277,6 +277,7 @@ fn numbers(comparison: &Comparison, times: u64) -> Numbers {
         max_rel: comparison.max_rel,
         cosine: comparison.cosine,
         differing: Some(comparison.differing.saturating_mul(times)),
+        nan: Some(comparison.nan.saturating_mul(times)),
         total: Some(comparison.total.saturating_mul(times)),
     }
 }

@@ -1,10 +1,14 @@
 //! Values of one name that are no tensors, and how both are shown when they differ.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::Value as Json;
 
 use super::comparing::Comparing;
+use super::pairs::Pairing;
 use super::side::{Aligned, MAX_SHOWN_CHARS, Side, What};
 use crate::checkpoint::equality::Equality;
+use crate::checkpoint::names::{Element, join};
 use crate::error::Result;
 use crate::report::diff::{Diff, ValueChange};
 
@@ -13,9 +17,67 @@ const MAX_REPR_CHARS: usize = 64 << 10;
 /// What is shown of the common beginning of two long values.
 const CONTEXT_CHARS: usize = 12;
 
+/// Values of one side where the other has a tensor, by their places in the lists of what one side has.
+#[derive(Debug, Default)]
+pub(crate) struct NoTensors {
+    pub a: HashSet<usize>,
+    pub b: HashSet<usize>,
+}
+
 impl Comparing<'_> {
+    /// Writes what is not about tensors alone into `diff`. Gives the keys that have a tensor in B and something else in A,
+    /// where that is what counts.
+    pub(crate) fn compare_others(&self, diff: &mut Diff) -> NoTensors {
+        if !self.criteria.load {
+            self.compare_keys(diff);
+            self.compare_values(diff);
+            return NoTensors::default();
+        }
+        let mut found = NoTensors::default();
+        let wanted =
+            self.tensors.only_b.iter().filter_map(|index| Some((&self.right.tensors.get(*index)?.name, *index)));
+        let wanted: HashMap<&String, usize> = wanted.collect();
+        for index in &self.values.only_a {
+            let Some(value) = self.left.values.get(*index) else { continue };
+            let Some((place, tensor)) =
+                wanted.get(&value.name).and_then(|at| Some((*at, self.right.tensors.get(*at)?)))
+            else {
+                continue;
+            };
+            let [class, _] = self.left.shown(value);
+            let shown = [class, self.right.shown(tensor).join(" ")];
+            let [a, b] = shown.clone().map(Json::String);
+            diff.values.push(ValueChange { name: value.name.clone(), a, b, shown });
+            found.a.insert(*index);
+            found.b.insert(place);
+        }
+        found
+    }
+
+    /// Writes where one side has a key and the other has another that looks like it: `0` and `'0'`.
+    fn compare_keys(&self, diff: &mut Diff) {
+        let pairs = |pairing: &Pairing, left: &[Aligned], right: &[Aligned], found: &mut Vec<ValueChange>| {
+            let mut told = HashSet::new();
+            for (a, b) in pairing.both.iter().filter_map(|(a, b)| left.get(*a).zip(right.get(*b))) {
+                let Some((name, shown)) = other_key(&a.path, &b.path) else { continue };
+                if told.insert(name.clone()) {
+                    let [a, b] = shown.clone().map(Json::String);
+                    found.push(ValueChange { name, a, b, shown });
+                }
+            }
+        };
+        if self.criteria.keys_count {
+            let mut found = Vec::new();
+            pairs(&self.tensors, &self.left.tensors, &self.right.tensors, &mut found);
+            pairs(&self.values, &self.left.values, &self.right.values, &mut found);
+            let mut told = HashSet::new();
+            found.retain(|change| told.insert(change.name.clone()));
+            diff.values.extend(found);
+        }
+    }
+
     /// Writes which values differ into `diff`, in file order.
-    pub(crate) fn compare_values(&self, diff: &mut Diff) {
+    fn compare_values(&self, diff: &mut Diff) {
         let pairs = self.values.both.iter();
         for (a, b) in pairs.filter_map(|(a, b)| self.left.values.get(*a).zip(self.right.values.get(*b))) {
             match self.value_change(a, b) {
@@ -48,6 +110,18 @@ impl Comparing<'_> {
             ValueChange { name: a.name.clone(), a: a_json, b: b_json, shown }
         }))
     }
+}
+
+/// The first element of two paths that is of another type, with the name that ends there. Where a name is split in another
+/// way, it is the same name.
+fn other_key(a: &[Element], b: &[Element]) -> Option<(String, [String; 2])> {
+    let kind = |element: &Element| std::mem::discriminant(element);
+    let at = a.iter().zip(b).position(|(a, b)| kind(a) != kind(b)).filter(|_| a.len() == b.len())?;
+    let shown = |element: &Element| match element {
+        Element::Text(text) => format!("key {text:?}"),
+        other => format!("key {other}"),
+    };
+    Some((join(a.get(..=at)?), [shown(a.get(at)?), shown(b.get(at)?)]))
 }
 
 /// The value as JSON, where that is exact.

@@ -1,10 +1,10 @@
 //! Which tensors, values and subtrees are meant.
 
-use crate::checkpoint::names::{Element, join};
+use crate::checkpoint::names::{Element, ambiguous, join};
 use crate::checkpoint::resolve::{Ambiguous, Choice, Listed, Meaning, Reach, meaning};
 use crate::checkpoint::{Checkpoint, Entry, Item, Located, Root};
 use crate::error::{Error, Result};
-use crate::operations::select::{Asked, Select, ambiguous, missing_in};
+use crate::operations::select::{Asked, Select, missing_in};
 
 /// What was chosen.
 #[derive(Debug)]

@@ -164,8 +164,9 @@ impl Diff {
     /// The largest difference of all, for the summary.
     fn largest(&self) -> String {
         let largest = self.changed.iter().filter_map(|changed| changed.numbers.max_abs);
-        let largest = largest.fold(None, |most: Option<f64>, x| Some(most.map_or(x, |most| most.max(x))));
-        largest.filter(|x| *x > 0.0).map_or(String::new(), |x| format!(" (max |a-b| {})", significant(x)))
+        let larger = |most: f64, x: f64| if most.is_nan() || x.is_nan() { f64::NAN } else { most.max(x) };
+        let largest = largest.fold(None, |most: Option<f64>, x| Some(most.map_or(x, |most| larger(most, x))));
+        largest.filter(|x| *x != 0.0).map_or(String::new(), |x| format!(" (max |a-b| {})", significant(x)))
     }
 
     fn load<'a>(&'a self, document: &mut Document<'a>) {
@@ -179,8 +180,16 @@ impl Diff {
         };
         keys(document, "Missing key(s) in state_dict:", &self.only_b, self.counts.only_b);
         keys(document, "Unexpected key(s) in state_dict:", &self.only_a, self.counts.only_a);
-        if !self.changed.is_empty() {
+        if !self.changed.is_empty() || !self.values.is_empty() {
             document.gap();
+            for value in &self.values {
+                document.prose(format!(
+                    "While copying the parameter named \"{}\", expected torch.Tensor or Tensor-like object from checkpoint but \
+                     received {}",
+                    value.name, value.shown[0]
+                ));
+            }
+            more(document, self.counts.values - self.values.len() as u64);
             for changed in &self.changed {
                 let [a, b] = [&changed.a, &changed.b].map(|facts| shape(&facts.shape));
                 document.prose(format!(
@@ -202,9 +211,12 @@ impl Diff {
         let would = format!("load_state_dict of {} into {} (strict=False)", self.a, self.b);
         let said = format!("{} missing, {} unexpected", count(counts.only_b), count(counts.only_a));
         let loaded = counted(self.same, "tensor");
-        match counts.changed {
+        match counts.changed + counts.values {
             0 => format!("{would}: {loaded} loaded, {said}"),
-            n => format!("{would} fails: {} mismatched in size, {said}, {loaded} alike", count(n)),
+            n if counts.values == 0 => {
+                format!("{would} fails: {} mismatched in size, {said}, {loaded} alike", count(n))
+            }
+            n => format!("{would} fails: {} mismatched, {said}, {loaded} alike", count(n)),
         }
     }
 }
