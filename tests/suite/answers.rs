@@ -101,7 +101,7 @@ fn inputs_that_cannot_be_used_are_lines_of_json() {
         (format!("merge --json nope.pt -o {out}"), "nope.pt"),
         (format!("edit --json nope.pt --set a=1 -o {out}"), "nope.pt"),
         (format!("edit --json layouts/dcp_mesh --set a=1 -o {out}"), "layouts/dcp_mesh"),
-        (format!("edit --json layouts/dcp_mesh --set a=1 --in-place"), "layouts/dcp_mesh"),
+        ("edit --json layouts/dcp_mesh --set a=1 --in-place".to_owned(), "layouts/dcp_mesh"),
     ] {
         let line = run(&command).exits(2).json();
         assert_eq!((&line["schema"], &line["file"]), (&"ckpt.error/1".into(), &file.into()), "{command}");
