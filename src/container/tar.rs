@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn unknown_kinds_are_files_and_sparse_ones_are_named() {
-        for kind in *b"0\07AZDMNV" {
+        for kind in *b"0\x007AZDMNV" {
             let mut builder = ::tar::Builder::new(Vec::new());
             builder.append(&of_kind(kind, "a.pt", 3), &b"abc"[..]).unwrap();
             let tar = open(builder.into_inner().unwrap()).unwrap();

@@ -71,7 +71,7 @@ mod tests {
             fs::remove_file(path(broken)).unwrap();
             fs::create_dir(path(broken)).unwrap();
             let e = commit(Some(&index), outputs).unwrap_err();
-            assert_eq!(path("index").is_file(), false, "{broken}: {e}");
+            assert!(!path("index").is_file(), "{broken}: {e}");
             let advice = e.advice().map(ToString::to_string).unwrap_or_default();
             assert_eq!(advice.contains("completes"), ["two", "three"].contains(&broken), "{broken}: {e}");
         }

@@ -168,9 +168,8 @@ impl<'de> serde::de::Visitor<'de> for Finder {
         let mut found = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
             if key == SERIALIZED {
-                match map.next_value::<serde_json::Value>()? {
-                    serde_json::Value::String(text) => found.push((String::new(), text)),
-                    _ => {}
+                if let serde_json::Value::String(text) = map.next_value::<serde_json::Value>()? {
+                    found.push((String::new(), text));
                 }
                 continue;
             }
