@@ -1,26 +1,26 @@
 //! The whole command line as clap types, the process around it, and which command does what it says. Completions and man pages are made from
 //! these.
 
+mod complete;
+mod manual;
+pub(crate) mod resources;
 pub(crate) mod usage;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::builder::StyledStr;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    ExitStatus, average, check, completions, convert, diff, digest, edit, extract, ls, man, merge, output, rename,
-    repair, schema, strip_prefix, wording,
+    ExitStatus, average, check, completions, convert, diff, digest, edit, extract, ls, man, merge, rename, repair,
+    schema, strip_prefix,
 };
+use crate::terminal::{streams, wording};
 
 /// Inspect and convert PyTorch checkpoints without Python, without torch and without running a pickle.
 #[derive(Debug, Parser)]
-#[command(name = "ckpt", version, about, max_term_width = 100, disable_help_subcommand = true, color = ColorChoice::Auto)]
-#[command(after_help = "\
-`-` as INPUT reads standard input; https://, s3://, gs://, az:// and hf:// URLs are read in place. The file type is detected from its contents, not its extension.\n\
-`ckpt help COMMAND` shows a command's options.")]
+#[command(name = "ckpt", version, about, max_term_width = 100, disable_help_subcommand = true, subcommand_value_name = "COMMAND", color = ColorChoice::Auto)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -48,49 +48,32 @@ pub(crate) enum Command {
     Average(average::Args),
     /// Compare two checkpoints: what changed, where, by how much
     Diff(diff::Args),
-    /// Print a digest of the weights that is the same in every format, like sha256sum; verify lists of them
+    /// Print a digest of the weights, the same in every format; verify lists of digests
     Digest(digest::Args),
-    /// Extract tensors, values or subtrees: print them, or write .npy .npz .json .csv .bin .png .safetensors .pt
+    /// Extract tensors, values or subtrees: print them, or write them to files
     Extract(Box<extract::Args>),
-    /// Check that a file is safe to load and intact: globals, weights_only, checksums, bounds
+    /// Check that a file is safe to load and intact, without loading it
     Check(check::Args),
     /// Print the JSON schema of a report, or list the schemas
     Schema(schema::Args),
-    /// Print a shell's completion script
+    /// Print the completion script of a shell
     Completions(completions::Args),
     /// Print the manual page, or write all pages into a directory
     Man(man::Args),
 }
 
-/// What every `--help` and every man page ends with.
-const EXIT_STATUS: &str = "\
-Exit status:
-  0  done, or the answer is yes
-  1  the answer is no: files differ (diff, digest --check), problems found (check),
-     nothing to rename (strip-prefix, rename), nothing to repair (repair)
-  2  error: bad usage, an input that cannot be opened or understood, something
-     named that is not there, refused, disk full";
-
-/// The whole command line; the table of exit statuses is part of every help text.
+/// The whole command line, with the prose of its manual.
 pub fn command() -> clap::Command {
-    let with_table = |command: clap::Command| {
-        let below = |help: Option<&StyledStr>| {
-            help.map_or(EXIT_STATUS.to_owned(), |help| format!("{}\n\n{EXIT_STATUS}", help.to_string().trim_end()))
-        };
-        let (short, long) = (command.get_after_help(), command.get_after_long_help());
-        let (short, long) = (below(short), long.map(|long| below(Some(long))));
-        let command = command.after_help(short);
-        match long {
-            Some(long) => command.after_long_help(long),
-            None => command,
-        }
-    };
-    with_table(Cli::command()).mut_subcommands(with_table)
+    manual::with_prose(Cli::command()).mut_subcommands(manual::with_prose)
 }
 
 /// The process: arguments in, exit status out, errors on one line.
 pub fn main() -> ExitCode {
+    resources::prepare();
     let arguments = usage::arguments(std::env::args_os());
+    if let Some(question) = complete::question(&arguments) {
+        return complete::answer(&question, Cli::command());
+    }
     let parsed = command().try_get_matches_from(&arguments).and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
@@ -98,14 +81,23 @@ pub fn main() -> ExitCode {
             // --help and --version are no errors; a closed pipe is nobody's business
             return match e.print() {
                 Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-                    output::say(format_args!("standard output: {e}"));
+                    streams::say(format_args!("standard output: {e}"));
                     ExitStatus::Trouble.into()
                 }
                 _ => ExitCode::SUCCESS,
             };
         }
+        Err(e)
+            if e.kind() == clap::error::ErrorKind::MissingRequiredArgument
+                && let Some(line) = diff::git::unmerged(&arguments) =>
+        {
+            return match writeln!(streams::stdout(), "{line}") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitStatus::Trouble.into(),
+            };
+        }
         Err(e) => {
-            output::say(usage::message(&e, &arguments));
+            streams::say(usage::message(&e, &arguments));
             if e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
                 let _ = e.print();
             }
@@ -114,9 +106,9 @@ pub fn main() -> ExitCode {
     };
     match run(cli) {
         Ok(status) => status.into(),
-        Err(e) if output::is_closed_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) if streams::is_closed_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            output::say(wording::worded(&e));
+            streams::say(wording::worded(&e));
             ExitStatus::Trouble.into()
         }
     }
@@ -126,42 +118,25 @@ pub fn main() -> ExitCode {
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
     // how results are written, and the only input where there is one
     let stdin = Some(Path::new("-"));
-    let (output, input): (_, Option<&Path>) = match &cli.command {
-        Command::Ls(args) => (&args.output, None),
-        Command::Diff(args) => (&args.output, None),
-        Command::Digest(args) => (&args.output, None),
-        Command::Check(args) => (&args.output, None),
-        Command::Average(args) => (&args.report, None),
-        Command::Merge(args) => (&args.report, None),
-        Command::StripPrefix(args) => (&args.edit.report, args.input.as_deref().or(stdin)),
-        Command::Rename(args) => (&args.edit.report, Some(&args.input)),
-        Command::Edit(args) => (&args.report, Some(&args.input)),
-        Command::Repair(args) => (&args.report, Some(&args.input)),
-        Command::Convert(args) => (&args.report, Some(&args.input)),
-        Command::Extract(args) => (&args.report, Some(&args.input)),
+    let (result, output, input) = match &cli.command {
+        Command::Ls(args) => (ls::run(args), &args.output, None),
+        Command::Diff(args) => (diff::run(args), &args.output, None),
+        Command::Digest(args) => (digest::run(args), &args.output, None),
+        Command::Check(args) => (check::run(args), &args.output, None),
+        Command::Average(args) => (average::run(args), &args.report, None),
+        Command::Merge(args) => (merge::run(args), &args.report, None),
+        Command::StripPrefix(args) => (strip_prefix::run(args), &args.edit.report, args.input.as_deref().or(stdin)),
+        Command::Rename(args) => (rename::run(args), &args.edit.report, Some(args.input.as_path())),
+        Command::Edit(args) => (edit::run(args), &args.report, Some(args.input.as_path())),
+        Command::Repair(args) => (repair::run(args), &args.report, Some(args.input.as_path())),
+        Command::Convert(args) => (convert::run(args), &args.report, Some(args.input.as_path())),
+        Command::Extract(args) => (extract::run(args), &args.report, Some(args.input.as_path())),
         Command::Schema(args) => return schema::run(args),
-        Command::Completions(args) => return completions::run(args, command()),
-        Command::Man(args) => return man::run(args, command()),
-    };
-    let result = match &cli.command {
-        Command::Ls(args) => ls::run(args),
-        Command::StripPrefix(args) => strip_prefix::run(args),
-        Command::Rename(args) => rename::run(args),
-        Command::Edit(args) => edit::run(args),
-        Command::Repair(args) => repair::run(args),
-        Command::Convert(args) => convert::run(args),
-        Command::Average(args) => average::run(args),
-        Command::Merge(args) => merge::run(args),
-        Command::Diff(args) => diff::run(args),
-        Command::Digest(args) => digest::run(args),
-        Command::Extract(args) => extract::run(args),
-        Command::Check(args) => check::run(args),
-        Command::Schema(args) => schema::run(args),
-        Command::Completions(args) => completions::run(args, command()),
-        Command::Man(args) => man::run(args, command()),
+        Command::Completions(args) => return completions::run(&complete::script(args.shell, command())),
+        Command::Man(args) => return man::run(args, &manual::pages(command())?),
     };
     if let Err(e) = &result
-        && !output::is_closed_pipe(e)
+        && !streams::is_closed_pipe(e)
     {
         output.ended_with(input, e)?;
     }

@@ -20,6 +20,8 @@
 //! | --- | --- |
 //! | [`cli`] | the command line as clap types; completions and man pages are made from them |
 //! | [`commands`] | one file a subcommand: its `Args` and its `run` |
+//! | `options` | groups of options that several commands share, and what they come to |
+//! | `terminal` | the person's end of the program: output streams, progress bars, the words for settings |
 //! | [`operations`] | what the subcommands do, for any caller: options in, an outcome out |
 //! | [`report`] | what a command found, as plain serde types, each also laid out as a document |
 //! | [`render`] | documents to tables, reports to JSON; hostile names escaped |
@@ -34,7 +36,7 @@
 //!
 //! # The rule
 //!
-//! Arrows point down only: commands -> operations -> report, render, safety, write -> layout -> checkpoint -> data, container -> pickle ->
+//! Arrows point down only: commands -> options -> terminal, operations -> report, render, safety, write -> layout -> checkpoint -> data, container -> pickle ->
 //! dtype, source, limits, error, progress. `pickle` knows nothing of torch, `container` nothing of names; commands never
 //! touch a zip or an opcode; a renderer knows documents, not commands. A new format is one file in `container`, `layout`
 //! or `write` and a line in a table; a new output is one `Renderer`; a new subcommand is one file.
@@ -66,12 +68,16 @@ pub mod layout;
 pub mod limits;
 pub mod message;
 pub mod operations;
+#[cfg(feature = "cli")]
+pub(crate) mod options;
 pub mod pickle;
 pub mod progress;
 pub mod render;
 pub mod report;
 pub mod safety;
 pub mod source;
+#[cfg(feature = "cli")]
+pub(crate) mod terminal;
 pub mod write;
 
 use std::path::Path;

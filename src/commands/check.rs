@@ -10,66 +10,51 @@ use clap::builder::EnumValueParser;
 
 use self::allowing::AllowArgs;
 use crate::commands::ExitStatus;
-use crate::commands::files::FilesArgs;
-use crate::commands::input::{self, OpenArgs};
-use crate::commands::output::{Format, OutputArgs, refusal, say};
-use crate::commands::wording::flag;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::operations::check::{Checked, Options, Requirement, Told, check, check_many};
 use crate::operations::files::{Group, gather};
+use crate::options::files::FilesArgs;
+use crate::options::input::{self, OpenArgs};
+use crate::options::output::{Format, OutputArgs, refusal};
 use crate::report::check::{Blank, Check, Lines};
 use crate::report::figures::counted;
 use crate::report::sarif::Log;
 use crate::safety::allow::Allow;
 use crate::safety::finding::Severity;
+use crate::terminal::streams::say;
+use crate::terminal::wording::flag;
 
 /// Options of `ckpt check`.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("format", |arg| arg.value_parser(EnumValueParser::<Format>::new())))]
-#[command(after_help = "\
-An archive of checkpoints (zip, tar, .nemo, .mar, also compressed) has a report of its own, and one for each checkpoint \
-in it.\n\n\
-Examples:\n  ckpt check download.pth\n  ckpt check -R --fail-on error models/\n  \
-ckpt check -R --shard 3/8 models/   # the third of eight jobs\n  \
-ckpt check --write-allow ours.txt model.pth\n  ckpt check --allow-from ours.txt --allow 'mymodels.*' model.pth\n  \
-ckpt check --json --numerics model.pth | jq .findings\n  \
-ckpt check -R --format sarif models/ > check.sarif")]
 pub(crate) struct Args {
-    /// Files, directories of a checkpoint in several files, or members of archives (`ARCHIVE::member`); `-` is standard input
+    /// Files, directories, members of archives (`ARCHIVE::member`); `-` is standard input
     #[arg(required_unless_present = "files_from", value_name = "INPUT", value_parser = input::parser())]
     pub inputs: Vec<PathBuf>,
-    /// Check directories recursively; print one line per file that is, or contains, a checkpoint. What is named like one
-    /// (`.pt`, `.bin`, `.tar.gz`, …) and is none, a dangling link, a pipe, a directory that cannot be read is an error
-    #[arg(short = 'R', long)]
-    pub recursive: bool,
-    /// Exit with status 1 if any finding is at least this severe
+    /// Exit with status 1 on findings of this severity or higher
     #[arg(long, value_enum, default_value = "warning", value_name = "SEVERITY")]
     pub fail_on: Severity,
-    /// Also look for NaN, infinities, zeros and subnormal numbers in the tensors
-    #[arg(long)]
-    pub numerics: bool,
-    /// With --recursive, name the files that were left aside
-    #[arg(short, long, requires = "recursive")]
-    pub verbose: bool,
-    /// Read no tensor data: no checksums, no search for pickles hidden in it
-    #[arg(long, conflicts_with = "numerics")]
-    pub no_data: bool,
-    /// Report as an error what this asks for and a file is not
+    /// Report an error if a file does not meet this requirement (default: none)
     #[arg(long, value_enum, value_name = "WHAT")]
     pub require: Option<Requirement>,
+    /// Also look for NaN, infinities, zeros and subnormals in tensors
+    #[arg(long)]
+    pub numerics: bool,
+    /// Read no tensor data: skip checksums and hidden pickles
+    #[arg(long, conflicts_with = "numerics")]
+    pub no_data: bool,
+    /// With --recursive, name the files left aside
+    #[arg(short, long, requires = "recursive")]
+    pub verbose: bool,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub files: FilesArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub allow: AllowArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub output: OutputArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub limits: OpenArgs,
 }
 
@@ -84,9 +69,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let mut options = Options::default();
     (options.data, options.numerics, options.require) = (!args.no_data, args.numerics, args.require);
     let layout = |name: &Path| input::layout(name, &limits, true);
-    let files = gather(&inputs, args.recursive, args.files.shard, &limits);
+    let files = gather(&inputs, args.files.recursive, args.files.shard, &limits);
     let mut log = Log::default();
-    let status = match args.recursive {
+    let status = match args.files.recursive {
         true => each_file(args, &files, &layout, &options, &allow, &limits, &mut log)?,
         false => each_input(args, &files, &|input| check(layout(input), input, &options, &allow, &limits), &mut log)?,
     };

@@ -5,27 +5,20 @@ use std::io::Write;
 use clap_complete::Shell;
 
 use crate::commands::ExitStatus;
-use crate::commands::output::stdout;
+use crate::terminal::streams::stdout;
 
 /// Options of `ckpt completions`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// For which shell
-    #[arg(value_enum)]
+    /// Shell to generate completions for
+    #[arg(value_enum, value_name = "SHELL")]
     pub shell: Shell,
 }
 
-/// The completion script of a shell for a command line.
-pub(crate) fn script(shell: Shell, mut command: clap::Command) -> Vec<u8> {
-    let mut out = Vec::new();
-    clap_complete::generate(shell, &mut command, "ckpt", &mut out);
-    out
-}
-
-/// Prints the script for a command line.
-pub(crate) fn run(args: &Args, command: clap::Command) -> anyhow::Result<ExitStatus> {
+/// Prints a script.
+pub(crate) fn run(script: &[u8]) -> anyhow::Result<ExitStatus> {
     let mut out = stdout();
-    out.write_all(&script(args.shell, command))?;
+    out.write_all(script)?;
     out.flush()?;
     Ok(ExitStatus::Success)
 }

@@ -1,6 +1,6 @@
 //! `ckpt diff`: did anything change, where, and by how much.
 
-mod git;
+pub(crate) mod git;
 mod proposal;
 
 use std::path::{Path, PathBuf};
@@ -8,46 +8,35 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 
 use crate::commands::ExitStatus;
-use crate::commands::input::{self, OpenArgs};
-use crate::commands::output::{OutputArgs, say};
-use crate::commands::progress_bar::Bars;
-use crate::commands::wording::flag;
 use crate::operations::Input;
 use crate::operations::diff::{Answer, Ignore, Options, diff, first_difference};
+use crate::options::input::{self, OpenArgs};
+use crate::options::names::MatchArgs;
+use crate::options::output::OutputArgs;
 use crate::report::diff::{Diff, Problem, SortBy};
 use crate::report::ls::shown_name;
+use crate::terminal::progress_bar::Bars;
+use crate::terminal::streams::say;
+use crate::terminal::wording::flag;
 
 /// Options of `ckpt diff`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Equal means equal as numbers, element by element, whatever the dtypes are: NaN equals NaN, 0.0 equals -0.0, infinities equal \
-themselves. Integers are exact to 64 bits, all other numbers meet in float64; quantized tensors are compared as stored, with \
-their scales; sparse ones by their parts as stored. Values like `epoch` are equal when type and value are; tolerances count \
-for plain floats too. When one file has a format for weights only (safetensors, npz, npy, pt2, shards) the weights are compared, by \
-name, dtype, shape and elements only; a name that the __metadata__ of a safetensors file records as an alias ({alias: kept name}) \
-counts as a tensor there. A module against a mapping is compared by what its state_dict() gives. Of two modules the tensors, the classes and \
-the values of their state_dict() are compared, and no other attributes (`training`, the `p` of a dropout). A key that is a number \
-is not its text (`0`, `'0'`); where a name is split into elements, and whether a list or a mapping holds them, does not count.\n\n\
-With --quiet nothing is printed and the first difference ends the comparison.\n\n\
-As the command of a git diff driver (git config diff.ckpt.command 'ckpt diff', and `*.pth diff=ckpt` in .gitattributes) it \
-takes git's seven arguments, names the files as the repository does, and ends with 0 when they differ.\n\n\
-Examples:\n  ckpt diff before.pth after.pth\n  ckpt diff -q model.pth model.safetensors && echo same\n  \
-ckpt diff --rtol 1e-5 --atol 1e-8 run1.ckpt run2.ckpt\n  ckpt diff --sort change --top 10 base.pth tuned.pth\n  \
-ckpt diff --root-a model_state_dict --strip-prefix module. checkpoint.tar model.pth")]
 pub(crate) struct Args {
-    /// The first file, directory or `ARCHIVE::member`, `-` for standard input
+    /// First file, directory or `ARCHIVE::member`; `-` is standard input
     #[arg(value_name = "A", value_parser = input::parser())]
     pub a: PathBuf,
-    /// The second file; relative differences are relative to its values
+    /// Second file; relative differences are relative to its values
     #[arg(value_name = "B", value_parser = input::parser())]
     pub b: PathBuf,
     /// What else git gives to the command of a diff driver
     #[arg(hide = true, num_args = 0..)]
     pub git: Vec<PathBuf>,
-    /// Compare names, shapes, dtypes and other values only; read no tensor data
+    /// Compare names, shapes, dtypes and values; read no tensor data
     #[arg(long)]
     pub structure: bool,
-    /// Relative tolerance: |a - b| <= ATOL + RTOL * |b| is equal, as in torch.allclose
+    /// Relative tolerance
+    ///
+    /// |a - b| <= ATOL + RTOL * |b| is equal, as in torch.allclose.
     #[arg(long, value_name = "RTOL", default_value_t = 0.0, value_parser = tolerance, allow_negative_numbers = true)]
     pub rtol: f64,
     /// Absolute tolerance
@@ -56,44 +45,48 @@ pub(crate) struct Args {
     /// Treat NaN as different from NaN
     #[arg(long)]
     pub nan_differs: bool,
-    /// Compare bits: 0.0 differs from -0.0, and a NaN from other NaNs
+    /// Compare bits: 0.0 differs from -0.0, a NaN from other NaNs
     #[arg(long, conflicts_with_all = ["rtol", "atol", "nan_differs"])]
     pub bitwise: bool,
-    /// Ignore differences in these properties, separated by commas (`values`: elements and other values)
+    /// Ignore differences in these properties, separated by commas
+    ///
+    /// By default all of them count.
     #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',')]
     pub ignore: Vec<Ignore>,
-    /// Strip this prefix from the names that have it: in both files, or in one only if more names match that way
-    #[arg(long, value_name = "PREFIX", help_heading = "Names")]
-    pub strip_prefix: Option<String>,
-    /// Compare only the part of A under NAME (`.` is the top); names are relative to it
-    #[arg(long, value_name = "NAME", help_heading = "Names")]
-    pub root_a: Option<String>,
-    /// Compare only the part of B under NAME
-    #[arg(long, value_name = "NAME", help_heading = "Names")]
-    pub root_b: Option<String>,
-    /// Select matching names: a name, an element with everything below it, or a glob (`*` also matches dots); repeatable
-    #[arg(long, value_name = "NAME|GLOB", help_heading = "Names")]
-    pub include: Vec<String>,
-    /// Skip matching names; repeatable
-    #[arg(long, value_name = "NAME|GLOB", help_heading = "Names")]
-    pub exclude: Vec<String>,
-    /// Sort order of changed tensors
-    #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
-    pub sort: SortBy,
-    /// Show only the first N entries of each section
-    #[arg(long, value_name = "N")]
-    pub top: Option<usize>,
+    /// Report what load_state_dict(strict=False) of A into B would
+    ///
+    /// Keys and shapes of the weights only.
+    #[arg(long)]
+    pub load: bool,
     /// Print a one-line summary
     #[arg(short, long, conflicts_with = "load")]
     pub summary: bool,
-    /// Report what load_state_dict(strict=False) of A into B would: keys and shapes of the weights only
-    #[arg(long)]
-    pub load: bool,
+    /// Sort order of changed tensors
+    #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
+    pub sort: SortBy,
+    /// Show only the first N entries of each section (default: all)
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Strip this prefix from the names that have it
+    ///
+    /// In both files, or in one only if more names match that way.
+    #[arg(long, value_name = "PREFIX", help_heading = "Names")]
+    pub strip_prefix: Option<String>,
+    /// Compare only the part of A under NAME
+    ///
+    /// `.` is the top object. By default the top, or the weights where only weights count.
+    #[arg(long, value_name = "NAME", help_heading = "Names")]
+    pub root_a: Option<String>,
+    /// Compare only the part of B under NAME
+    ///
+    /// `.` is the top object. By default the top, or the weights where only weights count.
+    #[arg(long, value_name = "NAME", help_heading = "Names")]
+    pub root_b: Option<String>,
     #[command(flatten)]
-    #[allow(missing_docs)]
+    pub names: MatchArgs,
+    #[command(flatten)]
     pub output: OutputArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub limits: OpenArgs,
 }
 
@@ -106,7 +99,7 @@ impl Args {
     fn options(&self) -> Options {
         let mut options = Options::default();
         (options.root_a, options.root_b) = (self.root_a.clone(), self.root_b.clone());
-        (options.include, options.exclude) = (self.include.clone(), self.exclude.clone());
+        (options.include, options.exclude) = (self.names.include.clone(), self.names.exclude.clone());
         options.strip_prefix = self.strip_prefix.clone();
         (options.structure, options.load) = (self.structure, self.load);
         (options.rtol, options.atol) = (self.rtol, self.atol);

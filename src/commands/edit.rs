@@ -7,51 +7,35 @@ use clap::{ArgMatches, Command, FromArgMatches};
 
 use crate::checkpoint::alter::Step;
 use crate::commands::ExitStatus;
-use crate::commands::edited::{DestinationArgs, open, shown};
-use crate::commands::in_order::{Spelling, given, with_options};
-use crate::commands::input::{self, LimitArgs, is_stdin};
-use crate::commands::output::OutputArgs;
-use crate::commands::progress_bar::Bars;
+use crate::error::Error;
 use crate::layout::{Layout, address};
 use crate::limits::Limits;
 use crate::operations::edit::{Options, edit, read_array};
+use crate::options::destination::{EditedArgs, open, shown};
+use crate::options::in_order::{Spelling, given, with_options};
+use crate::options::input::{self, LimitArgs, is_stdin};
+use crate::options::output::OutputArgs;
 use crate::report::figures::counted;
+use crate::terminal::progress_bar::Bars;
 
 /// Options of `ckpt edit`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Operations apply in the order given, each to what the one before it left. A NAME is one that `ckpt ls` shows, or the \
-beginning of some up to a dot; `.` is the top object. A dict gets a last key that it does not have; elements of lists and \
-tuples are counted from 0, and only lists lose some. In the pickle only what changes is written again; \
-torch.load(weights_only=True) opens the result if it opened the file. Names of modules pickled whole and of TorchScript \
-cannot be edited; the tensors of the former can be set.\n\n\
-FILE.npy has the dtype and shape of the tensor, in rows or columns and either byte order. Only the tensor's own elements \
-change; tensors that share them change too, and are named. --force-shape gives a tensor of a zip, safetensors or npz file \
-another shape. safetensors and npz files hold tensors only: --set cannot be used there. Files compressed as a whole, \
-members of archives and inputs of several files cannot be edited in place; convert the last into one file first.\n\n\
-Examples:\n  ckpt edit model.pt --set epoch=0 --set optimizer.param_groups.0.lr=1e-4 --in-place\n  \
-ckpt edit best.pt --delete model --move ema=model --delete optimizer --set epoch=-1 -o model.pt\n  \
-ckpt edit weights.pt --move .=state_dict --set 'state_dict_version=\"2.1\"' -o checkpoint.pt\n  \
-ckpt edit checkpoint.pt --delete epoch --move state_dict=. --dry-run\n  \
-ckpt edit model.safetensors --set-tensor head.bias=bias.npy --set-metadata license=mit --in-place")]
+#[command(override_usage = "ckpt edit [OPTIONS] <INPUT> (-o <OUTPUT> | --in-place)\n\
+       \x20       (--set | --set-tensor | --delete | --move | --set-metadata)...")]
 pub(crate) struct Args {
-    /// The file, or `ARCHIVE::member`; `-` is standard input
+    /// File or `ARCHIVE::member`; `-` is standard input
     #[arg(value_name = "INPUT", value_parser = input::parser())]
     pub input: PathBuf,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub operations: Operations,
     /// Let --set-tensor give a tensor the shape of FILE.npy
     #[arg(long, requires = "set-tensor")]
     pub force_shape: bool,
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub to: DestinationArgs,
+    pub to: EditedArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub report: OutputArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub limits: LimitArgs,
 }
 
@@ -63,16 +47,23 @@ const OPERATIONS: [Spelling; 5] = [
     (
         "set",
         "NAME=VALUE",
-        "Give NAME a value, a Python literal: None, True, 3, 1e-4, inf, 'text' in quotes, b'bytes', a list, tuple, dict, set",
+        "Give NAME a value, a Python literal",
+        "None, True, 3, 1e-4, inf, 'text' in quotes, b'bytes', a list, tuple, dict or set.",
     ),
-    ("set-tensor", "NAME=FILE.npy", "Give the tensor NAME the elements of FILE.npy, of its dtype and shape"),
-    ("delete", "NAME", "Remove NAME and all below it"),
+    (
+        "set-tensor",
+        "NAME=FILE.npy",
+        "Give the tensor NAME the elements of FILE.npy",
+        "They must have its dtype and shape.",
+    ),
+    ("delete", "NAME", "Remove NAME and everything below it", ""),
     (
         "move",
         "OLD=NEW",
-        "Give OLD the name NEW; `.=KEY` puts everything below KEY, `KEY=.` leaves only what is below KEY",
+        "Rename OLD to NEW",
+        "`.=KEY` puts everything under KEY, `KEY=.` keeps only what is under KEY.",
     ),
-    ("set-metadata", "KEY=VALUE", "Set an entry of a safetensors file's `__metadata__`, which holds text"),
+    ("set-metadata", "KEY=VALUE", "Set an entry of `__metadata__` (safetensors)", ""),
 ];
 
 impl clap::Args for Operations {
@@ -100,7 +91,7 @@ impl FromArgMatches for Operations {
 impl Operations {
     fn steps(&self, force_shape: bool, limits: &Limits) -> anyhow::Result<Vec<Step>> {
         let steps = self.0.iter().map(|(option, value)| {
-            let form = OPERATIONS.iter().find(|(name, ..)| name == option).map_or("", |(_, form, _)| form);
+            let form = OPERATIONS.iter().find(|(name, ..)| name == option).map_or("", |(_, form, ..)| form);
             if *option == "delete" {
                 return if value.is_empty() {
                     bail!("--delete is empty")
@@ -138,9 +129,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {
     let is_index = || Layout::of(&args.input, &limits).is_ok_and(|layout| layout.file().is_none());
     let is_local = !is_stdin(&args.input) && address(&args.input).is_none();
     if args.input.is_dir() || is_local && args.input.extension().is_some_and(|e| e == "json") && is_index() {
-        bail!(
-            "{shown}: made of several files, which cannot be edited; convert it into one file first with `ckpt convert`"
-        );
+        let e = Error::unsupported("made of several files, which cannot be edited");
+        return Err(e.advise("convert it into one file first with `ckpt convert`").of_input(&shown).into());
     }
     // what is wrong with the target is said before a large input is read
     let mut destination = args.to.of_file(&args.input, &args.report)?;

@@ -4,82 +4,75 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use crate::commands::ExitStatus;
-use crate::commands::input::{self, OpenArgs};
-use crate::commands::names::NameArgs;
-use crate::commands::output::{OutputArgs, stdout};
-use crate::commands::progress_bar::Bars;
-use crate::commands::values::formats;
 use crate::data::subscript::Subscript;
 use crate::dtype::DType;
 use crate::operations::extract::{Destination, Form, Options, Text, choose, show, write};
+use crate::options::input::{self, OpenArgs};
+use crate::options::names::NameArgs;
+use crate::options::output::OutputArgs;
+use crate::options::values::formats;
+use crate::terminal::progress_bar::Bars;
+use crate::terminal::streams::stdout;
 use crate::write::format::Format;
 
 /// Options of `ckpt extract`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = format!("\
-Without -o the result is printed: tensors as torch prints them, strings raw, other values as Python does, everything as \
-JSON with --json, nested as the object is (NaN and infinities as strings, complex numbers as pairs).\n\n\
-{PARTS_HELP}\n\n\
-In a picture NaN is magenta, or dark where there are three channels; filters (N x C x H x W) are tiled, those with \
-neither one nor three channels in one row each.\n\n{EXAMPLES}"))]
-#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The checkpoint: a file, a directory, `ARCHIVE::member`, or `-` for standard input
+    /// File, directory, `ARCHIVE::member`, or `-` for standard input
     #[arg(value_name = "INPUT", value_parser = input::parser())]
     pub input: PathBuf,
-    /// What to extract: a name, an element with everything below it, or a glob over whole names (`*` also matches dots);
-    /// default: everything
+    /// What to extract (default: everything)
+    ///
+    /// A name, an element with everything below it, or a glob over whole names (`*` also matches dots).
     #[arg(value_name = "NAME|GLOB")]
     pub names: Vec<String>,
-    /// Where to write: FILE.npy .npz .json .csv .bin .png .safetensors .pt, a directory, or `-`
+    /// Write to a file or directory instead of printing
+    ///
+    /// FILE.npy, .npz, .json, .csv, .bin, .png, .safetensors or .pt, a directory (one file each), or `-` for standard output.
     #[arg(short, long, value_name = "OUTPUT")]
     pub output: Option<PathBuf>,
-    /// Output format (default: from OUTPUT's extension); for a directory, the format of each file
+    /// Format to write (default: from OUTPUT's extension)
+    ///
+    /// For a directory, the format of each file.
     #[arg(long, value_parser = formats(&Format::OF_PARTS), value_name = "FORMAT", requires = "output")]
     pub to: Option<Format>,
-    /// Overwrite existing files
+    /// Replace existing files
     #[arg(long, requires = "output")]
     pub force: bool,
     /// Print every element
     #[arg(long, conflicts_with = "output")]
     pub full: bool,
-    /// Take a part of each tensor, in Python's syntax: `0:2,:`, `-1`, `...,::-1`
+    /// Take a part of each tensor, in Python's syntax
+    ///
+    /// `0:2,:`, `-1`, `...,::-1`. By default all of it.
     #[arg(long, value_name = "SLICE", allow_hyphen_values = true)]
     pub slice: Option<Subscript>,
-    /// Cast floating-point tensors to float16, bfloat16, float32 or float64
+    /// Cast floating-point tensors: float16, bfloat16, float32, float64
+    ///
+    /// By default every dtype is kept.
     #[arg(long, value_name = "DTYPE", value_parser = crate::data::cast::target)]
     pub dtype: Option<DType>,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub picture: PictureArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub names_chosen: NameArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub report: OutputArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub limits: OpenArgs,
 }
-
-const EXAMPLES: &str = "\
-Examples:\n  ckpt extract model.pth fc.bias\n  ckpt extract checkpoint.tar epoch\n  \
-ckpt extract model.pth embed.weight --slice 100:200 -o rows.npy\n  ckpt extract model.pth 'layer1.*' -o layer1.npz\n  \
-ckpt extract model.pth conv1.weight --scale 8 -o filters.png\n  \
-ckpt extract checkpoint.tar --root optimizer_state_dict -o opt.pt";
 
 /// Options for `.png`.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Pictures")]
 pub(crate) struct PictureArgs {
-    /// Values mapped to black and white (default: minimum and maximum)
+    /// Values drawn black and white (default: minimum and maximum)
     #[arg(long, value_name = "LO,HI", value_parser = parse_range, allow_hyphen_values = true, requires = "output")]
     pub range: Option<(f64, f64)>,
-    /// Blue below zero (or below the middle of --range), red above
+    /// Draw blue below zero (or the middle of --range), red above
     #[arg(long, requires = "output")]
     pub diverging: bool,
-    /// Draw each value as N x N pixels
+    /// Draw each value as N x N pixels (default: 1)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096), requires = "output")]
     pub scale: Option<u64>,
 }
@@ -90,12 +83,6 @@ fn parse_range(text: &str) -> std::result::Result<(f64, f64), String> {
     let bounds = bounds.filter(|(low, high): &(f64, f64)| low.is_finite() && high.is_finite() && low < high);
     bounds.ok_or_else(|| "expected two numbers, the smaller one first: -1,1".to_owned())
 }
-
-/// The names under which the parts of sparse and quantized tensors are written, for `--help`.
-const PARTS_HELP: &str = "\
-Sparse tensors are written as NAME.indices, NAME.values (or crow_indices, col_indices, …) and NAME.size, quantized ones \
-as NAME.int_repr, NAME.scale, NAME.zero_point (and NAME.axis), nested ones as NAME.values, NAME.sizes, NAME.strides and \
-NAME.offsets. What a wrapper subclass (torchao, quanto, DTensor) holds has names of its own, which `ckpt ls` shows.";
 
 /// Prints or writes what was chosen.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitStatus> {

@@ -5,31 +5,27 @@ mod lister;
 use std::path::PathBuf;
 
 use crate::commands::ExitStatus;
-use crate::commands::files::FilesArgs;
-use crate::commands::input::{self, OpenArgs};
-use crate::commands::names::NameArgs;
-use crate::commands::output::OutputArgs;
-use crate::commands::wording::flag;
 use crate::operations::list::Options;
+use crate::options::files::FilesArgs;
+use crate::options::input::{self, OpenArgs};
+use crate::options::names::NameArgs;
+use crate::options::output::OutputArgs;
 use crate::report::ls::SortBy;
+use crate::terminal::wording::flag;
 
 /// Options of `ckpt ls`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-An archive (zip, tar, .nemo, .mar, also compressed) lists the checkpoints in it with their containers, tensors and sizes \
-(JSON: ckpt.ls-archive/1); --names, --sort and --reverse work on that list, --recursive lists what each of them holds. \
-Exit status 2 when an archive holds none, or one that cannot be read.\n\n\
-Examples:\n  ckpt ls model.pth\n  ckpt ls --tree --depth 2 model.pth\n  ckpt ls --json --hash checkpoint.tar | jq '.tensors[].name'\n  \
-ckpt ls --root optimizer_state_dict --values checkpoint.tar\n  zcat model.pth.gz | ckpt ls -\n  ckpt ls model.tar.gz::weights/model.pth")]
 pub(crate) struct Args {
-    /// Files, directories of a checkpoint (shards, DCP, DeepSpeed, files of ranks, an unpacked zip), indexes of shards, members of archives
-    /// (`ARCHIVE::member`), `-` for standard input; archives of checkpoints; with --recursive any directory
+    /// Files, directories, members of archives (`ARCHIVE::member`); `-` is standard input
+    ///
+    /// A directory holds one checkpoint: shards, DCP, DeepSpeed, files of ranks, an unpacked zip. With --recursive, any
+    /// directory. An index of shards and an archive of checkpoints are inputs too.
     #[arg(required_unless_present = "files_from", value_name = "INPUT", value_parser = input::parser())]
     pub inputs: Vec<PathBuf>,
     /// Roll up by module, with parameter counts and class names
     #[arg(long)]
     pub tree: bool,
-    /// Fold what lies deeper than N levels of the tree
+    /// Fold what is deeper than N levels of the tree (default: nothing)
     #[arg(long, value_name = "N", requires = "tree")]
     pub depth: Option<usize>,
     /// Print only names, one per line
@@ -47,26 +43,21 @@ pub(crate) struct Args {
     /// Reverse the sort order
     #[arg(short, long)]
     pub reverse: bool,
-    /// Read the data: min, max, mean, std, zeros, NaN, Inf
+    /// Read tensor data; show min, max, mean, std, zeros, NaN, Inf
     #[arg(long, conflicts_with = "tree")]
     pub stats: bool,
-    /// Read the data: sha256 of each tensor's elements (contiguous, little-endian)
+    /// Read tensor data; show the sha256 of each tensor's elements
+    ///
+    /// Contiguous, row-major, little-endian.
     #[arg(long, conflicts_with = "tree")]
     pub hash: bool,
-    /// List every checkpoint under each directory, and in each archive
-    #[arg(short = 'R', long)]
-    pub recursive: bool,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub files: FilesArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub names_chosen: NameArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub output: OutputArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub limits: OpenArgs,
 }
 
@@ -83,7 +74,7 @@ impl Args {
     /// Whether nothing is asked for that only a checkpoint has.
     fn may_be_archive(&self) -> bool {
         let asks = self.tree || self.tensors || self.values || self.stats || self.hash;
-        let NameArgs { root, include, exclude } = &self.names_chosen;
-        !asks && root.is_none() && include.is_empty() && exclude.is_empty()
+        let NameArgs { root, matching } = &self.names_chosen;
+        !asks && root.is_none() && matching.include.is_empty() && matching.exclude.is_empty()
     }
 }

@@ -1,5 +1,4 @@
-//! One file a subcommand: its `Args` and its `run`. What they share: how output is chosen, how inputs are opened, which
-//! names are meant.
+//! One file a subcommand: its `Args` and its `run`. What several share is in [`options`](crate::options).
 
 pub(crate) mod average;
 pub(crate) mod check;
@@ -8,25 +7,14 @@ pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod digest;
 pub(crate) mod edit;
-pub(crate) mod edited;
 pub(crate) mod extract;
-pub(crate) mod files;
-pub(crate) mod in_order;
-pub(crate) mod input;
-pub(crate) mod keyed;
-pub(crate) mod list;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod merge;
-pub(crate) mod names;
-pub(crate) mod output;
-pub(crate) mod progress_bar;
 pub(crate) mod rename;
 pub(crate) mod repair;
 pub(crate) mod schema;
 pub(crate) mod strip_prefix;
-pub(crate) mod values;
-pub(crate) mod wording;
 
 use std::process::ExitCode;
 

@@ -8,39 +8,32 @@ use clap::{ArgMatches, Command, FromArgMatches};
 
 use crate::checkpoint::edit::rules::{Step, parse_substitution, parse_table};
 use crate::commands::ExitStatus;
-use crate::commands::edited::{DestinationArgs, open, shown};
-use crate::commands::in_order::{Spelling, given, with_options};
-use crate::commands::input::{self, LimitArgs};
-use crate::commands::list;
-use crate::commands::names::NameArgs;
-use crate::commands::output::{OutputArgs, say};
-use crate::commands::progress_bar::Bars;
-use crate::commands::wording::flag;
 use crate::layout::{Layout, address};
 use crate::operations::destination::{Destination, Sink};
 use crate::operations::rename::{Named, Options, rename};
+use crate::options::destination::{EditedArgs, open, shown};
+use crate::options::in_order::{Spelling, given, with_options};
+use crate::options::input::{self, LimitArgs};
+use crate::options::list;
+use crate::options::names::NameArgs;
+use crate::options::output::OutputArgs;
 use crate::report::rename::Renaming;
+use crate::terminal::progress_bar::Bars;
+use crate::terminal::streams::say;
+use crate::terminal::wording::flag;
 use crate::write::format::Format;
 
 /// Options of `ckpt rename`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Steps apply in the order given, each to the names left by the one before it. Every step must change a name, and every row \
-of a table must match one; --if-present ignores those that do not. Only keys of state dicts change, never those of optimizers, \
-random number states, schedulers, metrics and other dicts of values. A prefix without its dot that would leave an empty \
-element (`.conv1.weight`) or join two words (`backbonefc1`) is refused.\n\n\
-Examples:\n  ckpt rename model.pth --add-prefix backbone. -o with_prefix.pth\n  \
-ckpt rename model.pth --strip-prefix module. --regex 's/^encoder\\.(\\d+)/layers.$1/' --in-place\n  \
-ckpt rename model.safetensors --map names.tsv --dry-run")]
+#[command(override_usage = "ckpt rename [OPTIONS] <INPUT> (-o <OUTPUT> | --in-place)\n\
+       \x20       (--add-prefix P | --strip-prefix P | --regex S | --map FILE)...")]
 pub(crate) struct Args {
-    /// The file, or `ARCHIVE::member`; `-` is standard input
+    /// File, directory of shards, or `ARCHIVE::member`; `-` is standard input
     #[arg(value_name = "INPUT", value_parser = input::parser())]
     pub input: PathBuf,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub changes: Changes,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub edit: EditArgs,
 }
 
@@ -48,19 +41,17 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct EditArgs {
     #[command(flatten)]
-    #[allow(missing_docs)]
-    pub to: DestinationArgs,
-    /// Ignore steps and table rows that match nothing; if none match, write the input unchanged
+    pub to: EditedArgs,
+    /// Ignore steps and table rows that match nothing
+    ///
+    /// If none match, the input is written unchanged.
     #[arg(long)]
     pub if_present: bool,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub names: NameArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub report: OutputArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub limits: LimitArgs,
 }
 
@@ -69,14 +60,15 @@ pub(crate) struct EditArgs {
 pub(crate) struct Changes(Vec<(&'static str, String)>);
 
 const CHANGES: [Spelling; 4] = [
-    ("add-prefix", "PREFIX", "Put PREFIX before every name"),
-    ("strip-prefix", "PREFIX", "Remove PREFIX where a name begins with it"),
+    ("add-prefix", "PREFIX", "Put PREFIX before every name", ""),
+    ("strip-prefix", "PREFIX", "Remove PREFIX from names that begin with it", ""),
     (
         "regex",
         "s/FROM/TO/",
-        "Rewrite by a regular expression: $1 in TO is what its first group matched; flags g (all matches) and i (any case)",
+        "Rewrite names by a regular expression",
+        "$1 in TO is what the first group matched; flags: g (all matches), i (ignore case).",
     ),
-    ("map", "FILE", "Rename by a table: two columns (old, new), or a JSON object; `-` is standard input"),
+    ("map", "FILE", "Rename by a table", "Two columns (old, new) or a JSON object; `-` is standard input."),
 ];
 
 impl clap::Args for Changes {
@@ -156,14 +148,14 @@ pub(super) fn edit(args: &EditArgs, input: Option<&Path>, steps: Vec<Named>) -> 
 impl EditArgs {
     /// Shards go into another directory; they, and other directories, become one file where the output's name asks for it.
     fn of_several(&self, input: &Path) -> anyhow::Result<Destination> {
-        if self.to.in_place {
+        if self.to.file.in_place {
             bail!("{}: made of several files, which cannot be edited in place; use -o", input.display());
         }
-        Ok(match &self.to.output {
+        Ok(match &self.to.file.output {
             _ if self.to.dry_run => Destination::Nowhere,
             Some(output) => match Format::of_checkpoint(output) {
-                to @ Some(_) => Destination::File { sink: Sink::new(output, self.to.force, None)?, to },
-                None => Destination::Shards { directory: output.clone(), force: self.to.force },
+                to @ Some(_) => Destination::File { sink: Sink::new(output, self.to.file.force, None)?, to },
+                None => Destination::Shards { directory: output.clone(), force: self.to.file.force },
             },
             None => bail!("no output given; use -o DIRECTORY, or --dry-run to see what would change"),
         })

@@ -5,14 +5,13 @@ use std::io::Write;
 use anyhow::bail;
 
 use crate::commands::ExitStatus;
-use crate::commands::output::stdout;
 use crate::report::schema::{ALL, find};
+use crate::terminal::streams::stdout;
 
 /// Options of `ckpt schema`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  ckpt schema\n  ckpt schema ckpt.ls/1 > ls.schema.json")]
 pub(crate) struct Args {
-    /// The schema that a JSON line names (`ckpt.ls/1`), or the part between (`ls`); default: list their names
+    /// Schema to print, as a JSON line names it (`ckpt.ls/1`) or in short (`ls`) (default: list all)
     pub name: Option<String>,
 }
 

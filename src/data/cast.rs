@@ -19,6 +19,11 @@ const TARGETS: [(&str, Known, &[&str]); 4] = [
     ("float64", Known::Float64, &["double", "fp64", "f64", "f8"]),
 ];
 
+/// torch's names of what can be cast to.
+pub(crate) fn target_names() -> impl Iterator<Item = &'static str> {
+    TARGETS.iter().map(|(name, ..)| *name)
+}
+
 /// The type that a name stands for, `torch.float16` and `numpy.float16` too. An error lists the names.
 pub fn target(name: &str) -> std::result::Result<DType, String> {
     let lower = name.to_lowercase();

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::directory::{self, Directory, check_name};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Oddity};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::source::{SharedSource, files};
@@ -118,6 +118,7 @@ impl DeepSpeed {
         if let Some(other) = names.models.first().filter(|_| stage < 3) {
             return Err(left_over(other, &format!("ZeRO stage {stage} writes one file for all ranks")));
         }
+        let astray = other_step(&ranks, &first, &described);
         let mut merge = Merge::new(&first, checkpoint, described)?;
         merge.buffers()?;
         match stage {
@@ -130,6 +131,10 @@ impl DeepSpeed {
         let mut checkpoint = merge.finish()?;
         checkpoint.notes.push("the optimizer's state is left aside: it stays in *_optim_states.pt".to_owned());
         checkpoint.left_aside.push("optimizer_state_dict".to_owned());
+        if let Some(astray) = astray {
+            checkpoint.notes.push(format!("{}: {}", astray.place, astray.message));
+            checkpoint.oddities.push(astray);
+        }
         Ok(checkpoint)
     }
 
@@ -222,6 +227,19 @@ fn check_ranks(ranks: &[Rank], described: &Described) -> Result<()> {
         return Err(Error::malformed(message));
     }
     Ok(())
+}
+
+/// Optimizers that have taken other steps than the module: files of two checkpoints, unless the optimizers began later.
+#[allow(clippy::cast_precision_loss)] // both sides are rounded alike
+fn other_step(ranks: &[Rank], model: &str, described: &Described) -> Option<Oddity> {
+    let number = |key: &str| described.agreed.iter().find(|(name, _)| *name == key).and_then(|(_, number)| *number);
+    let skipped = number("skipped_steps").unwrap_or(0);
+    let wanted = number("global_steps")?.checked_sub(skipped)? as f64;
+    let rank = ranks.first()?;
+    let taken = rank.steps().reduce(f64::max)?;
+    let message =
+        format!("its optimizer is at step {taken}, and {model} is at step {wanted}: they may be of two checkpoints");
+    (taken != wanted).then(|| Oddity { code: "step-other", place: rank.file.to_string(), message })
 }
 
 fn left_over(file: &str, why: &str) -> Error {

@@ -267,6 +267,11 @@ impl Layout {
         matches!(self.kind, Kind::Sharded(_) | Kind::DeepSpeed(_) | Kind::Ranks(_) | Kind::Megatron(_))
     }
 
+    /// Whether all files that lie directly in its directory are looked at with it.
+    pub(crate) fn is_all_of_directory(&self) -> bool {
+        matches!(self.kind, Kind::Dcp(_))
+    }
+
     /// The index of Hugging Face shards, and the shards' names, where it is such.
     pub(crate) fn shards(&self) -> Option<(&Path, Vec<String>)> {
         match &self.kind {
@@ -345,6 +350,7 @@ impl Layout {
                 let mut checkpoint = Checkpoint::open(Arc::clone(&source), limits, progress)
                     .map_err(|e| explain(e, &Contents { source, limits: limits.clone() }, &self.name))?;
                 checkpoint.notes.extend(self.single.and_then(|single| single.note));
+                checkpoint.notes.extend(ranks::note_of_one(&checkpoint));
                 Ok(checkpoint)
             }
             Kind::Unpacked(unpacked) => unpacked.open(limits),

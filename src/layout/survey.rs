@@ -33,8 +33,8 @@ pub(crate) fn survey(path: &Path, limits: &Limits) -> Result<Survey> {
         return Ok(survey);
     }
     if ranks::is_megatron(path) {
+        // its files lie in directories below
         survey.checkpoints.push(path.to_owned());
-        survey.parts.extend(names.into_iter().map(OsString::from));
         survey.is_whole = true;
         return Ok(survey);
     }

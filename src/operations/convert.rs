@@ -6,11 +6,13 @@ mod plain;
 mod reduce;
 mod said;
 mod shards;
+mod size;
 mod there;
 mod torch;
 
 pub use self::options::{Options, Outlet, Portion, Shards, Shared};
 pub(in crate::operations) use self::reduce::{Reduced, Top, reduce, tensors_below};
+pub(crate) use self::size::bytes_of;
 pub(in crate::operations) use self::torch::attributes_of;
 
 use std::collections::HashMap;

@@ -8,9 +8,11 @@ mod beside;
 mod chosen;
 mod elements;
 mod many;
+mod verify;
 
 pub(in crate::operations) use self::beside::Beside;
 pub use self::many::{Told, digest_many};
+pub use self::verify::{Tally, Verified, verify};
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

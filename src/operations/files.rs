@@ -65,17 +65,20 @@ pub struct Group {
     pub is_empty: bool,
     /// Whether others may have files of it.
     pub is_shared: bool,
+    /// Whether it is all that lies below a directory.
+    pub is_recursive: bool,
 }
 
 /// The files of all inputs; with `recursive` those below directories. Of a shard, those that fall to it.
 pub fn gather(inputs: &[PathBuf], recursive: bool, shard: Option<Shard>, limits: &Limits) -> Vec<Group> {
     files::set_max_transfer(limits.max_transfer);
     let group = |input: &PathBuf| {
-        let found = match recursive && files::is_dir(input) {
+        let is_recursive = recursive && files::is_dir(input);
+        let found = match is_recursive {
             true => below(input, limits),
             false => vec![Below { path: input.clone(), kind: BelowKind::Input }],
         };
-        Group { input: input.clone(), is_empty: found.is_empty(), found, is_shared: shard.is_some() }
+        Group { input: input.clone(), is_empty: found.is_empty(), found, is_shared: shard.is_some(), is_recursive }
     };
     let mut groups: Vec<Group> = inputs.iter().map(group).collect();
     let Some(shard) = shard else { return groups };

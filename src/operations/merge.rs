@@ -7,6 +7,7 @@
 mod attributes;
 mod equal;
 mod join;
+mod keyed;
 mod strings;
 
 use std::collections::HashSet;
@@ -28,6 +29,7 @@ use crate::report::merge::{Merged, Merging};
 use crate::write::format::Format;
 
 pub use self::join::OnConflict;
+pub(crate) use self::keyed::{Keyed, taken_apart};
 
 /// One input, and the key that its object gets; without keys the weights of all are joined.
 #[derive(Debug)]

@@ -68,7 +68,8 @@ impl Input {
         Ok(value)
     }
 
-    fn entries(&self) -> Result<Vec<Entry>> {
+    /// What is listed, in file order.
+    pub(crate) fn entries(&self) -> Result<Vec<Entry>> {
         let names = self.checkpoint.names(&self.checkpoint.top());
         names.map(|names| names.entries).map_err(|e| e.of_input(&self.name))
     }

@@ -1,7 +1,7 @@
 //! What `ckpt ls` found in one input: the JSON schema `ckpt.ls/1`, field for field, and beside it what only the table
 //! shows (skipped in JSON).
 
-mod layout;
+pub(super) mod layout;
 mod remarks;
 #[cfg(test)]
 pub(crate) mod sample;

@@ -84,7 +84,7 @@ impl Report for ArchiveListing {
     fn document(&self) -> Document<'_> {
         let mut document = Document::default();
         let facts = format!("{}, {}, {}", self.container, counted(self.members, "member"), size(self.bytes));
-        document.prose(format!("{}: {facts}", self.file));
+        document.prose(format!("{}: {facts}", super::ls::layout::without_temporary(&self.file)));
         let rows = self.checkpoints.iter().map(|row| {
             vec![
                 Cell::from(row.file.as_str()),

@@ -240,6 +240,7 @@ impl Examined {
             Some(e) => Some(e).filter(|_| detect(source.as_ref()).is_err()),
             None => None,
         };
+        self.broken_calls();
         let is_none = none.filter(|_| self.findings.is_empty());
         self.take(scanned);
         self.finish();
@@ -248,6 +249,27 @@ impl Examined {
             Some(e) if self.findings.iter().all(|finding| finding.severity == Severity::Info) => Err(e),
             _ => Ok(()),
         }
+    }
+
+    /// Tensors that torch cannot make, with whatever unpickler: their arguments are of other types.
+    fn broken_calls(&mut self) {
+        // an error that is told already has mostly the same cause
+        if self.findings.iter().any(|finding| finding.severity >= Severity::Error) {
+            return;
+        }
+        let reasons = self.weights_only.iter().flat_map(|verdict| &verdict.reasons);
+        let broken = reasons.filter(|reason| reason.kind == "argument" && reason.detail.starts_with(REBUILDS));
+        let found = broken.take(MAX_BROKEN).map(|reason| {
+            let place = reason.offset.map_or(String::new(), |at| format!("byte {at}"));
+            Finding::new(
+                Severity::Error,
+                "tensor-invalid",
+                format!("torch cannot make a tensor: {}", reason.detail),
+                &place,
+            )
+        });
+        let found: Vec<Finding> = found.collect();
+        self.findings.extend(found);
     }
 
     /// Sparse tensors whose indices break torch's rules, which `weights_only=True` looks at.
@@ -283,23 +305,28 @@ pub(crate) fn examine_several(
         Err(e) => out.findings.push(refused(e)?),
     }
     for (name, source) in parts {
-        let mut scanned = match source {
+        let scanned = match source {
             Ok(source) => part(&source, are_shards, limits, depth)?,
             Err(e) => {
                 Scan { findings: vec![Finding::of_error(Severity::Error, "unreadable", &e, "")], ..Scan::default() }
             }
         };
-        let within = |place: &str| if place.is_empty() { name.clone() } else { format!("{name}, {place}") };
-        for finding in &mut scanned.findings {
-            finding.place = Some(within(finding.place.as_deref().unwrap_or_default()));
-        }
-        for used in scanned.globals.values_mut() {
-            used.place = within(&used.place);
-        }
-        out.take(scanned);
+        out.take(within(&name, scanned));
     }
     out.finish();
     Ok(out)
+}
+
+/// What was found in one file of several, with places that name it.
+fn within(name: &str, mut scanned: Scan) -> Scan {
+    let within = |place: &str| if place.is_empty() { name.to_owned() } else { format!("{name}, {place}") };
+    for finding in &mut scanned.findings {
+        finding.place = Some(within(finding.place.as_deref().unwrap_or_default()));
+    }
+    for used in scanned.globals.values_mut() {
+        used.place = within(&used.place);
+    }
+    scanned
 }
 
 /// One file of several; the numbers of shards were looked at together.
@@ -379,6 +406,11 @@ fn weights_only_of(name: &Path, source: &SharedSource, zip: Option<&Zip>, limits
     }
 }
 
+/// What torch's constructors of tensors begin with.
+const REBUILDS: &str = "torch._utils._rebuild_";
+/// Such findings that are told.
+const MAX_BROKEN: usize = 20;
+
 /// A dtype that this program carries as bytes, and the safetensors package refuses.
 fn unknown_to_safetensors(tensor: &Tensor) -> Option<&str> {
     tensor.dtype.as_ref().filter(|dtype| dtype.size().is_none()).map(DType::name)
@@ -403,6 +435,17 @@ impl Examined {
             }
         }
         self.findings.extend(scanned.findings);
+    }
+
+    /// Adds what the pickles in other files would do, by the files' names.
+    pub(crate) fn take_beside(&mut self, files: Vec<(String, SharedSource)>, limits: &Limits) -> Result<()> {
+        // they come again with all globals, sorted anew
+        self.findings.retain(|finding| !matches!(finding.code, "global-unknown" | "global-dangerous"));
+        for (name, source) in files {
+            self.take(within(&name, scan(&source, limits)?));
+        }
+        self.finish();
+        Ok(())
     }
 
     /// Makes it a finding that torch does not open the file with `weights_only=True`.

@@ -167,6 +167,7 @@ fn tensors(checkpoint: &Checkpoint, depth: Depth, found: &mut Vec<Finding>) -> R
         }
     }
     tell(found, Severity::Error, "tensor-outside", problems);
+    tell(found, Severity::Error, "dtype-unknown", unknown_dtypes(checkpoint, &names));
     let verified: Vec<Result<()>> = to_verify.par_iter().map(|(_, source)| source.verify()).collect();
     let mut broken = Vec::new();
     for ((entry, _), verified) in to_verify.iter().zip(verified) {
@@ -178,6 +179,24 @@ fn tensors(checkpoint: &Checkpoint, depth: Depth, found: &mut Vec<Finding>) -> R
     }
     tell(found, Severity::Error, "chunk-invalid", broken);
     Ok(())
+}
+
+/// Tensors of safetensors files whose dtype this program does not know, and carries as bytes.
+fn unknown_dtypes(checkpoint: &Checkpoint, names: &crate::checkpoint::names::Names) -> Vec<(String, String)> {
+    let tensors = names.entries.iter().filter_map(|entry| match entry.item {
+        Item::Tensor(id, _) => Some((entry, checkpoint.tensor(id)?)),
+        _ => None,
+    });
+    // a pickle names its dtypes by the classes of torch
+    let unknown = tensors.filter_map(|(entry, tensor)| {
+        let dtype = tensor.dtype.as_ref().filter(|dtype| dtype.size().is_none())?;
+        let message = format!("safetensors has no dtype {}: the file does not load", dtype.name().to_uppercase());
+        Some((entry.name(), message))
+    });
+    match checkpoint.container() {
+        Container::Safetensors | Container::Sharded => unknown.collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn archive(checkpoint: &Checkpoint, zip: &Arc<Zip>, depth: Depth, found: &mut Vec<Finding>) -> Result<()> {

@@ -156,13 +156,14 @@ impl Content {
             true => std::thread::scope(|scope| {
                 let (sender, receiver) = sync_channel::<Vec<u8>>(WAITING_BLOCKS);
                 let (returning, returned) = sync_channel::<Vec<u8>>(2 * WAITING_BLOCKS);
-                let reader = scope.spawn(move || {
+                let reader = std::thread::Builder::new().spawn_scoped(scope, move || {
                     self.blocks(limits, &mut |block| {
                         let block = std::mem::replace(block, returned.try_recv().unwrap_or_default());
                         // who waits for blocks no more has its own error to tell
                         sender.send(block).map_err(|_| Error::data("nobody takes the blocks"))
                     })
                 });
+                let reader = reader.map_err(|e| Error::from(e).of_part("no thread can be started"))?;
                 let written = receiver.iter().try_for_each(|block| {
                     put(&block)?;
                     // a block that finds no place is let go

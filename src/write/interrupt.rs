@@ -115,6 +115,19 @@ impl Medium for Appending<'_> {
     }
 }
 
+fn undo(live: &[(u64, Undo)]) {
+    // newest first: directories after what is in them
+    live.iter().rev().for_each(|(_, undo)| undo.run());
+}
+
+/// Removes what is half written, before the program ends where nobody can return an error.
+pub(crate) fn undo_all() {
+    // who ends the program may hold the list
+    if let Ok(live) = LIVE.try_lock() {
+        undo(&live);
+    }
+}
+
 /// Waits for the signals on a thread of its own, from the first output on.
 #[cfg(unix)]
 fn watch() {
@@ -124,12 +137,11 @@ fn watch() {
     ONCE.call_once(|| {
         // without the watch a signal ends the program as it always does and leaves the file behind
         let Ok(mut signals) = Signals::new(watched(ignored())) else { return };
-        std::thread::spawn(move || {
+        let _ = std::thread::Builder::new().spawn(move || {
             if let Some(signal) = signals.forever().next() {
                 // the list stays locked: nothing new can come
                 let live = live();
-                // newest first: directories after what is in them
-                live.iter().rev().for_each(|(_, undo)| undo.run());
+                undo(&live);
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             }
         });
@@ -140,6 +152,17 @@ fn watch() {
 fn watch() {
     let _ = Undo::run;
 }
+
+/// Has a write beyond the limit on the size of files fail, instead of ending the program and leaving half a file.
+#[cfg(unix)]
+pub(crate) fn fail_at_file_limit() {
+    let flag = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // without it the signal ends the program as it always does
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, flag);
+}
+
+#[cfg(not(unix))]
+pub(crate) fn fail_at_file_limit() {}
 
 /// The signals to wait for. Where nobody says which are ignored, a hangup is left alone: `nohup` may stand behind it.
 #[cfg(unix)]

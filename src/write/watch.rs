@@ -88,11 +88,20 @@ impl Watch {
             .collect();
         let (later, stored): (Vec<Stored>, Vec<Stored>) = all.into_iter().partition(is_sparse);
         let shared = Arc::new(Shared::default());
+        let stored = Arc::new(stored);
         let thread = (!stored.is_empty()).then(|| {
-            let shared = Arc::clone(&shared);
-            std::thread::spawn(move || look(&stored, &shared))
+            let (stored, shared) = (Arc::clone(&stored), Arc::clone(&shared));
+            std::thread::Builder::new().spawn(move || look(&stored, &shared))
         });
-        Watch { shared, thread, later }
+        match thread {
+            Some(Ok(thread)) => Watch { shared, thread: Some(thread), later },
+            // without a thread all are looked at in the end
+            Some(Err(_)) => {
+                let stored = stored.iter().map(|(id, zip, index)| (*id, Arc::clone(zip), *index));
+                Watch { shared, thread: None, later: stored.chain(later).collect() }
+            }
+            None => Watch { shared, thread: None, later },
+        }
     }
 
     /// The members whose bytes are not those that their checksums are of, once all are looked at.

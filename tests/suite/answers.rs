@@ -90,3 +90,20 @@ fn a_full_disk_is_named_as_standard_output() {
         assert!(told.starts_with("ckpt: ") && told.contains("standard output: No space left"), "{words}: {told}");
     }
 }
+
+/// With `--json` no input vanishes, whatever the command.
+#[test]
+fn inputs_that_cannot_be_used_are_lines_of_json() {
+    let dir = crate::driver::Dir::new();
+    let out = dir.path("out.pt");
+    for (command, file) in [
+        (format!("merge --json a=nope.pt {MODEL} -o {out}"), "a=nope.pt"),
+        (format!("merge --json nope.pt -o {out}"), "nope.pt"),
+        (format!("edit --json nope.pt --set a=1 -o {out}"), "nope.pt"),
+        (format!("edit --json layouts/dcp_mesh --set a=1 -o {out}"), "layouts/dcp_mesh"),
+        (format!("edit --json layouts/dcp_mesh --set a=1 --in-place"), "layouts/dcp_mesh"),
+    ] {
+        let line = run(&command).exits(2).json();
+        assert_eq!((&line["schema"], &line["file"]), (&"ckpt.error/1".into(), &file.into()), "{command}");
+    }
+}

@@ -527,3 +527,24 @@ fn an_end_record_that_leads_elsewhere_is_an_error() {
     run_with(ckpt().args(["repair", "-q", &path, "-o", &dir.path("saved.pt")]), b"").exits(0);
     run_with(ckpt().args(["diff", "-q", &dir.path("saved.pt"), "digest/state.pt"]), b"").exits(0);
 }
+
+#[test]
+fn tensors_that_nobody_can_load_are_errors() {
+    let safetensors = |dtype: &str| {
+        let header = format!(r#"{{"a":{{"dtype":"{dtype}","shape":[2],"data_offsets":[0,8]}}}}"#);
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 8]].concat()
+    };
+    assert_eq!(codes(&examined("a.safetensors", &safetensors("F32"))), [""; 0]);
+    for dtype in ["G32", "F!2"] {
+        assert_eq!(codes(&examined("a.safetensors", &safetensors(dtype))), ["dtype-unknown"], "{dtype}");
+    }
+    // torch._utils._rebuild_tensor_v2(storage, 0, SIZE, (1,), False, OrderedDict())
+    let pickle = |size: &[u8]| {
+        let head = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x06tQK\x00";
+        [&head[..], size, b"K\x01\x85\x89ccollections\nOrderedDict\n)RtR."].concat()
+    };
+    let archive = |size: &[u8]| zip_of(&[("a/data.pkl", &pickle(size)), ("a/version", b"3\n"), ("a/data/0", &[0; 24])]);
+    assert_eq!(codes(&examined("a.pt", &archive(b"K\x06\x85"))), [""; 0]);
+    let broken = examined("a.pt", &archive(b"K\x06"));
+    assert_eq!((codes(&broken), worst(&broken)), (vec!["tensor-invalid"], Some(Severity::Error)));
+}

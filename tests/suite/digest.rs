@@ -238,7 +238,7 @@ fn lists_are_verified() {
     fs::write(&list, format!("# a comment\n\nxyz\n{} *digest/state.pt\r\n", plain.to_uppercase())).unwrap();
     let odd = here(&["digest", "--check", &list]).exits(0);
     assert_eq!(odd.text(), "digest/state.pt: OK\n");
-    assert!(odd.stderr.contains("line 3 is no digest") && odd.stderr.contains("1 line is improperly formatted"));
+    assert!(odd.stderr.contains("line 3 is not a digest") && odd.stderr.contains("1 line is improperly formatted"));
     here(&["digest", "--check", &list, "--strict"]).exits(2);
     fs::write(&list, "xyz\n").unwrap();
     assert!(here(&["digest", "--check", &list]).exits(2).stderr.contains("no line of a digest and a name"));

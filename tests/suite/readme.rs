@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::driver::{Dir, bless_or_compare, testdata};
 
 /// The words of a command as a shell takes them: blanks part them, quotes hold them together.
-fn words(line: &str) -> Vec<String> {
+pub fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote, mut is_open) = (Vec::new(), String::new(), None, false);
     for c in line.chars() {
         match (c, quote) {
@@ -31,10 +31,20 @@ fn commands(readme: &str) -> Vec<String> {
     let rows = readme.lines().filter(|line| line.starts_with('|'));
     let in_tables = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
     let lines = at_prompts.chain(in_tables).filter(|line| line.starts_with("ckpt ") && !line.contains('…'));
-    let alone = |line: &str| {
-        [" && ", " > ", " | "].iter().fold(line, |line, end| line.split(end).next().unwrap_or_default()).to_owned()
-    };
     lines.map(alone).collect()
+}
+
+/// Without what a shell does with it.
+pub fn alone(line: &str) -> String {
+    let ends = [" && ", " > ", " < ", " | "];
+    ends.iter().fold(line, |line, end| line.split(end).next().unwrap_or_default()).to_owned()
+}
+
+/// Fails where the program does not take a command.
+pub fn is_taken(command: &str) {
+    if let Err(e) = ckpt::cli::command().try_get_matches_from(words(command)) {
+        assert!(!e.use_stderr(), "{command}: {e}");
+    }
 }
 
 #[test]
@@ -42,12 +52,7 @@ fn every_command_is_taken() {
     let readme = fs::read_to_string("README.md").unwrap();
     let commands = commands(&readme);
     assert!(commands.len() > 60, "{} commands", commands.len());
-    for command in commands {
-        let words = words(&command);
-        if let Err(e) = ckpt::cli::command().try_get_matches_from(words) {
-            assert!(!e.use_stderr(), "{command}: {e}");
-        }
-    }
+    commands.iter().for_each(|command| is_taken(command));
 }
 
 /// A command at a prompt, with the lines that follow it.

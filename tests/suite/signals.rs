@@ -252,3 +252,34 @@ fn a_filter_leaves_nothing() {
         assert!(names(dir.path()).is_empty(), "{signal}: {:?}", names(dir.path()));
     }
 }
+
+fn limited(limit: &str, args: &[&str]) -> std::process::Output {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_ckpt")]).args(args);
+    command.current_dir(testdata("")).output().unwrap()
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_an_error_and_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("out.pt");
+    for target in [vec!["-o", output.to_str().unwrap()], vec!["-o", output.to_str().unwrap(), "--to", "safetensors"]] {
+        let run = limited("-f 4", &[&["convert", "torch-2.15-py311/checkpoint.tar"], &target[..]].concat());
+        assert_eq!(run.status.code(), Some(2), "{}", String::from_utf8_lossy(&run.stderr));
+        assert!(String::from_utf8_lossy(&run.stderr).contains("too large"), "{}", String::from_utf8_lossy(&run.stderr));
+        assert_eq!(names(dir.path()), [""; 0]);
+    }
+}
+
+#[test]
+fn a_bound_on_memory_is_one_on_threads() {
+    let run = |threads: &str| {
+        let mut command = Command::new("sh");
+        let script = "ulimit -v 500000; exec \"$0\" ls --hash torch-2.15-py311/checkpoint.tar";
+        command.args(["-c", script, env!("CARGO_BIN_EXE_ckpt")]).env("RAYON_NUM_THREADS", threads);
+        command.current_dir(testdata("")).output().unwrap()
+    };
+    let (few, many) = (run("1"), run("5000"));
+    assert_eq!(many.status.code(), Some(0), "{}", String::from_utf8_lossy(&many.stderr));
+    assert_eq!(few.stdout, many.stdout);
+}

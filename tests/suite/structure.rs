@@ -9,6 +9,8 @@ const ROOMS: &[&str] = &[
     "main",
     "cli",
     "commands",
+    "options",
+    "terminal",
     "operations",
     "report",
     "write",
@@ -27,7 +29,7 @@ const ROOMS: &[&str] = &[
     "message",
 ];
 /// Rooms that may name flags and use what only the program needs.
-const OF_THE_PROGRAM: &[&str] = &["main", "cli", "commands"];
+const OF_THE_PROGRAM: &[&str] = &["main", "cli", "commands", "options", "terminal"];
 /// What only the program needs.
 const PROGRAM_CRATES: &[&str] =
     &["anyhow", "clap", "clap_complete", "clap_mangen", "comfy_table", "indicatif", "terminal_size"];

@@ -40,22 +40,27 @@ const TASKS: &[Task] = &[
         &["cargo test --locked --test suite -- --ignored git_ jq_"],
     ),
     (
+        "completions",
+        "completions in the real bash, zsh and fish; those that are not there are installed with apt",
+        &["cargo build --locked", "bash tests/completions.sh"],
+    ),
+    (
         "remote",
         "inputs behind URLs, read from nginx and an S3 server (`MOTO_PYTHON` names a Python with moto[server])",
         &["python3 tests/servers.py cargo test --locked --test suite -- --ignored remote_"],
     ),
     (
         "bless",
-        "write schemas, completions, man pages, golden files and the picture again",
+        "write schemas, completions, man pages, messages, golden files and the picture again",
         &[
             "CKPT_BLESS=1 cargo test --lib report::schema",
-            "CKPT_BLESS=1 cargo test --test suite -- generated:: check::shown ls:: picture",
+            "CKPT_BLESS=1 cargo test --test suite -- generated:: check::shown ls:: picture messages::",
         ],
     ),
 ];
 
 /// What `ci` runs, in this order.
-const CI: &[&str] = &["lint", "test", "sweep", "torch"];
+const CI: &[&str] = &["lint", "test", "completions", "sweep", "torch"];
 
 fn main() -> ExitCode {
     let wanted = env::args().nth(1);
@@ -66,9 +71,9 @@ fn main() -> ExitCode {
     };
     let tasks: Option<Vec<&Task>> = names.iter().map(|name| TASKS.iter().find(|task| task.0 == *name)).collect();
     let Some(tasks) = tasks.filter(|tasks| !tasks.is_empty()) else {
-        eprintln!("usage: cargo xtask TASK\n\n  ci      {}", CI.join(", "));
+        eprintln!("usage: cargo xtask TASK\n\n  ci          {}", CI.join(", "));
         for (name, what, _) in TASKS {
-            eprintln!("  {name:<7} {what}");
+            eprintln!("  {name:<11} {what}");
         }
         return ExitCode::from(2);
     };

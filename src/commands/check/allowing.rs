@@ -6,24 +6,30 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::commands::wording::flag;
 use crate::safety::allow::Allow;
+use crate::terminal::wording::flag;
 use crate::write::atomic::Target;
 
 /// Options about globals that are vouched for.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Globals")]
 pub(crate) struct AllowArgs {
-    /// Treat matching unknown globals as known (`*` also matches dots), and a dangerous one if this is its exact name; repeatable
+    /// Treat matching unknown globals as known; repeatable
+    ///
+    /// `*` also matches dots. A dangerous global counts as known only under its exact name.
     #[arg(long, value_name = "GLOB")]
     pub allow: Vec<String>,
-    /// Read such globs from a file, one per line (`#` starts a comment); they need not match anything
+    /// Read such globs from FILE, one per line
+    ///
+    /// `#` starts a comment. They need not match anything.
     #[arg(long, value_name = "FILE")]
     pub allow_from: Vec<PathBuf>,
-    /// Write the unknown globals of all inputs to FILE, to review and use with --allow-from; never dangerous ones
+    /// Write the unknown globals of all inputs to FILE
+    ///
+    /// Review it and pass it to --allow-from. Dangerous globals are never written.
     #[arg(long, value_name = "FILE")]
     pub write_allow: Option<PathBuf>,
-    /// Overwrite the file of --write-allow
+    /// Replace an existing file of --write-allow
     #[arg(long, requires = "write_allow")]
     pub force: bool,
 }

@@ -8,10 +8,6 @@ use anyhow::Context;
 
 use super::Args;
 use crate::commands::ExitStatus;
-use crate::commands::input;
-use crate::commands::output::{is_closed_pipe, say};
-use crate::commands::progress_bar::Bars;
-use crate::commands::wording::flag;
 use crate::error::{Error, ErrorKind};
 use crate::layout::BelowKind;
 use crate::limits::Limits;
@@ -20,10 +16,14 @@ use crate::operations::files::{Group, gather};
 use crate::operations::list::{Options, Outcome, Rows, Streamed, danger, list, list_archive, list_rows};
 use crate::operations::open::{ArchiveInput, Found, no_checkpoint_below};
 use crate::operations::select::Unmatched;
+use crate::options::input;
 use crate::render::Report;
 use crate::report::ls::{Listing, Names, SortBy, shown_name};
 use crate::report::ls_archive::Addresses;
 use crate::report::tree::Tree;
+use crate::terminal::progress_bar::Bars;
+use crate::terminal::streams::{is_closed_pipe, say};
+use crate::terminal::wording::flag;
 
 struct Lister<'a> {
     args: &'a Args,
@@ -47,8 +47,8 @@ pub(super) fn list_all(args: &Args, inputs: &[PathBuf], options: &Options) -> an
     let (waiting, status, opened, listed, has_printed) = (Vec::new(), ExitStatus::Success, 0, 0, false);
     let mut lister = Lister { args, inputs, options, limits, unmatched, waiting, status, opened, listed, has_printed };
     let limits = lister.limits.clone();
-    for group in gather(inputs, args.recursive, args.files.shard, &limits) {
-        match args.recursive && group.input.is_dir() {
+    for group in gather(inputs, args.files.recursive, args.files.shard, &limits) {
+        match args.files.recursive && group.input.is_dir() {
             true => lister.list_below(&group)?,
             false => {
                 for input in &group.found {
@@ -101,12 +101,12 @@ impl Lister<'_> {
             Found::Checkpoint(opened) => {
                 let listed = self.list_opened(&opened);
                 // of the only one the system takes the memory at once, with that of the process
-                if !self.args.recursive && self.args.inputs.len() == 1 {
+                if !self.args.files.recursive && self.args.inputs.len() == 1 {
                     std::mem::forget(opened);
                 }
                 listed
             }
-            Found::Archive(archive, e) if self.args.recursive => self.list_each(*archive, e),
+            Found::Archive(archive, e) if self.args.files.recursive => self.list_each(*archive, e),
             Found::Archive(archive, e) if self.args.may_be_archive() => self.list_archive(*archive, e),
             Found::Archive(_, e) => Err(e.into()),
         }
@@ -182,14 +182,14 @@ impl Lister<'_> {
 
     /// With one input it is an error in the end; below directories it is nothing to be said of each file.
     fn chose_nothing(&self, opened: &Input, why: String) {
-        if !self.args.recursive && self.inputs.len() > 1 {
+        if !self.args.files.recursive && self.inputs.len() > 1 {
             self.args.output.note(&opened.name, why);
         }
     }
 
     /// What is found below a directory may be too much to be kept.
     fn must_wait(&self) -> bool {
-        !self.unmatched.is_empty() && !self.args.recursive
+        !self.unmatched.is_empty() && !self.args.files.recursive
     }
 
     /// Whether rows are written as they are made: in file order, with nothing of the tensors' data.

@@ -84,6 +84,11 @@ impl Rank {
         self.groups.iter().map(Flat::len).collect()
     }
 
+    /// How many steps the optimizer has taken, for each parameter or group of which it says so.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = f64> {
+        self.steps.values().copied()
+    }
+
     /// Fails where another rank's file is of another checkpoint.
     pub(crate) fn agrees(&self, other: &Rank) -> Result<()> {
         let (here, there) = (&self.file, &other.file);

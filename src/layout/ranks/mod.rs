@@ -33,8 +33,9 @@ use self::whole::Wholes;
 use super::directory::{self, Directory};
 use super::places;
 use crate::checkpoint::framed::{Framed, Several};
+use crate::checkpoint::names::Item;
 use crate::checkpoint::open::{Opened, Opener, Parts};
-use crate::checkpoint::{Checkpoint, Container, Root, TensorId};
+use crate::checkpoint::{Checkpoint, Container, Oddity, Root, TensorId};
 use crate::container::zip::Zip;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::spelled::spelled;
@@ -126,7 +127,7 @@ impl Ranks {
         }
         let (mut checkpoint, roots, zips) = read(&sources, Several::Ranks, limits, progress)?;
         let rows = rows::rows(&checkpoint, &roots)?;
-        let mut parts = parts(&checkpoint, &files, &rows)?;
+        let (mut parts, mesh_ranks) = parts(&checkpoint, &files, &rows)?;
         let table = match parts.iter().flatten().flatten().any(|(_, part)| matches!(part, Part::Placed { .. })) {
             true => None,
             false => self.table(&checkpoint, &rows)?,
@@ -154,6 +155,12 @@ impl Ranks {
             let names = spelled(&left_aside);
             checkpoint.notes.push(format!("left aside, as only some ranks have it: {names}"));
             checkpoint.left_aside.extend(left_aside);
+        }
+        if mesh_ranks > files.len() as u64 {
+            let message = format!("its tensors are of {mesh_ranks} ranks, and {} are here", files.len());
+            checkpoint.notes.push(message.clone());
+            let place = self.chosen.pattern();
+            checkpoint.oddities.push(Oddity { code: "rank-missing", place, message });
         }
         if tensors.iter().any(|row| row.entry.name().ends_with(FLAT)) {
             let note =
@@ -241,7 +248,8 @@ fn read(
 }
 
 /// What each rank has of every tensor, or why that is not known. Fails where a file is not of the rank that its name says.
-fn parts(checkpoint: &Checkpoint, files: &[(u64, Arc<str>)], rows: &Rows) -> Result<Vec<Result<Vec<OfRank>, String>>> {
+/// Also gives how many ranks the meshes speak of.
+fn parts(checkpoint: &Checkpoint, files: &[(u64, Arc<str>)], rows: &Rows) -> Result<(Vec<Placed>, u64)> {
     let mut readers: Vec<Reader<'_>> = files.iter().map(|_| Reader::new(checkpoint)).collect();
     let found = rows.tensors.iter().map(|row| of_ranks(row, files, &mut readers)).collect();
     for (reader, (rank, file)) in readers.iter().zip(files) {
@@ -255,16 +263,46 @@ fn parts(checkpoint: &Checkpoint, files: &[(u64, Arc<str>)], rows: &Rows) -> Res
             )));
         }
     }
-    Ok(found)
+    Ok((found, readers.iter().map(|reader| reader.mesh_ranks).max().unwrap_or(0)))
+}
+
+/// What each rank has of one tensor, or why that is not known.
+type Placed = Result<Vec<OfRank>, String>;
+
+/// What to say of one file that holds a rank's parts of tensors, and is read as if it were all.
+pub(super) fn note_of_one(checkpoint: &Checkpoint) -> Option<String> {
+    let is_placed = |tensor: &crate::checkpoint::Tensor| {
+        matches!(tensor.class.as_deref(), Some("DTensor" | "ShardedTensor")) && tensor.state.is_some()
+    };
+    if !checkpoint.tensors.iter().any(is_placed) {
+        return None;
+    }
+    let names = checkpoint.names(&checkpoint.top()).ok()?;
+    let mut reader = Reader::new(checkpoint);
+    let (mut parts, mut first) = (0u64, None);
+    for entry in names.entries.iter().filter(|entry| entry.inside.is_none()) {
+        let Item::Tensor(id, _) = entry.item else { continue };
+        let Ok(Part::Placed { shape, held, .. }) = reader.part(entry.node, id) else { continue };
+        let is_whole = |id: &TensorId| {
+            let own = checkpoint.tensor(*id).map(|tensor| tensor.shape.iter().copied().map(u64::try_from));
+            own.is_some_and(|own| own.eq(shape.iter().map(|size| Ok(*size))))
+        };
+        if !held.iter().any(|(_, id)| is_whole(id)) {
+            parts += 1;
+            first.get_or_insert_with(|| entry.name());
+        }
+    }
+    let first = first?;
+    let rank = reader.rank.map_or_else(|| "one rank".to_owned(), |rank| format!("rank {rank}"));
+    let more = if parts > 1 { format!(" and {} more", parts - 1) } else { String::new() };
+    Some(format!(
+        "holds what {rank} has of {first}{more}, not the whole tensors: name the directory, or all files by one name with a \
+         star for the rank, in quotes, to have them put together"
+    ))
 }
 
 /// Has the first rank's objects refer to whole tensors in place of its own.
-fn put_together(
-    checkpoint: &mut Checkpoint,
-    rows: &Rows,
-    parts: Vec<Result<Vec<OfRank>, String>>,
-    limits: &Limits,
-) -> Result<()> {
+fn put_together(checkpoint: &mut Checkpoint, rows: &Rows, parts: Vec<Placed>, limits: &Limits) -> Result<()> {
     let limits = Arc::new(limits.clone());
     let mut wholes = Wholes::new(&limits);
     let mut new: HashMap<NodeId, NodeId> = HashMap::new();

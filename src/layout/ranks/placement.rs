@@ -38,11 +38,20 @@ pub(super) struct Reader<'a> {
     /// Which rank the file's tensors say it is of, once one of them does, and of how many.
     pub rank: Option<u64>,
     pub world: Option<u64>,
+    /// How many ranks the largest mesh has.
+    pub mesh_ranks: u64,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(checkpoint: &'a Checkpoint) -> Self {
-        Reader { checkpoint, objects: checkpoint.objects(), meshes: HashMap::new(), rank: None, world: None }
+        Reader {
+            checkpoint,
+            objects: checkpoint.objects(),
+            meshes: HashMap::new(),
+            rank: None,
+            world: None,
+            mesh_ranks: 0,
+        }
     }
 
     /// What is said of the tensor that `node` is. The error says why its part of the whole is not known.
@@ -87,6 +96,7 @@ impl<'a> Reader<'a> {
         let read = self.meshes.entry(mesh).or_insert_with(|| Mesh::read(objects, mesh).map(Rc::new));
         let mesh = Rc::clone(read.as_ref().map_err(Clone::clone)?);
         self.rank = self.rank.or(mesh.rank);
+        self.mesh_ranks = self.mesh_ranks.max(mesh.sizes.iter().fold(1, |all, size| size.saturating_mul(all)));
         if placements.len() != mesh.sizes.len() {
             return Err(format!("has {} placements on a mesh of {:?}", placements.len(), mesh.sizes));
         }

@@ -66,6 +66,10 @@ pub(super) fn rows(checkpoint: &Checkpoint, roots: &[(Arc<str>, Root)]) -> Resul
                         None => false,
                     };
                     if !same && differing.insert(entry.path.clone()) {
+                        let ours = rows.values.get(*place).map(|ours| ours.node);
+                        if let Some(e) = other_step(checkpoint, &entry, ours, (first, file)) {
+                            return Err(e);
+                        }
                         rows.differing.push(entry.name());
                     }
                 }
@@ -113,6 +117,24 @@ fn is_same(checkpoint: &Checkpoint, a: NodeId, b: NodeId) -> Result<bool> {
     let objects = checkpoint.objects();
     let options = Options { bitwise: true, ..Options::default() };
     Equality { a: objects, b: objects, options: &options, limits: &checkpoint.limits }.same(a, b)
+}
+
+/// What programs call the number of the step that they are at.
+const STEPS: [&str; 7] = ["step", "steps", "global_step", "global_steps", "iteration", "epoch", "current_epoch"];
+/// What stands in the names of what each rank counts for itself.
+const OWN: [&str; 4] = ["loader", "sampler", "data", "rng"];
+
+/// An error for a file that is of another step than the first: what counts steps, near the top, is the same for all ranks.
+fn other_step(checkpoint: &Checkpoint, entry: &Entry, ours: Option<NodeId>, files: (&str, &str)) -> Option<Error> {
+    let [.., last] = entry.path.as_slice() else { return None };
+    let text = |element: &Element| element.to_string().to_ascii_lowercase();
+    let is_own = |element: &Element| OWN.iter().any(|own| text(element).contains(own));
+    if entry.path.len() > 2 || !STEPS.contains(&text(last).as_str()) || entry.path.iter().any(is_own) {
+        return None;
+    }
+    let (here, there) = (checkpoint.graph.int(ours?)?, checkpoint.graph.int(entry.node)?);
+    let ((first, file), name) = (files, entry.name());
+    Some(Error::malformed(format!("{file} is of {name} {there} and {first} of {here}")))
 }
 
 /// An error for files that do not hold tensors of the same names.

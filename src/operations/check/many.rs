@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Checked, Options, check};
+use super::{Checked, Options, check_with};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Below, BelowKind, Layout, is_called_a_checkpoint};
 use crate::limits::Limits;
@@ -39,21 +39,22 @@ pub fn check_many<E>(
     tell: &mut dyn FnMut(Vec<Told>) -> std::result::Result<(), E>,
 ) -> std::result::Result<Summary, E> {
     let mut summary = Summary::default();
-    let check_below = |below: &Below| -> Vec<Checked> {
+    let check_below = |below: &Below, alone: bool| -> Vec<Checked> {
         let path = &below.path;
         let refused = |e: Error| vec![(path.clone(), Err(e.of_input(&path.display().to_string())))];
         match &below.kind {
-            BelowKind::Input => check(layout(path), path, options, allow, limits),
+            BelowKind::Input => check_with(layout(path), path, options, allow, limits, alone),
             BelowKind::Unreadable(e) => refused(e.again()),
             BelowKind::LinkedDirectory => {
                 refused(Error::not_a_checkpoint("is a link to a directory, which is not followed"))
             }
         }
     };
-    for Group { input, found, is_empty, is_shared } in groups {
+    for Group { input, found, is_empty, is_shared, is_recursive } in groups {
         let left_aside = summary.left_aside;
         for batch in found.chunks(BATCH) {
-            let checked: Vec<Vec<Checked>> = batch.par_iter().with_max_len(1).map(check_below).collect();
+            let checked: Vec<Vec<Checked>> =
+                batch.par_iter().with_max_len(1).map(|below| check_below(below, !is_recursive)).collect();
             let told = checked.into_iter().flatten().map(|(file, check)| match check {
                 Ok(check) => Told::Checked(Box::new(check)),
                 Err(e) if file != *input && is_other(&file, &e) => Told::LeftAside(e),

@@ -1,9 +1,11 @@
 //! Checking: whether a file is safe to load and intact, without loading it.
 
+mod beside;
 mod many;
 
 use std::path::{Path, PathBuf};
 
+use self::beside::Beside;
 pub use self::many::{Told, check_many};
 use crate::error::{ErrorKind, Result};
 use crate::layout::{Layout, Mismatch};
@@ -66,13 +68,34 @@ pub type Checked = (PathBuf, Result<Check>);
 /// # Ok::<(), ckpt::Error>(())
 /// ```
 pub fn check(layout: Result<Layout>, input: &Path, options: &Options, allow: &Allow, limits: &Limits) -> Vec<Checked> {
+    check_with(layout, input, options, allow, limits, true)
+}
+
+/// The same; `alone` where nobody else looks at what lies beside a checkpoint in its directory.
+fn check_with(
+    layout: Result<Layout>,
+    input: &Path,
+    options: &Options,
+    allow: &Allow,
+    limits: &Limits,
+    alone: bool,
+) -> Vec<Checked> {
     let shown = input.display().to_string();
     let around = match &layout {
         Ok(layout) if options.data => layout.mismatches(),
         _ => Ok(Vec::new()),
     };
     let examined = around.and_then(|around| {
+        let own_file = layout.as_ref().ok().and_then(Layout::file).map(Path::to_owned);
+        let has_all = layout.as_ref().is_ok_and(Layout::is_all_of_directory);
         let mut examined = examine_layout(layout, input, &shown, options, limits)?;
+        let own = |path: &Path| own_file.as_deref() == Some(path) || has_all && path.parent() == Some(input);
+        if alone
+            && let Some((_, Ok(examined))) = examined.first_mut()
+            && let Some(beside) = Beside::of(input, own, limits)
+        {
+            beside.examine(input, examined, limits)?;
+        }
         if let Some((_, Ok(examined))) = examined.first_mut() {
             examined.findings.extend(around.iter().map(of_archive));
         }

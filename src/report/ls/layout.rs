@@ -70,7 +70,7 @@ impl Listing {
         facts.extend(self.root_type.clone());
         facts.push(size(self.bytes));
         facts.extend(device.filter(|device| *device != "cpu").map(|device| format!("all on {device}")));
-        format!("{}: {}", self.file, facts.join(", "))
+        format!("{}: {}", without_temporary(&self.file), facts.join(", "))
     }
 
     fn tensor_table(&self, with_device: bool) -> Table<'_> {
@@ -185,6 +185,14 @@ impl TensorRow {
     /// `float32 [4, 3, 3, 3]`.
     pub(crate) fn elements_in_words(&self) -> String {
         format!("{} {}", self.dtype, shape(&self.shape))
+    }
+}
+
+/// The name of a file without the directory that git makes for it to be shown (`textconv`), another one each time.
+pub(in crate::report) fn without_temporary(file: &str) -> &str {
+    match file.rsplit_once('/') {
+        Some((dir, name)) if dir.rsplit('/').next().is_some_and(|dir| dir.starts_with("git-blob-")) => name,
+        _ => file,
     }
 }
 

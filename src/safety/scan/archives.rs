@@ -158,7 +158,7 @@ impl Scanner<'_> {
         if !is_torch {
             for member in tar.duplicates() {
                 let message = "another member has this name: readers would not agree which one counts";
-                self.tell(Severity::Warning, "member-duplicate", message, &inside(place, &member.name));
+                self.tell(Severity::Error, "member-duplicate", message, &inside(place, &member.name));
             }
         }
         if let Some(at) = tar.trailing()? {

@@ -173,10 +173,11 @@ fn reasons_of(records: &Records<'_>, reading: &TorchReading) -> Result<(Vec<Reas
             Err(e) => reasons.push(unreadable(e)?),
         }
     }
-    if !zip.is_found_by_miniz()? {
+    let is_found = zip.is_found_by_miniz()?;
+    if !is_found {
         reasons.push(container("the last end record does not lead to this directory"));
     }
-    Ok((reasons, false))
+    Ok((reasons, !is_found))
 }
 
 /// What torch reads of every archive.

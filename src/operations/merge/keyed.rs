@@ -3,8 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::address;
 use crate::source::address::is_address;
 
@@ -19,7 +18,7 @@ pub(crate) struct Keyed {
 
 /// Takes `[KEY=]INPUT` apart. What is there under the whole argument is an input; else the first `=` ends the key. Where both
 /// could be meant, neither is.
-pub(crate) fn taken_apart(argument: &OsStr) -> anyhow::Result<Keyed> {
+pub(crate) fn taken_apart(argument: &OsStr) -> Result<Keyed> {
     let whole = Path::new(argument);
     let bare = || Keyed { key: None, path: whole.to_owned() };
     let Some((key, rest)) = split(argument) else { return Ok(bare()) };
@@ -32,22 +31,23 @@ pub(crate) fn taken_apart(argument: &OsStr) -> anyhow::Result<Keyed> {
     }
     if is_file {
         let (key, rest) = (key.to_string_lossy(), rest.to_string_lossy());
-        bail!(
+        return Err(Error::refused(format!(
             "{shown}: both this and {rest} are files; use ./{shown} for the one, {key}=./{rest} for the other with a key"
-        );
+        )));
     }
     if is_address(whole) {
         return Ok(bare());
     }
     if rest.is_empty() {
-        bail!("{shown}: no such file, and no INPUT behind the `=`");
+        return Err(Error::refused(format!("{shown}: no such file, and no INPUT behind the `=`")));
     }
-    let Some(key) = key.to_str() else { bail!("{shown}: a key is Unicode text") };
+    let Some(key) = key.to_str() else { return Err(Error::refused(format!("{shown}: a key is Unicode text"))) };
     if key.is_empty() {
-        bail!("{shown}: no such file, and no KEY before the `=`");
+        return Err(Error::refused(format!("{shown}: no such file, and no KEY before the `=`")));
     }
     if !is_there(&path) && !is_address(&path) {
-        bail!("{shown}: no such file, and neither is {} for the key {key:?}", path.display());
+        let message = format!("no such file, and neither is {} for the key {key:?}", path.display());
+        return Err(Error::new(ErrorKind::Io, message).of_input(&shown));
     }
     Ok(Keyed { key: Some(key.to_owned()), path })
 }

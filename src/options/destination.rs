@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::commands::input;
-use crate::commands::output::{OutputArgs, STDOUT};
-use crate::commands::progress_bar::Bars;
 use crate::error::Result;
 use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::operations::destination::{Destination, InPlace, Original, Sink};
+use crate::options::input;
+use crate::options::output::OutputArgs;
 use crate::progress::Progress;
+use crate::terminal::progress_bar::Bars;
+use crate::terminal::streams::{STDIN, STDOUT};
 use crate::write::atomic::Target;
 use crate::write::format::Format;
 
@@ -22,24 +23,37 @@ pub(crate) struct DestinationArgs {
     /// Where to write; `-` is standard output
     #[arg(short, long, value_name = "OUTPUT", conflicts_with = "in_place")]
     pub output: Option<PathBuf>,
-    /// Edit the file itself: append what changes to a zip, write a safetensors header that fits over the old one, replace
-    /// any other file as a whole
+    /// Edit the file itself
+    ///
+    /// Changes are appended to a zip, a safetensors header that fits is written over the old one, any other file is replaced
+    /// as a whole. `ckpt repair` finishes or undoes an edit that was interrupted.
     #[arg(long)]
     pub in_place: bool,
-    /// Overwrite an existing OUTPUT
+    /// Replace an existing OUTPUT
     #[arg(long, conflicts_with = "in_place")]
     pub force: bool,
-    /// Show old -> new and write nothing
+}
+
+/// The same, or nowhere.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct EditedArgs {
+    #[command(flatten)]
+    pub file: DestinationArgs,
+    /// Show old -> new; write nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+impl EditedArgs {
+    /// Where one file goes.
+    pub(crate) fn of_file(&self, input: &Path, report: &OutputArgs) -> anyhow::Result<Destination> {
+        if self.dry_run { Ok(Destination::Nowhere) } else { self.file.of_file(input, report) }
+    }
 }
 
 impl DestinationArgs {
     /// Where one file goes.
     pub(crate) fn of_file(&self, input: &Path, report: &OutputArgs) -> anyhow::Result<Destination> {
-        if self.dry_run {
-            return Ok(Destination::Nowhere);
-        }
         let from_stdin = input.as_os_str() == "-";
         if self.in_place {
             if from_stdin {
@@ -51,7 +65,7 @@ impl DestinationArgs {
         let output = match &self.output {
             Some(output) => output.as_path(),
             None if from_stdin => Path::new("-"),
-            None => bail!("no output given; use -o OUTPUT or --in-place, or --dry-run to see what would change"),
+            None => bail!("no output given; use -o OUTPUT or --in-place"),
         };
         let to_stdout = output.as_os_str() == "-";
         report.keep_apart(output)?;
@@ -86,6 +100,3 @@ pub(crate) fn open(
 pub(crate) fn shown(name: &Path) -> String {
     if name.as_os_str() == "-" { STDIN.to_owned() } else { name.display().to_string() }
 }
-
-/// What messages call standard input.
-const STDIN: &str = "standard input";

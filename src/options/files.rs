@@ -1,26 +1,32 @@
-//! `--files-from`, `--null`, `--shard`: lists of inputs, and the part of them that falls to one job of several.
+//! `-R`, `--files-from`, `--null`, `--shard`: directories and lists of inputs, and the part of them that falls to one job of
+//! several.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 
-use crate::commands::input;
-use crate::commands::list::{is_stdin, read};
 use crate::operations::files::{Shard, names_in};
+use crate::options::input;
+use crate::options::list::{is_stdin, read};
 
 /// Options about jobs of many files.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Many files")]
 pub(crate) struct FilesArgs {
+    /// Take every checkpoint under each directory and in each archive
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
     /// Read more INPUTs from a file, one per line; `-` is standard input
     #[arg(long, value_name = "LIST")]
     pub files_from: Option<PathBuf>,
     /// Names in LIST end with a NUL, as `find -print0` writes them
     #[arg(short = '0', long, requires = "files_from")]
     pub null: bool,
-    /// Take only the I-th of every N files (1/N to N/N), in the order of their paths, files named like checkpoints first: N
-    /// jobs that see the same files take each file once
+    /// Take only the I-th of every N files, as one of N jobs
+    ///
+    /// By default all are taken. 1/N to N/N, in the order of their paths, files named like checkpoints first: N jobs that see the same files take each
+    /// file once.
     #[arg(long, value_name = "I/N", value_parser = str::parse::<Shard>)]
     pub shard: Option<Shard>,
 }

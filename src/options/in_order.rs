@@ -2,8 +2,8 @@
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 
-/// An option: its name, the name of its value, its help.
-pub(crate) type Spelling = (&'static str, &'static str, &'static str);
+/// An option: its name, the name of its value, its help, and what `--help` says besides.
+pub(crate) type Spelling = (&'static str, &'static str, &'static str, &'static str);
 
 /// Adds the options to a command, of which one must be given; `each` completes an option.
 pub(crate) fn with_options(
@@ -13,8 +13,9 @@ pub(crate) fn with_options(
     each: impl Fn(Arg) -> Arg,
 ) -> Command {
     let group = ArgGroup::new(group).args(spellings.iter().map(|(name, ..)| *name)).required(true).multiple(true);
-    let options = spellings.iter().map(|(name, value, help)| {
-        each(Arg::new(*name).long(*name).value_name(*value).help(*help).action(ArgAction::Append))
+    let options = spellings.iter().map(|(name, value, help, more)| {
+        let option = Arg::new(*name).long(*name).value_name(*value).help(*help).action(ArgAction::Append);
+        each(if more.is_empty() { option } else { option.long_help(format!("{help}\n\n{more}")) })
     });
     command.args(options).group(group)
 }

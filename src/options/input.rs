@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
-use crate::commands::list;
-use crate::commands::progress_bar::Bars;
-use crate::commands::values;
 use crate::container::archive::Contents;
 use crate::error::Result;
 use crate::layout::{Layout, address};
 use crate::limits::Limits;
 use crate::limits::tensor_parallel::TensorParallel;
 use crate::operations::Input;
+use crate::operations::convert::bytes_of;
 use crate::operations::open::{self, Found};
+use crate::options::list;
 use crate::progress::Progress;
+use crate::terminal::progress_bar::Bars;
 
 /// Bounds that a person may raise for a file they trust.
 #[derive(Debug, Clone, Default, Args)]
@@ -38,9 +38,27 @@ pub(crate) struct LimitArgs {
     /// Maximum bytes to read from tensors whose declared size exceeds their stored data
     #[arg(long, value_name = "BYTES", hide_short_help = true)]
     max_read_bytes: Option<u64>,
-    /// Maximum size of all transfers from URLs, such as 100MB
-    #[arg(long, value_name = "SIZE", value_parser = values::size, hide_short_help = true)]
+    /// Maximum bytes to transfer from URLs, such as 100MB
+    #[arg(long, value_name = "SIZE", value_parser = bytes_of, hide_short_help = true)]
     max_transfer: Option<u64>,
+}
+
+/// What `--help` shows as the default of a limit; nothing for other options.
+pub(crate) fn default_limit(option: &str) -> Option<String> {
+    let limits = Limits::default();
+    Some(match option {
+        "max_objects" => limits.max_objects.to_string(),
+        "max_depth" => limits.max_depth.to_string(),
+        "max_entries" => limits.max_entries.to_string(),
+        "max_expanded_bytes" => format!(
+            "{}, and at most {} times the compressed size above {}",
+            limits.max_expanded_bytes, limits.max_expansion_ratio, limits.min_expanded_bytes
+        ),
+        "max_read_bytes" => limits.max_read_bytes.to_string(),
+        "max_transfer" if limits.max_transfer == u64::MAX => "no limit".to_owned(),
+        "max_transfer" => limits.max_transfer.to_string(),
+        _ => return None,
+    })
 }
 
 /// What a person may say of an input that is opened.
@@ -48,8 +66,11 @@ pub(crate) struct LimitArgs {
 pub(crate) struct OpenArgs {
     #[command(flatten)]
     limits: LimitArgs,
-    /// Read from FILE how tensors are cut among tensor-parallel ranks: lines of a glob over names and `replicate`, a dimension, or a dimension and the number of blocks cut each for itself (`0/2`)
-    #[arg(long, value_name = "FILE", help_heading = "Inputs of several ranks", value_parser = rules)]
+    /// Read from FILE how tensors are split among tensor-parallel ranks
+    ///
+    /// Each line is a glob over names and `replicate`, a dimension, or a dimension and the number of blocks that are split
+    /// separately (`0/2`). They come before the built-in rules, which are the default.
+    #[arg(long, value_name = "FILE", help_heading = "Inputs of several ranks", hide_short_help = true, value_parser = rules)]
     tp_rule: Option<TensorParallel>,
 }
 

@@ -1,21 +1,21 @@
 //! Standard output and standard error: who gets a table, who gets JSON, when there is colour.
 
 use std::fmt::Display;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
-use crate::commands::wording::{flag, worded};
 use crate::error::{Error, ErrorKind};
 use crate::operations::Note;
-use crate::render::escape::escape;
 use crate::render::json::{self, Json};
 use crate::render::table::Text;
 use crate::render::{Renderer, Report};
 use crate::report::file_bytes::file_bytes;
 use crate::report::refusal::Refusal;
+use crate::terminal::streams::{STDIN, say, stdout};
+use crate::terminal::wording::{flag, worded};
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -51,10 +51,10 @@ pub(crate) enum Color {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
-    /// Output format
+    /// Format of the report
     #[arg(long, default_value = "table", value_parser = formats(), value_name = "FORMAT")]
     pub format: Format,
-    /// Short for --format json
+    /// Same as --format json
     #[arg(long)]
     pub json: bool,
     /// When to use colour
@@ -136,33 +136,7 @@ impl OutputArgs {
             say(format_args!("{file}: {note}"));
         }
     }
-}
 
-/// Standard output, buffered, with its name in whatever goes wrong there.
-pub(crate) fn stdout() -> BufWriter<impl Write> {
-    BufWriter::with_capacity(64 << 10, Stdout(io::stdout().lock()))
-}
-
-struct Stdout(io::StdoutLock<'static>);
-
-impl Stdout {
-    fn named<T>(result: io::Result<T>) -> io::Result<T> {
-        // an interrupted call is made again by who looks at its kind
-        result.map_err(|e| io::Error::new(e.kind(), format!("standard output: {e}")))
-    }
-}
-
-impl Write for Stdout {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Self::named(self.0.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Self::named(self.0.flush())
-    }
-}
-
-impl OutputArgs {
     /// Says on standard error why an input cannot be read, and with `--json` on standard output too.
     pub(crate) fn refuse(&self, file: &Path, e: &anyhow::Error) -> io::Result<()> {
         say(worded(e));
@@ -198,24 +172,4 @@ impl OutputArgs {
 /// Why an input cannot be read, for programs.
 pub(crate) fn refusal(file: &Path, e: &anyhow::Error) -> Refusal {
     Refusal { file_bytes: file_bytes(file), ..Refusal::new(&file.display().to_string(), e.chain(), flag) }
-}
-
-/// What messages call standard input.
-const STDIN: &str = "standard input";
-/// What messages call standard output.
-pub(super) const STDOUT: &str = "standard output";
-
-/// One line on standard error, `ckpt: …`, with whatever a file brought into it made harmless.
-pub(crate) fn say(message: impl Display) {
-    // nobody can be told when standard error is closed
-    let _ = writeln!(io::stderr(), "ckpt: {}", escape(&message.to_string()));
-}
-
-/// Whether an error only says that whoever read our output has gone.
-pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let kind = |e: &(dyn std::error::Error + 'static)| match e.downcast_ref::<io::Error>() {
-        Some(e) => Some(e.kind()),
-        None => e.downcast_ref::<crate::error::Error>().and_then(crate::error::Error::io_kind),
-    };
-    error.chain().any(|e| kind(e) == Some(io::ErrorKind::BrokenPipe))
 }

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::operations::check::Requirement;
-use crate::operations::convert::Shared;
+use crate::operations::convert::{Shared, bytes_of};
 use crate::operations::diff::Ignore;
 use crate::operations::merge::OnConflict;
 use crate::report::{diff, ls};
@@ -32,21 +32,21 @@ macro_rules! spelled {
 }
 
 spelled!(ls::SortBy {
-    Name => "name", "Byte order of the names";
+    Name => "name", "By name, byte by byte";
     Size => "size", "Largest tensors first";
     File => "file", "File order";
 });
 
 spelled!(diff::SortBy {
-    File => "file", "As they stand in the first file";
+    File => "file", "Order of the first file";
     Change => "change", "Largest relative change first; a changed shape is larger than any";
 });
 
 spelled!(Severity {
     Info => "info", "Worth knowing";
-    Warning => "warning", "Unusual: have a look";
+    Warning => "warning", "Unusual; worth reviewing";
     Error => "error", "Something is broken or missing";
-    Danger => "danger", "Loading it would run code, or do what only an attack needs";
+    Danger => "danger", "Loading it would run code, or do something only an attack needs";
 });
 
 spelled!(Requirement {
@@ -61,8 +61,8 @@ spelled!(Shared {
 
 spelled!(OnConflict {
     First => "first", "Keep the first input's";
-    Last => "last", "Keep the last input's, in the place of the first";
-    Equal => "equal", "Keep one where all are equal bit by bit, else refuse";
+    Last => "last", "Keep the last input's, at the first one's position";
+    Equal => "equal", "Keep one if all are equal bit for bit, else refuse";
 });
 
 spelled!(Ignore {
@@ -78,11 +78,11 @@ fn said(format: Format) -> &'static str {
         Format::Torch => "torch's zip container (torch 1.6 and newer), every kind of object kept",
         Format::TorchLegacy => "The stream that torch 1.5 and older read",
         Format::Safetensors => "Tensors by name",
-        Format::Npz => "Arrays by name, for numpy",
-        Format::Npy => "One array of numpy's",
-        Format::Json => "Lists in lists, values too",
-        Format::Csv => "A table of one or two dimensions",
-        Format::Bin => "The elements' bytes, little-endian",
+        Format::Npz => "Arrays by name, for NumPy",
+        Format::Npy => "A single NumPy array",
+        Format::Json => "Nested lists; also non-tensor values",
+        Format::Csv => "A table; one or two dimensions",
+        Format::Bin => "The elements as raw little-endian bytes",
         Format::Png => "A picture",
     }
 }
@@ -101,46 +101,43 @@ pub(crate) fn formats(of: &'static [Format]) -> impl TypedValueParser<Value = Fo
 
 /// The format that a checkpoint is written in: the one asked for, or that of the output's extension.
 pub(crate) fn format_to_write(to: Option<Format>, output: &Path) -> anyhow::Result<Format> {
+    let is_name = |format: &Format| output.as_os_str() == format.name();
+    if let Some(format) = Format::OF_CHECKPOINTS.iter().find(|format| to.is_none() && is_name(format)) {
+        bail!("{format}: a format, not a file; name a file, for example `model.{}`", format.extension());
+    }
     to.or_else(|| Format::of_checkpoint(output)).with_context(|| {
         let names = Format::OF_CHECKPOINTS.map(Format::name).join("|");
         format!("{}: cannot tell the output format from the extension; add --to {names}", output.display())
     })
 }
 
-const UNITS: &[(&str, u64)] = &[
-    ("KIB", 1 << 10),
-    ("MIB", 1 << 20),
-    ("GIB", 1 << 30),
-    ("TIB", 1 << 40),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("TB", 1_000_000_000_000),
-    ("B", 1),
-    ("", 1),
-];
-
-/// A size as Hugging Face's tools take it: `5GB` is decimal, `5GiB` binary.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let unit = unit.trim().to_uppercase();
-    let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
-    let bytes = number.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
-    bytes
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| "a size is a number with B, KB, MB, GB, TB or KiB, MiB, …".to_owned())
+/// What two options have in common that write a checkpoint: which format, and over what is there.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct WriteArgs {
+    /// Format to write (default: from OUTPUT's extension)
+    #[arg(long, value_parser = formats(&Format::OF_CHECKPOINTS), value_name = "FORMAT")]
+    pub to: Option<Format>,
+    /// Replace existing files
+    #[arg(long)]
+    pub force: bool,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_as_hugging_face_means_them() {
-        assert_eq!(size("5GB"), Ok(5_000_000_000));
-        assert_eq!(size("2GiB"), Ok(2 << 30));
-        assert_eq!(size("100"), Ok(100));
-        assert!(size("GB").is_err() && size("0").is_err() && size("1.5GB").is_err());
-    }
+/// Options of commands that write the weights of checkpoints, whole or in shards.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct WeightsArgs {
+    /// Leave out an element and everything below it; repeatable
+    ///
+    /// A name or a glob. An element of a list or tuple that others follow becomes None.
+    #[arg(long, value_name = "NAME|GLOB")]
+    pub drop: Vec<String>,
+    /// How to write shared tensors where a format has no sharing
+    ///
+    /// By default they are duplicated, and aliases in the `__metadata__` of a safetensors input stay aliases.
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub shared: Option<Shared>,
+    /// Write shards of at most SIZE (5GB) into the directory OUTPUT
+    ///
+    /// An index is written last. Units: B, KB, MB, GB, TB and KiB, MiB, GiB, TiB.
+    #[arg(long, value_name = "SIZE", value_parser = bytes_of)]
+    pub max_shard_size: Option<u64>,
 }
