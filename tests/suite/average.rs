@@ -204,11 +204,7 @@ fn bad_input_is_one_line_and_nothing_is_written() {
         ("run_0.pt run_1.pt", "out.safetensors", "run_1.pt: complex128.weight: safetensors has no complex128"),
         ("run_0.pt run_1.pt", "out.xyz", "cannot tell the output format"),
         ("run_0.pt run_1.pt --weights 1", "out.pt", "--weights gives 1 number for 2 inputs"),
-        (
-            "run_0.pt run_1.pt --weights 0,0",
-            "out.pt",
-            "--weights takes numbers that are not negative, and not all 0",
-        ),
+        ("run_0.pt run_1.pt --weights 0,0", "out.pt", "--weights takes numbers that are not negative, and not all 0"),
         ("run_0.pt run_1.pt --weights 2,-1", "out.pt", "--weights takes numbers"),
         ("run_0.pt run_1.pt --weights nan,1", "out.pt", "--weights takes numbers"),
         ("run_0.pt run_1.pt --weights a,1", "out.pt", "invalid"),
