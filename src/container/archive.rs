@@ -65,8 +65,19 @@ impl Archive {
         };
         let mut archive = Archive { kind, by_name: HashMap::new(), limits, expanded_bytes };
         archive.by_name = archive.names().enumerate().map(|(index, name)| (name.to_owned(), index)).collect();
+        archive.spell_plainly();
         archive.follow_links();
         Ok(Some(archive))
+    }
+
+    /// Adds the names that members have without steps that lead nowhere: `d/z.pt` for `d/./z.pt`.
+    fn spell_plainly(&mut self) {
+        let odd = |name: &str| name.split('/').any(|step| matches!(step, "" | "." | ".."));
+        let names = self.names().enumerate().filter(|(_, name)| !name.ends_with('/') && odd(name));
+        let plain: Vec<_> = names.filter_map(|(index, name)| Some((joined("", name)?, index))).collect();
+        for (name, index) in plain {
+            self.by_name.entry(name).or_insert(index);
+        }
     }
 
     /// Adds the names that are links to members, and links to those; what leads out of the archive leads nowhere.
@@ -320,5 +331,20 @@ mod tests {
             assert_eq!(read_vec(found.as_ref(), 0, found.len()).unwrap(), b"abc", "{name}");
         }
         assert_eq!((archive.find("out.pt"), archive.find("loop.pt")), (None, None));
+    }
+
+    #[test]
+    fn steps_that_lead_nowhere_may_be_left_out() {
+        let mut builder = ::tar::Builder::new(Vec::new());
+        for name in ["./d/./z.pt", "d//y.pt"] {
+            let mut header = ::tar::Header::new_gnu();
+            header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_size(3);
+            header.set_cksum();
+            builder.append(&header, &b"abc"[..]).unwrap();
+        }
+        let source: SharedSource = Arc::new(MemorySource::new(builder.into_inner().unwrap()));
+        let archive = Archive::open(&Contents { source, limits: Limits::default() }, &Silent).unwrap().unwrap();
+        assert_eq!(["d/z.pt", "d/./z.pt", "d/y.pt"].map(|name| archive.find(name)), [Some(0), Some(0), Some(1)]);
     }
 }

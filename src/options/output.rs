@@ -16,6 +16,7 @@ use crate::report::file_bytes::file_bytes;
 use crate::report::refusal::Refusal;
 use crate::terminal::streams::{STDIN, say, stdout};
 use crate::terminal::wording::{flag, worded};
+use crate::write::atomic::is_stdout;
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -124,7 +125,7 @@ impl OutputArgs {
 
     /// Fails where standard output would get both the JSON report and what is written.
     pub(crate) fn keep_apart(&self, output: &Path) -> anyhow::Result<()> {
-        if output.as_os_str() == "-" && self.wants_json() {
+        if is_stdout(output) && self.wants_json() {
             anyhow::bail!("--json and OUTPUT `-` both write to standard output; name a file");
         }
         Ok(())

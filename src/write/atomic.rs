@@ -10,8 +10,8 @@ mod temporary;
 
 pub(crate) use output::Output;
 pub(super) use target::directory;
-pub(crate) use target::is_same_file;
 pub use target::{Memory, Target};
+pub(crate) use target::{is_same_file, is_stdout};
 pub(super) use temporary::{held, sync_directory};
 
 #[cfg(test)]

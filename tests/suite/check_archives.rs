@@ -139,3 +139,15 @@ fn what_no_command_opens_is_no_checkpoint_for_check() {
     // what runs something is told, whatever it hides in
     check("lead.zip", &[b"#!/bin/sh\nexit\n", &stored(&[("e.pkl", SYSTEM)])[..]].concat(), 1, &["posix.system"]);
 }
+
+#[test]
+fn compressions_that_are_not_expanded_are_named() {
+    let mut bytes = stored(&[("m.pth", &weights())]);
+    // the method, in the local header and in the directory
+    let directory = memchr::memmem::rfind(&bytes, b"PK\x01\x02").unwrap();
+    for (method, name) in [(12, "bzip2"), (14, "LZMA")] {
+        (bytes[8], bytes[directory + 10]) = (method, method);
+        let listed = told("ls", "a.zip", &bytes).exits(2);
+        assert!(listed.stderr.contains("m.pth") && listed.stderr.contains(name), "{}", listed.stderr);
+    }
+}

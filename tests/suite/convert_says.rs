@@ -112,3 +112,18 @@ fn an_option_without_effect_is_told() {
     }
     assert_eq!(convert(&dir, "round_trips/tied.pt", "x.pt", &[]).stderr, "");
 }
+
+/// The names that systems have for standard output.
+#[cfg(unix)]
+#[test]
+fn standard_output_by_its_names() {
+    let convert = |output: &str| {
+        let words = format!("convert torch-2.15-py311/cnn_state.pt --to safetensors -o {output}");
+        crate::driver::run(&words).exits(0).stdout
+    };
+    let wanted = convert("-");
+    assert!(wanted.len() > 100);
+    for name in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+        assert_eq!(convert(name), wanted, "{name}");
+    }
+}

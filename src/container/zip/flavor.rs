@@ -106,6 +106,14 @@ impl Zip {
         if let Some((_, what)) = OTHERS.iter().find(|(marker, _)| self.find(marker).is_some()) {
             return format!("not a checkpoint: {what}");
         }
+        let compressed =
+            self.members.iter().find_map(|member| Some((&member.name, super::member::not_expanded(member)?)));
+        if let Some((name, method)) = compressed {
+            let name = short(&&**name);
+            return format!(
+                "a zip archive in which {name} is compressed with {method}; unzip it and zip it with deflate"
+            );
+        }
         match names.len() - shown.len() {
             _ if names.is_empty() => "not a checkpoint: an empty zip archive".to_owned(),
             0 => format!("not a checkpoint: a zip archive of {}", shown.join(", ")),

@@ -24,6 +24,17 @@ const MAX_COMPRESSED_BLOCK: usize = 64 << 10;
 const METHODS: &[(u16, &str)] =
     &[(9, "Deflate64"), (12, "bzip2"), (14, "LZMA"), (93, "Zstandard"), (95, "xz"), (99, "AES")];
 
+/// The name of a compression method.
+fn method_name(method: u16) -> String {
+    let known = METHODS.iter().find(|(number, _)| *number == method);
+    known.map_or_else(|| format!("method {method}"), |(_, name)| (*name).to_owned())
+}
+
+/// How a member is compressed, where nothing here expands it.
+pub(super) fn not_expanded(member: &Member) -> Option<String> {
+    (!matches!(member.method, STORED | DEFLATED)).then(|| method_name(member.method))
+}
+
 impl Zip {
     /// Where the member's data starts in the file, in bytes: its local header is read and must agree with the
     /// directory.
@@ -175,8 +186,7 @@ impl Zip {
             }
             STORED | DEFLATED => {}
             method => {
-                let known = METHODS.iter().find(|(number, _)| *number == method);
-                let name = known.map_or_else(|| format!("method {method}"), |(_, name)| (*name).to_owned());
+                let name = method_name(method);
                 return fail(Error::unsupported(format!(
                     "is compressed with {name}; unzip it and zip it with deflate"
                 )));

@@ -67,9 +67,8 @@ impl Zip {
         if let Some(what) = end.refused(source.len()) {
             return refuse(what, at);
         }
-        // that is told where it is asked for other readers too
         if end.start != self.central_directory_start {
-            return Ok(Ok(()));
+            return refuse("the last end record does not lead to this directory", at);
         }
         let bytes = read_vec(source, end.start, end.len)?;
         let mut rest = bytes.as_slice();

@@ -40,11 +40,16 @@ impl Memory {
     }
 }
 
+/// Whether a path stands for standard output, by one of its names.
+pub(crate) fn is_stdout(path: &Path) -> bool {
+    ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path.as_os_str() == *name)
+}
+
 impl Target {
     /// Checks that `path` can be written: `-` is standard output (never a terminal); an existing file, `input` itself
     /// included, needs `force`; its directory must exist; what is no regular file is refused.
     pub fn new(path: &Path, force: bool, input: Option<&Path>) -> Result<Self> {
-        if path.as_os_str() == "-" {
+        if is_stdout(path) {
             if io::stdout().is_terminal() {
                 return Err(fail("refusing to write a checkpoint to a terminal; redirect it or name a file"));
             }
