@@ -81,12 +81,12 @@ impl Method {
                 }
                 let sum: f64 = weights.iter().sum();
                 if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0) || sum <= 0.0 {
-                    let what = " takes numbers that are finite and not negative, and not all 0";
+                    let what = " takes numbers that are not negative, and not all 0";
                     return Err(Error::refused(Setting::Weights.then(what)));
                 }
                 // only their ratios count, and the sum of these is finite
-                let count = weights.len() as f64;
-                let smaller = || weights.iter().map(|weight| weight / count).collect::<Vec<f64>>();
+                let most = weights.iter().copied().fold(0.0, f64::max);
+                let smaller = || weights.iter().map(|weight| weight / most).collect::<Vec<f64>>();
                 Ok(if sum.is_finite() { Blend::weighted(weights) } else { Blend::weighted(&smaller()) })
             }
             Method::Moving(decay) if (0.0..=1.0).contains(decay) => Ok(Blend::moving(*decay, count)),

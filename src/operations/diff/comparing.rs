@@ -74,7 +74,8 @@ impl<'a> Comparing<'a> {
         if !left.has_modules() || !right.has_modules() {
             (left, right) = (left.without_modules(), right.without_modules());
         }
-        if left.is_empty() && right.is_empty() {
+        let is_empty = |side: &Side<'_>| side.is_empty() || options.load && side.tensors.is_empty();
+        if is_empty(&left) && is_empty(&right) {
             nothing_left(&asked, only_weights, [a, b])?;
         }
         let mut notes: Vec<Note> = note.into_iter().collect();
