@@ -351,7 +351,14 @@ mod tests {
             let (differing, first, max_abs, mean_abs, max_rel, cosine) = naive(&a, &b, &options);
             prop_assert_eq!((c.total, c.differing, c.first_difference), (a.len() as u64, differing, first));
             let alike = a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits());
-            if c.max_abs.is_some() {
+            let new_nan = |(x, y): &(&f32, &f32)| (x.is_nan() || y.is_nan()) && !(nan_equal && x.is_nan() && y.is_nan());
+            let nan = a.iter().zip(&b).filter(new_nan).count() as u64;
+            prop_assert_eq!(c.nan, nan);
+            if nan > 0 {
+                // no number says how large the change is
+                let numbers = [c.max_abs, c.mean_abs, c.max_rel, c.cosine];
+                prop_assert!(numbers.iter().flatten().all(|number| number.is_nan()), "{numbers:?}");
+            } else if c.max_abs.is_some() {
                 prop_assert_eq!(c.max_abs, Some(max_abs));
                 prop_assert!(close(c.mean_abs, mean_abs) && close(c.max_rel, max_rel));
                 prop_assert!(alike || close(c.cosine, cosine), "{:?} {}", c.cosine, cosine);
