@@ -11,7 +11,7 @@ use crate::terminal::streams::stdout;
 /// Options of `ckpt schema`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Schema to print, as a JSON line names it (`ckpt.ls/1`) or in short (`ls`) (default: list all)
+    /// Schema to print, such as `ckpt.ls/1` or `ls` (default: list all)
     pub name: Option<String>,
 }
 

@@ -445,7 +445,7 @@ fn lists_are_given_as_to_sha256sum() {
     let run = args(&["digest", "--json", "-c", &list]).exits(0);
     let records: Vec<serde_json::Value> = run.lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&records[0]["schema"], &records[0]["file"]), (&"ckpt.error/1".into(), &list.clone().into()));
-    assert!(records[0]["message"].as_str().unwrap().contains("line 1 is no digest and name"));
+    assert!(records[0]["message"].as_str().unwrap().contains("line 1 is not a digest and a name"));
     assert_eq!((records.len(), &records[1]["matches"]), (2, &true.into()));
     fs::write(&list, "").unwrap();
     let empty = args(&["digest", "-c", &list]).exits(2);
