@@ -44,7 +44,7 @@ impl Checkpoint {
 
     /// Why names, types and places of the tensors may not be what was written.
     pub(crate) fn pickle_doubt(&self) -> Option<String> {
-        let zip = self.zip()?;
+        let Some(zip) = self.zip() else { return self.odd_global() };
         let says = |member: &Member| Some(format!("{}: {}", member.name, member.doubt.as_deref()?));
         match self.container() {
             Container::Zip | Container::TorchScript => says(zip.in_top("data.pkl")?),
@@ -58,6 +58,17 @@ impl Checkpoint {
             }
             _ => None,
         }
+    }
+
+    /// What no program writes: a class with control characters in its name. Without a checksum it is all that tells that bytes
+    /// of the pickle were overwritten.
+    fn odd_global(&self) -> Option<String> {
+        let is_odd = |text: NodeId| self.graph.str_or_bytes(text).is_some_and(|text| text.contains(char::is_control));
+        let is_global = |id: NodeId| match self.graph.node(id) {
+            Node::Global { module, name } => is_odd(*module) || is_odd(*name),
+            _ => false,
+        };
+        self.graph.ids().any(is_global).then(|| "the pickle names a class that no program writes".to_owned())
     }
 
     /// The constants of TorchScript's code, where their pickle is damaged or missing.

@@ -358,3 +358,13 @@ fn an_inner_archive_is_not_the_file() {
         }
     }
 }
+
+/// Zeros over the pickle of a legacy file, which has no checksum, make one name of many bytes: what comes of it has other
+/// names and places, and nothing of it is saved as whole.
+#[test]
+fn a_name_of_a_class_that_no_program_writes() {
+    let mut bytes = testdata("torch-1.13-py311/quantized.legacy.pt");
+    bytes[388..432].fill(0);
+    let refused = repaired(&bytes).unwrap_err();
+    assert!(refused.to_string().contains("names a class that no program writes"), "{refused}");
+}
