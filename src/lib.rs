@@ -46,7 +46,7 @@
 //! Nothing is executed: constructors are recognised by name, everything else stays as it is and is shown with its
 //! attributes. Nothing recurses over input, and nothing is allocated from a length that has not been checked against what
 //! is left of the file. A pickle's structure is read at once, tensor bytes are streamed in blocks: any command runs in
-//! less than 100 MB and about a kilobyte for each key, whatever the file's size.
+//! less than 100 MB and about a kilobyte for each key, whatever the file's size; what is streamed from a URL takes up to 100 MB more.
 
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
